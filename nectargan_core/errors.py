@@ -1,0 +1,170 @@
+"""Every exception that NectarGAN raises on purpose: one base class, one class per kind of mistake."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Say which of `candidates` look like `name`, as a sentence to append to a message.
+
+    Returns:
+        `' Did you mean "G_L1"?'`, or the empty string where nothing comes close.
+
+    Example:
+        >>> did_you_mean("G_l1", ["G_L1", "G_GAN"])
+        ' Did you mean "G_L1"?'
+    """
+    folded: dict[str, list[str]] = {}
+    for candidate in candidates:
+        folded.setdefault(candidate.casefold(), []).append(candidate)
+    found = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    matches = [f'"{match}"' for key in found for match in folded[key]]
+    return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+class NectarganError(Exception):
+    """Base of everything that NectarGAN raises on purpose.
+
+    The message says what was expected, what arrived and what to do. Data attributes, where a class has them,
+    are keyword-only and default to empty, so that every error survives pickling between processes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of the message, OSError its errno form.
+        return str(self.args[0])
+
+
+class UnknownLossError(NectarganError, KeyError):
+    """A loss was asked for by a name (or tag) that no registered loss has."""
+
+    def __init__(self, message: str, *, name: str = "", known: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.known = known
+
+
+class DuplicateLossError(NectarganError, ValueError):
+    """A loss name was to be registered a second time."""
+
+    def __init__(self, message: str, *, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class SnapshotError(NectarganError, AttributeError):
+    """A field of a snapshot was to be set; changing a registered loss goes through the manager."""
+
+
+class SpecError(NectarganError, RuntimeError):
+    """A spec raised while it was building its losses, or the losses it built cannot be used as asked."""
+
+
+class SpecSyntaxError(NectarganError, ValueError):
+    """The name of an objective cannot be read; `column` (from 0) points at where."""
+
+    def __init__(self, message: str, *, text: str = "", column: int = 0) -> None:
+        super().__init__(message)
+        self.text = text
+        self.column = column
+
+
+class UnknownVariantError(NectarganError, ValueError):
+    """A spec was asked for a variant that it does not have."""
+
+    def __init__(self, message: str, *, variant: str = "", known: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.variant = variant
+        self.known = known
+
+
+class ConfigError(NectarganError, ValueError):
+    """A configuration is missing, is not JSON, or has a value of the wrong type under `key`."""
+
+    def __init__(self, message: str, *, path: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.key = key
+
+
+class ScheduleError(NectarganError, ValueError):
+    """A schedule cannot be evaluated as it was defined."""
+
+
+class LossLogError(NectarganError, OSError):
+    """A loss log cannot be opened, read or owned."""
+
+
+class MissingInputError(NectarganError, KeyError):
+    """A loss reads an input that was not given to `compute_losses`."""
+
+    def __init__(
+        self, message: str, *, loss_name: str = "", input_name: str = "", given: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.loss_name = loss_name
+        self.input_name = input_name
+        self.given = given
+
+
+class LossResultError(NectarganError, TypeError):
+    """A loss function returned something that is not a real-valued tensor."""
+
+    def __init__(self, message: str, *, loss_name: str = "") -> None:
+        super().__init__(message)
+        self.loss_name = loss_name
+
+
+class NonFiniteLossError(NectarganError, ArithmeticError):
+    """A loss became nan or infinite, and the manager was told to stop at that."""
+
+    def __init__(self, message: str, *, loss_name: str = "", step: int = 0, epoch: float = 0) -> None:
+        super().__init__(message)
+        self.loss_name = loss_name
+        self.step = step
+        self.epoch = epoch
+
+
+class WeightsError(NectarganError, OSError):
+    """The pretrained weights of a loss cannot be found, fetched or used."""
+
+
+class PluginError(NectarganError):
+    """Something about a plugin: `group` and `name` say which was asked for, `dist` and `version` who offers it."""
+
+    def __init__(
+        self, message: str, *, group: str = "", name: str = "", dist: str | None = None, version: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.group = group
+        self.name = name
+        self.dist = dist
+        self.version = version
+
+
+class PluginNotFoundError(PluginError, LookupError):
+    """No installed distribution offers a plugin of that name."""
+
+
+class UnknownScheduleError(PluginNotFoundError, KeyError):
+    """No installed distribution offers a schedule of that name."""
+
+
+class PluginLoadError(PluginError, ImportError):
+    """A plugin is installed, and importing it failed."""
+
+
+class PluginBlockedError(PluginError):
+    """A plugin is installed, and a setting forbids to import it."""
+
+
+class AmbiguousPluginError(PluginError):
+    """Several distributions offer a plugin of the same name, and nothing says which is meant."""
+
+
+class PluginContractError(PluginError, TypeError):
+    """A plugin was imported, and what it is or what it returned is not what its entry point group promises."""
