@@ -1,0 +1,324 @@
+"""Find the one installed plugin that a name means: nobody shadows anybody, and looking imports nothing."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from packaging.utils import canonicalize_name
+
+from nectargan_core import settings
+from nectargan_core.errors import (
+    AmbiguousPluginError,
+    PluginBlockedError,
+    PluginNotFoundError,
+    UnknownScheduleError,
+    did_you_mean,
+)
+from nectargan_core.installed import CORE, Claim, Installed, core_version
+from nectargan_core.plugin import KINDS, SCHEDULES, SPECS, Plugin, forget_failures, one_line
+from nectargan_core.settings import Settings, configure
+
+__all__ = ["SCHEDULES", "SPECS", "Entry", "Plugin", "State", "configure", "find", "plugins", "refresh"]
+
+State = Literal["available", "loaded", "blocked", "ambiguous", "broken", "duplicate", "reserved"]
+
+FIRST_PARTY: Final = {
+    SPECS: {
+        "pix2pix": "nectargan-pix2pix",
+        "sobel": "nectargan-sobel",
+        "laplacian": "nectargan-laplacian",
+        "vgg": "nectargan-vgg",
+    },
+    SCHEDULES: dict.fromkeys(
+        (
+            "constant",
+            "cosine",
+            "cosine-restarts",
+            "polynomial",
+            "step",
+            "multistep",
+            "piecewise-linear",
+            "sigmoid",
+            "warmup-cosine",
+            "one-cycle",
+            "cyclic",
+            "inverse-sqrt",
+            "window",
+            "every",
+            "sequence",
+            "product",
+        ),
+        "nectargan-schedules",
+    ),
+}
+"""Which distribution of this project has a name: all that core knows of them, to say how it is installed."""
+
+_RESERVED = {name: f"nectargan_core.schedule:{name}" for name in ("linear", "exponential")}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the listing of plugins.
+
+    Args:
+        plugin: The plugin; without group and name where the entry points of a distribution cannot be read.
+        state: `available` (found by its name), `loaded` (and its code is in this process), `blocked` (by a
+            setting), `ambiguous` (one of several under its name), `broken` (cannot be used), `duplicate` (in
+            metadata that other metadata of the same distribution stands before) or `reserved` (claims a name
+            of core's own).
+        note: What there is to know about it, and what to do; empty where all is well.
+    """
+
+    plugin: Plugin
+    state: State
+    note: str = ""
+
+
+@dataclass(eq=False)
+class _Reading:
+    """The installed plugins as read once, and which of them each name was found to mean."""
+
+    installed: Installed = field(default_factory=lambda: Installed(KINDS))
+    found: dict[tuple[str, str, str | None, Settings], Plugin] = field(default_factory=dict)
+
+
+_lock = threading.Lock()
+_reading: _Reading | None = None
+
+
+def find(group: str, name: str, provider: str | None = None) -> Plugin:
+    """Find the one plugin that a name means, without importing any.
+
+    Args:
+        group: The entry point group, `SPECS` or `SCHEDULES`.
+        name: The name of the plugin, matched exactly.
+        provider: The distribution that is to offer it, compared as package indexes compare names; needed only
+            where several offer the name.
+
+    Returns:
+        The plugin, not yet loaded.
+
+    Raises:
+        PluginNotFoundError: Nobody offers the name; `UnknownScheduleError` for a schedule.
+        AmbiguousPluginError: Several distributions offer it, and neither `provider` nor a setting chooses.
+        PluginBlockedError: A setting forbids it.
+
+    Example:
+        >>> from nectargan_core import catalog
+        >>> catalog.find(catalog.SCHEDULES, "linear").target
+        'nectargan_core.schedule:linear'
+    """
+    reading, now = _read(), settings.current()
+    asked = (group, name, provider, now)
+    plugin = reading.found.get(asked)
+    if plugin is None:
+        plugin = reading.found[asked] = _resolve(reading.installed, now, group, name, provider)
+    return plugin
+
+
+def plugins(group: str | None = None) -> list[Entry]:
+    """List every installed plugin and its state, without importing any.
+
+    Args:
+        group: The entry point group; `None` for both.
+
+    Returns:
+        A row for each, by group and name.
+
+    Example:
+        >>> from nectargan_core import catalog
+        >>> [entry.state for entry in catalog.plugins() if entry.plugin.name == "linear"]
+        ['loaded']
+    """
+    installed, now = _read().installed, settings.current()
+    entries: list[Entry] = []
+    for each in KINDS if group is None else (group,):
+        for name in _names(installed, each):
+            entries.extend(_entries(installed, now, each, name))
+    if group is None:
+        for source, error in installed.unreadable:
+            unknown = Plugin("", "", source.name, source.version, "entry_points.txt", source.supports)
+            entries.append(
+                Entry(unknown, "broken", f"cannot be read: {one_line(error)}; reinstall {source.name}")
+            )
+    return entries
+
+
+def refresh() -> None:
+    """Forget what is installed and what could not be imported; the next use looks again.
+
+    For a process that installs plugins, or changes `sys.path`, after it has used the catalog. What has been
+    imported stays imported.
+    """
+    global _reading
+    with _lock:
+        forget_failures()
+        _reading = None
+
+
+def _read() -> _Reading:
+    global _reading
+    reading = _reading
+    if reading is None:
+        with _lock:
+            reading = _reading = _reading or _Reading()
+    return reading
+
+
+def _resolve(installed: Installed, now: Settings, group: str, name: str, provider: str | None) -> Plugin:
+    chosen = _chosen(installed, now, group, name, provider)
+    free = [plugin for plugin in chosen if not plugin.objection()]
+    if len(free) == 1:
+        return free[0]
+    if not chosen:
+        raise _not_found(installed, now, group, name, provider)
+    if not free:
+        blocked = [f"{plugin.label} {plugin.objection()}" for plugin in chosen]
+        raise chosen[0].error(PluginBlockedError, "; ".join([chosen[0].objection(), *blocked[1:]]))
+    raise AmbiguousPluginError(_ambiguity(free), group=group, name=name)
+
+
+def _chosen(installed: Installed, now: Settings, group: str, name: str, provider: str | None) -> list[Plugin]:
+    """The plugins that a name may mean, blocked ones among them."""
+    claimants, _ = _claimants(installed, group, name)
+    if provider is not None:
+        return _of(claimants, provider)
+    claimants = [plugin for plugin in claimants if not _is_foreign(plugin)]
+    preferred = now.providers.get(name)
+    if preferred is None or _of(claimants, CORE):
+        return claimants
+    # One setting serves both groups: where it is about the other one, it says nothing about this.
+    others = [plugin for other in KINDS if other != group for plugin in _claimants(installed, other, name)[0]]
+    return _of(claimants, preferred) or (claimants if _of(others, preferred) else [])
+
+
+def _claimants(installed: Installed, group: str, name: str) -> tuple[list[Plugin], list[Plugin]]:
+    """The plugins that claim a name, and those that would if their metadata counted."""
+    current, shadowed = (list(map(_plugin, claims)) for claims in installed.claims(group, name))
+    if group == SCHEDULES and name in _RESERVED and not _of(current, CORE):
+        # Core's own are there even where it runs from a source tree that was never installed.
+        current.insert(0, Plugin(group, name, CORE, core_version(), _RESERVED[name]))
+    return current, shadowed
+
+
+def _names(installed: Installed, group: str) -> list[str]:
+    return sorted({*installed.names(group), *(_RESERVED if group == SCHEDULES else ())})
+
+
+def _plugin(claim: Claim) -> Plugin:
+    source = claim.source
+    return Plugin(claim.group, claim.name, source.name, source.version, claim.target, source.supports)
+
+
+def _of(plugins: Iterable[Plugin], distribution: str) -> list[Plugin]:
+    key = canonicalize_name(distribution)
+    return [plugin for plugin in plugins if plugin.key == key]
+
+
+def _is_foreign(plugin: Plugin) -> bool:
+    return plugin.group == SCHEDULES and plugin.name in _RESERVED and plugin.key != CORE
+
+
+def _entries(installed: Installed, now: Settings, group: str, name: str) -> list[Entry]:
+    claimants, shadowed = _claimants(installed, group, name)
+    chosen = _chosen(installed, now, group, name, None)
+    free = [plugin for plugin in chosen if not plugin.objection()]
+
+    def describe(plugin: Plugin) -> tuple[State, str]:
+        if objection := plugin.objection():
+            return "blocked", objection
+        if flaw := plugin.flaw():
+            return "broken", flaw
+        if _is_foreign(plugin):
+            return "reserved", f"{name!r} is core's own; write '{plugin.key}/{name}' for this one"
+        if len(free) > 1 and plugin in free:
+            return "ambiguous", _ambiguity(free)
+        by_setting = "" if plugin in chosen else f"{now.providers_label} chooses another"
+        return "available" if plugin.imported() is None else "loaded", by_setting
+
+    entries = []
+    for plugin in sorted(claimants, key=lambda plugin: plugin.key):
+        state, note = describe(plugin)
+        entries.append(Entry(plugin, state, "; ".join(filter(None, (plugin.age(), note)))))
+    for plugin in shadowed:
+        leading = installed.leading(plugin.key)
+        before = f"{leading.name} {leading.version} in {leading.location}" if leading else "other metadata"
+        entries.append(Entry(plugin, "duplicate", f"{before} stands before it"))
+    return entries
+
+
+def _ambiguity(plugins: list[Plugin]) -> str:
+    kind, name, keys = KINDS[plugins[0].group], plugins[0].name, sorted({plugin.key for plugin in plugins})
+    if len(keys) == 1:
+        targets = " and ".join(plugin.target for plugin in plugins)
+        return f"{plugins[0].release} offers the {kind} {name!r} as {targets}; tell its authors"
+    written = " or ".join(f"'{key}/{name}'" for key in keys)
+    return (
+        f"the {kind} {name!r} is offered by {_releases(plugins)}; write {written}, or choose one by "
+        f'NECTARGAN_PROVIDERS="{name}={keys[0]}"'
+    )
+
+
+def _not_found(
+    installed: Installed, now: Settings, group: str, name: str, provider: str | None
+) -> PluginNotFoundError:
+    kind = UnknownScheduleError if group == SCHEDULES else PluginNotFoundError
+    asked = name if provider is None else f"{provider}/{name}"
+    hints = "".join(f"; {hint}" for hint in _hints(installed, now, group, name, provider))
+    names = _names(installed, group)
+    close = did_you_mean(name, (known for known in names if known != name))
+    if not hints and not close:
+        hints = f"; installed are {', '.join(names)}" if names else "; none is installed at all"
+    return kind(
+        f"no {KINDS[group]} {asked!r} is installed for {sys.executable or 'this interpreter'}{hints}.{close}",
+        group=group,
+        name=name,
+        dist=provider,
+    )
+
+
+def _hints(installed: Installed, now: Settings, group: str, name: str, provider: str | None) -> Iterator[str]:
+    claimants, shadowed = _claimants(installed, group, name)
+    wanted = provider or now.providers.get(name)
+    if wanted is not None:
+        leading = installed.leading(canonicalize_name(wanted))
+        asks = "" if provider else f"{now.providers_label} asks for "
+        has = "is not installed" if leading is None else f"{leading.version} is installed, without it"
+        yield f"{asks}{wanted}{', which' if asks else ''} {has}"
+    if claimants:
+        yield f"it is offered by {_releases(claimants)}"
+    if since := _chosen(Installed(KINDS), now, group, name, provider):
+        yield f"{_releases(since)} offers it since this process first looked: call catalog.refresh()"
+        return
+    for plugin in shadowed:
+        yield f"{plugin.release} offers it, and other metadata of {plugin.dist} stands before that"
+    home = FIRST_PARTY[group].get(name)
+    if home is not None and not claimants and (wanted is None or canonicalize_name(wanted) == home):
+        leading = installed.leading(home)
+        if leading is None:
+            yield f"it comes with {home}: pip install {home}"
+        else:
+            yield f"{home} {leading.version} is installed without it: pip install --upgrade {home}"
+    other = SPECS if group == SCHEDULES else SCHEDULES
+    if offers := _claimants(installed, other, name)[0]:
+        yield f"{name!r} is a {KINDS[other]} of {_releases(offers)}"
+    elif name in FIRST_PARTY[other]:
+        yield f"{name!r} is a {KINDS[other]} of {FIRST_PARTY[other][name]}"
+    names = _names(installed, group)
+    for known in names:
+        if known != name and canonicalize_name(known) == canonicalize_name(name):
+            yield f"names are matched exactly, and {known!r} is installed"
+    absent = [known for known in FIRST_PARTY[group] if known not in names and known != name]
+    for known in difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
+        yield f"{known!r} comes with {FIRST_PARTY[group][known]}: pip install {FIRST_PARTY[group][known]}"
+    for source, _ in installed.unreadable:
+        yield f"the entry points of {source.name} cannot be read"
+
+
+def _releases(plugins: Iterable[Plugin]) -> str:
+    return ", ".join(sorted({plugin.release for plugin in plugins}))
