@@ -143,9 +143,7 @@ def plugins(group: str | None = None) -> list[Entry]:
     if group is None:
         for source, error in installed.unreadable:
             unknown = Plugin("", "", source.name, source.version, "entry_points.txt", source.supports)
-            entries.append(
-                Entry(unknown, "broken", f"cannot be read: {one_line(error)}; reinstall {source.name}")
-            )
+            entries.append(Entry(unknown, "broken", f"cannot be read: {one_line(error)}; reinstall {source.name}"))
     return entries
 
 
@@ -172,14 +170,14 @@ def _read() -> _Reading:
 
 def _resolve(installed: Installed, now: Settings, group: str, name: str, provider: str | None) -> Plugin:
     chosen = _chosen(installed, now, group, name, provider)
-    free = [plugin for plugin in chosen if not plugin.objection()]
+    free = [plugin for plugin in chosen if not plugin.objection(now)]
     if len(free) == 1:
         return free[0]
     if not chosen:
         raise _not_found(installed, now, group, name, provider)
     if not free:
-        blocked = [f"{plugin.label} {plugin.objection()}" for plugin in chosen]
-        raise chosen[0].error(PluginBlockedError, "; ".join([chosen[0].objection(), *blocked[1:]]))
+        blocked = [f"{plugin.label} {plugin.objection(now)}" for plugin in chosen]
+        raise chosen[0].error(PluginBlockedError, "; ".join([chosen[0].objection(now), *blocked[1:]]))
     raise AmbiguousPluginError(_ambiguity(free), group=group, name=name)
 
 
@@ -227,10 +225,10 @@ def _is_foreign(plugin: Plugin) -> bool:
 def _entries(installed: Installed, now: Settings, group: str, name: str) -> list[Entry]:
     claimants, shadowed = _claimants(installed, group, name)
     chosen = _chosen(installed, now, group, name, None)
-    free = [plugin for plugin in chosen if not plugin.objection()]
+    free = [plugin for plugin in chosen if not plugin.objection(now)]
 
     def describe(plugin: Plugin) -> tuple[State, str]:
-        if objection := plugin.objection():
+        if objection := plugin.objection(now):
             return "blocked", objection
         if flaw := plugin.flaw():
             return "broken", flaw
@@ -264,9 +262,7 @@ def _ambiguity(plugins: list[Plugin]) -> str:
     )
 
 
-def _not_found(
-    installed: Installed, now: Settings, group: str, name: str, provider: str | None
-) -> PluginNotFoundError:
+def _not_found(installed: Installed, now: Settings, group: str, name: str, provider: str | None) -> PluginNotFoundError:
     kind = UnknownScheduleError if group == SCHEDULES else PluginNotFoundError
     asked = name if provider is None else f"{provider}/{name}"
     hints = "".join(f"; {hint}" for hint in _hints(installed, now, group, name, provider))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from types import FrameType
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -37,6 +40,10 @@ class NectarganError(Exception):
     def __str__(self) -> str:
         # KeyError would show the repr of the message, OSError its errno form.
         return str(self.args[0])
+
+
+class NectarganWarning(UserWarning):
+    """Something that trains, and probably not as meant."""
 
 
 class UnknownLossError(NectarganError, KeyError):
@@ -102,9 +109,7 @@ class LossLogError(NectarganError, OSError):
 class MissingInputError(NectarganError, KeyError):
     """A loss reads an input that was not given to `compute_losses`."""
 
-    def __init__(
-        self, message: str, *, loss_name: str = "", input_name: str = "", given: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, message: str, *, loss_name: str = "", input_name: str = "", given: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.loss_name = loss_name
         self.input_name = input_name
@@ -137,7 +142,13 @@ class PluginError(NectarganError):
     """Something about a plugin: `group` and `name` say which was asked for, `dist` and `version` who offers it."""
 
     def __init__(
-        self, message: str, *, group: str = "", name: str = "", dist: str | None = None, version: str | None = None
+        self,
+        message: str,
+        *,
+        group: str = "",
+        name: str = "",
+        dist: str | None = None,
+        version: str | None = None,
     ) -> None:
         super().__init__(message)
         self.group = group
@@ -154,7 +165,7 @@ class UnknownScheduleError(PluginNotFoundError, KeyError):
     """No installed distribution offers a schedule of that name."""
 
 
-class PluginLoadError(PluginError, ImportError):
+class PluginLoadError(PluginError, ImportError):  # type: ignore[misc] # ImportError.name may be None
     """A plugin is installed, and importing it failed."""
 
 
@@ -168,3 +179,12 @@ class AmbiguousPluginError(PluginError):
 
 class PluginContractError(PluginError, TypeError):
     """A plugin was imported, and what it is or what it returned is not what its entry point group promises."""
+
+
+def warn(message: str) -> None:
+    """Warn with a `NectarganWarning` that points at the line outside of NectarGAN that led here."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("nectargan_core"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, NectarganWarning, stacklevel=level - 1)

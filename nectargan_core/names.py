@@ -86,9 +86,7 @@ def printable(text: str) -> str:
         >>> print(printable("a" + chr(27)))
         a\x1b
     """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _error(text: str, column: int, expected: str) -> SpecSyntaxError:

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from nectargan_core import settings
 from nectargan_core.errors import PluginBlockedError, PluginContractError, PluginError, PluginLoadError
 from nectargan_core.installed import CORE, core_version, supports_core
+from nectargan_core.settings import Settings
 
 SPECS: Final = "nectargan.loss_specs"
 SCHEDULES: Final = "nectargan.schedules"
@@ -70,9 +71,9 @@ class Plugin:
         """The name of the module that `target` is in."""
         return self.target.partition(":")[0]
 
-    def objection(self) -> str:
+    def objection(self, now: Settings) -> str:
         """Say which setting forbids the plugin, and the remedy; empty where none does, and for core's own."""
-        return "" if self.key == CORE else settings.current().objection(self.name, self.key)
+        return "" if self.key == CORE else now.objection(self.name, self.key)
 
     def age(self) -> str:
         """Say that the running nectargan-core is not one that the plugin was made for; empty where it is."""
@@ -92,7 +93,7 @@ class Plugin:
         """Say what is known to be wrong with the plugin, without importing it; empty where nothing is."""
         if not _TARGET.fullmatch(self.target):
             return f"has the entry point {self.target!r}, which is to be module:attribute"
-        if failure := _failures.get(self.module):
+        if failure := self._known_failure():
             return self._explain(failure)
         found = self.imported()
         return "" if found is None else _breach(self.group, found)
@@ -108,12 +109,12 @@ class Plugin:
             PluginLoadError: Importing it raised. That is remembered; `catalog.refresh()` makes it try again.
             PluginContractError: What was imported is not a spec or a schedule.
         """
-        if objection := self.objection():
+        if objection := self.objection(settings.current()):
             raise self.error(PluginBlockedError, objection)
         if not _TARGET.fullmatch(self.target):
             raise self.error(PluginLoadError, self.flaw())
         with _lock_of(self.module):
-            failure = _failures.get(self.module)
+            failure = self._known_failure()
             loaded: Any = None
             if failure is None:
                 try:
@@ -121,9 +122,10 @@ class Plugin:
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 # sys.exit() in a plugin must not end the training
-                    failure = error
+                    failure = _failures[self.target] = error
         if failure is not None:
-            raise self.error(PluginLoadError, self._explain(failure)) from failure
+            again = " (after a repair, catalog.refresh() tries again)"
+            raise self.error(PluginLoadError, self._explain(failure) + again) from failure
         if breach := _breach(self.group, loaded):
             raise self.error(PluginContractError, breach)
         return loaded  # type: ignore[no-any-return] # callable, as was just checked
@@ -143,6 +145,9 @@ class Plugin:
     def _attributes(self) -> list[str]:
         return [part for part in self.target.partition(":")[2].split(".") if part]
 
+    def _known_failure(self) -> BaseException | None:
+        return _failures.get(self.module) or _failures.get(self.target)
+
     def _explain(self, failure: BaseException) -> str:
         missing = failure.name if isinstance(failure, ModuleNotFoundError) else None
         if missing is not None and missing.partition(".")[0] == self.module.partition(".")[0]:
@@ -153,7 +158,7 @@ class Plugin:
             what = f"it calls sys.exit({failure.code!r}); tell the authors of {self.dist}"
         else:
             what = f"{one_line(failure)}; tell the authors of {self.dist}"
-        return f"cannot be imported: {what} (after a repair, catalog.refresh() tries again)"
+        return f"cannot be imported: {what}"
 
 
 _lock = threading.Lock()

@@ -114,11 +114,7 @@ def current() -> Settings:
 @functools.lru_cache(maxsize=64)
 def _read(allow: str | None, block: str | None, providers: str | None, in_code: tuple[str, ...]) -> Settings:
     def label(variable: str, text: str) -> str:
-        return (
-            f'catalog.configure({_KEYWORDS[variable]}="{text}")'
-            if variable in in_code
-            else f'{variable}="{text}"'
-        )
+        return f'catalog.configure({_KEYWORDS[variable]}="{text}")' if variable in in_code else f'{variable}="{text}"'
 
     def listed(variable: str, text: str) -> _List:
         items = frozenset(_items(text))

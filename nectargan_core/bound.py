@@ -1,0 +1,232 @@
+"""A loss bound to a manager: its weight now, and the one call that computes, weighs and records it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nectargan_core.errors import LossResultError, warn
+from nectargan_core.history import Series
+from nectargan_core.loss import LMLoss
+from nectargan_core.recorder import Recorder
+from nectargan_core.schedule import Schedule, Scheduler
+
+_NAN = float("nan")
+_monotonic = time.monotonic
+
+
+class BoundLoss:
+    """What the hot path touches of one registered loss, in plain slots.
+
+    Args:
+        loss: The definition; a copy that nobody else holds.
+        scheduler: What evaluates its schedule, None if it has none.
+        recorder: Where its records go.
+        device: Where a result is made that no input tells the device of.
+    """
+
+    __slots__ = (
+        "_device",
+        "_enabled",
+        "_epoch",
+        "_first",
+        "_last_change",
+        "_recorder",
+        "_scheduler",
+        "_warned_of_epoch",
+        "_weight",
+        "function",
+        "inputs",
+        "loss",
+        "name",
+        "parameters",
+        "series",
+    )
+
+    def __init__(
+        self, loss: LMLoss, scheduler: Scheduler | None, recorder: Recorder, device: torch.device | None
+    ) -> None:
+        self.name = loss.name
+        self.function = loss.function
+        named = loss.inputs if isinstance(loss.inputs, dict) else None
+        # Names of the inputs, and of the parameters that take them where they are passed by keyword.
+        self.inputs = tuple(loss.inputs if named is None else named.values())
+        self.parameters = None if named is None else tuple(named)
+        self.series: Series = recorder.open(loss.name)
+        self._first = self.series.count
+        self._recorder = recorder
+        self._device = device
+        self._enabled = True
+        self._warned_of_epoch = False
+        self.redefine(loss, scheduler)
+
+    def redefine(self, loss: LMLoss, scheduler: Scheduler | None) -> None:
+        """Take another weight or schedule from now on."""
+        self.loss = loss
+        self._weight = loss.loss_weight
+        self._scheduler = scheduler
+        # The epoch for which the weight was last worked out: a schedule is pure, so that one look an epoch will do.
+        self._epoch: float | None = None
+        self._last_change = self.series.count
+
+    def enable(self, enabled: bool) -> None:
+        """Let the loss count, or count 0."""
+        self._enabled = enabled
+        self._last_change = self.series.count
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the loss has been computed since it was registered."""
+        return self.series.count > self._first
+
+    def current_weight(self, epoch: float) -> float:
+        """Return the weight of weight or schedule at an epoch, whether or not the loss is enabled."""
+        if self._scheduler is not None and epoch != self._epoch:
+            self._weight = self._scheduler.value(epoch)
+            self._epoch = epoch
+        return self._weight
+
+    def weight(self, epoch: float) -> float:
+        """Return the weight that applies at an epoch."""
+        return self.current_weight(epoch) if self._enabled else 0.0
+
+    def runs(self, epoch: float) -> bool:
+        """Whether the function is called at an epoch."""
+        return self.weight(epoch) != 0.0 or (self._enabled and not self.loss.skip_when_zero)
+
+    def reported_weight(self) -> float:
+        """Return the weight that was last applied; before that, or after a change by hand, the one that will be."""
+        last = self.series.last_weight() if self.series.count > self._last_change else None
+        return self.weight(self._recorder.epoch) if last is None else last
+
+    def last_value(self) -> float:
+        """Return the mean of the last weighted result, nan before the first."""
+        last = self.series.last() if self.has_run else None
+        return _NAN if last is None else last[2]
+
+    def last_tensor(self) -> Tensor:
+        """Return the last weighted result, detached, nan before the first."""
+        return self.series.last_tensor() if self.has_run else torch.tensor(_NAN)
+
+    def compute(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        epoch: float | None,
+        weight_kwargs: Mapping[str, Any] | None,
+    ) -> Tensor:
+        """Compute, weigh and record the loss once; the result is the caller's."""
+        recorder = self._recorder
+        series = self.series
+        if recorder.watching and (len(series.steps) >= recorder.room or _monotonic() >= recorder.deadline):
+            recorder.attend()
+        if self._scheduler is None and self._enabled:
+            weight = self._weight
+            if epoch is None:
+                epoch = recorder.epoch
+        else:
+            weight = self._scheduled_weight(epoch, weight_kwargs)
+            if epoch is None:
+                epoch = recorder.epoch
+        step = recorder.step if recorder.ticked else series.count
+        if weight == 0.0:
+            return self._compute_nothing(args, kwargs or {}, step, epoch)
+        raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+        if not isinstance(raw, Tensor):
+            raise self._no_tensor(raw, epoch)
+        weighted = raw * weight
+        series.add(step, epoch, weight, raw, weighted)
+        return weighted
+
+    def _scheduled_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
+        recorder = self._recorder
+        if epoch is None:
+            epoch = recorder.epoch
+            if self._scheduler is not None and not recorder.ticked and not self._warned_of_epoch:
+                self._warn_of_epoch()
+        if weight_kwargs and self._scheduler is not None and self._enabled:
+            return self._scheduler.value(epoch, **weight_kwargs)
+        return self.weight(epoch)
+
+    def _compute_nothing(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        step: int,
+        epoch: float,
+    ) -> Tensor:
+        """Return a zero of its own: 0 times a loss that is infinite, or has an infinite gradient, would be nan."""
+        if self._enabled and not self.loss.skip_when_zero:
+            with torch.no_grad():
+                raw = self.function(*args, **kwargs)
+            if not isinstance(raw, Tensor) or raw.is_complex():
+                raise self._no_tensor(raw, epoch)
+            zero = torch.zeros_like(raw, dtype=_floating(raw.dtype), requires_grad=True)
+            self.series.add(step, epoch, 0.0, raw, zero)
+            return zero
+        like = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)), None)
+        dtype, device = (None, self._device) if like is None else (_floating(like.dtype), like.device)
+        self.series.add_zero(step, epoch)
+        return torch.zeros((), dtype=dtype, device=device, requires_grad=True)
+
+    def _warn_of_epoch(self) -> None:
+        self._warned_of_epoch = True
+        warn(
+            f"loss {self.name!r} is scheduled and is computed without an epoch, so its weight stays where it is; call "
+            "manager.tick(epoch=epoch) at each step, or pass epoch="
+        )
+
+    def _no_tensor(self, result: object, epoch: float) -> LossResultError:
+        kind = f"a tensor of {result.dtype}" if isinstance(result, Tensor) else f"{type(result).__name__} ({result!r})"
+        return LossResultError(
+            f"loss {self.name!r} returned {kind} at epoch {epoch:g}; expected a tensor of real numbers, such as a "
+            "scalar or a map",
+            loss_name=self.name,
+        )
+
+    def snapshot(self, with_history: bool) -> LMLoss:
+        """Return a frozen copy of the definition, with the state of the run."""
+        schedule = self.loss.schedule
+        values = dict(self.loss.__dict__)
+        values["schedule"] = Schedule.model_construct(
+            _fields_set=set(schedule.model_fields_set),
+            **{**schedule.__dict__, "current_value": self.reported_weight()},
+        )
+        values["last_loss_map"] = self.last_tensor()
+        if with_history:
+            values["history"] = self.series.history()
+        return LMLoss.model_construct(_fields_set=set(self.loss.model_fields_set), **values).frozen()
+
+
+def _floating(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+
+
+class ComputedLosses(dict[str, Tensor]):
+    """Weighted results by loss name, with their `total`.
+
+    Example:
+        >>> losses = ComputedLosses(a=torch.tensor(1.0), b=torch.tensor([2.0, 4.0]))
+        >>> float(losses.total)
+        4.0
+    """
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the results, of which each that is not a scalar counts with its mean."""
+        return total(self.values())
+
+
+def total(results: Iterable[Tensor]) -> Tensor:
+    """Return the sum of the means of results; of none, a zero that `backward()` accepts."""
+    scalars = [result.mean() if result.ndim else result for result in results]
+    if not scalars:
+        return torch.zeros((), requires_grad=True)
+    summed = scalars[0]
+    for scalar in scalars[1:]:
+        summed = summed + scalar
+    return summed

@@ -1,0 +1,196 @@
+"""The configuration of a run, in the shape of NectarGAN's own config.json."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from nectargan_core.errors import ConfigError
+
+_LAMBDA = "lambda_"
+_WEIGHT = TypeAdapter(FiniteFloat)
+
+
+class ConfiguredWeight(float):
+    """A weight that a configuration sets; `key` says where, so that a warning about it can, too."""
+
+    key: str
+
+    def __new__(cls, value: float, key: str) -> ConfiguredWeight:  # noqa: D102 # as __init__
+        weight = super().__new__(cls, value)
+        weight.key = key
+        return weight
+
+
+class Section(BaseModel):
+    """A part of the configuration: every field optional, unknown keys kept, null the same as absent."""
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+
+
+class CommonConfig(Section):
+    """The section `common`: `device` is anything that `torch.device` accepts, such as `"cuda:0"`."""
+
+    device: str | None = None
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _device_as_text(cls, value: Any) -> Any:
+        return str(value) if type(value).__name__ == "device" else value
+
+
+class LoadConfig(Section):
+    """The section `dataloader.load`: channels of the input image, and the size it is cropped to in pixels."""
+
+    input_nc: int | None = None
+    crop_size: int | None = None
+
+
+class DataloaderConfig(Section):
+    """The section `dataloader`."""
+
+    dataroot: str | None = None
+    load: LoadConfig = Field(default_factory=LoadConfig)
+
+
+class LossConfig(Section):
+    """The section `train.loss`: `lambda_<name>` is the weight of that loss, None where the spec decides."""
+
+    lambda_gan: FiniteFloat | None = None
+    lambda_l1: FiniteFloat | None = None
+    lambda_l2: FiniteFloat | None = None
+    lambda_sobel: FiniteFloat | None = None
+    lambda_laplacian: FiniteFloat | None = None
+    lambda_vgg: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _new_lambdas_are_numbers(self) -> LossConfig:
+        for key, value in (self.model_extra or {}).items():
+            if key.startswith(_LAMBDA) and value is not None:
+                try:
+                    _WEIGHT.validate_python(value)
+                except ValidationError:
+                    raise ValueError(f"{key} must be a finite number or null, not {value!r}") from None
+        return self
+
+
+class TrainConfig(Section):
+    """The section `train`."""
+
+    loss: LossConfig = Field(default_factory=LossConfig)
+
+
+class Config(Section):
+    """The configuration of a run: NectarGAN's config.json, wrapped in `{"config": {...}}` or not.
+
+    Every field is optional. Sections and keys that are not named here are kept as they came.
+
+    Example:
+        >>> config = Config.model_validate({"config": {"train": {"loss": {"lambda_l1": 50}}}})
+        >>> config.loss_weight("l1", default=100.0), config.loss_weight("sobel", default=10.0)
+        (50.0, 10.0)
+    """
+
+    common: CommonConfig = Field(default_factory=CommonConfig)
+    dataloader: DataloaderConfig = Field(default_factory=DataloaderConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrap(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("config"), Mapping):
+            outer = {key: value for key, value in data.items() if key != "config"}
+            return {**outer, **data["config"]}
+        return data
+
+    def loss_weight(self, name: str, default: float) -> float:
+        """Return the weight that this configuration sets for a loss, or the spec's own default.
+
+        Args:
+            name: The loss as the configuration calls it: `"vgg"` reads `train.loss.lambda_vgg`; `-` and `.`
+                are read as `_`.
+            default: The weight where the configuration says nothing.
+
+        Example:
+            >>> Config().loss_weight("vgg", default=10.0)
+            10.0
+        """
+        key = _LAMBDA + name.replace("-", "_").replace(".", "_")
+        value = getattr(self.train.loss, key, None)
+        return float(default) if value is None else ConfiguredWeight(value, f"train.loss.{key}")
+
+    def on_device(self, device: object) -> Config:
+        """Return a copy whose `common.device` is the one given."""
+        return self.model_copy(update={"common": self.common.model_copy(update={"device": str(device)})})
+
+
+def read_config(data: Config | Mapping[str, Any] | None, path: str | None = None) -> Config:
+    """Make a `Config` of a mapping, of nothing, or of one that is made already.
+
+    Raises:
+        ConfigError: If a value has the wrong type; the message names the key and the file, if it came from one.
+    """
+    if isinstance(data, Config):
+        return data
+    source = f"{path}: " if path else "config: "
+    if data is not None and not isinstance(data, Mapping):
+        raise ConfigError(f"{source}expected a mapping of sections, got {type(data).__name__}", path=path)
+    try:
+        return Config.model_validate(dict(data or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = f"{source}{key}: {first['msg']}, got {first['input']!r}"
+        raise ConfigError(message, path=path, key=key) from error
+
+
+class ConfigManager:
+    """Reads a configuration from a JSON file, a mapping, or nothing; `data` is the `Config`.
+
+    Args:
+        config: Path of a JSON file, a mapping of sections, or None for an empty configuration.
+
+    Raises:
+        ConfigError: If the file is missing or not JSON, or a value has the wrong type. The message names file
+            and key.
+
+    Example:
+        >>> ConfigManager({"common": {"device": "cpu"}}).data.common.device
+        'cpu'
+    """
+
+    def __init__(self, config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None) -> None:
+        self.data: Config
+        if config is None or isinstance(config, (Mapping, Config)):
+            self.data = read_config(config)
+            return
+        path = Path(config)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
+        self.data = read_config(data, path=str(path))

@@ -1,0 +1,52 @@
+"""Every event that a plugin can observe. None of them is called per step, and none can change what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from nectargan_core.config import Config
+from nectargan_core.history import Records
+from nectargan_core.loss import LMLoss
+
+if TYPE_CHECKING:
+    from nectargan_core.manager import LossManager
+
+PROJECT = "nectargan"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin as an observer of the event of its name."""
+
+
+@hookspec
+def nectargan_losses_built(spec: Any, losses: Mapping[str, LMLoss], config: Config) -> None:
+    """Specs have been called and their losses checked, and none is registered yet.
+
+    Args:
+        spec: What was asked for: the name of the objective, or the spec function.
+        losses: The losses under their final names, read-only.
+        config: What the specs were given.
+    """
+
+
+@hookspec
+def nectargan_loss_registered(manager: LossManager, loss: LMLoss) -> None:
+    """A loss has been registered; `loss` is a snapshot of it."""
+
+
+@hookspec
+def nectargan_history_flushed(manager: LossManager, chunk: Records) -> None:
+    """Records of one loss have been written to the log; called once per loss and flush."""
+
+
+@hookspec
+def nectargan_nonfinite_loss(manager: LossManager, loss_name: str, step: int, epoch: float, value: float) -> None:
+    """A weighted loss became nan or infinite; called once per loss and flush, with the first such step."""
+
+
+@hookspec
+def nectargan_manager_closed(manager: LossManager) -> None:
+    """The manager was closed; its log is complete."""

@@ -1,0 +1,176 @@
+"""The lines of a loss log: how a header and a chunk of records become strict JSON, and how they are read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nectargan_core.config import Config
+from nectargan_core.history import Records
+
+VERSION = 1
+"""The version of the format that this module writes, and the newest that it reads."""
+
+VERSION_KEY = "nectargan_log"
+
+_Numbers = npt.NDArray[np.float64]
+_SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
+
+
+def describe_run(experiment_dir: Path, config: Config, device: object) -> dict[str, Any]:
+    """Return what a header says about a run, as far as it is known."""
+    dataroot = config.dataloader.dataroot
+    training = None if dataroot is None else Path(dataroot) / "train"
+    length = sum(1 for _ in training.iterdir()) if training is not None and training.is_dir() else None
+    return {
+        "experiment": experiment_dir.name,
+        "objective": None,
+        "device": None if device is None else str(device),
+        "dataroot": dataroot,
+        "dataset_length": length,
+    }
+
+
+def encode_header(fields: Mapping[str, Any]) -> str:
+    """Return a header line, newline included.
+
+    Example:
+        >>> encode_header({"experiment": "facades"}).strip()
+        '{"nectargan_log":1,"experiment":"facades"}'
+    """
+    return _line({VERSION_KEY: VERSION, **fields})
+
+
+def encode_chunk(chunk: Records, time: float) -> str:
+    """Return the line of a chunk, newline included.
+
+    Columns are written as short as they can be without losing anything: a step that counts on as its first
+    number and its stride, a column in runs as its runs, float32 values in nine digits, and no `loss` at all
+    where it is the product of the weight and the unweighted value.
+
+    Args:
+        chunk: At least one record.
+        time: When it is written, in seconds since the epoch of Unix.
+    """
+    single = _is_single(chunk.unweighted) and _is_single(chunk.loss)
+    digits = 32 if single else 64
+    parts = [
+        f'{{"loss_name":{json.dumps(chunk.name)},"time":{time:.3f},"n":{len(chunk)},"float":{digits}',
+        f'"step":{_encode_steps(chunk.step)}',
+        f'"epoch":{_encode_runs(chunk.epoch)}',
+        f'"weight":{_encode_runs(chunk.weight)}',
+        f'"unweighted":{_encode_floats(chunk.unweighted, single)}',
+    ]
+    if not _same(_product(chunk.unweighted, chunk.weight, single), chunk.loss):
+        parts.append(f'"loss":{_encode_floats(chunk.loss, single)}')
+    return ",".join(parts) + "}\n"
+
+
+def decode_line(line: str | bytes) -> dict[str, Any] | Records:
+    """Return a header's fields, or a chunk.
+
+    Raises:
+        ValueError: If the line is neither.
+    """
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")
+    if VERSION_KEY in fields:
+        return fields
+    try:
+        count, single = int(fields["n"]), fields["float"] == 32
+        unweighted = _decode_floats(fields["unweighted"], count, single)
+        weight = _decode_runs(fields["weight"], count)
+        loss = fields.get("loss")
+        return Records(
+            name=str(fields["loss_name"]),
+            step=_decode_steps(fields["step"], count),
+            epoch=_decode_runs(fields["epoch"], count),
+            loss=_product(unweighted, weight, single) if loss is None else _decode_floats(loss, count, single),
+            weight=weight,
+            unweighted=unweighted,
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a chunk of records: {error!r}") from error
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _is_single(values: _Numbers) -> bool:
+    with np.errstate(over="ignore"):
+        return _same(values.astype(np.float32).astype(np.float64), values)
+
+
+def _same(left: _Numbers, right: _Numbers) -> bool:
+    return np.array_equal(left, right, equal_nan=True)
+
+
+def _product(unweighted: _Numbers, weight: _Numbers, single: bool) -> _Numbers:
+    """Multiply in the precision of the values; a weight of 0 gives 0 whatever it meets."""
+    dtype = np.float32 if single else np.float64
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = unweighted.astype(dtype) * weight.astype(dtype)
+    return np.where(weight == 0, 0.0, product.astype(np.float64))
+
+
+def _encode_steps(steps: npt.NDArray[np.int64]) -> str:
+    first = int(steps[0])
+    stride = int(steps[1]) - first if len(steps) > 1 else 1
+    if np.array_equal(steps, first + stride * np.arange(len(steps))):
+        return json.dumps({"first": first, "stride": stride}, separators=(",", ":"))
+    return json.dumps(steps.tolist(), separators=(",", ":"))
+
+
+def _decode_steps(column: Any, count: int) -> npt.NDArray[np.int64]:
+    if isinstance(column, dict):
+        return np.arange(count, dtype=np.int64) * int(column["stride"]) + int(column["first"])
+    return _counted(np.array(column, dtype=np.int64), count)
+
+
+def _encode_runs(values: _Numbers) -> str:
+    starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    if len(starts) * 3 > len(values) > 1:
+        return _encode_floats(values, single=False)
+    lengths = np.diff(np.append(starts, len(values)))
+    runs = zip(values[starts].tolist(), lengths.tolist(), strict=True)
+    return json.dumps({"runs": [list(run) for run in runs]}, separators=(",", ":"), allow_nan=False)
+
+
+def _decode_runs(column: Any, count: int) -> _Numbers:
+    if isinstance(column, dict):
+        values, lengths = zip(*column["runs"], strict=True)
+        return _counted(np.repeat(np.array(values, dtype=np.float64), lengths), count)
+    return _decode_floats(column, count, single=False)
+
+
+def _encode_floats(values: _Numbers, single: bool) -> str:
+    if not np.isfinite(values).all():
+        return "[" + ",".join(_spell(value, single) for value in values.tolist()) + "]"
+    # One formatting call for the whole column. Nine digits tell every float32 from its neighbours.
+    form = "%.9g" if single else "%r"
+    return "[" + ",".join([form] * len(values)) % tuple(values.tolist()) + "]"
+
+
+def _spell(value: float, single: bool) -> str:
+    if math.isfinite(value):
+        return f"{value:.9g}" if single else repr(value)
+    return _SPELLED.get(value, '"nan"')
+
+
+def _decode_floats(column: Sequence[float | str], count: int, single: bool) -> _Numbers:
+    values = np.array(column, dtype=np.float64)
+    return _counted(values.astype(np.float32).astype(np.float64) if single else values, count)
+
+
+def _counted(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    if len(values) != count:
+        raise ValueError(f"a column has {len(values)} values, not {count}")
+    return values

@@ -1,0 +1,82 @@
+"""Observers of a manager: how a plugin's hooks are taken in and let go, and how an event is told to each."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any
+
+import pluggy
+
+from nectargan_core import catalog, hookspecs
+from nectargan_core.errors import PluginContractError, warn
+
+
+class Observers:
+    """The observers of one manager.
+
+    Args:
+        manager: The manager; not kept alive.
+    """
+
+    def __init__(self, manager: object) -> None:
+        self._manager = weakref.ref(manager)
+        self.hooks = pluggy.PluginManager(hookspecs.PROJECT)
+        self.hooks.add_hookspecs(hookspecs)
+
+    def add(self, plugin: object, offered_by: catalog.Plugin | None = None) -> list[object]:
+        """Take in the hooks of an object, once.
+
+        Returns:
+            The object, in a list, if it was not an observer before; to hand to `remove` if need be.
+
+        Raises:
+            PluginContractError: If it marks a hook for an event that does not exist, or one with arguments that
+                the event does not have. It is no observer then.
+        """
+        if self.hooks.is_registered(plugin):
+            return []
+        try:
+            self.hooks.register(plugin)
+            self.hooks.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self.hooks.is_registered(plugin):
+                self.hooks.unregister(plugin)
+            source = str(offered_by) if offered_by else getattr(plugin, "__name__", type(plugin).__name__)
+            events = ", ".join(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
+            message = f"{source} cannot observe this manager: {_first_line(error)}; the events are {events}"
+            if offered_by is None:
+                raise PluginContractError(message) from error
+            raise PluginContractError(
+                message,
+                group=offered_by.group,
+                name=offered_by.name,
+                dist=offered_by.dist,
+                version=offered_by.version,
+            ) from error
+        return [plugin]
+
+    def add_module_of(self, plugin: catalog.Plugin) -> list[object]:
+        """Take in the hooks of the module that an entry point names."""
+        module = sys.modules.get(plugin.module)
+        return [] if module is None else self.add(module, plugin)
+
+    def remove(self, plugins: list[object]) -> None:
+        """Let observers go that `add` took in."""
+        for plugin in plugins:
+            self.hooks.unregister(plugin)
+
+    def tell(self, event: str, **arguments: Any) -> None:
+        """Tell each observer in turn; one that raises is named in a warning and costs the others nothing."""
+        arguments["manager"] = self._manager()
+        caller = getattr(self.hooks.hook, event)
+        for implementation in reversed(caller.get_hookimpls()):
+            try:
+                implementation.function(*[arguments[name] for name in implementation.argnames])
+            except Exception as error:  # noqa: BLE001 # an observer must not stop the training
+                warn(f"{implementation.plugin_name} failed to observe {event}: {type(error).__name__}: {error}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])
