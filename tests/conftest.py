@@ -1,0 +1,139 @@
+"""What the tests share: a place to install distributions into, as pip leaves them."""
+
+import base64
+import csv
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from nectargan_core import catalog
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = ("NECTARGAN_PLUGINS", "NECTARGAN_BLOCK_PLUGINS", "NECTARGAN_PROVIDERS")
+
+SPEC = """
+import torch
+from nectargan_core import LMLoss
+
+def {name}(config):
+    \"\"\"Build the losses of {name}.\"\"\"
+    return {{"{name}": LMLoss(name="{name}", function=torch.nn.L1Loss())}}
+"""
+
+
+class Site:
+    """A directory on the path, with distributions in it."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def install(
+        self,
+        dist,
+        version="1.0",
+        *,
+        specs=None,
+        schedules=None,
+        modules=None,
+        requires=(),
+        entry_points=None,
+        metadata=None,
+        folder=None,
+    ):
+        """Write a package's modules, METADATA, entry_points.txt and RECORD; return the metadata directory."""
+        info = self.path / (folder or f"{dist.replace('-', '_')}-{version}.dist-info")
+        files = {self.path / name: textwrap.dedent(text) for name, text in (modules or {}).items()}
+        header = f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n"
+        header += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        files[info / ("PKG-INFO" if info.suffix == ".egg-info" else "METADATA")] = metadata or header
+        if entry_points is None:
+            groups = {catalog.SPECS: specs or {}, catalog.SCHEDULES: schedules or {}}
+            entry_points = "".join(
+                f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in names.items()) + "\n"
+                for group, names in groups.items()
+                if names
+            )
+        files[info / "entry_points.txt"] = entry_points
+        if info.suffix == ".dist-info":
+            files[info / "WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            files[info / "INSTALLER"] = "pip\n"
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        if info.suffix == ".dist-info":
+            with (info / "RECORD").open("w", newline="", encoding="utf-8") as record:
+                rows = csv.writer(record)
+                for path in files:
+                    content = path.read_bytes()
+                    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+                    rows.writerow([path.relative_to(self.path).as_posix(), f"sha256={digest}", len(content)])
+                rows.writerow([(info / "RECORD").relative_to(self.path).as_posix(), "", ""])
+        catalog.refresh()
+        return info
+
+    def install_spec(self, dist, name, version="1.0", **kwargs):
+        """Install a distribution with one working spec, in a module named after the distribution."""
+        module = dist.replace("-", "_")
+        return self.install(
+            dist,
+            version,
+            specs={name: f"{module}:{name}"},
+            modules={f"{module}.py": SPEC.format(name=name)},
+            **kwargs,
+        )
+
+    def uninstall(self, info):
+        """Remove what the RECORD in a metadata directory lists, as pip does."""
+        with (info / "RECORD").open(newline="", encoding="utf-8") as record:
+            for name, *_ in list(csv.reader(record)):
+                (self.path / name).unlink()
+        shutil.rmtree(info)
+        catalog.refresh()
+
+    def run(self, *arguments, **environment):
+        """Run Python in a new process that finds what is installed here."""
+        env = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        env["PYTHONPATH"] = os.pathsep.join([str(self.path), str(ROOT)])
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=env | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.path,
+            timeout=240,
+        )
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A directory in front of the path to install distributions into; leaves nothing behind."""
+    before = set(sys.modules)
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    place = Site(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(place.path))
+    catalog.refresh()
+    yield place
+    catalog.configure(plugins=None, block=None, providers=None)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(place.path)):
+            del sys.modules[name]
+    monkeypatch.undo()
+    catalog.refresh()
+
+
+@pytest.fixture
+def alone(site, monkeypatch):
+    """Like `site`, and the only place where distributions are found, whatever else this environment has."""
+    others = [path for path in sys.path if not any(Path(path or ".").glob("*.dist-info"))]
+    monkeypatch.setattr(sys, "path", [str(site.path), *others])
+    catalog.refresh()
+    return site

@@ -1,0 +1,660 @@
+"""Finding and loading plugins: who answers to a name, who is asked, who is blocked, and what errors say."""
+
+import pickle
+import sys
+import threading
+
+import pytest
+
+from nectargan_core import catalog
+from nectargan_core.catalog import SCHEDULES, SPECS, find
+from nectargan_core.errors import (
+    AmbiguousPluginError,
+    ConfigError,
+    PluginBlockedError,
+    PluginContractError,
+    PluginLoadError,
+    PluginNotFoundError,
+    UnknownScheduleError,
+)
+
+
+def states(name):
+    return {entry.plugin.dist: entry.state for entry in catalog.plugins() if entry.plugin.name == name}
+
+
+def message(kind, call, *args):
+    with pytest.raises(kind) as caught:
+        call(*args)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+class TestFinding:
+    def test_a_name_means_the_one_plugin_that_claims_it(self, site):
+        site.install("acme", "1.2", specs={"glow": "acme.losses:glow"}, requires=["nectargan-core >=0.1, <0.3"])
+        assert find(SPECS, "glow") == catalog.Plugin(
+            SPECS, "glow", "acme", "1.2", "acme.losses:glow", supports="<0.3,>=0.1"
+        )
+
+    def test_it_says_who_it_is(self, site):
+        site.install("acme", "1.2", specs={"glow": "acme:glow"})
+        assert str(find(SPECS, "glow")) == "glow (acme 1.2, acme:glow)"
+
+    def test_a_name_may_mean_a_spec_and_a_schedule(self, site):
+        site.install("acme", specs={"glow": "acme:spec"}, schedules={"glow": "acme:schedule"})
+        assert find(SPECS, "glow").target == "acme:spec"
+        assert find(SCHEDULES, "glow").target == "acme:schedule"
+
+    @pytest.mark.parametrize("provider", ["acme-vgg", "Acme_VGG", "acme.vgg"])
+    def test_a_provider_is_compared_as_package_indexes_do(self, site, provider):
+        site.install("acme-vgg", specs={"glow": "acme_vgg:glow"})
+        assert find(SPECS, "glow", provider).dist == "acme-vgg"
+
+    @pytest.mark.parametrize("value", ["acme:glow [gpu]", "acme : glow", "acme:glow[gpu,cpu]"])
+    def test_blanks_and_extras_of_an_entry_point_mean_nothing(self, site, value):
+        site.install("acme", specs={"glow": value})
+        assert find(SPECS, "glow").target == "acme:glow"
+
+    def test_what_was_installed_after_the_first_look_is_found_after_refresh(self, site):
+        catalog.plugins()
+        site.install("acme", specs={"glow": "acme:glow"})
+        catalog.refresh()
+        assert find(SPECS, "glow").dist == "acme"
+
+    def test_what_was_uninstalled_is_gone_after_refresh(self, site):
+        info = site.install("acme", specs={"glow": "acme:glow"})
+        find(SPECS, "glow")
+        site.uninstall(info)
+        with pytest.raises(PluginNotFoundError):
+            find(SPECS, "glow")
+
+    def test_an_answer_is_remembered(self, site):
+        site.install("acme", specs={"glow": "acme:glow"})
+        assert find(SPECS, "glow") is find(SPECS, "glow")
+
+
+class TestCollisions:
+    @pytest.fixture(autouse=True)
+    def two(self, site):
+        site.install("acme-vgg", "1.0", specs={"glow": "acme_vgg:glow"})
+        site.install("beta", "2.0", specs={"glow": "beta:glow"})
+
+    def test_two_claimants_are_an_error_that_names_both_and_both_ways_out(self):
+        text = message(AmbiguousPluginError, find, SPECS, "glow")
+        assert text == (
+            "the loss spec 'glow' is offered by acme-vgg 1.0, beta 2.0; write 'acme-vgg/glow' or 'beta/glow', "
+            'or choose one by NECTARGAN_PROVIDERS="glow=acme-vgg"'
+        )
+
+    def test_a_provider_in_the_name_chooses(self):
+        assert find(SPECS, "glow", "beta").dist == "beta"
+
+    def test_the_environment_chooses(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_PROVIDERS", "other=x, glow = Acme_VGG")
+        assert find(SPECS, "glow").dist == "acme-vgg"
+
+    def test_code_chooses(self):
+        catalog.configure(providers={"glow": "beta"})
+        assert find(SPECS, "glow").dist == "beta"
+
+    def test_a_provider_in_the_name_beats_the_setting(self):
+        catalog.configure(providers={"glow": "beta"})
+        assert find(SPECS, "glow", "acme-vgg").dist == "acme-vgg"
+
+    def test_blocking_one_leaves_the_other(self):
+        catalog.configure(block=["beta"])
+        assert find(SPECS, "glow").dist == "acme-vgg"
+
+    def test_a_chosen_provider_that_is_missing_is_named_with_the_setting(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_PROVIDERS", "glow=gamma")
+        text = message(PluginNotFoundError, find, SPECS, "glow")
+        assert 'NECTARGAN_PROVIDERS="glow=gamma" asks for gamma, which is not installed' in text
+        assert "it is offered by acme-vgg 1.0, beta 2.0" in text
+
+    def test_a_choice_for_the_other_group_says_nothing_about_this(self, site):
+        site.install("gamma", schedules={"glow": "gamma:glow"})
+        catalog.configure(providers={"glow": "gamma"})
+        assert find(SCHEDULES, "glow").dist == "gamma"
+        with pytest.raises(AmbiguousPluginError):
+            find(SPECS, "glow")
+
+    def test_both_are_listed_as_ambiguous(self):
+        assert states("glow") == {"acme-vgg": "ambiguous", "beta": "ambiguous"}
+
+    def test_once_one_is_chosen_none_is_listed_as_ambiguous(self):
+        catalog.configure(providers={"glow": "beta"})
+        assert states("glow") == {"acme-vgg": "available", "beta": "available"}
+        notes = {entry.plugin.dist: entry.note for entry in catalog.plugins(SPECS)}
+        assert notes["acme-vgg"] == 'catalog.configure(providers="glow=beta") chooses another'
+
+    def test_one_distribution_that_claims_a_name_twice_is_ambiguous_in_itself(self, site):
+        site.install("twice", entry_points=f"[{SPECS}]\nboth = twice:a\nboth = twice:b\n")
+        text = message(AmbiguousPluginError, find, SPECS, "both")
+        assert text == "twice 1.0 offers the loss spec 'both' as twice:a and twice:b; tell its authors"
+
+
+class TestTheSameTwice:
+    @pytest.fixture
+    def other(self, site, tmp_path, monkeypatch):
+        path = tmp_path / "other"
+        monkeypatch.setattr(sys, "path", [*sys.path, str(path)])
+        return type(site)(path)
+
+    def test_metadata_in_two_places_is_one_plugin(self, site, other):
+        site.install("acme", "1.0", specs={"glow": "acme:glow"})
+        other.install("acme", "1.0", specs={"glow": "acme:glow"})
+        assert find(SPECS, "glow").dist == "acme"
+
+    def test_what_stands_first_on_the_path_counts(self, site, other):
+        site.install("acme", "1.0", specs={"glow": "acme:old"})
+        other.install("Acme", "2.0", specs={"glow": "acme:new"})
+        assert find(SPECS, "glow").target == "acme:old"
+
+    def test_the_other_is_listed_as_a_duplicate_that_says_of_what(self, site, other):
+        site.install("acme", "1.0", specs={"glow": "acme:glow"})
+        other.install("acme", "2.0", specs={"glow": "acme:glow"})
+        rows = [(entry.plugin.version, entry.state) for entry in catalog.plugins() if entry.plugin.dist == "acme"]
+        assert rows == [("1.0", "available"), ("2.0", "duplicate")]
+        assert f"acme 1.0 in {site.path} stands before it" in [entry.note for entry in catalog.plugins()]
+
+    def test_metadata_that_no_longer_offers_a_name_shadows_that_which_did(self, site, other):
+        site.install("acme", "2.0", specs={})
+        other.install("acme", "1.0", specs={"glow": "acme:glow"})
+        text = message(PluginNotFoundError, find, SPECS, "glow")
+        assert "acme 1.0 offers it, and other metadata of acme stands before that" in text
+
+    def test_one_directory_through_a_link_is_not_even_a_duplicate(self, site, tmp_path, monkeypatch):
+        site.install("acme", specs={"glow": "acme:glow"})
+        (tmp_path / "lib64").symlink_to(site.path)
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "lib64")])
+        catalog.refresh()
+        assert states("glow") == {"acme": "available"}
+        assert len([entry for entry in catalog.plugins() if entry.plugin.name == "glow"]) == 1
+
+    @pytest.mark.parametrize("folder", ["acme.egg-info", "acme-3.0.egg-info"])
+    def test_an_installation_counts_before_an_egg_info_beside_it(self, site, folder):
+        site.install("acme", "3.0", specs={"glow": "acme:stale"}, folder=folder)
+        site.install("acme", "1.0", specs={"glow": "acme:glow"})
+        assert find(SPECS, "glow").target == "acme:glow"
+
+    def test_of_two_installations_in_one_place_the_later_version_counts(self, site):
+        for version in ("1.9", "1.10", "1.2"):
+            site.install("acme", version, specs={"glow": f"acme:v{version.replace('.', '_')}"})
+        assert find(SPECS, "glow").version == "1.10"
+
+    def test_a_shadowed_claim_makes_nothing_ambiguous(self, site, other):
+        site.install("acme", "2.0", specs={})
+        other.install("acme", "1.0", specs={"glow": "acme:glow"})
+        site.install("beta", specs={"glow": "beta:glow"})
+        assert find(SPECS, "glow").dist == "beta"
+
+
+class TestReservedNames:
+    def test_core_answers_to_its_own_names(self, site):
+        site.install("acme", schedules={"linear": "acme:linear"})
+        assert find(SCHEDULES, "linear").target == "nectargan_core.schedule:linear"
+
+    def test_a_foreign_claimant_is_reached_by_its_provider(self, site):
+        site.install("acme", schedules={"linear": "acme:linear"})
+        assert find(SCHEDULES, "linear", "acme").target == "acme:linear"
+
+    def test_a_foreign_claimant_is_listed_as_reserved(self, site):
+        site.install("acme", schedules={"linear": "acme:linear"})
+        assert states("linear") == {"nectargan-core": "loaded", "acme": "reserved"}
+
+    def test_no_provider_setting_takes_a_name_from_core(self, site):
+        site.install("acme", schedules={"linear": "acme:linear"})
+        catalog.configure(providers={"linear": "acme"})
+        assert find(SCHEDULES, "linear").dist == "nectargan-core"
+
+    @pytest.mark.parametrize("settings", [{"plugins": []}, {"block": ["linear", "nectargan-core"]}])
+    def test_no_setting_blocks_them(self, site, settings):
+        catalog.configure(**settings)
+        assert callable(find(SCHEDULES, "linear").load())
+        assert callable(find(SCHEDULES, "exponential").load())
+
+    def test_they_are_there_where_core_has_no_metadata(self, alone):
+        assert callable(find(SCHEDULES, "linear").load())
+        assert states("exponential") == {"nectargan-core": "loaded"}
+
+    def test_the_names_are_reserved_among_schedules_only(self, site):
+        site.install("acme", specs={"linear": "acme:linear"})
+        assert find(SPECS, "linear").dist == "acme"
+
+
+class TestBlocking:
+    @pytest.fixture(autouse=True)
+    def installed(self, site):
+        site.install_spec("acme-glow", "glow")
+        site.install_spec("beta", "shine")
+
+    @pytest.mark.parametrize("listed", ["glow", "acme-glow", "Acme_Glow", " x , glow,"])
+    def test_the_block_list_names_plugins_or_distributions(self, monkeypatch, listed):
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", listed)
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+        assert find(SPECS, "shine").dist == "beta"
+
+    @pytest.mark.parametrize("listed", ["shine", "beta", "BETA", "shine,x"])
+    def test_the_allow_list_names_plugins_or_distributions(self, monkeypatch, listed):
+        monkeypatch.setenv("NECTARGAN_PLUGINS", listed)
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+        assert find(SPECS, "shine").dist == "beta"
+
+    def test_an_empty_allow_list_leaves_none_but_cores_own(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_PLUGINS", "")
+        usable = [entry.plugin.dist for entry in catalog.plugins() if entry.state != "blocked"]
+        assert set(usable) == {"nectargan-core"}
+
+    def test_an_empty_block_list_blocks_nothing(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "")
+        assert find(SPECS, "glow").dist == "acme-glow"
+
+    def test_the_names_of_plugins_are_matched_exactly(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "Glow")
+        assert find(SPECS, "glow").dist == "acme-glow"
+
+    def test_blocking_beats_allowing(self):
+        catalog.configure(plugins=["glow"], block=["glow"])
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+
+    def test_the_error_names_the_block_list(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
+        assert message(PluginBlockedError, find, SPECS, "glow") == (
+            'loss spec glow (acme-glow 1.0, acme_glow:glow) blocked by NECTARGAN_BLOCK_PLUGINS="glow"; take it '
+            "out of that setting to use it"
+        )
+
+    def test_the_error_names_the_allow_list(self, monkeypatch):
+        monkeypatch.setenv("NECTARGAN_PLUGINS", "shine")
+        text = message(PluginBlockedError, find, SPECS, "glow")
+        assert 'NECTARGAN_PLUGINS="shine", which does not list it; add glow or acme-glow' in text
+
+    def test_the_error_names_the_setting_in_code(self):
+        catalog.configure(block=["glow", "x"])
+        assert 'catalog.configure(block="glow,x")' in message(PluginBlockedError, find, SPECS, "glow")
+
+    def test_a_provider_in_the_name_is_no_way_around(self):
+        catalog.configure(block=["acme-glow"])
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow", "acme-glow")
+
+    def test_a_plugin_that_was_found_before_is_not_loaded_after(self):
+        plugin = find(SPECS, "glow")
+        catalog.configure(block=["glow"])
+        with pytest.raises(PluginBlockedError):
+            plugin.load()
+        assert "acme_glow" not in sys.modules
+
+    def test_settings_are_read_at_each_use(self, monkeypatch):
+        find(SPECS, "glow")
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+        monkeypatch.delenv("NECTARGAN_BLOCK_PLUGINS")
+        assert find(SPECS, "glow").dist == "acme-glow"
+
+    def test_all_claimants_blocked_names_the_setting_for_each(self, site):
+        site.install_spec("gamma", "glow")
+        catalog.configure(block=["gamma", "acme-glow"])
+        text = message(PluginBlockedError, find, SPECS, "glow")
+        assert text.count("blocked by") == 2
+        assert "gamma 1.0" in text
+
+    def test_it_is_listed_with_the_setting(self):
+        catalog.configure(block=["glow"])
+        (row,) = [entry for entry in catalog.plugins() if entry.plugin.name == "glow"]
+        assert row.state == "blocked"
+        assert row.note.startswith('blocked by catalog.configure(block="glow")')
+
+
+class TestConfigure:
+    def test_code_beats_the_environment(self, site, monkeypatch):
+        site.install("acme", specs={"glow": "acme:glow"})
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
+        catalog.configure(block=[])
+        assert find(SPECS, "glow").dist == "acme"
+
+    def test_none_goes_back_to_the_environment(self, site, monkeypatch):
+        site.install("acme", specs={"glow": "acme:glow"})
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
+        catalog.configure(block=[])
+        catalog.configure(block=None)
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+
+    def test_what_is_not_given_stays(self, site):
+        site.install("acme", specs={"glow": "acme:glow"})
+        catalog.configure(block=["glow"])
+        catalog.configure(providers={"x": "y"})
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+
+    def test_a_string_is_read_as_the_environment_variable_is(self, site):
+        site.install("acme", specs={"glow": "acme:glow"})
+        catalog.configure(block="x,glow")
+        with pytest.raises(PluginBlockedError):
+            find(SPECS, "glow")
+
+    @pytest.mark.parametrize("providers", ["glow", "glow=", "=acme", "glow=acme,shine"])
+    def test_providers_must_pair_names_with_distributions(self, site, monkeypatch, providers):
+        with pytest.raises(ConfigError):
+            catalog.configure(providers=providers)
+        monkeypatch.setenv("NECTARGAN_PROVIDERS", providers)
+        with pytest.raises(ConfigError, match="NECTARGAN_PROVIDERS"):
+            find(SCHEDULES, "linear")
+
+    def test_a_refused_setting_changes_nothing(self, site):
+        site.install("acme", specs={"glow": "acme:glow"})
+        with pytest.raises(ConfigError):
+            catalog.configure(block=["glow"], providers="glow")
+        assert find(SPECS, "glow").dist == "acme"
+
+
+class TestNotFound:
+    def test_it_names_close_matches_among_what_is_installed(self, alone):
+        alone.install("acme", specs={"glowing": "acme:glow"})
+        assert 'Did you mean "glowing"?' in message(PluginNotFoundError, find, SPECS, "glowin")
+
+    @pytest.mark.parametrize(("name", "command"), [("vgg", "nectargan-vgg"), ("pix2pix", "nectargan-pix2pix")])
+    def test_it_says_how_a_first_party_spec_is_installed(self, alone, name, command):
+        assert f"pip install {command}." in message(PluginNotFoundError, find, SPECS, name)
+
+    def test_it_says_how_a_first_party_schedule_is_installed(self, alone):
+        text = message(UnknownScheduleError, find, SCHEDULES, "cosine-restarts")
+        assert "it comes with nectargan-schedules: pip install nectargan-schedules." in text
+
+    def test_it_never_guesses_a_distribution(self, alone):
+        assert "pip install" not in message(PluginNotFoundError, find, SPECS, "acme")
+
+    def test_it_says_to_upgrade_a_first_party_distribution_that_lacks_the_name(self, alone):
+        alone.install("nectargan-schedules", "0.0.1", schedules={"cosine": "nectargan_schedules:cosine"})
+        text = message(UnknownScheduleError, find, SCHEDULES, "product")
+        assert "nectargan-schedules 0.0.1 is installed without it: pip install --upgrade nectargan-schedules" in text
+
+    def test_it_says_which_interpreter_was_searched(self, alone):
+        assert f"installed for {sys.executable}" in message(PluginNotFoundError, find, SPECS, "acme")
+
+    @pytest.mark.parametrize(("asked", "installed"), [("VGG2", "vgg2"), ("a_b_c_d", "a-b-c-d"), ("x.y", "x-Y")])
+    def test_names_that_differ_by_case_or_separator_are_a_hint_and_no_match(self, alone, asked, installed):
+        alone.install("acme", specs={installed: "acme:glow"})
+        text = message(PluginNotFoundError, find, SPECS, asked)
+        assert f"names are matched exactly, and '{installed}' is installed" in text
+
+    def test_it_says_that_the_name_is_of_the_other_kind(self, alone):
+        alone.install("acme", schedules={"glow": "acme:glow"})
+        assert "'glow' is a schedule of acme 1.0" in message(PluginNotFoundError, find, SPECS, "glow")
+        assert "'cosine' is a schedule of nectargan-schedules" in message(PluginNotFoundError, find, SPECS, "cosine")
+
+    def test_it_says_that_a_misspelt_first_party_plugin_is_not_installed(self, alone):
+        text = message(PluginNotFoundError, find, SPECS, "laplasian")
+        assert "'laplacian' comes with nectargan-laplacian: pip install nectargan-laplacian" in text
+
+    def test_it_lists_what_is_installed_where_nothing_is_close(self, alone):
+        alone.install("acme", specs={"glow": "acme:glow", "shine": "acme:shine"})
+        assert "; installed are glow, shine." in message(PluginNotFoundError, find, SPECS, "qqqq")
+
+    def test_it_says_that_the_provider_is_not_installed(self, alone):
+        alone.install("acme", specs={"glow": "acme:glow"})
+        text = message(PluginNotFoundError, find, SPECS, "glow", "beta")
+        assert "'beta/glow'" in text
+        assert "beta is not installed; it is offered by acme 1.0" in text
+
+    def test_it_says_that_the_provider_does_not_offer_it(self, alone):
+        alone.install("acme", "2.1", specs={"glow": "acme:glow"})
+        assert "acme 2.1 is installed, without it" in message(PluginNotFoundError, find, SPECS, "shine", "acme")
+
+    def test_it_says_that_it_was_installed_since(self, alone, monkeypatch):
+        catalog.plugins()
+        monkeypatch.setattr(catalog, "refresh", lambda: None)  # what installs it here would look again
+        alone.install("acme", "2.1", specs={"glow": "acme:glow"})
+        text = message(PluginNotFoundError, find, SPECS, "glow")
+        assert "acme 2.1 offers it since this process first looked: call catalog.refresh()" in text
+
+    def test_a_schedule_is_an_unknown_schedule_error(self, alone):
+        with pytest.raises(UnknownScheduleError) as caught:
+            find(SCHEDULES, "glow")
+        assert isinstance(caught.value, KeyError)
+        assert (caught.value.group, caught.value.name) == (SCHEDULES, "glow")
+
+
+class TestLoading:
+    def test_it_gives_what_the_entry_point_names(self, site):
+        site.install_spec("acme", "glow")
+        assert find(SPECS, "glow").load() is sys.modules["acme"].glow
+
+    def test_an_attribute_may_be_nested(self, site):
+        source = "class Box:\n    @staticmethod\n    def glow(config): ...\n"
+        site.install("acme", specs={"glow": "acme:Box.glow"}, modules={"acme.py": source})
+        assert find(SPECS, "glow").load() is sys.modules["acme"].Box.glow
+
+    def test_a_module_is_executed_once_for_many_threads(self, site):
+        source = "from acme_count import count\ncount.append(1)\nsum(range(1_000_000))\ndef glow(config): ...\n"
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source, "acme_count.py": "count = []"})
+        loaded = self.in_threads(lambda: find(SPECS, "glow").load())
+        assert len(loaded) == 8
+        assert len(set(loaded)) == 1
+        assert sys.modules["acme_count"].count == [1]
+
+    def test_a_module_that_fails_is_executed_once_for_many_threads(self, site):
+        source = "from acme_count import count\ncount.append(1)\nsum(range(1_000_000))\nraise ValueError\n"
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source, "acme_count.py": "count = []"})
+
+        def attempt():
+            with pytest.raises(PluginLoadError):
+                find(SPECS, "glow").load()
+
+        self.in_threads(attempt)
+        assert sys.modules["acme_count"].count == [1]
+
+    def test_many_threads_read_the_installed_metadata_once(self, site, monkeypatch):
+        readings = []
+        monkeypatch.setattr(
+            catalog, "Installed", lambda groups, read=catalog.Installed: readings.append(1) or read(groups)
+        )
+        catalog.refresh()
+        self.in_threads(lambda: find(SCHEDULES, "linear"))
+        assert readings == [1]
+
+    @staticmethod
+    def in_threads(call):
+        barrier, results = threading.Barrier(8), []
+
+        def run():
+            barrier.wait()
+            results.append(call())
+
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 8
+        return results
+
+    def test_a_failure_is_remembered_until_refresh(self, site):
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "raise ValueError('not yet')"})
+        with pytest.raises(PluginLoadError):
+            find(SPECS, "glow").load()
+        site.path.joinpath("acme.py").write_text("def glow(config): ...\n# repaired, and of another length")
+        with pytest.raises(PluginLoadError, match=r"not yet.*catalog\.refresh\(\) tries again"):
+            find(SPECS, "glow").load()
+        catalog.refresh()
+        assert find(SPECS, "glow").load().__name__ == "glow"
+
+    def test_a_package_that_failed_half_way_is_whole_after_a_repair(self, site):
+        modules = {
+            "acme/__init__.py": "import acme.first\nimport acme.second\ndef glow(config): return acme.first.VALUE",
+            "acme/first.py": "VALUE = {}",
+            "acme/second.py": "raise ValueError('broken')",
+        }
+        site.install("acme", specs={"glow": "acme:glow"}, modules=modules)
+        with pytest.raises(PluginLoadError):
+            find(SPECS, "glow").load()
+        assert not [name for name in sys.modules if name.partition(".")[0] == "acme"]
+        site.path.joinpath("acme/second.py").write_text("# repaired")
+        catalog.refresh()
+        assert find(SPECS, "glow").load()(None) == {}
+
+    def test_a_failure_takes_nothing_away_from_packages_that_work(self, site):
+        modules = {
+            "acme/__init__.py": "",
+            "acme/sound.py": "def shine(config): ...",
+            "acme/broken.py": "import acme.dependency\nraise ValueError",
+            "acme/dependency.py": "",
+        }
+        site.install("acme", specs={"glow": "acme.broken:glow", "shine": "acme.sound:shine"}, modules=modules)
+        find(SPECS, "shine").load()
+        with pytest.raises(PluginLoadError):
+            find(SPECS, "glow").load()
+        assert {"acme", "acme.sound", "acme.dependency"} <= set(sys.modules)
+
+    def test_an_interrupt_passes_and_is_not_remembered(self, site):
+        modules = {
+            "acme.py": "import acme_state\nif not acme_state.calls.append(1) and len(acme_state.calls) == 1:\n"
+            "    raise KeyboardInterrupt\ndef glow(config): ...\n",
+            "acme_state.py": "calls = []",
+        }
+        site.install("acme", specs={"glow": "acme:glow"}, modules=modules)
+        with pytest.raises(KeyboardInterrupt):
+            find(SPECS, "glow").load()
+        assert callable(find(SPECS, "glow").load())
+
+    def test_a_plugin_that_looks_itself_up_while_imported_is_an_error_not_a_deadlock(self, site):
+        source = "from nectargan_core import catalog\ncatalog.find(catalog.SPECS, 'glow').load()\ndef glow(config): ..."
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
+        with pytest.raises(PluginLoadError):
+            find(SPECS, "glow").load()
+
+    def test_what_is_loaded_is_listed_as_loaded(self, site):
+        site.install_spec("acme", "glow")
+        assert states("glow") == {"acme": "available"}
+        find(SPECS, "glow").load()
+        assert states("glow") == {"acme": "loaded"}
+
+    def test_what_failed_is_listed_as_broken(self, site):
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "raise ValueError('no')"})
+        assert states("glow") == {"acme": "available"}
+        with pytest.raises(PluginLoadError):
+            find(SPECS, "glow").load()
+        assert states("glow") == {"acme": "broken"}
+
+    def test_listing_asks_no_module_for_what_it_makes_on_demand(self, site):
+        source = "def __getattr__(name):\n    raise AssertionError(name)"
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
+        __import__("acme")
+        assert states("glow") == {"acme": "available"}
+
+
+class TestContract:
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "def glow(config): ...",
+            "def glow(config, subspec='a'): ...",
+            "def glow(config, subspec): ...",
+            "def glow(config, *, subspec='a'): ...",
+            "def glow(*args, **kwargs): ...",
+            "def glow(config, *, depth=3): ...",
+            "class glow:\n    def __init__(self, config): ...",
+            "import functools\nglow = functools.partial(lambda a, config: {}, 1)",
+            "glow = dict.fromkeys",
+            "class Glow:\n    def __call__(self, config): ...\nglow = Glow()",
+            "def glow(config): ...\nglow.__signature__ = 3",
+        ],
+    )
+    def test_a_spec_takes_a_config(self, site, source):
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
+        assert callable(find(SPECS, "glow").load())
+
+    @pytest.mark.parametrize(
+        ("source", "part"),
+        [
+            ("def glow(): ...", r"and takes \(\)"),
+            ("def glow(config, subspec, depth): ...", r"and takes \(config, subspec, depth\)"),
+            ("def glow(config, depth): ...", r"and takes \(config, depth\)"),
+            ("def glow(config, *, depth): ...", r"must be callable with \(config\) or \(config, subspec\)"),
+            ("glow = {}", "is no loss spec but dict"),
+            ("glow = None", "is no loss spec but NoneType"),
+        ],
+    )
+    def test_what_takes_no_config_is_no_spec(self, site, source, part):
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
+        with pytest.raises(PluginContractError, match=part) as caught:
+            find(SPECS, "glow").load()
+        assert (caught.value.dist, caught.value.version, caught.value.name) == ("acme", "1.0", "glow")
+
+    def test_a_module_is_no_spec(self, site):
+        site.install("acme", specs={"glow": "acme"}, modules={"acme.py": ""})
+        with pytest.raises(PluginContractError, match="is a module and no loss spec"):
+            find(SPECS, "glow").load()
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "def glow(schedule, epoch): ...",
+            "def glow(s, e, points): ...",
+            "def glow(s, e, *, at): ...",
+            "def glow(*args): ...",
+        ],
+    )
+    def test_a_schedule_takes_a_schedule_and_an_epoch(self, site, source):
+        site.install("acme", schedules={"glow": "acme:glow"}, modules={"acme.py": source})
+        assert callable(find(SCHEDULES, "glow").load())
+
+    @pytest.mark.parametrize("source", ["def glow(epoch): ...", "def glow(s, *, epoch): ...", "glow = 0.5"])
+    def test_what_takes_less_is_no_schedule(self, site, source):
+        site.install("acme", schedules={"glow": "acme:glow"}, modules={"acme.py": source})
+        with pytest.raises(PluginContractError, match=r"must be callable with \(schedule, epoch\)"):
+            find(SCHEDULES, "glow").load()
+
+
+class TestTheRangeOfCore:
+    @pytest.fixture(autouse=True)
+    def core(self, site):
+        site.install("nectargan-core", "0.5.0")
+
+    @pytest.mark.parametrize(
+        "requirement",
+        [
+            "nectargan-core",
+            "nectargan-core>=0.1",
+            "Nectargan_Core (>=0.5,<0.6)",
+            "nectargan-core<0.1; extra == 'old'",
+            "nectargan-core<0.1; python_version < '3'",
+            "nectargan-core-extras<0.1",
+            "nectargan-core @ file:///nowhere",
+            "nectargan-core ~~ 1",
+        ],
+    )
+    def test_a_plugin_for_this_core_has_nothing_to_note(self, site, requirement):
+        site.install("acme", specs={"glow": "acme:glow"}, requires=["torch", requirement])
+        assert [entry.note for entry in catalog.plugins() if entry.plugin.name == "glow"] == [""]
+
+    def test_a_plugin_for_another_core_is_noted_without_importing_it(self, site):
+        site.install("acme", specs={"glow": "acme:glow"}, requires=["nectargan-core<0.5,>=0.1"])
+        (row,) = [entry for entry in catalog.plugins() if entry.plugin.name == "glow"]
+        assert row.state == "available"
+        assert row.note == "acme 1.0 is for nectargan-core<0.5,>=0.1, and this is 0.5.0"
+
+    def test_its_load_error_says_so_first(self, site):
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "1/0"}, requires=["nectargan-core<0.5"])
+        with pytest.raises(PluginLoadError, match=r"^acme 1\.0 is for nectargan-core<0\.5, and this is 0\.5\.0; "):
+            find(SPECS, "glow").load()
+
+    def test_a_pre_release_of_core_is_in_the_range_of_its_release_line(self, site):
+        site.install("nectargan-core", "0.6.0rc1")
+        site.install("acme", specs={"glow": "acme:glow"}, requires=["nectargan-core>=0.5,<0.7"])
+        assert [entry.note for entry in catalog.plugins() if entry.plugin.name == "glow"] == [""]
+
+
+def test_errors_keep_what_they_say_between_processes(site):
+    site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "1/0"})
+    with pytest.raises(PluginLoadError) as caught:
+        find(SPECS, "glow").load()
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value)
