@@ -22,7 +22,6 @@ from pydantic import (
 from nectargan_core.errors import ConfigError
 
 _LAMBDA = "lambda_"
-_WEIGHT = TypeAdapter(FiniteFloat)
 
 
 class ConfiguredWeight(float):
@@ -39,7 +38,7 @@ class ConfiguredWeight(float):
 class Section(BaseModel):
     """A part of the configuration: every field optional, unknown keys kept, null the same as absent."""
 
-    model_config = ConfigDict(extra="allow", validate_assignment=True)
+    model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +88,7 @@ class LossConfig(Section):
         for key, value in (self.model_extra or {}).items():
             if key.startswith(_LAMBDA) and value is not None:
                 try:
-                    _WEIGHT.validate_python(value)
+                    TypeAdapter(FiniteFloat).validate_python(value)
                 except ValidationError:
                     raise ValueError(f"{key} must be a finite number or null, not {value!r}") from None
         return self

