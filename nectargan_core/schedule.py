@@ -89,7 +89,7 @@ class Schedule(Freezable):
     @property
     def is_scheduled(self) -> bool:
         """Whether anything but `current_value` differs from `Schedule()`."""
-        return self != _UNSCHEDULED
+        return self != Schedule.model_construct()
 
     def progress(self, epoch: float) -> float:
         """Return how far from start to end an epoch is, clamped to 0…1.
@@ -147,7 +147,6 @@ class Schedule(Freezable):
 
 
 _DEFINITION = tuple(name for name in Schedule.model_fields if name != "current_value")
-_UNSCHEDULED = Schedule()
 
 
 class Scheduler:
