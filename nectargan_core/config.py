@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import (
     FiniteFloat,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -34,18 +36,21 @@ class ConfiguredWeight(float):
         weight.key = key
         return weight
 
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override] # what a copy is made of
+        return float(self), self.key
+
 
 class Section(BaseModel):
     """A part of the configuration: every field optional, unknown keys kept, null the same as absent."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+    def _null_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name is not None:
+            return cls.model_fields[info.field_name].get_default(call_default_factory=True)
+        return value
 
 
 class CommonConfig(Section):
@@ -85,12 +90,10 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _new_lambdas_are_numbers(self) -> LossConfig:
-        for key, value in (self.model_extra or {}).items():
-            if key.startswith(_LAMBDA) and value is not None:
-                try:
-                    TypeAdapter(FiniteFloat).validate_python(value)
-                except ValidationError:
-                    raise ValueError(f"{key} must be a finite number or null, not {value!r}") from None
+        new = {key: value for key, value in (self.model_extra or {}).items() if key.startswith(_LAMBDA)}
+        if new:
+            # What it raises says which key, and pydantic puts before it where this section is.
+            TypeAdapter(dict[str, FiniteFloat | None]).validate_python(new)
         return self
 
 
@@ -160,7 +163,7 @@ def read_config(data: Config | Mapping[str, Any] | None, path: str | None = None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        message = f"{source}{key}: {first['msg']}, got {first['input']!r}"
+        message = f"{source}{key}: {first['msg']}, got {reprlib.repr(first['input'])}"
         raise ConfigError(message, path=path, key=key) from error
 
 
