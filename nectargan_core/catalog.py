@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from packaging.utils import canonicalize_name
-
 from nectargan_core import settings
 from nectargan_core.errors import (
     AmbiguousPluginError,
@@ -19,7 +17,7 @@ from nectargan_core.errors import (
     UnknownScheduleError,
     did_you_mean,
 )
-from nectargan_core.installed import CORE, Claim, Installed, core_version
+from nectargan_core.installed import CORE, Claim, Installed, canonical, core_version
 from nectargan_core.plugin import KINDS, SCHEDULES, SPECS, Plugin, forget_failures, one_line
 from nectargan_core.settings import Settings, configure
 
@@ -214,7 +212,7 @@ def _plugin(claim: Claim) -> Plugin:
 
 
 def _of(plugins: Iterable[Plugin], distribution: str) -> list[Plugin]:
-    key = canonicalize_name(distribution)
+    key = canonical(distribution)
     return [plugin for plugin in plugins if plugin.key == key]
 
 
@@ -282,7 +280,7 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
     claimants, shadowed = _claimants(installed, group, name)
     wanted = provider or now.providers.get(name)
     if wanted is not None:
-        leading = installed.leading(canonicalize_name(wanted))
+        leading = installed.leading(canonical(wanted))
         asks = "" if provider else f"{now.providers_label} asks for "
         has = "is not installed" if leading is None else f"{leading.version} is installed, without it"
         yield f"{asks}{wanted}{', which' if asks else ''} {has}"
@@ -294,7 +292,7 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
     for plugin in shadowed:
         yield f"{plugin.release} offers it, and other metadata of {plugin.dist} stands before that"
     home = FIRST_PARTY[group].get(name)
-    if home is not None and not claimants and (wanted is None or canonicalize_name(wanted) == home):
+    if home is not None and not claimants and (wanted is None or canonical(wanted) == home):
         leading = installed.leading(home)
         if leading is None:
             yield f"it comes with {home}: pip install {home}"
@@ -307,7 +305,7 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
         yield f"{name!r} is a {KINDS[other]} of {FIRST_PARTY[other][name]}"
     names = _names(installed, group)
     for known in names:
-        if known != name and canonicalize_name(known) == canonicalize_name(name):
+        if known != name and canonical(known) == canonical(name):
             yield f"names are matched exactly, and {known!r} is installed"
     absent = [known for known in FIRST_PARTY[group] if known not in names and known != name]
     for known in difflib.get_close_matches(name, absent, n=1, cutoff=0.75):

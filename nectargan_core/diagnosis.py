@@ -1,4 +1,4 @@
-"""What `nectargan plugins` shows of each plugin, and the trial of each in a process of its own."""
+"""What `nectargan plugins` shows of each plugin, and the trial that each is given in another process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nectargan_core import catalog
@@ -27,7 +27,7 @@ import json, sys
 task = json.loads(open(sys.argv[1], encoding="utf-8").read())
 sys.path[:] = task["path"]
 from nectargan_core.diagnosis import answer
-answer(task["plugin"], sys.argv[2])
+answer(task["plugins"], sys.argv[2])
 """
 
 
@@ -62,88 +62,105 @@ def diagnose(load: bool = False) -> list[Row]:
     """Describe every installed plugin.
 
     Args:
-        load: Try to load each that no setting blocks, in a process of its own, so that whatever it does there
+        load: Try to load each that no setting blocks, in processes of their own, so that whatever they do there
             cannot harm this one.
 
     Returns:
         A row for each plugin.
     """
     entries = catalog.plugins()
-    if not load:
-        return [_row(entry) for entry in entries]
+    trials: dict[tuple[str, str], list[Plugin]] = {}
+    for entry in entries:
+        if load and entry.state not in ("blocked", "broken", "duplicate"):
+            trials.setdefault((entry.plugin.key, entry.plugin.module), []).append(entry.plugin)
     with ThreadPoolExecutor(_PROCESSES) as pool:
-        return list(pool.map(_tried, entries))
+        outcomes = [outcome for module in pool.map(_try, trials.values()) for outcome in module]
+    tried = [plugin for plugins in trials.values() for plugin in plugins]
+    found = dict(zip(tried, outcomes, strict=True))
+    return [_row(entry, found.get(entry.plugin)) for entry in entries]
 
 
-def answer(plugin: dict[str, Any], path: str) -> None:
-    """Load a plugin, write what came of it to a file, and end the process: what `diagnose` starts runs this.
+def answer(plugins: list[dict[str, Any]], path: str) -> None:
+    """Load plugins, write what came of each to a file, and end the process: what `diagnose` starts runs this.
 
     Args:
-        plugin: The fields of the plugin.
+        plugins: The fields of each plugin.
         path: The file to write.
     """
-    tried = Plugin(**plugin)
+    outcomes = [_load(Plugin(**fields)) for fields in plugins]
+    pathlib.Path(path).write_text(json.dumps(outcomes), encoding="ascii")
+    os._exit(0)  # Not sys.exit(), which waits for threads that a plugin may have started.
+
+
+def _load(plugin: Plugin) -> dict[str, Any]:
     try:
-        loaded = tried.load()
-        found: dict[str, Any] = {"variants": _variants(tried, loaded), "doc": _first_line(loaded)}
+        return _describe(plugin, plugin.load())
     except BaseException as error:  # noqa: BLE001 # whatever it is, it is the answer
-        found = {"failure": tried.flaw() or one_line(error)}
-    pathlib.Path(path).write_text(json.dumps(found), encoding="ascii")
-    os._exit(0)  # Not sys.exit(), which waits for threads that the plugin may have started.
+        return {"failure": plugin.flaw() or one_line(error)}
 
 
-def _row(entry: catalog.Entry) -> Row:
-    plugin, loaded = entry.plugin, entry.plugin.imported() if entry.state == "loaded" else None
+def _describe(plugin: Plugin, loaded: Any) -> dict[str, Any]:
+    try:
+        doc = (inspect.getdoc(loaded) or "").strip().partition("\n")[0]
+    except Exception:  # noqa: BLE001 # a stranger's object
+        doc = ""
+    return {"variants": variants_of(loaded) if plugin.group == SPECS else None, "doc": doc}
+
+
+def _row(entry: catalog.Entry, outcome: dict[str, Any] | None) -> Row:
+    plugin, state, note = entry.plugin, entry.state, entry.note
+    if outcome is None:
+        loaded = plugin.imported() if state == "loaded" else None
+        outcome = {} if loaded is None else _describe(plugin, loaded)
+    elif "failure" in outcome:
+        state, note = "broken", "; ".join(filter(None, (plugin.age(), outcome["failure"])))
+    elif state == "available":
+        state = "loaded"
+    variants = outcome.get("variants")
     return Row(
         name=plugin.name,
         group=plugin.group,
         distribution=plugin.dist,
         version=plugin.version,
         target=plugin.target,
-        state=entry.state,
-        variants=None if loaded is None else _variants(plugin, loaded),
-        doc="" if loaded is None else _first_line(loaded),
-        note=entry.note,
+        state=state,
+        variants=None if variants is None else tuple(variants),
+        doc=outcome.get("doc", ""),
+        note=note,
     )
 
 
-def _tried(entry: catalog.Entry) -> Row:
-    row = _row(entry)
-    if entry.state in ("blocked", "broken", "duplicate"):
-        return row
-    found = _trial(entry.plugin)
-    if failure := found.get("failure"):
-        return replace(row, state="broken", note="; ".join(filter(None, (entry.plugin.age(), failure))))
-    variants = found["variants"] if found["variants"] is None else tuple(found["variants"])
-    state: catalog.State = "loaded" if entry.state == "available" else entry.state
-    return replace(row, state=state, variants=variants, doc=found["doc"])
-
-
-def _trial(plugin: Plugin) -> dict[str, Any]:
+def _try(plugins: list[Plugin]) -> list[dict[str, Any]]:
+    """Load the plugins of one module in one process, or in one each if it dies."""
     with tempfile.TemporaryDirectory(prefix="nectargan-") as directory:
         task, result, log = (pathlib.Path(directory) / name for name in ("task", "result", "log"))
-        task.write_text(json.dumps({"plugin": asdict(plugin), "path": sys.path}), encoding="utf-8")
+        task.write_text(json.dumps({"plugins": [asdict(each) for each in plugins], "path": sys.path}))
         command = [sys.executable, "-c", _TRIAL, str(task), str(result)]
-        # Into a file, not a pipe: a process that the plugin leaves behind would keep a pipe open for ever.
+        # Into a file, not a pipe, which a process that the plugin leaves behind would hold open.
         with log.open("wb") as output:
             try:
-                status = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
+                process = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     timeout=_TIMEOUT_S,
                     check=False,
-                ).returncode
+                )
             except subprocess.TimeoutExpired:
-                return {"failure": f"did not load within {_TIMEOUT_S:g} s; tell the authors of {plugin.dist}"}
+                late = f"did not load within {_TIMEOUT_S:g} s; tell the authors of {plugins[0].dist}"
+                return [{"failure": late} for _ in plugins]
         try:
-            found: dict[str, Any] = json.loads(result.read_text(encoding="ascii"))
+            outcomes: list[dict[str, Any]] = json.loads(result.read_text(encoding="ascii"))
         except (OSError, ValueError):
             said = log.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()
-            last = f", saying {said[-1][:200]!r}" if said else ""
-            return {"failure": f"ended Python {_ending(status)}{last}; tell the authors of {plugin.dist}"}
-    return found
+        else:
+            return outcomes
+    if len(plugins) > 1:
+        return [outcome for plugin in plugins for outcome in _try([plugin])]
+    last = f", saying {said[-1][:200]!r}" if said else ""
+    ending = _ending(process.returncode)
+    return [{"failure": f"ended Python {ending}{last}; tell the authors of {plugins[0].dist}"}]
 
 
 def _ending(status: int) -> str:
@@ -153,14 +170,3 @@ def _ending(status: int) -> str:
         return f"by signal {signal.Signals(-status).name}"
     except ValueError:
         return f"by signal {-status}"
-
-
-def _variants(plugin: Plugin, loaded: Any) -> tuple[str, ...] | None:
-    return variants_of(loaded) if plugin.group == SPECS else None
-
-
-def _first_line(loaded: Any) -> str:
-    try:
-        return (inspect.getdoc(loaded) or "").strip().partition("\n")[0]
-    except Exception:  # noqa: BLE001 # a stranger's object
-        return ""

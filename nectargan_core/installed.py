@@ -9,13 +9,13 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import importlib_metadata
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+
+# packaging is imported where it is used: for listings and errors, and not by everybody who trains.
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 CORE = "nectargan-core"
 
@@ -23,6 +23,16 @@ _PREFIX = "nectargan."
 # Blanks around the colon and extras at the end are allowed, and mean nothing.
 _VALUE = re.compile(r"([\w.]+)\s*(?::\s*([\w.]+))?\s*(?:\[.*\])?")
 _CORE_REQUIREMENT = re.compile(r"nectargan[-_.]+core\b", re.IGNORECASE)
+
+
+def canonical(distribution: str) -> str:
+    """Write the name of a distribution as package indexes compare it (PEP 503).
+
+    Example:
+        >>> canonical("Acme_VGG")
+        'acme-vgg'
+    """
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 class Source:
@@ -39,7 +49,7 @@ class Source:
     @functools.cached_property
     def key(self) -> str:
         """The name of the distribution as package indexes compare it."""
-        return canonicalize_name(self.name)
+        return canonical(self.name)
 
     @functools.cached_property
     def version(self) -> str | None:
@@ -71,6 +81,8 @@ class Source:
     @property
     def precedence(self) -> tuple[bool, bool, Version]:
         """What decides within one location: a record of an installation, then the later version."""
+        from packaging.version import InvalidVersion, Version
+
         try:
             version, valid = Version(self.version or ""), True
         except InvalidVersion:
@@ -180,6 +192,9 @@ def core_version() -> str | None:
 
 def supports_core(supports: str) -> bool:
     """Whether the running nectargan-core may be one of the versions that `supports` describes."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+
     running = core_version()
     if not supports or running is None:
         return True
@@ -203,9 +218,11 @@ def _lines(text: str) -> Iterator[tuple[str, str, str]]:
 def _core_range(requirement: str) -> str:
     if not _CORE_REQUIREMENT.match(requirement):
         return ""
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         read = Requirement(requirement)
         applies = read.marker is None or read.marker.evaluate({"extra": ""})
     except (InvalidRequirement, KeyError, ValueError):
         return ""
-    return str(read.specifier) if applies and canonicalize_name(read.name) == CORE else ""
+    return str(read.specifier) if applies and canonical(read.name) == CORE else ""

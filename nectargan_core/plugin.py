@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from packaging.utils import canonicalize_name
-
 from nectargan_core import settings
 from nectargan_core.errors import PluginBlockedError, PluginContractError, PluginError, PluginLoadError
-from nectargan_core.installed import CORE, core_version, supports_core
+from nectargan_core.installed import CORE, canonical, core_version, supports_core
 from nectargan_core.settings import Settings
 
 SPECS: Final = "nectargan.loss_specs"
@@ -59,7 +57,7 @@ class Plugin:
     @property
     def key(self) -> str:
         """The distribution, as package indexes compare names."""
-        return canonicalize_name(self.dist)
+        return canonical(self.dist)
 
     @property
     def label(self) -> str:
@@ -92,11 +90,11 @@ class Plugin:
     def flaw(self) -> str:
         """Say what is known to be wrong with the plugin, without importing it; empty where nothing is."""
         if not _TARGET.fullmatch(self.target):
-            return f"has the entry point {self.target!r}, which is to be module:attribute"
+            return f"has the entry point {self.target!r}, which is to be module:attribute; {self._remedy}"
         if failure := self._known_failure():
             return self._explain(failure)
         found = self.imported()
-        return "" if found is None else _breach(self.group, found)
+        return "" if found is None else self._breach(found)
 
     def load(self) -> Callable[..., Any]:
         """Import the plugin, once, and check that it can be called as its group promises.
@@ -126,7 +124,7 @@ class Plugin:
         if failure is not None:
             again = " (after a repair, catalog.refresh() tries again)"
             raise self.error(PluginLoadError, self._explain(failure) + again) from failure
-        if breach := _breach(self.group, loaded):
+        if breach := self._breach(loaded):
             raise self.error(PluginContractError, breach)
         return loaded  # type: ignore[no-any-return] # callable, as was just checked
 
@@ -145,6 +143,14 @@ class Plugin:
     def _attributes(self) -> list[str]:
         return [part for part in self.target.partition(":")[2].split(".") if part]
 
+    @property
+    def _remedy(self) -> str:
+        return f"tell the authors of {self.dist}"
+
+    def _breach(self, loaded: object) -> str:
+        breach = _breach(self.group, loaded)
+        return breach and f"{breach}; {self._remedy}"
+
     def _known_failure(self) -> BaseException | None:
         return _failures.get(self.module) or _failures.get(self.target)
 
@@ -155,9 +161,9 @@ class Plugin:
         elif missing is not None:
             what = f"it needs the module {missing!r}, which is not installed; install what provides it"
         elif isinstance(failure, SystemExit):
-            what = f"it calls sys.exit({failure.code!r}); tell the authors of {self.dist}"
+            what = f"it calls sys.exit({failure.code!r}); {self._remedy}"
         else:
-            what = f"{one_line(failure)}; tell the authors of {self.dist}"
+            what = f"{one_line(failure)}; {self._remedy}"
         return f"cannot be imported: {what}"
 
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 
-from packaging.utils import canonicalize_name
-
 from nectargan_core.errors import ConfigError
+from nectargan_core.installed import canonical
 
 _ALLOW = "NECTARGAN_PLUGINS"
 _BLOCK = "NECTARGAN_BLOCK_PLUGINS"
@@ -118,7 +117,7 @@ def _read(allow: str | None, block: str | None, providers: str | None, in_code: 
 
     def listed(variable: str, text: str) -> _List:
         items = frozenset(_items(text))
-        return _List(label(variable, text), items, frozenset(map(canonicalize_name, items)))
+        return _List(label(variable, text), items, frozenset(map(canonical, items)))
 
     pairs = {}
     for item in _items(providers or ""):
