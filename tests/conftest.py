@@ -137,3 +137,9 @@ def alone(site, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(site.path), *others])
     catalog.refresh()
     return site
+
+
+@pytest.fixture(scope="session")
+def make_site():
+    """The class of `site`, for a test that needs one of its own for longer, and off the path."""
+    return Site
