@@ -35,6 +35,7 @@ class BoundLoss:
         "_epoch",
         "_first",
         "_last_change",
+        "_ran_before",
         "_recorder",
         "_scheduler",
         "_warned_of_epoch",
@@ -58,6 +59,7 @@ class BoundLoss:
         self.parameters = None if named is None else tuple(named)
         self.series: Series = recorder.open(loss.name)
         self._first = self.series.count
+        self._ran_before = False
         self._recorder = recorder
         self._device = device
         self._enabled = True
@@ -73,14 +75,39 @@ class BoundLoss:
         self._epoch: float | None = None
         self._last_change = self.series.count
 
+    def state(self, epoch: float) -> dict[str, Any]:
+        """Return weight, schedule and enabling as plain data."""
+        schedule = self.loss.schedule
+        return {
+            "weight": float(self.current_weight(epoch)),
+            "schedule": schedule.model_dump(mode="json") if schedule.is_scheduled else None,
+            "enabled": self._enabled,
+        }
+
     def enable(self, enabled: bool) -> None:
         """Let the loss count, or count 0."""
         self._enabled = enabled
         self._last_change = self.series.count
 
+    def divert(self, series: Series) -> tuple[Series, int, int]:
+        """Let the records go to another series from now on; returns what `restore` takes to undo it."""
+        before = self.series, self._first, self._last_change
+        self.series = series
+        self._first = self._last_change = series.count
+        return before
+
+    def restore(self, before: tuple[Series, int, int]) -> None:
+        """Let the records go where they went before `divert`."""
+        self._ran_before = self.has_run
+        self.series, self._first, self._last_change = before
+
     @property
     def has_run(self) -> bool:
         """Whether the loss has been computed since it was registered."""
+        return self._ran_before or self._runs_here
+
+    @property
+    def _runs_here(self) -> bool:
         return self.series.count > self._first
 
     def current_weight(self, epoch: float) -> float:
@@ -105,12 +132,12 @@ class BoundLoss:
 
     def last_value(self) -> float:
         """Return the mean of the last weighted result, nan before the first."""
-        last = self.series.last() if self.has_run else None
+        last = self.series.last() if self._runs_here else None
         return _NAN if last is None else last[2]
 
     def last_tensor(self) -> Tensor:
         """Return the last weighted result, detached, nan before the first."""
-        return self.series.last_tensor() if self.has_run else torch.tensor(_NAN)
+        return self.series.last_tensor() if self._runs_here else torch.tensor(_NAN)
 
     def compute(
         self,

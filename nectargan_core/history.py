@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from nectargan_core.records import Records
 from nectargan_core.snapshot import Freezable
 
 _NAN = float("nan")
@@ -44,30 +44,6 @@ class LMHistory(Freezable):
     epochs: list[float] = Field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class Records:
-    """Consecutive records of one loss, as arrays of one length.
-
-    Args:
-        name: Name of the loss.
-        step: Steps, int64.
-        epoch: Epochs, float64.
-        loss: Means of the weighted results, float64.
-        weight: Weights applied, float64.
-        unweighted: Means of the results before weighting, float64.
-    """
-
-    name: str
-    step: npt.NDArray[np.int64]
-    epoch: npt.NDArray[np.float64]
-    loss: npt.NDArray[np.float64]
-    weight: npt.NDArray[np.float64]
-    unweighted: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-
 class Series:
     """The records of one loss since the last flush, and its last record.
 
@@ -77,18 +53,23 @@ class Series:
     Args:
         name: Name of the loss.
         keep: Whether all records are kept, or only the last.
-        on_nonfinite: Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite.
+        on_nonfinite: Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite; None
+            where that is nothing to speak of.
     """
 
     __slots__ = (
         "_blocks",
+        "_carried",
+        "_carried_count",
         "_epochs",
+        "_known",
         "_last",
         "_losses",
         "_on_nonfinite",
         "_pending",
         "_unweighted",
         "_weights",
+        "_window",
         "count",
         "dtype",
         "keep",
@@ -97,7 +78,7 @@ class Series:
         "steps",
     )
 
-    def __init__(self, name: str, keep: bool, on_nonfinite: Callable[[Series, int, float, float], None]) -> None:
+    def __init__(self, name: str, keep: bool, on_nonfinite: Callable[[Series, int, float, float], None] | None) -> None:
         self.name = name
         self.keep = keep
         self.count = 0
@@ -110,10 +91,19 @@ class Series:
         self._last: tuple[int, float, float | None, float, float] | None = None
         self._pending: list[tuple[int, Tensor, Tensor | None]] = []
         self._blocks: list[_Block] = []
-        self._on_nonfinite = on_nonfinite
+        self._on_nonfinite = on_nonfinite or _ignore
+        # Where the records begin that `mean` is over, and what of them has been dropped since: sum and count.
+        self._window = 0
+        self._carried, self._carried_count = 0.0, 0
+        # The newest value that has been read, where the last one is still on a device.
+        self._known = _NAN
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def watch_nonfinite(self, on_nonfinite: Callable[[Series, int, float, float], None] | None) -> None:
+        """Call this for a weighted value that is nan or infinite, or nothing."""
+        self._on_nonfinite = on_nonfinite or _ignore
 
     def add(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
         """Record a result before (`raw`) and after weighting (`weighted`)."""
@@ -170,6 +160,15 @@ class Series:
         self.steps = array("Q", self.steps)
         self.steps.append(step)
 
+    def add_scalar(self, step: int, epoch: float, value: float | Tensor) -> None:
+        """Record a value that is not weighted."""
+        if isinstance(value, Tensor):
+            self.add(step, epoch, 1.0, value, value)
+        else:
+            self.result = None
+            self.dtype = torch.float64
+            self.add_number(step, epoch, 1.0, float(value), float(value))
+
     def add_zero(self, step: int, epoch: float) -> None:
         """Record that a weight of 0 left the function uncalled."""
         self.result = None
@@ -189,6 +188,7 @@ class Series:
             return
         self.count += 1
         if not self.keep:
+            self._known = self.latest()
             self._last = (step, epoch, None, weight, _NAN)
             return
         self._put(step, epoch, weight, _NAN, _NAN)
@@ -249,6 +249,30 @@ class Series:
             loss = _weigh([raw], [weight], _FLOAT32)[0]
         return step, epoch, loss, weight, raw
 
+    def latest(self) -> float:
+        """Return the newest weighted value that can be had without waiting for a device, nan if there is none."""
+        waiting = [block.indices[0] for block in self._blocks] + [row[0] for row in self._pending[:1]]
+        known = min(waiting, default=len(self.steps))
+        if known:
+            self._complete()
+            return self._losses[known - 1]
+        last = self._last
+        if last is None or (last[2] is None and self.result is not None):
+            return self._known
+        return _weigh([last[4]], [last[3]], _FLOAT32)[0] if last[2] is None else last[2]
+
+    def begin_window(self) -> None:
+        """Let `mean` be over the records from now on."""
+        self._window = len(self.steps)
+        self._carried, self._carried_count = 0.0, 0
+
+    def mean(self) -> float:
+        """Return the mean of the weighted values since `begin_window`, settled before; nan of none."""
+        self._complete()
+        values = self._losses[self._window :]
+        count = self._carried_count + len(values)
+        return (self._carried + sum(values)) / count if count else _NAN
+
     def last_weight(self) -> float | None:
         """Return the weight that was last applied, None before the first record."""
         if self._weights:
@@ -283,17 +307,31 @@ class Series:
         self._complete()
         return Records(
             self.name,
-            np.array(self.steps, dtype=np.int64),
-            *(
-                np.array(column, dtype=np.float64)
-                for column in (self._epochs, self._losses, self._weights, self._unweighted)
-            ),
+            step=np.array(self.steps, dtype=np.int64),
+            epoch=np.array(self._epochs),
+            loss=np.array(self._losses),
+            weight=np.array(self._weights),
+            unweighted=np.array(self._unweighted),
         )
+
+    def rewind(self, step: int) -> None:
+        """Forget the records of a step and later ones, settled before."""
+        self._complete()
+        columns = (self.steps, self._epochs, self._losses, self._weights, self._unweighted)
+        for index in reversed(range(len(self.steps))):
+            if self.steps[index] >= step:
+                for column in columns:
+                    del column[index]
+        self._window = min(self._window, len(self.steps))
 
     def drop(self, count: int) -> None:
         """Forget the oldest records, settled before; the last one stays known."""
         if count and self.steps:
             self._last = self.last()  # which completes the columns, too
+            gone = self._losses[self._window : count]
+            self._carried += sum(gone)
+            self._carried_count += len(gone)
+            self._window = max(0, self._window - count)
         for column in (self.steps, self._epochs, self._losses, self._weights, self._unweighted):
             del column[:count]
 
@@ -308,6 +346,10 @@ class _Block:
     weighted: Tensor | None
 
 
+def _ignore(series: Series, step: int, epoch: float, value: float) -> None:
+    """Take a value that may be nan or infinite."""
+
+
 def settle(series: Iterable[Series]) -> None:
     """Read what is still on a device into its series, with one wait for each device and dtype."""
     groups: dict[Any, list[_Block]] = {}
@@ -316,10 +358,10 @@ def settle(series: Iterable[Series]) -> None:
             groups.setdefault((block.raw.device, block.raw.dtype), []).append(block)
     for blocks in groups.values():
         tensors = [tensor for block in blocks for tensor in (block.raw, block.weighted) if tensor is not None]
-        # A tensor on the meta device has no value to read: what it would be is not a number.
         read = torch.cat(tensors)
-        values = [_NAN] * len(read) if read.is_meta else read.tolist()
-        start = 0
+        if read.is_meta:
+            continue  # It has no values; what would be read stays nan.
+        values, start = read.tolist(), 0
         for block in blocks:
             count = len(block.indices)
             raw, start = values[start : start + count], start + count

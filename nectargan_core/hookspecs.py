@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from nectargan_core.config import Config
-from nectargan_core.history import Records
 from nectargan_core.loss import LMLoss
+from nectargan_core.records import Records
 
 if TYPE_CHECKING:
     from nectargan_core.manager import LossManager

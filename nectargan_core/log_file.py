@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nectargan_core.errors import LossLogError
+from nectargan_core.errors import LossLogError, warn
 from nectargan_core.log_format import encode_header
 
 _STEM = "loss_log"
 _TAIL = 1 << 16
+_OPEN: weakref.WeakValueDictionary[Path, LogFile] = weakref.WeakValueDictionary()
 
 
 def log_name(rank: int = 0) -> str:
@@ -44,18 +47,25 @@ class LogFile:
         rank: Rank of this process in a distributed run.
         resume: Whether to continue a log that is there.
         header: Fields of the header line, which is written with the first append.
+        fsync: Whether each append waits until the disk has it.
 
     Raises:
         LossLogError: If the directory cannot be made, or another process has this log open.
     """
 
-    def __init__(self, directory: Path, rank: int, resume: bool, header: dict[str, Any]) -> None:
-        self.path = directory / log_name(rank)
+    def __init__(self, directory: Path, rank: int, resume: bool, header: dict[str, Any], fsync: bool = False) -> None:
+        self.path = (directory / log_name(rank)).resolve()
         self._resume = resume
+        self._fsync = fsync
+        # What gives up the log when the same process opens it again.
+        self.on_taken_over: weakref.WeakMethod[Callable[[], None]] | None = None
         self.header = header
         self._begun = False
         self._pid = os.getpid()
         self._lock = FileLock(f"{self.path}.lock")
+        former = _OPEN.get(self.path)
+        if former is not None and former.is_mine:
+            former._hand_over()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -66,6 +76,7 @@ class LogFile:
             ) from None
         except OSError as error:
             raise LossLogError(f"cannot log to {directory}: {error.strerror or error}") from error
+        _OPEN[self.path] = self
 
     @property
     def is_mine(self) -> bool:
@@ -78,16 +89,17 @@ class LogFile:
         Raises:
             OSError: If they could not all be written. The file is then as it was before.
         """
-        if not self._begun:
-            self._begin()
+        header = "" if self._begun else encode_header(self._begin())
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(descriptor).st_size
             # Also when somebody removed the file in mid-run: what follows is a log again.
-            data = (lines if size else encode_header(self.header) + lines).encode()
+            data = ((header if size else encode_header(self.header)) + lines).encode()
             if os.write(descriptor, data) != len(data):
                 os.ftruncate(descriptor, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            if self._fsync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         self._begun = True
@@ -96,14 +108,25 @@ class LogFile:
         """Give up the log."""
         if self.is_mine:
             self._lock.release()
+            if _OPEN.get(self.path) is self:
+                del _OPEN[self.path]
 
-    def _begin(self) -> None:
-        if not self.path.exists():
-            return
+    def _hand_over(self) -> None:
+        warn(f"{self.path} is opened again in this process; the manager that had it open is closed")
+        give_up = self.on_taken_over() if self.on_taken_over is not None else None
+        (give_up or self.close)()
+
+    def _begin(self) -> dict[str, Any]:
+        """Make the file ready for the first append, and return the header for it."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return self.header
         if self._resume:
             _cut_torn_line(self.path)
-        elif self.path.stat().st_size:
-            self.path.rename(_free_name(self.path))
+            return {**self.header, "resumed": True}
+        aside = _free_name(self.path)
+        self.path.rename(aside)
+        self.header["moved_aside"] = aside.name
+        return self.header
 
 
 def _cut_torn_line(path: Path) -> None:

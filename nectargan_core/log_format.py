@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from nectargan_core.config import Config
-from nectargan_core.history import Records
+from nectargan_core.records import Records
 
 VERSION = 1
 """The version of the format that this module writes, and the newest that it reads."""
 
 VERSION_KEY = "nectargan_log"
 
+REWIND_KEY = "rewind"
+
 _Numbers = npt.NDArray[np.float64]
 _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
 
 
-def describe_run(experiment_dir: Path, config: Config, device: object) -> dict[str, Any]:
+def describe_run(experiment_dir: Path, config: Config, device: object, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a header says about a run, as far as it is known."""
     dataroot = config.dataloader.dataroot
     training = None if dataroot is None else Path(dataroot) / "train"
@@ -34,6 +37,8 @@ def describe_run(experiment_dir: Path, config: Config, device: object) -> dict[s
         "device": None if device is None else str(device),
         "dataroot": dataroot,
         "dataset_length": length,
+        "started": time.time(),
+        "metadata": dict(metadata),
     }
 
 
@@ -45,6 +50,16 @@ def encode_header(fields: Mapping[str, Any]) -> str:
         '{"nectargan_log":1,"experiment":"facades"}'
     """
     return _line({VERSION_KEY: VERSION, **fields})
+
+
+def encode_rewind(step: int | None, counts: Mapping[str, int]) -> str:
+    """Return the line that supersedes what stands before it, newline included.
+
+    Args:
+        step: The records of this step and later ones are superseded; None where the run had no clock.
+        counts: Then, by loss, the first number of a call that is superseded.
+    """
+    return _line({REWIND_KEY: {"counts": dict(counts)} if step is None else {"step": step}})
 
 
 def encode_chunk(chunk: Records, time: float) -> str:
@@ -73,15 +88,15 @@ def encode_chunk(chunk: Records, time: float) -> str:
 
 
 def decode_line(line: str | bytes) -> dict[str, Any] | Records:
-    """Return a header's fields, or a chunk.
+    """Return the fields of a header or a rewind, or the records of a chunk.
 
     Raises:
-        ValueError: If the line is neither.
+        ValueError: If the line is none of them.
     """
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
-    if VERSION_KEY in fields:
+    if VERSION_KEY in fields or REWIND_KEY in fields:
         return fields
     try:
         count, single = int(fields["n"]), fields["float"] == 32

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType, TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,19 +19,23 @@ from nectargan_core.bound import BoundLoss, ComputedLosses
 from nectargan_core.config import Config, read_config
 from nectargan_core.errors import (
     ConfigError,
+    DuplicateLossError,
     MissingInputError,
     did_you_mean,
     warn,
 )
+from nectargan_core.history import Series
+from nectargan_core.log import LossLog
 from nectargan_core.log_file import LogFile
 from nectargan_core.log_format import describe_run
 from nectargan_core.observers import Observers
-from nectargan_core.recorder import Recorder
-from nectargan_core.registry import LossRegistry, Query
+from nectargan_core.recorder import OnNonFinite, Recorder
+from nectargan_core.registry import ADJUSTMENTS, Query
+from nectargan_core.reporting import LossReporter
 from nectargan_core.spec import Spec
 
 
-class LossManager(LossRegistry):
+class LossManager(LossReporter):
     """Holds named losses, computes them with their weights, and keeps their history and log.
 
     With an `experiment_dir` every value is logged to `loss_log.jsonl` there; without one only the last value of
@@ -43,8 +48,13 @@ class LossManager(LossRegistry):
         history_buffer_size: Records of one loss, at least 1, that are kept in memory before all are written.
         device: Where losses that are modules are moved to. None: the device of the config; with neither they
             stay where they are.
-        nonfinite: What happens when a weighted loss is nan or infinite: one warning a loss, a
-            `NonFiniteLossError` from the next compute or flush, or nothing.
+        resume: Whether to continue the log that is there, steps counting on after its last. Otherwise one that
+            is there is moved aside to `loss_log.<n>.jsonl`.
+        metadata: What else to say of the run in the header of the log; plain data.
+        nonfinite: What happens when a weighted loss is nan or infinite: one warning a loss (`"warn"`), a
+            `NonFiniteLossError` from the next compute or flush (`"raise"`), or nothing (`"ignore"`).
+        flush_every: Seconds after which the next loss call writes what is new to the log.
+        fsync: Whether each write waits until the disk has it, which a crash of the machine then spares.
         plugins: Objects whose functions marked with `hookimpl` observe this manager.
 
     Raises:
@@ -54,7 +64,7 @@ class LossManager(LossRegistry):
 
     Example:
         >>> manager = LossManager()
-        >>> manager.register_loss_fn("G_L1", nn.L1Loss(), loss_weight=100.0, tags=["G"])
+        >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0, tags=["G"])
         >>> float(manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2)))
         100.0
         >>> manager.get_loss_values()
@@ -69,13 +79,19 @@ class LossManager(LossRegistry):
         history_buffer_size: int = 50_000,
         *,
         device: str | torch.device | None = None,
-        nonfinite: Literal["warn", "raise", "ignore"] = "warn",
+        resume: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        nonfinite: OnNonFinite = "warn",
+        flush_every: float = 30.0,
+        fsync: bool = False,
         plugins: Iterable[object] = (),
     ) -> None:
-        if nonfinite not in ("warn", "raise", "ignore"):
-            raise ValueError(f"nonfinite must be 'warn', 'raise' or 'ignore', got {nonfinite!r}")
+        if nonfinite not in get_args(OnNonFinite):
+            raise ValueError(f"nonfinite must be one of {', '.join(get_args(OnNonFinite))}, got {nonfinite!r}")
         if history_buffer_size < 1:
             raise ValueError(f"history_buffer_size must be at least 1, got {history_buffer_size}")
+        if not flush_every >= 0:
+            raise ValueError(f"flush_every must be a number of seconds of at least 0, got {flush_every!r}")
         settings = read_config(config)
         target = _device(device, settings)
         if target is not None:
@@ -87,9 +103,11 @@ class LossManager(LossRegistry):
         keep = self.experiment_dir is not None if enable_logging is None else enable_logging
         log = None
         if keep and self.experiment_dir is not None:
-            header = describe_run(self.experiment_dir, settings, target)
-            log = LogFile(self.experiment_dir, _rank(), False, header)
-        recorder = Recorder(log, keep, history_buffer_size, nonfinite, observers)
+            header = describe_run(self.experiment_dir, settings, target, metadata or {})
+            log = LogFile(self.experiment_dir, _rank(), resume, header, fsync)
+        recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, observers)
+        if log is not None and resume and log.path.exists():
+            recorder.resume(LossLog(log.path))
         super().__init__(settings, target, recorder, observers)
         # Holds the recorder, not the manager, so that the manager can go before Python exits.
         self._finalizer = weakref.finalize(self, recorder.close)
@@ -100,12 +118,6 @@ class LossManager(LossRegistry):
         spec: str | Spec | None,
         config: Config | Mapping[str, Any] | None = None,
         experiment_dir: str | os.PathLike[str] | None = None,
-        enable_logging: bool | None = None,
-        history_buffer_size: int = 50_000,
-        *,
-        device: str | torch.device | None = None,
-        nonfinite: Literal["warn", "raise", "ignore"] = "warn",
-        plugins: Iterable[object] = (),
         **keywords: Any,
     ) -> LossManager:
         """Make a manager and give it the losses of an objective.
@@ -113,30 +125,19 @@ class LossManager(LossRegistry):
         Args:
             spec: The name of an objective, such as `"pix2pix:extended+vgg"`, or a spec function, which is
                 called with the config.
-            config: As for `LossManager`, like all that follow.
+            config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
-            enable_logging: As for `LossManager`.
-            history_buffer_size: As for `LossManager`.
-            device: As for `LossManager`.
-            plugins: As for `LossManager`.
-            nonfinite: As for `LossManager`.
-            **keywords: `weights`, `schedules`, `options` and `prefix`, as for `init_from_spec`.
+            **keywords: `weights`, `schedules`, `options` and `prefix`, as for `init_from_spec`, with a name; all
+                others as for `LossManager`.
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
         """
-        manager = cls(
-            config,
-            experiment_dir,
-            enable_logging,
-            history_buffer_size,
-            device=device,
-            nonfinite=nonfinite,
-            plugins=plugins,
-        )
+        adjustments = {key: keywords.pop(key) for key in ADJUSTMENTS if key in keywords}
+        manager = cls(config, experiment_dir, **keywords)
         args = (manager.config,) if callable(spec) else ()
         try:
-            return manager.init_from_spec(spec, *args, **keywords)
+            return manager.init_from_spec(spec, *args, **adjustments)
         except BaseException:
             manager._finalizer()
             raise
@@ -165,13 +166,100 @@ class LossManager(LossRegistry):
 
     @property
     def step(self) -> int:
-        """The step of the clock."""
+        """The step of the clock; -1 before the first tick of a run that is not resumed."""
         return self._recorder.step
 
     @property
     def epoch(self) -> float:
         """The epoch of the clock."""
         return self._recorder.epoch
+
+    @contextmanager
+    def split(self, name: str) -> Iterator[None]:
+        """Record under `<name>/<loss>` what is computed inside, such as the losses of a validation pass.
+
+        The clock stands still. Inside, what is asked for (`get_loss_values`, `means`, ...) is that of the split, and
+        `means()` are over what was computed since it was entered.
+
+        Args:
+            name: Name of the split; not empty, without `/`.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> with manager.split("val"):
+            ...     _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+            ...     manager.means()
+            {'G_L1': 1.0}
+            >>> manager.series("val/G_L1").loss.tolist()
+            [1.0]
+        """
+        if not name or "/" in name:
+            raise ValueError(f"the name of a split is not empty and has no '/', got {name!r}")
+        with self._diverted(f"{name}/", lambda loss: self._recorder.open_window(f"{name}/{loss}")):
+            yield
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Compute inside without recording anything.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> with manager.paused():
+            ...     float(manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2)))
+            1.0
+            >>> manager.get_registered_losses(strip=False)["G_L1"].history.losses
+            []
+        """
+        with self._diverted(None, self._recorder.scratch):
+            yield
+
+    @contextmanager
+    def _diverted(self, prefix: str | None, series: Callable[[str], Series]) -> Iterator[None]:
+        before = {bound: bound.divert(series(bound.name)) for bound in self._losses.values()}
+        scalars, self._scalars = self._scalars, {}
+        outer, self._prefix = self._prefix, prefix
+        try:
+            yield
+        finally:
+            self._prefix, self._scalars = outer, scalars
+            for bound, place in before.items():
+                bound.restore(place)
+
+    def record(self, name: str, value: float | Tensor) -> None:
+        """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
+
+        It is recorded with the weight 1 at the clock's step and epoch; inside a split under the split's name. It may
+        be nan or infinite without anybody being told.
+
+        Args:
+            name: Its name; not that of a loss, without `/`.
+            value: A number, or a tensor, of which the mean counts; no device is waited for.
+
+        Raises:
+            DuplicateLossError: If a loss has this name.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.record("psnr", 31.5)
+            >>> manager.latest("psnr")
+            {'psnr': 31.5}
+        """
+        if name in self._losses:
+            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        if not name or "/" in name:
+            raise ValueError(f"the name of a scalar is not empty and has no '/', got {name!r}")
+        recorder = self._recorder
+        if name not in self._scalars:
+            if self._prefix is None:
+                self._scalars[name] = recorder.scratch(name)
+            else:
+                self._scalars[name] = recorder.open_scalar(self._prefix + name, in_split=bool(self._prefix))
+        if recorder.closed:
+            recorder.attend()
+        series = self._scalars[name]
+        series.add_scalar(recorder.step if recorder.ticked else series.count, recorder.epoch, value)
 
     def compute_loss_xy(
         self,
@@ -201,7 +289,7 @@ class LossManager(LossRegistry):
 
         Example:
             >>> manager = LossManager()
-            >>> manager.register_loss_fn("G_L1", nn.L1Loss(), loss_weight=100.0)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
             >>> float(manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2)))
             100.0
         """
@@ -259,7 +347,7 @@ class LossManager(LossRegistry):
 
         Example:
             >>> manager = LossManager()
-            >>> manager.register_loss_fn("G_L1", nn.L1Loss(), loss_weight=100.0, tags=["G"])
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0, tags=["G"])
             >>> manager.register_loss_fn("G_GAN", lambda pred: -pred.mean(), tags=["G"], inputs=("pred_fake",))
             >>> images = {"y_fake": torch.zeros(2), "y": torch.ones(2), "pred_fake": lambda: torch.ones(2)}
             >>> float(manager.compute_losses(images, query="G").total)
@@ -308,61 +396,6 @@ class LossManager(LossRegistry):
             raise self._unknown(name) from None
         return bound.compute(args, function_kwargs, epoch, weight_kwargs)
 
-    # Asking
-
-    def get_loss_values(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
-        """Return the last value of each loss: the mean of the weighted result in its own dtype.
-
-        Waits for the device once, however many losses there are.
-
-        Args:
-            query: Tag or loss name, or several; None for all losses.
-            precision: Digits after the point to round to; None for all there are.
-
-        Returns:
-            Values by loss name; nan for a loss that has not run. Empty if the query finds none.
-        """
-        self._recorder.settle()
-        return {bound.name: _rounded(bound.last_value(), precision) for bound in self._select(query)}
-
-    def get_loss_tensors(self, query: Query = None) -> dict[str, Tensor]:
-        """Return the last weighted result of each loss, detached, on its device; nan for one that has not run."""
-        return {bound.name: bound.last_tensor() for bound in self._select(query)}
-
-    def get_loss_weights(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
-        """Return the weight that was last applied to each loss, or will be if it has not run.
-
-        Args:
-            query: Tag or loss name, or several; None for all losses.
-            precision: Digits after the point to round to; None for all there are.
-        """
-        return {bound.name: _rounded(bound.reported_weight(), precision) for bound in self._select(query)}
-
-    def print_losses(self, epoch: float, iter: int, precision: int = 2, capture: bool = False) -> str | None:  # noqa: A002 # the reference's name
-        """Print the last value of each loss, or return the line if `capture`.
-
-        Example:
-            >>> manager = LossManager()
-            >>> manager.register_loss_fn("G_L1", nn.L1Loss())
-            >>> _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
-            >>> manager.print_losses(epoch=1, iter=20)
-            (epoch: 1, iters: 20) Loss: G_L1: 1.0
-        """
-        return _print(
-            f"(epoch: {epoch}, iters: {iter}) Loss: {_listed(self.get_loss_values(None, precision))}", capture
-        )
-
-    def print_weights(self, precision: int = 2, capture: bool = False) -> str | None:
-        """Print the weight of each loss, or return the line if `capture`.
-
-        Example:
-            >>> manager = LossManager()
-            >>> manager.register_loss_fn("G_L1", nn.L1Loss(), loss_weight=100.0)
-            >>> manager.print_weights()
-            Loss weights: G_L1: 100.0
-        """
-        return _print(f"Loss weights: {_listed(self.get_loss_weights(None, precision))}", capture)
-
     # The log
 
     def update_loss_log(self, silent: bool = True, capture: bool = False) -> str | None:
@@ -381,9 +414,46 @@ class LossManager(LossRegistry):
         if silent:
             return None
         log = self._recorder.log
-        if log is None:
-            return _print("Loss log: logging to a file is off", capture)
-        return _print(f"Loss log: {count} records to {log.path} in {time.perf_counter() - start:.3f} s", capture)
+        took = f"{count} records in {time.perf_counter() - start:.3f} s"
+        text = f"Loss log: {took} to {log.path}" if log is not None else "Loss log: logging to a file is off"
+        if capture:
+            return text
+        print(text)
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the run as plain data, after a flush: save it with the networks.
+
+        Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss.
+        """
+        self._recorder.flush()
+        losses = {name: bound.state(self.epoch) for name, bound in self._losses.items()}
+        return {"version": 1, **self._recorder.state(), "losses": losses}
+
+    def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:
+        """Go on where a state was taken.
+
+        What the log has beyond the state is superseded: it stays in the file, and reading leaves it out.
+
+        Args:
+            state: What `state_dict` returned.
+            weights: Whether the losses get the weights, schedules and enabling of the state, or keep those that this
+                manager was made with.
+
+        Raises:
+            ValueError: If it is no such state.
+        """
+        if not isinstance(state, Mapping) or state.get("version") != 1:
+            raise ValueError("expected what LossManager.state_dict() returned, in version 1")
+        if weights not in ("saved", "current"):
+            raise ValueError(f"weights must be 'saved' or 'current', got {weights!r}")
+        self._recorder.load_state(state)
+        saved = state["losses"]
+        if saved.keys() != self._losses.keys():
+            differing = ", ".join(sorted(saved.keys() ^ self._losses.keys()))
+            warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
+        for name in saved.keys() & self._losses.keys() if weights == "saved" else ():
+            self._restore(name, saved[name])
 
     def close(self) -> None:
         """Flush the log and give it up; nothing can be computed afterwards, everything can be asked."""
@@ -456,18 +526,3 @@ def _rank() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank()
     return int(os.environ.get("RANK", "0"))
-
-
-def _rounded(value: float, precision: int | None) -> float:
-    return value if precision is None else round(value, precision)
-
-
-def _listed(values: Mapping[str, float]) -> str:
-    return " ".join(f"{name}: {value}" for name, value in values.items())
-
-
-def _print(text: str, capture: bool) -> str | None:
-    if capture:
-        return text
-    print(text)
-    return None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from nectargan_core.errors import NectarganError, NonFiniteLossError, warn
 from nectargan_core.history import Series, settle
+from nectargan_core.log import LossLog
 from nectargan_core.log_file import LogFile
-from nectargan_core.log_format import encode_chunk
+from nectargan_core.log_format import encode_chunk, encode_rewind
 from nectargan_core.observers import Observers
 
-_FLUSH_EVERY = 30.0
+OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
+
 # After so many failed flushes' worth of records the oldest go, so that a full disk does not become full memory.
 _BUFFERS_KEPT = 20
 
@@ -28,6 +30,7 @@ class Recorder:
         log: The file to append to; None to keep everything in memory.
         keep: Whether to keep every record, or only the last of each loss.
         buffer_size: Records of one loss that are kept before all are flushed.
+        flush_every: Seconds after which the next loss call flushes.
         nonfinite: What happens when a weighted loss is nan or infinite.
         observers: Who is told of flushes and of such losses; not kept alive.
     """
@@ -35,10 +38,13 @@ class Recorder:
     __slots__ = (
         "__weakref__",
         "_buffer_size",
+        "_counts",
         "_fault",
+        "_flush_every",
         "_nonfinite",
         "_observers",
         "_told",
+        "_unwritten",
         "_warned_of_nonfinite",
         "_warned_of_write",
         "closed",
@@ -58,16 +64,22 @@ class Recorder:
         log: LogFile | None,
         keep: bool,
         buffer_size: int,
-        nonfinite: Literal["warn", "raise", "ignore"],
+        flush_every: float,
+        nonfinite: OnNonFinite,
         observers: Observers,
     ) -> None:
         self.log = log
         self.keep = keep
         self.series: dict[str, Series] = {}
-        self.step = 0
+        # -1 before the first tick, which makes it 0; a resumed run goes on after the last step of the log.
+        self.step = -1
         self.epoch: float = 0
         self.ticked = False
         self.closed = False
+        # Where the series of a resumed run begin to count.
+        self._counts: Mapping[str, int] = {}
+        # Lines that go before the next chunks.
+        self._unwritten = ""
         self._observers = weakref.ref(observers)
         self._nonfinite = nonfinite
         self._warned_of_nonfinite: set[str] = set()
@@ -75,61 +87,53 @@ class Recorder:
         self._told: set[str] = set()
         self._fault: NonFiniteLossError | None = None
         self._buffer_size = buffer_size
+        self._flush_every = flush_every
         self.room: float = math.inf if log is None else buffer_size
-        self.deadline = math.inf if log is None else time.monotonic() + _FLUSH_EVERY
+        self.deadline = math.inf if log is None else time.monotonic() + flush_every
         # Whether a call has to look at the room and the deadline at all.
         self.watching = log is not None
         self._warned_of_write = False
+        if log is not None:
+            log.on_taken_over = weakref.WeakMethod(self.close)
 
-    def open(self, name: str) -> Series:
+    def open(self, name: str, keep: bool | None = None) -> Series:
         """Return the series of a loss: the one there is, or a new one."""
         if name not in self.series:
-            self.series[name] = Series(name, self.keep, self._note_nonfinite)
+            self.series[name] = Series(name, self.keep if keep is None else keep, self._note_nonfinite)
+            self.series[name].count = self._counts.get(name, 0)
         return self.series[name]
+
+    def open_window(self, name: str) -> Series:
+        """Return a series that keeps its records for a mean from now on, even where others keep only their last."""
+        series = self.open(name, keep=True)
+        if not self.keep:
+            series.drop(len(series))
+        series.begin_window()
+        return series
+
+    def open_scalar(self, name: str, in_split: bool) -> Series:
+        """Return the series of something that is no loss, and may be nan or infinite."""
+        series = self.open_window(name) if in_split else self.open(name)
+        series.watch_nonfinite(None)
+        return series
+
+    def scratch(self, name: str) -> Series:
+        """Return a series that goes nowhere."""
+        return Series(name, False, None)
 
     def tick(self, epoch: float | None, step: int | None) -> None:
         """Set the clock: the step is the one given or one more than before, the epoch likewise or as before."""
-        if step is not None:
-            self.step = step
-        elif self.ticked:
-            self.step += 1
-        if epoch is not None:
+        self.step = self.step + 1 if step is None else step
+        if epoch is not None and epoch != self.epoch:
+            if math.floor(epoch) != math.floor(self.epoch):
+                for series in self.series.values():
+                    series.begin_window()
             self.epoch = epoch
         self.ticked = True
 
     def settle(self) -> None:
         """Read what is still on a device."""
         settle(self.series.values())
-
-    def flush(self) -> int:
-        """Write what is new to the log.
-
-        Returns:
-            How many records were written. None where there is no log, nothing is new, or writing failed: then
-            a warning says so, once, everything stays in memory, and the next flush tries again.
-        """
-        self.settle()
-        if self.log is None or not self.log.is_mine:
-            self._told.clear()
-            return 0
-        self.deadline = time.monotonic() + _FLUSH_EVERY
-        chunks = [series.records() for series in self.series.values() if len(series)]
-        if not chunks:
-            return 0
-        now = time.time()
-        try:
-            self.log.append("".join(encode_chunk(chunk, now) for chunk in chunks))
-        except OSError as error:
-            self._keep_unwritten(self.log.path, error)
-            return 0
-        for chunk in chunks:
-            self.series[chunk.name].drop(len(chunk))
-        self.room = self._buffer_size
-        self._warned_of_write = False
-        self._told.clear()
-        for chunk in chunks:
-            self._tell("nectargan_history_flushed", chunk=chunk)
-        return sum(map(len, chunks))
 
     def attend(self) -> None:
         """Do what is due before a loss is computed: flush, or say why nothing can be computed.
@@ -154,6 +158,37 @@ class Recorder:
             self.watching, self.deadline = self.log is not None or self.closed, -math.inf
             raise fault
 
+    def flush(self) -> int:
+        """Write what is new to the log.
+
+        Returns:
+            How many records were written. None where there is no log, nothing is new, or writing failed: then
+            a warning says so, once, everything stays in memory, and the next flush tries again.
+        """
+        self.settle()
+        self._told.clear()
+        if self.log is None or not self.log.is_mine or self.closed:
+            return 0
+        if self._fault is None:
+            self.deadline = time.monotonic() + self._flush_every
+        chunks = [series.records() for series in self.series.values() if len(series)]
+        if not chunks:
+            return 0
+        now = time.time()
+        try:
+            self.log.append(self._unwritten + "".join(encode_chunk(chunk, now) for chunk in chunks))
+        except OSError as error:
+            self._keep_unwritten(str(self.log.path), error)
+            return 0
+        self._unwritten = ""
+        for chunk in chunks:
+            self.series[chunk.name].drop(len(chunk))
+        self.room = self._buffer_size
+        self._warned_of_write = False
+        for chunk in chunks:
+            self._tell("nectargan_history_flushed", chunk=chunk)
+        return sum(map(len, chunks))
+
     def close(self) -> None:
         """Flush and give up the log; called at the latest when the manager is collected or Python exits."""
         if self.closed:
@@ -164,6 +199,34 @@ class Recorder:
         self.watching, self.deadline = True, -math.inf
         if self.log is not None:
             self.log.close()
+
+    def resume(self, log: LossLog) -> None:
+        """Count on after the last step of a log."""
+        self.step = log.last_step
+        self._counts = {name: int(log.series(name).step[-1]) + 1 for name in log.names if len(log.series(name))}
+
+    def state(self) -> dict[str, Any]:
+        """Return where the clock and the series stand, as plain data."""
+        counts = {name: series.count for name, series in self.series.items()}
+        return {"step": self.step, "epoch": self.epoch, "ticked": self.ticked, "counts": {**self._counts, **counts}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; what the log has beyond that is superseded."""
+        self.flush()
+        ahead = self.step > state["step"] if state["ticked"] else self._is_ahead(state["counts"])
+        self.step, self.epoch, self.ticked = state["step"], state["epoch"], state["ticked"]
+        self._counts = dict(state["counts"])
+        for name, series in self.series.items():
+            series.count = self._counts.get(name, 0)
+            # What could not be written, or has nowhere to go.
+            series.rewind(self.step + 1 if self.ticked else series.count)
+            series.begin_window()
+        if ahead:
+            self._unwritten += encode_rewind(self.step + 1 if self.ticked else None, self._counts)
+
+    def _is_ahead(self, counts: Mapping[str, int]) -> bool:
+        mine = self.state()["counts"]
+        return any(count > counts.get(name, 0) for name, count in mine.items())
 
     def _note_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
         name = series.name
@@ -185,12 +248,12 @@ class Recorder:
         if observers is not None:
             observers.tell(event, **arguments)
 
-    def _keep_unwritten(self, path: Path, error: OSError) -> None:
+    def _keep_unwritten(self, path: str, error: OSError) -> None:
         if not self._warned_of_write:
             self._warned_of_write = True
             warn(
-                f"cannot write the loss log {path}: {error.strerror or error}; the records stay in memory, "
-                "and every flush tries again"
+                f"cannot write the loss log {path}: {error.strerror or error}; the records stay in memory, and every "
+                "flush tries again"
             )
         longest = max(len(series) for series in self.series.values())
         self.room = longest + self._buffer_size
@@ -201,7 +264,7 @@ class Recorder:
                 excess = max(0, len(series) - limit)
                 series.drop(excess)
                 dropped += excess
-            self.room = longest
+            self.room = limit + self._buffer_size
             warn(
                 f"LOST: the {dropped} oldest records of the loss log {path}, which still cannot be written: "
                 f"{error.strerror or error}"

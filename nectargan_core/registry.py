@@ -14,6 +14,7 @@ from nectargan_core import spec as specs
 from nectargan_core.bound import BoundLoss
 from nectargan_core.config import Config
 from nectargan_core.errors import ConfigError, DuplicateLossError, UnknownLossError, did_you_mean
+from nectargan_core.history import Series
 from nectargan_core.loss import LMLoss
 from nectargan_core.observers import Observers
 from nectargan_core.recorder import Recorder
@@ -22,6 +23,9 @@ from nectargan_core.spec import Objective, Spec
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
+
+ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
+"""What `init_from_spec` takes by keyword with the name of an objective."""
 
 _Self = TypeVar("_Self", bound="LossRegistry")
 
@@ -43,6 +47,9 @@ class LossRegistry:
         self._recorder = recorder
         self._observers = observers
         self._losses: dict[str, BoundLoss] = {}
+        # Scalars that are no losses, by name, and what stands before their names; None where nothing is recorded.
+        self._scalars: dict[str, Series] = {}
+        self._prefix: str | None = ""
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
 
     @property
@@ -79,8 +86,9 @@ class LossRegistry:
                 other.
 
         Example:
+            >>> from nectargan_core import LossManager
             >>> manager = LossManager()
-            >>> manager.register_loss_fn("G_L1", nn.L1Loss(), loss_weight=100.0)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
             >>> list(manager.get_registered_losses())
             ['G_L1']
         """
@@ -147,7 +155,7 @@ class LossRegistry:
             if not callable(spec):
                 raise TypeError(f"a spec is the name of an objective or a function, got {type(spec).__name__}")
             return specs.build_called(spec, args, kwargs, self.config), {}
-        unknown = [name for name in kwargs if name not in ("weights", "schedules", "options", "prefix")]
+        unknown = [name for name in kwargs if name not in ADJUSTMENTS]
         if args or unknown:
             raise TypeError(
                 f"with the name of an objective, init_from_spec takes weights=, schedules=, options= and prefix=, got "
@@ -214,8 +222,9 @@ class LossRegistry:
             Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
 
         Example:
+            >>> from nectargan_core import LossManager
             >>> manager = LossManager()
-            >>> manager.register_loss_fn("learned", nn.Linear(3, 1))
+            >>> manager.register_loss_fn("learned", torch.nn.Linear(3, 1))
             >>> sum(p.numel() for p in manager.modules().parameters())
             4
         """
@@ -235,8 +244,9 @@ class LossRegistry:
             pydantic.ValidationError: If the weight is not a finite number.
 
         Example:
+            >>> from nectargan_core import LossManager
             >>> manager = LossManager()
-            >>> manager.register_loss_fn("G_L1", nn.L1Loss(), loss_weight=100.0)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
             >>> manager.set_weight("G_L1", 10.0)
             >>> manager.get_loss_weights()
             {'G_L1': 10.0}
@@ -261,6 +271,16 @@ class LossRegistry:
         if scheduler is not None and scheduler.plugin is not None:
             self._observers.add_module_of(scheduler.plugin)
         bound.redefine(loss, scheduler)
+
+    def _restore(self, name: str, saved: Mapping[str, Any]) -> None:
+        """Give a loss the weight or schedule, and the enabling, that `BoundLoss.state` returned."""
+        bound = self._losses[name]
+        if saved != bound.state(self._recorder.epoch):
+            if saved["schedule"] is not None:
+                self._change(name, None, Schedule.model_validate(saved["schedule"]))
+            else:
+                self._change(name, saved["weight"], Schedule())
+            bound.enable(saved["enabled"])
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
