@@ -86,6 +86,21 @@ class Schedule(Freezable):
     # As for every mutable model: equality without a hash.
     __hash__ = None  # type: ignore[assignment] # object declares it as a method
 
+    def __copy__(self) -> Schedule:
+        copy = super().__copy__()
+        copy.__dict__["params"] = _plain(self.params)
+        return copy
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Return the definition as a dict; `ScheduleError` where its function has no name that can be imported."""
+        self._serialise_function(self.schedule)  # pydantic would hide the error in one of its own
+        return super().model_dump(**options)
+
+    def model_dump_json(self, **options: Any) -> str:
+        """Return the definition as JSON; `ScheduleError` where its function has no name that can be imported."""
+        self._serialise_function(self.schedule)
+        return super().model_dump_json(**options)
+
     @property
     def is_scheduled(self) -> bool:
         """Whether anything but `current_value` differs from `Schedule()`."""
@@ -218,8 +233,10 @@ class Scheduler:
 
     def _as_float(self, value: object, epoch: float) -> float:
         try:
+            if isinstance(value, (str, bytes)):
+                raise TypeError  # float() reads text, which is no number that a function has computed
             return float(value)  # type: ignore[arg-type] # whatever it is, float() decides
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ScheduleError(
                 f"schedule {self._label} gave {value!r} at epoch {epoch:g}; expected a finite number"
             ) from None
@@ -253,6 +270,9 @@ def linear(schedule: Schedule, epoch: float) -> float:
     """
     initial, target = schedule.ends()
     progress = schedule.progress(epoch)
+    if min(initial, target) < 0 < max(initial, target):
+        # Their difference may be more than a float can hold; the sum of their shares cannot, nor leave their range.
+        return initial * (1.0 - progress) + target * progress
     # Measured from the nearer end, so that both ends are met exactly and nothing overshoots them.
     if progress < 0.5:
         return initial + (target - initial) * progress
@@ -279,12 +299,12 @@ def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = Non
     """
     initial, target = schedule.ends()
     progress = schedule.progress(epoch)
-    if initial * target < 0:
+    if min(initial, target) < 0 < max(initial, target):
         raise ScheduleError(
             f"exponential needs values of one sign, got {initial:g} and {target:g}; use linear to cross zero"
         )
-    if epsilon is not None and not epsilon > 0:
-        raise ScheduleError(f"exponential needs an epsilon above 0, got {epsilon!r}")
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise ScheduleError(f"exponential needs a finite epsilon above 0, got {epsilon!r}")
     if initial == target:
         return initial
     if (initial == 0 or target == 0) and epsilon is None:

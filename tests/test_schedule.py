@@ -1,0 +1,418 @@
+"""Schedules: what a definition means and refuses, how it is copied and written, and how it is evaluated."""
+
+import json
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from nectargan_core import LMLoss, LossManager, Schedule, Scheduler
+from nectargan_core.errors import ScheduleError, SnapshotError, UnknownScheduleError
+
+DECAY = {"start_epoch": 100, "end_epoch": 200, "initial_value": 100.0, "target_value": 0.0}
+
+
+def mean(*tensors):
+    return sum(tensors).mean()
+
+
+def half(schedule, epoch):
+    return 0.5
+
+
+def scaled(schedule, epoch, factor, offset=0.0):
+    return factor * epoch + offset
+
+
+def value(epoch, **definition):
+    return Scheduler(Schedule(**definition)).value(epoch)
+
+
+# The definition
+
+
+def test_nothing_set_is_not_scheduled():
+    assert not Schedule().is_scheduled
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schedule": "exponential"},
+        {"start_epoch": 1},
+        {"end_epoch": 5},
+        {"initial_value": 1.0},
+        {"target_value": 1.0},
+        {"params": {"power": 2}},
+    ],
+)
+def test_each_field_of_the_definition_schedules_and_distinguishes(change):
+    assert Schedule(**change).is_scheduled
+    assert Schedule(**change) != Schedule()
+    assert Schedule(**change) == Schedule(**change)
+
+
+def test_the_defaults_are_those_of_the_reference():
+    schedule = Schedule()
+    assert (schedule.schedule, schedule.start_epoch, schedule.end_epoch) == ("linear", 0, 10_000_000)
+    assert (schedule.initial_value, schedule.target_value, schedule.params) == (None, None, {})
+
+
+def test_the_current_value_is_no_part_of_equality():
+    assert Schedule(current_value=3.0) == Schedule()
+    assert not Schedule(current_value=3.0).is_scheduled
+
+
+@pytest.mark.parametrize("other", [None, "linear", {}, 1.0])
+def test_equals_nothing_but_schedules(other):
+    assert (Schedule() == other) is False
+    assert Schedule() != other
+
+
+def test_is_not_hashable_since_it_can_change():
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Schedule())
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"start_epoch": 10, "end_epoch": 9},
+        {"start_epoch": 10_000_001},
+        {"end_epoch": math.inf},
+        {"start_epoch": math.nan},
+        {"initial_value": math.inf},
+        {"target_value": math.nan},
+        {"start_epoch": "soon"},
+        {"schedule": 3},
+        {"epochs": 3},
+        {"params": [1]},
+    ],
+)
+def test_a_definition_without_sense_is_refused(definition):
+    with pytest.raises(ValidationError):
+        Schedule(**definition)
+
+
+def test_a_start_after_the_end_says_so():
+    with pytest.raises(ValidationError, match=r"start_epoch \(10\) is after end_epoch \(9\)"):
+        Schedule(start_epoch=10, end_epoch=9)
+
+
+def test_a_change_is_validated_too():
+    schedule = Schedule(start_epoch=10, end_epoch=20)
+    with pytest.raises(ValidationError):
+        schedule.end_epoch = 9
+
+
+# Writing and reading
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(),
+        Schedule(**DECAY),
+        Schedule(schedule="acme/cosine", start_epoch=0.1, end_epoch=1 / 3, initial_value=-1e-300, target_value=1e300),
+        Schedule(schedule="step", params={"gamma": 0.1, "milestones": (1, 2.5), "nested": {"name": "x", "on": True}}),
+        Schedule(schedule=math.fsum),
+        Schedule(schedule=types.SimpleNamespace),
+    ],
+)
+def test_round_trips_through_json_exactly(schedule):
+    assert Schedule.model_validate_json(schedule.model_dump_json()) == schedule
+    assert Schedule.model_validate(json.loads(json.dumps(schedule.model_dump(mode="json")))) == schedule
+
+
+def test_what_is_not_scheduled_stays_so_through_json():
+    loss = LMLoss(name="G_L1", function=mean, loss_weight=100.0)
+    read = Schedule.model_validate_json(loss.schedule.model_dump_json())
+    assert not read.is_scheduled
+    assert LMLoss(name="G_L1", function=mean, loss_weight=100.0, schedule=read).schedule.current_value == 100.0
+
+
+def test_the_current_value_is_not_written():
+    assert "current_value" not in json.loads(Schedule(current_value=3.0).model_dump_json())
+
+
+def test_a_function_is_written_as_where_it_is_imported_from():
+    assert json.loads(Schedule(schedule=json.dumps).model_dump_json())["schedule"] == "json:dumps"
+
+
+def test_a_nested_name_is_written_and_read(monkeypatch):
+    module = types.ModuleType("curves_of_a_test")
+    exec("class Curves:\n    @staticmethod\n    def flat(schedule, epoch): return 1.0", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    schedule = Schedule(schedule=module.Curves.flat)
+    assert json.loads(schedule.model_dump_json())["schedule"] == "curves_of_a_test:Curves.flat"
+    assert Schedule.model_validate_json(schedule.model_dump_json()) == schedule
+
+
+@pytest.mark.parametrize("dump", [Schedule.model_dump, Schedule.model_dump_json])
+def test_a_function_that_cannot_be_imported_cannot_be_written(dump):
+    with pytest.raises(ScheduleError, match="cannot be written as text"):
+        dump(Schedule(schedule=lambda schedule, epoch: 1.0))
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("no_such_module:curve", "no_such_module"),
+        ("math:no_such_curve", "no_such_curve"),
+        ("math:pi", "is not a function but float"),
+    ],
+)
+def test_a_reference_to_nothing_is_refused_when_it_is_read(reference, said):
+    with pytest.raises(ValidationError, match=said):
+        Schedule(schedule=reference)
+
+
+# Copies
+
+
+@pytest.mark.parametrize("given", [{"initial_value": 1.0}, {"initial_value": 1.0, "target_value": 0.0}, {}])
+def test_losses_share_no_parameters(given):
+    schedule = Schedule(schedule=scaled, params={"factor": 1.0, "offset": 0.0}, end_epoch=5, **given)
+    first = LMLoss(name="a", function=mean, schedule=schedule)
+    second = LMLoss(name="b", function=mean, schedule=schedule)
+    first.schedule.params["factor"] = 2.0
+    assert second.schedule.params["factor"] == schedule.params["factor"] == 1.0
+
+
+@pytest.mark.parametrize("given", [{"initial_value": 1.0, "target_value": 0.0}, {}])
+def test_a_scheduler_keeps_a_copy(given):
+    schedule = Schedule(schedule=scaled, params={"factor": 1.0}, **given)
+    scheduler = Scheduler(schedule)
+    schedule.params["factor"] = 2.0
+    schedule.end_epoch = 1
+    assert scheduler.value(3) == 3.0
+    assert scheduler.schedule.end_epoch == 10_000_000
+
+
+def test_parameters_are_copied_from_whom_they_came():
+    params = {"milestones": [1, 2]}
+    schedule = Schedule(schedule="step", params=params)
+    params["milestones"].append(3)
+    assert schedule.params == {"milestones": [1, 2]}
+
+
+def test_a_frozen_copy_refuses_to_change():
+    frozen = Schedule(**DECAY, params={"a": [1]}).frozen()
+    with pytest.raises(SnapshotError):
+        frozen.end_epoch = 5
+    with pytest.raises(SnapshotError):
+        frozen.params["a"] = 2
+    with pytest.raises(SnapshotError):
+        frozen.params["a"].append(2)
+    assert frozen == Schedule(**DECAY, params={"a": [1]})
+
+
+def test_a_copy_of_a_frozen_one_can_be_changed():
+    copied = Schedule(**DECAY).frozen().model_copy()
+    copied.end_epoch = 300
+    copied.params["a"] = 1
+    assert (copied.end_epoch, copied.params) == (300, {"a": 1})
+
+
+def test_asking_a_frozen_one_evaluates_it():
+    assert Scheduler(Schedule(**DECAY).frozen()).value(150) == 50.0
+
+
+# Ends left out
+
+
+def test_an_end_left_out_is_one_on_its_own():
+    assert value(5, end_epoch=10, target_value=0.0) == 0.5
+    assert value(5, end_epoch=10, initial_value=0.0) == 0.5
+
+
+def test_an_end_left_out_is_the_weight_of_the_loss():
+    schedule = Schedule(start_epoch=100, end_epoch=200, target_value=0.0)
+    loss = LMLoss(name="G_L1", function=mean, loss_weight=80.0, schedule=schedule)
+    assert Scheduler(loss.schedule).value(150) == 40.0
+    assert schedule.initial_value is None
+
+
+def test_filling_in_the_ends_leaves_what_is_given():
+    filled = Schedule(initial_value=3.0).with_weight(100.0)
+    assert (filled.initial_value, filled.target_value) == (3.0, 100.0)
+
+
+# Progress
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 0.0), (10, 0.0), (12.5, 0.25), (19.999, 0.9999), (20, 1.0), (1e9, 1.0)]
+)
+def test_progress_is_clamped(epoch, expected):
+    assert Schedule(start_epoch=10, end_epoch=20).progress(epoch) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("epoch", "expected"), [(9.999, 0.0), (10, 1.0), (11, 1.0)])
+def test_progress_jumps_where_the_start_is_the_end(epoch, expected):
+    assert Schedule(start_epoch=10, end_epoch=10).progress(epoch) == expected
+
+
+# Curves
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 100.0), (99.5, 100.0), (100, 100.0), (150, 50.0), (175.5, 24.5), (200, 0.0), (999, 0.0)]
+)
+def test_linear_holds_falls_and_holds_without_a_shift(epoch, expected):
+    assert value(epoch, **DECAY) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("initial", "target"), [(0.0, 5.0), (-1.0, 1.0), (2.0, -2.0), (-3.0, -5.0)])
+def test_linear_runs_between_any_signs_rising_and_falling(initial, target):
+    curve = Scheduler(Schedule(end_epoch=4, initial_value=initial, target_value=target))
+    assert [curve.value(epoch) for epoch in range(5)] == [initial + (target - initial) * k / 4 for k in range(5)]
+
+
+def test_linear_jumps_where_the_start_is_the_end():
+    definition = {"start_epoch": 3, "end_epoch": 3, "initial_value": 1.0, "target_value": 2.0}
+    assert [value(epoch, **definition) for epoch in (2.9, 3, 3.1)] == [1.0, 2.0, 2.0]
+
+
+def test_linear_spans_the_whole_range_of_floats():
+    largest = sys.float_info.max
+    assert value(5, end_epoch=10, initial_value=-largest, target_value=largest) == 0.0
+
+
+@pytest.mark.parametrize(("initial", "target"), [(100.0, 1.0), (1.0, 100.0), (-100.0, -1.0), (1e-300, 1e300)])
+def test_exponential_goes_by_a_constant_factor(initial, target):
+    curve = Scheduler(Schedule(schedule="exponential", end_epoch=4, initial_value=initial, target_value=target))
+    factor = math.exp((math.log(abs(target)) - math.log(abs(initial))) / 4)
+    for epoch in range(4):
+        assert curve.value(epoch + 1) / curve.value(epoch) == pytest.approx(factor, rel=1e-9)
+    assert (curve.value(0), curve.value(4), curve.value(7.5)) == (initial, target, target)
+
+
+@pytest.mark.parametrize(("initial", "target"), [(100.0, 0.0), (0.0, 100.0), (-100.0, 0.0)])
+def test_exponential_reaches_zero_only_with_an_epsilon(initial, target):
+    definition = {"schedule": "exponential", "end_epoch": 2, "initial_value": initial, "target_value": target}
+    with pytest.raises(ScheduleError, match="never reaches 0"):
+        Scheduler(Schedule(**definition))
+    curve = Scheduler(Schedule(**definition, params={"epsilon": 1.0}))
+    assert (curve.value(0), curve.value(2)) == (initial, target)
+    assert curve.value(1) == pytest.approx(math.copysign(10.0, initial or target))
+
+
+@pytest.mark.parametrize(("initial", "target"), [(1.0, -1.0), (-1e-200, 1e-200)])
+def test_exponential_does_not_cross_zero(initial, target):
+    definition = {"schedule": "exponential", "end_epoch": 2, "initial_value": initial, "target_value": target}
+    with pytest.raises(ScheduleError, match="one sign"):
+        Scheduler(Schedule(**definition))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.inf])
+def test_exponential_refuses_an_epsilon_that_is_no_magnitude(epsilon):
+    schedule = Schedule(end_epoch=2, target_value=0.0, schedule="exponential", params={"epsilon": 1.0})
+    with pytest.raises(ScheduleError, match="finite epsilon above 0"):
+        Scheduler(schedule).value(1, epsilon=epsilon)
+
+
+def test_exponential_between_equals_is_constant():
+    assert value(1, schedule="exponential", end_epoch=2, initial_value=0.0, target_value=0.0) == 0.0
+
+
+# Evaluating
+
+
+def test_a_function_is_given_the_schedule_the_epoch_and_the_parameters():
+    seen = []
+
+    def curve(schedule, epoch, **params):
+        seen.append((schedule.end_epoch, epoch, params))
+        return 1.0
+
+    Scheduler(Schedule(schedule=curve, end_epoch=7, params={"a": 1})).value(0.5)
+    assert seen == [(7, 7, {"a": 1}), (7, 0.5, {"a": 1})]
+
+
+def test_parameters_of_a_call_override_those_of_the_schedule():
+    curve = Scheduler(Schedule(schedule=scaled, params={"factor": 2.0}))
+    assert curve.value(3, factor=10.0, offset=1.0) == 31.0
+    assert curve.value(3) == 6.0
+
+
+def test_any_number_will_do():
+    for number in (1, True, np.float32(1), np.array(1.0), torch.tensor(1.0)):
+        got = Scheduler(Schedule(schedule=lambda schedule, epoch, number=number: number)).value(1)
+        assert (type(got), got) == (float, 1.0)
+
+
+@pytest.mark.parametrize("result", [None, "1.0", math.nan, math.inf, 1j, [1.0], 10**400])
+def test_what_is_no_finite_number_is_an_error_naming_loss_and_epoch(result):
+    curve = Scheduler(Schedule(schedule=lambda schedule, epoch: result if epoch > 1 else 1.0), loss_name="G_L1")
+    with pytest.raises(ScheduleError, match=r"of loss 'G_L1' gave .* at epoch 2.5; expected a finite number"):
+        curve.value(2.5)
+
+
+def test_a_function_that_raises_is_named_with_loss_and_epoch():
+    def broken(schedule, epoch):
+        return 1 / (epoch - 3)
+
+    curve = Scheduler(Schedule(schedule=broken), loss_name="G_L1")
+    with pytest.raises(ScheduleError, match=r"broken of loss 'G_L1' failed at epoch 3: ZeroDivisionError") as caught:
+        curve.value(3)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# What surfaces when a schedule is made ready, and not later
+
+
+def test_an_unknown_name_surfaces_at_once_with_close_matches():
+    with pytest.raises(UnknownScheduleError, match='Did you mean "linear"') as caught:
+        Scheduler(Schedule(schedule="lineaer"))
+    assert isinstance(caught.value, KeyError)
+    assert caught.value.name == "lineaer"
+
+
+@pytest.mark.parametrize("name", ["linear+exponential", "vgg::", "linear:fast:er"])
+def test_a_name_that_is_none_surfaces_at_once(name):
+    with pytest.raises(ValueError, match="name|import"):
+        Scheduler(Schedule(schedule=name))
+
+
+@pytest.mark.parametrize("params", [{}, {"factor": 1.0, "facter": 2.0}, {"factor": 1.0, "epoch": 2}])
+def test_parameters_that_do_not_fit_surface_at_once(params):
+    with pytest.raises(ScheduleError, match="it takes \\(schedule, epoch, factor, offset\\)"):
+        Scheduler(Schedule(schedule=scaled, params=params))
+
+
+def test_parameters_of_a_call_are_checked_too():
+    with pytest.raises(ScheduleError, match="factr"):
+        Scheduler(Schedule(schedule=half, end_epoch=3)).value(1, factr=2.0)
+
+
+@pytest.mark.parametrize("bad", [3, 8])
+def test_it_is_evaluated_at_the_ends_that_were_set(bad):
+    def curve(schedule, epoch):
+        return math.nan if epoch == bad else 1.0
+
+    with pytest.raises(ScheduleError, match=f"at epoch {bad}"):
+        Scheduler(Schedule(schedule=curve, start_epoch=3, end_epoch=8))
+
+
+def test_it_is_not_evaluated_at_ends_that_were_not_set():
+    epochs = []
+    Scheduler(Schedule(schedule=lambda schedule, epoch: epochs.append(epoch) or 1.0, end_epoch=8))
+    assert epochs == [8]
+
+
+def test_registering_a_loss_makes_its_schedule_ready():
+    manager = LossManager()
+    with pytest.raises(ScheduleError, match="G_L1"):
+        manager.register_loss_fn("G_L1", mean, schedule=Schedule(schedule=half, params={"speed": 2}))
+    with pytest.raises(UnknownScheduleError):
+        manager.register_loss_fn("G_L1", mean, schedule=Schedule(schedule="no-such-curve"))
+    assert manager.get_registered_losses() == {}
+
+
+def test_core_s_own_are_found_under_the_name_of_their_distribution():
+    assert value(5, schedule="nectargan-core/linear", end_epoch=10, target_value=0.0) == 0.5
