@@ -12,12 +12,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from nectargan_core.errors import LossResultError
 from nectargan_core.records import Records
 from nectargan_core.snapshot import Freezable
 
 _NAN = float("nan")
 _FLOAT32 = torch.float32
-_FLOAT32_MAX = torch.finfo(torch.float32).max
+_FLOAT32_MIN, _FLOAT32_MAX = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
 # So many device scalars are kept apart before they are stacked into one tensor.
 _BLOCK = 64
 
@@ -116,35 +117,39 @@ class Series:
         self.result = None
         self.dtype = _FLOAT32
         if self.keep:
+            # First what may refuse a value, the caller's epoch, so that the columns keep one length.
+            self._epochs.append(epoch)
             self._unweighted.append(value)
             self._weights.append(weight)
-            self._epochs.append(epoch)
             try:
                 self.steps.append(step)
             except OverflowError:
                 self._widen_steps(step)
         else:
             self._last = (step, epoch, None, weight, value)
-        if not -_FLOAT32_MAX <= value * weight <= _FLOAT32_MAX:
-            self._on_nonfinite(self, step, epoch, weighted.item())
+        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+            # Maybe: the bounds are not rounded as the product is, and a weight of 0 makes nothing of an infinity.
+            self._look_at(step, epoch, weighted.item())
+
+    def _look_at(self, step: int, epoch: float, weighted: float) -> None:
+        if weighted - weighted != 0.0:
+            self._on_nonfinite(self, step, epoch, weighted)
 
     def add_number(self, step: int, epoch: float, weight: float, raw: float, weighted: float) -> None:
         """Record a value before and after weighting."""
         self.count += 1
         self._put(step, epoch, weight, raw, weighted)
-        if weighted - weighted != 0.0:
-            self._on_nonfinite(self, step, epoch, weighted)
+        self._look_at(step, epoch, weighted)
 
     def _put(self, step: int, epoch: float, weight: float, raw: float, weighted: float) -> None:
         if not self.keep:
             self._last = (step, epoch, weighted, weight, raw)
             return
         self._complete()
-        # First what may refuse a value that is no number, so that the columns keep one length.
+        self._epochs.append(epoch)  # first, as above
         self._losses.append(weighted)
         self._unweighted.append(raw)
         self._weights.append(weight)
-        self._epochs.append(epoch)
         try:
             self.steps.append(step)
         except OverflowError:
@@ -163,20 +168,27 @@ class Series:
     def add_scalar(self, step: int, epoch: float, value: float | Tensor) -> None:
         """Record a value that is not weighted."""
         if isinstance(value, Tensor):
+            # On a device it is read later, and until then its owner may write to it, as schedulers do to rates.
+            value = value if value.is_cpu else value.detach().clone()
             self.add(step, epoch, 1.0, value, value)
         else:
             self.result = None
             self.dtype = torch.float64
             self.add_number(step, epoch, 1.0, float(value), float(value))
 
-    def add_zero(self, step: int, epoch: float) -> None:
-        """Record that a weight of 0 left the function uncalled."""
-        self.result = None
-        self.dtype = _FLOAT32
+    def add_zero(self, step: int, epoch: float, zero: Tensor) -> None:
+        """Record that a weight of 0 left the function uncalled, and gave this result."""
+        self.result = None if zero.is_cpu else zero.detach()
+        self.dtype = zero.dtype
         self.add_number(step, epoch, 0.0, _NAN, 0.0)
 
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
-        self.dtype = raw.dtype
+        if raw.is_complex():
+            raise LossResultError(
+                f"loss {self.name!r} returned a tensor of {raw.dtype} at epoch {epoch:g}; expected one of real numbers",
+                loss_name=self.name,
+            )
+        self.dtype = weighted.dtype
         if raw.is_cpu and not raw.ndim:
             self.result = None
             self.add_number(step, epoch, weight, raw.item(), weighted.item())
@@ -228,14 +240,12 @@ class Series:
         if not self.keep and self._last is not None:
             step, epoch, _, weight, _ = self._last
             self._last = (step, epoch, weighted[0], weight, raw[0])
-            if weighted[0] - weighted[0] != 0.0:
-                self._on_nonfinite(self, step, epoch, weighted[0])
+            self._look_at(step, epoch, weighted[0])
             return
         for index, value, product in zip(indices, raw, weighted, strict=True):
             self._unweighted[index] = value
             self._losses[index] = product
-            if product - product != 0.0:
-                self._on_nonfinite(self, self.steps[index], self._epochs[index], product)
+            self._look_at(self.steps[index], self._epochs[index], product)
 
     def last(self) -> tuple[int, float, float, float, float] | None:
         """Return `(step, epoch, loss, weight, unweighted)` of the last record, as far as it has been settled."""
@@ -283,10 +293,10 @@ class Series:
         """Return the last weighted result, detached, on its device and in its dtype; nan before the first."""
         last = self.last()
         if last is None:
-            return torch.tensor(_NAN)
+            return torch.tensor(_NAN, device="cpu")
         if self.result is not None:
             return self.result * last[3] if last[3] else torch.zeros_like(self.result)
-        return torch.tensor(last[2], dtype=self.dtype)
+        return torch.tensor(last[2], dtype=self.dtype, device="cpu")
 
     def history(self) -> LMHistory:
         """Return the records that are in memory, as lists."""
@@ -382,7 +392,8 @@ def _weigh(values: Sequence[float], weights: Sequence[float], dtype: torch.dtype
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
     precise = torch.float64 if dtype == torch.float64 else torch.float32
-    with torch.inference_mode():
+    # On the CPU whatever the default device is.
+    with torch.inference_mode(), torch.device("cpu"):
         factors = torch.tensor(weights, dtype=precise)
         # As when it was computed, a weight of 0 gives 0 whatever it meets.
         product = torch.where(factors == 0, 0.0, torch.tensor(values, dtype=precise) * factors)

@@ -183,7 +183,7 @@ class LossRegistry:
         added: list[object] = []
         try:
             schedulers = {name: scheduler_of(loss) for name, loss in losses.items()}
-            used = [scheduler.plugin for scheduler in schedulers.values() if scheduler and scheduler.plugin]
+            used = [plugin for scheduler in schedulers.values() if scheduler for plugin in scheduler.plugins]
             for plugin in [*plugins, *used]:
                 added += self._observers.add_module_of(plugin)
             for loss in losses.values():
@@ -268,8 +268,8 @@ class LossRegistry:
         current = bound.current_weight(self._recorder.epoch) if weight is None else weight
         loss = specs.replaced(bound.loss, name, current if not schedule.gives("initial_value") else None, schedule)
         scheduler = scheduler_of(loss)
-        if scheduler is not None and scheduler.plugin is not None:
-            self._observers.add_module_of(scheduler.plugin)
+        for plugin in scheduler.plugins if scheduler is not None else ():
+            self._observers.add_module_of(plugin)
         bound.redefine(loss, scheduler)
 
     def _restore(self, name: str, saved: Mapping[str, Any]) -> None:
