@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -69,7 +70,8 @@ class BoundLoss:
     def redefine(self, loss: LMLoss, scheduler: Scheduler | None) -> None:
         """Take another weight or schedule from now on."""
         self.loss = loss
-        self._weight = loss.loss_weight
+        # Without what a configured weight knows beside its value.
+        self._weight = float(loss.loss_weight)
         self._scheduler = scheduler
         # The epoch for which the weight was last worked out: a schedule is pure, so that one look an epoch will do.
         self._epoch: float | None = None
@@ -137,7 +139,7 @@ class BoundLoss:
 
     def last_tensor(self) -> Tensor:
         """Return the last weighted result, detached, nan before the first."""
-        return self.series.last_tensor() if self._runs_here else torch.tensor(_NAN)
+        return self.series.last_tensor() if self._runs_here else torch.tensor(_NAN, device="cpu")
 
     def compute(
         self,
@@ -190,15 +192,16 @@ class BoundLoss:
         if self._enabled and not self.loss.skip_when_zero:
             with torch.no_grad():
                 raw = self.function(*args, **kwargs)
-            if not isinstance(raw, Tensor) or raw.is_complex():
+            if not isinstance(raw, Tensor):
                 raise self._no_tensor(raw, epoch)
             zero = torch.zeros_like(raw, dtype=_floating(raw.dtype), requires_grad=True)
             self.series.add(step, epoch, 0.0, raw, zero)
             return zero
         like = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)), None)
         dtype, device = (None, self._device) if like is None else (_floating(like.dtype), like.device)
-        self.series.add_zero(step, epoch)
-        return torch.zeros((), dtype=dtype, device=device, requires_grad=True)
+        zero = torch.zeros((), dtype=dtype, device=device, requires_grad=True)
+        self.series.add_zero(step, epoch, zero)
+        return zero
 
     def _warn_of_epoch(self) -> None:
         self._warned_of_epoch = True
@@ -208,10 +211,9 @@ class BoundLoss:
         )
 
     def _no_tensor(self, result: object, epoch: float) -> LossResultError:
-        kind = f"a tensor of {result.dtype}" if isinstance(result, Tensor) else f"{type(result).__name__} ({result!r})"
         return LossResultError(
-            f"loss {self.name!r} returned {kind} at epoch {epoch:g}; expected a tensor of real numbers, such as a "
-            "scalar or a map",
+            f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; expected "
+            "a tensor of real numbers, such as a scalar or a map",
             loss_name=self.name,
         )
 

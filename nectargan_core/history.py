@@ -392,9 +392,9 @@ def _weigh(values: Sequence[float], weights: Sequence[float], dtype: torch.dtype
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
     precise = torch.float64 if dtype == torch.float64 else torch.float32
-    # On the CPU whatever the default device is.
-    with torch.inference_mode(), torch.device("cpu"):
-        factors = torch.tensor(weights, dtype=precise)
+    with torch.inference_mode():
+        factors = torch.tensor(weights, dtype=precise, device="cpu")  # whatever the default device is
         # As when it was computed, a weight of 0 gives 0 whatever it meets.
-        product = torch.where(factors == 0, 0.0, torch.tensor(values, dtype=precise) * factors)
+        numbers = torch.tensor(values, dtype=precise, device="cpu")
+        product = torch.where(factors == 0, 0.0, numbers * factors)
         return product.to(dtype).tolist()
