@@ -8,7 +8,8 @@ from nectargan_core.hookspecs import hookimpl
 from nectargan_core.log import LossLog
 from nectargan_core.loss import LMLoss
 from nectargan_core.manager import LossManager
-from nectargan_core.schedule import Schedule, Scheduler
+from nectargan_core.schedule import Schedule
+from nectargan_core.scheduler import Scheduler
 from nectargan_core.torch_scheduler import TorchScheduler
 
 __all__ = [

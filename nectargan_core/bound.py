@@ -14,7 +14,8 @@ from nectargan_core.errors import LossResultError, warn
 from nectargan_core.history import Series
 from nectargan_core.loss import LMLoss
 from nectargan_core.recorder import Recorder
-from nectargan_core.schedule import Schedule, Scheduler
+from nectargan_core.schedule import Schedule
+from nectargan_core.scheduler import Scheduler
 
 _NAN = float("nan")
 _monotonic = time.monotonic
@@ -31,11 +32,13 @@ class BoundLoss:
     """
 
     __slots__ = (
+        "_by_step",
         "_device",
         "_enabled",
-        "_epoch",
         "_first",
         "_last_change",
+        "_own",
+        "_position",
         "_ran_before",
         "_recorder",
         "_scheduler",
@@ -59,6 +62,7 @@ class BoundLoss:
         self.inputs = tuple(loss.inputs if named is None else named.values())
         self.parameters = None if named is None else tuple(named)
         self.series: Series = recorder.open(loss.name)
+        self._own = self.series
         self._first = self.series.count
         self._ran_before = False
         self._recorder = recorder
@@ -73,8 +77,9 @@ class BoundLoss:
         # Without what a configured weight knows beside its value.
         self._weight = float(loss.loss_weight)
         self._scheduler = scheduler
-        # The epoch for which the weight was last worked out: a schedule is pure, so that one look an epoch will do.
-        self._epoch: float | None = None
+        self._by_step = scheduler is not None and scheduler.schedule.unit == "step"
+        # The epoch or step for which the weight was last worked out: a schedule is pure, so that one look will do.
+        self._position: float | None = None
         self._last_change = self.series.count
 
     def state(self, epoch: float) -> dict[str, Any]:
@@ -114,10 +119,16 @@ class BoundLoss:
 
     def current_weight(self, epoch: float) -> float:
         """Return the weight of weight or schedule at an epoch, whether or not the loss is enabled."""
-        if self._scheduler is not None and epoch != self._epoch:
-            self._weight = self._scheduler.value(epoch)
-            self._epoch = epoch
+        if self._scheduler is not None:
+            position = self._step() if self._by_step else epoch
+            if position != self._position:
+                self._weight = self._scheduler.value(position)
+                self._position = position
         return self._weight
+
+    def _step(self) -> int:
+        """Return the step of the clock; without one, how often the loss has been computed outside of splits."""
+        return self._recorder.step if self._recorder.ticked else self._own.count
 
     def weight(self, epoch: float) -> float:
         """Return the weight that applies at an epoch."""
@@ -175,10 +186,10 @@ class BoundLoss:
         recorder = self._recorder
         if epoch is None:
             epoch = recorder.epoch
-            if self._scheduler is not None and not recorder.ticked and not self._warned_of_epoch:
+            if self._scheduler is not None and not (self._by_step or recorder.ticked or self._warned_of_epoch):
                 self._warn_of_epoch()
         if weight_kwargs and self._scheduler is not None and self._enabled:
-            return self._scheduler.value(epoch, **weight_kwargs)
+            return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
         return self.weight(epoch)
 
     def _compute_nothing(

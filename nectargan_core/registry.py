@@ -18,7 +18,8 @@ from nectargan_core.history import Series
 from nectargan_core.loss import LMLoss
 from nectargan_core.observers import Observers
 from nectargan_core.recorder import Recorder
-from nectargan_core.schedule import Schedule, Scheduler
+from nectargan_core.schedule import Schedule
+from nectargan_core.scheduler import Scheduler
 from nectargan_core.spec import Objective, Spec
 
 Query: TypeAlias = "str | Iterable[str] | None"

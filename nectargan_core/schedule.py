@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
-from pydantic import ConfigDict, Field, FiniteFloat, field_serializer, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
-from nectargan_core import catalog, names
-from nectargan_core.errors import NectarganError, ScheduleError
+from nectargan_core.errors import ScheduleError
 from nectargan_core.snapshot import Freezable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Curve = Callable[..., float]
 """What a schedule plugin publishes: `(schedule, epoch, **params) -> float`."""
+
+# Beyond 2**53 a float no longer tells one epoch or step from the next.
+_Position = Annotated[int | float, Field(ge=-(2**53), le=2**53)]
+
+
+class _Definition(TypedDict, total=False):
+    """The keyword arguments of `Schedule`, for type checkers."""
+
+    unit: Literal["epoch", "step"]
+    start_epoch: float
+    end_epoch: float
+    start: float
+    end: float
+    initial_value: float | None
+    target_value: float | None
+    params: Mapping[str, Any]
+    current_value: float | None
 
 
 class Schedule(Freezable):
@@ -27,33 +54,51 @@ class Schedule(Freezable):
     Args:
         schedule: The curve: the name of an installed schedule (`"linear"`, `"acme/cosine"`), or a function
             `(schedule, epoch, **params) -> float`. `"module:name"` stands for a function that can be imported.
-        start_epoch: Epoch at which the value leaves `initial_value`. May be fractional.
-        end_epoch: Epoch from which on the value is `target_value`; not before `start_epoch`.
+        unit: What `start_epoch`, `end_epoch` and whatever the curve counts are numbers of: `"epoch"` or `"step"`.
+        start_epoch: Epoch (or step) at which the value leaves `initial_value`, up to 2**53; may be fractional.
+            `start` is the same.
+        end_epoch: Epoch (or step) from which on the value is `target_value`; not before the start. `end` is the
+            same.
         initial_value: Value up to the start. None: the weight of the loss that it is given to (1.0 on its own).
         target_value: Value from the end on. None: likewise.
-        params: Keyword arguments for the function: numbers, strings, lists and dicts of them.
+        params: Keyword arguments for the function: finite numbers, strings, schedules, lists and dicts of them. A
+            dict with the key `schedule` is a schedule.
         current_value: The value last applied. State of a run: neither compared nor serialised.
 
     Raises:
-        pydantic.ValidationError: If an epoch or value is not a finite number, or the start is after the end.
+        pydantic.ValidationError: If an epoch or value is not a finite number, the start is after the end, or a
+            parameter cannot be written as JSON.
 
     Example:
-        >>> decay = Schedule(start_epoch=100, end_epoch=200, initial_value=100.0, target_value=0.0)
+        >>> from nectargan_core import Scheduler
+        >>> decay = Schedule("linear", start=100, end=200, initial_value=100.0, target_value=0.0)
         >>> Scheduler(decay).value(150)
         50.0
         >>> Schedule.model_validate_json(decay.model_dump_json()) == decay
         True
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, populate_by_name=True)
 
     schedule: str | Callable[..., Any] = "linear"
-    start_epoch: int | float = 0
-    end_epoch: int | float = 10_000_000
+    unit: Literal["epoch", "step"] = "epoch"
+    start_epoch: _Position = Field(default=0, validation_alias="start")
+    end_epoch: _Position = Field(default=10_000_000, validation_alias="end")
     initial_value: FiniteFloat | None = None
     target_value: FiniteFloat | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     current_value: float | None = Field(default=None, exclude=True, repr=False)
+
+    def __init__(self, schedule: str | Curve = "linear", **definition: Unpack[_Definition]) -> None:
+        super().__init__(schedule=schedule, **definition)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_end_is_given_once(cls, data: Any) -> Any:
+        for short, field in (("start", "start_epoch"), ("end", "end_epoch")):
+            if isinstance(data, Mapping) and short in data and field in data:
+                raise ValueError(f"{short} and {field} are the same, and both are given; give one of them")
+        return data
 
     @field_validator("schedule")
     @classmethod
@@ -62,8 +107,8 @@ class Schedule(Freezable):
 
     @field_validator("params")
     @classmethod
-    def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {key: _plain(item) for key, item in value.items()}
+    def _params_areplain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return plain_params(value)
 
     @model_validator(mode="after")
     def _start_is_not_after_end(self) -> Schedule:
@@ -88,18 +133,23 @@ class Schedule(Freezable):
 
     def __copy__(self) -> Schedule:
         copy = super().__copy__()
-        copy.__dict__["params"] = _plain(self.params)
+        copy.__dict__["params"] = plain_params(self.params)
         return copy
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """Return the definition as a dict; `ScheduleError` where its function has no name that can be imported."""
-        self._serialise_function(self.schedule)  # pydantic would hide the error in one of its own
+        self._refer_to_functions()
         return super().model_dump(**options)
 
     def model_dump_json(self, **options: Any) -> str:
         """Return the definition as JSON; `ScheduleError` where its function has no name that can be imported."""
-        self._serialise_function(self.schedule)
+        self._refer_to_functions()
         return super().model_dump_json(**options)
+
+    def _refer_to_functions(self) -> None:
+        """Raise here what pydantic would hide in an error of its own."""
+        for each in schedules_in(self):
+            each._serialise_function(each.schedule)
 
     @property
     def is_scheduled(self) -> bool:
@@ -153,7 +203,7 @@ class Schedule(Freezable):
             values["current_value"] = values["initial_value"]
         else:
             values["current_value"] = weight
-        values["params"] = _plain(values["params"])
+        values["params"] = plain_params(values["params"])
         return type(self).model_construct(_fields_set=given, **values)
 
     def gives(self, field: str) -> bool:
@@ -164,95 +214,31 @@ class Schedule(Freezable):
 _DEFINITION = tuple(name for name in Schedule.model_fields if name != "current_value")
 
 
-class Scheduler:
-    """A schedule made ready to be evaluated: its function found, its parameters and ends checked.
+def interpolate(initial: float, target: float, fraction: float) -> float:
+    """Return what lies at a fraction of the way from one value to another.
+
+    Exact at both ends and never beyond them, monotone in the fraction, and finite for any finite values, which
+    `initial + (target - initial) * fraction` is not quite.
 
     Args:
-        schedule: The schedule; a copy of it is kept.
-        loss_name: The loss that it belongs to, for error messages.
-
-    Raises:
-        UnknownScheduleError: If no installed plugin has the name.
-        ScheduleError: If the function does not take the parameters, fails at an end of the schedule that was
-            set, or returns something else than a finite number there.
+        initial: The value at 0, and below.
+        target: The value at 1, and above.
+        fraction: How far from one to the other.
 
     Example:
-        >>> Scheduler(Schedule(end_epoch=10, initial_value=0.0, target_value=5.0)).value(4)
-        2.0
+        >>> interpolate(10.0, 20.0, 0.25)
+        12.5
     """
-
-    __slots__ = ("_function", "_label", "plugin", "schedule")
-
-    def __init__(self, schedule: Schedule, *, loss_name: str | None = None) -> None:
-        # A loss has filled in the ends that were left out; on its own a schedule takes 1.0 for them.
-        on_its_own = schedule.initial_value is None or schedule.target_value is None
-        self.schedule = schedule.with_weight(1.0) if on_its_own else schedule.model_copy()
-        self._label = _describe(schedule.schedule) + (f" of loss {loss_name!r}" if loss_name else "")
-        self._function, self.plugin = _find(schedule.schedule)
-        self._check_params(self.schedule.params)
-        for end in ("start_epoch", "end_epoch"):
-            if schedule.gives(end):
-                self.value(getattr(schedule, end))
-
-    def value(self, epoch: float, **params: Any) -> float:
-        """Return the value of the schedule at an epoch.
-
-        Args:
-            epoch: The epoch, at least 0, fractions included.
-            **params: Parameters of the function that override those of the schedule for this call.
-
-        Returns:
-            A finite float.
-
-        Raises:
-            ScheduleError: If the function fails, or returns something else than a finite number.
-
-        Example:
-            >>> Scheduler(Schedule("exponential", end_epoch=2, initial_value=4.0)).value(1)
-            2.0
-        """
-        if params:
-            params = {**self.schedule.params, **params}
-            self._check_params(params)
-        else:
-            params = self.schedule.params
-        try:
-            value = self._function(self.schedule, epoch, **params)
-        except ScheduleError as error:
-            raise ScheduleError(f"schedule {self._label}: {error}") from error
-        except NectarganError:
-            raise
-        except Exception as error:
-            message = f"schedule {self._label} failed at epoch {epoch:g}: {type(error).__name__}: {error}"
-            raise ScheduleError(message) from error
-        if type(value) is not float:
-            value = self._as_float(value, epoch)
-        if not math.isfinite(value):
-            raise ScheduleError(f"schedule {self._label} gave {value} at epoch {epoch:g}; expected a finite number")
-        return value
-
-    def _as_float(self, value: object, epoch: float) -> float:
-        try:
-            if isinstance(value, (str, bytes)):
-                raise TypeError  # float() reads text, which is no number that a function has computed
-            return float(value)  # type: ignore[arg-type] # whatever it is, float() decides
-        except (TypeError, ValueError, OverflowError):
-            raise ScheduleError(
-                f"schedule {self._label} gave {value!r} at epoch {epoch:g}; expected a finite number"
-            ) from None
-
-    def _check_params(self, params: Mapping[str, Any]) -> None:
-        try:
-            signature = inspect.signature(self._function)
-        except (TypeError, ValueError):
-            return  # a builtin without a readable signature: the call itself will tell
-        try:
-            signature.bind(self.schedule, 0.0, **params)
-        except TypeError as error:
-            takes = list(signature.parameters)[2:]
-            raise ScheduleError(
-                f"schedule {self._label}: {error}; it takes (schedule, epoch{''.join(', ' + name for name in takes)})"
-            ) from None
+    if fraction <= 0.0:
+        return initial
+    if fraction >= 1.0:
+        return target
+    span = target - initial
+    if math.isinf(span):
+        return 2.0 * interpolate(0.5 * initial, 0.5 * target, fraction)
+    value = initial + span * fraction
+    # Rounding may have gone past the target.
+    return (min if span > 0.0 else max)(value, target)
 
 
 def linear(schedule: Schedule, epoch: float) -> float:
@@ -268,15 +254,7 @@ def linear(schedule: Schedule, epoch: float) -> float:
         >>> linear(Schedule(start_epoch=10, end_epoch=20, initial_value=1.0, target_value=-1.0), 15)
         0.0
     """
-    initial, target = schedule.ends()
-    progress = schedule.progress(epoch)
-    if min(initial, target) < 0 < max(initial, target):
-        # Their difference may be more than a float can hold; the sum of their shares cannot, nor leave their range.
-        return initial * (1.0 - progress) + target * progress
-    # Measured from the nearer end, so that both ends are met exactly and nothing overshoots them.
-    if progress < 0.5:
-        return initial + (target - initial) * progress
-    return target - (target - initial) * (1.0 - progress)
+    return interpolate(*schedule.ends(), schedule.progress(epoch))
 
 
 def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = None) -> float:
@@ -320,20 +298,6 @@ def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = Non
     return math.copysign(min(max(value, min(start, end)), max(start, end)), initial or target)
 
 
-def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:
-    if not isinstance(schedule, str):
-        return schedule, None
-    terms = names.parse(schedule)
-    if len(terms) != 1 or terms[0].variant is not None:
-        raise ScheduleError(f"a schedule is named by one name, optionally provider/name; got {schedule!r}")
-    plugin = catalog.find(catalog.SCHEDULES, terms[0].name, terms[0].provider)
-    return plugin.load(), plugin
-
-
-def _describe(schedule: str | Curve) -> str:
-    return repr(schedule) if isinstance(schedule, str) else getattr(schedule, "__qualname__", repr(schedule))
-
-
 def _reference(function: Curve) -> str:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     reference = f"{module}:{name}"
@@ -361,10 +325,48 @@ def _imported(reference: str) -> Curve:
     return found  # type: ignore[no-any-return] # callable, as far as can be known
 
 
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy parameters into plain types, so that what JSON gives back equals what was put in.
+
+    Raises:
+        ScheduleError: If one holds what no JSON can.
+    """
+    return {name: _plain(value) for name, value in params.items()}
+
+
 def _plain(value: Any) -> Any:
-    """Copy containers, tuples as lists, so that what JSON gives back equals what was put in."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Schedule):
+        return value.model_copy()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        if not all(isinstance(key, str) for key in value):
+            raise ScheduleError(f"params may hold dicts with str keys only, got {value!r}; give a list of pairs")
+        return _nested(value) if "schedule" in value else {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        if not math.isfinite(value):
+            raise ScheduleError(f"params may hold finite numbers only, got {value!r}")
+        return float(value)
     return value
+
+
+def _nested(definition: Mapping[str, Any]) -> Schedule:
+    try:
+        return Schedule.model_validate(dict(definition))
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ScheduleError(f"a schedule in params is wrong: {reasons}") from error
+
+
+def schedules_in(value: Any) -> Iterator[Schedule]:
+    """Go through a schedule, or whatever params hold, and all schedules inside."""
+    if isinstance(value, Schedule):
+        yield value
+        yield from schedules_in(value.params)
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from schedules_in(item)

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nectargan_core.schedule import Schedule, Scheduler
+from nectargan_core.schedule import Schedule
+from nectargan_core.scheduler import Scheduler
 
 
 class TorchScheduler(LRScheduler):
