@@ -28,9 +28,7 @@ def scipy_map(y_fake, y):
 
 def plain_loss(y_fake, y):
     kernel = torch.tensor(KERNEL, dtype=y.dtype)[None, None]
-    laplacians = (
-        torch.nn.functional.conv2d(image.mean(1, keepdim=True), kernel, padding=1) for image in (y_fake, y)
-    )
+    laplacians = (torch.nn.functional.conv2d(image.mean(1, keepdim=True), kernel, padding=1) for image in (y_fake, y))
     return torch.nn.functional.l1_loss(*laplacians)
 
 
@@ -143,9 +141,7 @@ def test_nothing_that_depends_on_the_target_alone_is_kept_for_backward():
         strict=True,
     )
     assert not [
-        here
-        for here, fake_changed, y_changed in runs
-        if here.equal(fake_changed) and not here.equal(y_changed)
+        here for here, fake_changed, y_changed in runs if here.equal(fake_changed) and not here.equal(y_changed)
     ]
 
 
@@ -153,9 +149,7 @@ def test_one_map_of_one_channel_is_kept_for_backward():
     y_fake, y = images(1, 3, 8, 8)
     y_fake.requires_grad_()
     kept = {}
-    with saved_tensors_hooks(
-        lambda tensor: kept.setdefault(tensor.data_ptr(), tensor.detach()), lambda _: None
-    ):
+    with saved_tensors_hooks(lambda tensor: kept.setdefault(tensor.data_ptr(), tensor.detach()), lambda _: None):
         loss = Laplacian()(y_fake, y)  # held, so that no address is used twice
     assert loss.requires_grad
     assert sum(tensor.numel() for tensor in kept.values()) == 8 * 8

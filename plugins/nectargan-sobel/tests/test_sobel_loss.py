@@ -21,8 +21,7 @@ def images(*shape, seed=0, dtype=torch.float32):
 def scipy_magnitude(image):
     grey = image.double().numpy().mean(1)
     squares = sum(
-        np.stack([ndimage.correlate(one, kernel, mode="constant") for one in grey]) ** 2
-        for kernel in (ACROSS, DOWN)
+        np.stack([ndimage.correlate(one, kernel, mode="constant") for one in grey]) ** 2 for kernel in (ACROSS, DOWN)
     )
     return np.sqrt(squares + 1e-6)[:, None]
 
@@ -152,9 +151,7 @@ def test_nothing_that_depends_on_the_target_alone_is_kept_for_backward():
         strict=True,
     )
     assert not [
-        here
-        for here, fake_changed, y_changed in runs
-        if here.equal(fake_changed) and not here.equal(y_changed)
+        here for here, fake_changed, y_changed in runs if here.equal(fake_changed) and not here.equal(y_changed)
     ]
 
 
@@ -162,9 +159,7 @@ def test_at_most_four_maps_of_one_channel_are_kept_for_backward():
     y_fake, y = images(1, 3, 8, 8)
     y_fake.requires_grad_()
     kept = {}
-    with saved_tensors_hooks(
-        lambda tensor: kept.setdefault(tensor.data_ptr(), tensor.detach()), lambda _: None
-    ):
+    with saved_tensors_hooks(lambda tensor: kept.setdefault(tensor.data_ptr(), tensor.detach()), lambda _: None):
         loss = Sobel()(y_fake, y)  # held, so that no address is used twice
     assert loss.requires_grad
     assert sum(tensor.numel() for tensor in kept.values()) <= 4 * 8 * 8

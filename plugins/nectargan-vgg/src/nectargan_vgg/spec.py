@@ -1,0 +1,74 @@
+"""The spec that makes the perceptual and the style loss available as `+vgg` and `+vgg:style`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from nectargan_core import Config, LMLoss
+from nectargan_vgg.loss import Criterion, Reduction, VGGPerceptual, VGGStyle
+
+
+def vgg(
+    config: Config,
+    subspec: Literal["perceptual", "style"] = "perceptual",
+    *,
+    layers: Mapping[str, float] | None = None,
+    criterion: Criterion | None = None,
+    normalize: bool = True,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    resize: int | tuple[int, int] | None = None,
+    reduction: Reduction = "mean",
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> dict[str, LMLoss]:
+    """Build a loss that compares `y_fake` and `y` by the features of VGG19.
+
+    `perceptual` gives `G_VGG`, weighted by `train.loss.lambda_vgg` of the config, and `style` gives
+    `G_STYLE`, weighted by `train.loss.lambda_style`; both have the tag `G` and a default weight of 10.
+    `"vgg+vgg:style"` gives both, on one network in memory.
+
+    Args:
+        config: Where the weight is read, and the device that the network is loaded to.
+        subspec: Which of the two losses.
+        layers: As for `VGGPerceptual` and `VGGStyle`, like all that follow; None for the default of each.
+        criterion: None for the default of each: `"l1"` for perceptual, `"l2"` for style.
+        normalize: Whether images are mapped to what VGG19 was trained on.
+        input_range: The values that stand for black and white in the images.
+        resize: The size in pixels that images are brought to first.
+        reduction: How the values of the samples are combined.
+        checkpoint: A local file with the weights, or `"random"`.
+
+    Returns:
+        The loss by its name.
+
+    Raises:
+        WeightsError: If the weights cannot be had; the message names the ways to provide them.
+        ValueError: If an argument does not fit.
+
+    Example:
+        >>> from nectargan_core import Config
+        >>> vgg(Config(), checkpoint="random")["G_VGG"].loss_weight
+        10.0
+        >>> list(vgg(Config(), "style", checkpoint="random", layers={"relu1_1": 1.0}))
+        ['G_STYLE']
+    """
+    given: dict[str, Any] = {"layers": layers, "criterion": criterion}
+    arguments = {name: value for name, value in given.items() if value is not None}
+    kind = VGGStyle if subspec == "style" else VGGPerceptual
+    name, key = ("G_STYLE", "style") if subspec == "style" else ("G_VGG", "vgg")
+    device = config.common.device
+    with torch.device(device) if device else contextlib.nullcontext():
+        function = kind(
+            **arguments,
+            normalize=normalize,
+            input_range=input_range,
+            resize=resize,
+            reduction=reduction,
+            checkpoint=checkpoint,
+        )
+    weight = config.loss_weight(key, default=10.0)
+    return {name: LMLoss(name=name, function=function, loss_weight=weight, tags=["G"])}

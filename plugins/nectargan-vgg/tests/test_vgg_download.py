@@ -1,0 +1,229 @@
+"""The published weights, from a server on this machine: fetching, checking, caching, and two processes at once."""
+
+import contextlib
+import hashlib
+import http.server
+import io
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from nectargan_vgg import VGGPerceptual, checkpoint
+
+from nectargan_core.errors import WeightsError
+
+SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
+SLIM = "nectargan-vgg19-made-first3.pth"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one file; can send less than it promises, and wait until it is told to go on."""
+
+    def __init__(self, data):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.data = data
+        self.sent = len(data)
+        self.status = 200
+        self.gets = 0
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.url = f"http://127.0.0.1:{self.server_port}/models/vgg19-made.pth"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.data)))
+        self.end_headers()
+
+    def do_GET(self):
+        self.server.gets += 1
+        self.server.asked.set()
+        self.server.go_on.wait()
+        self.do_HEAD()
+        self.wfile.write(self.server.data[: self.server.sent])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A made checkpoint in the old format, that of the published one, deep enough for every test here."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128)}
+    state = {}
+    for position, shape in shapes.items():
+        state[f"features.{position}.weight"] = torch.randn(*shape, 3, 3, generator=generator) * 0.1
+        state[f"features.{position}.bias"] = torch.randn(shape[0], generator=generator)
+    file = io.BytesIO()
+    torch.save({**state, "classifier.0.weight": torch.zeros(1000)}, file, _use_new_zipfile_serialization=False)
+    return state, file.getvalue()
+
+
+@pytest.fixture
+def server(made, monkeypatch):
+    with Server(made[1]) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(checkpoint, "URL", server.url)
+        monkeypatch.setattr(checkpoint, "SHA256_PREFIX", hashlib.sha256(made[1]).hexdigest()[:8])
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
+        server.go_on.set()
+        server.shutdown()
+        thread.join()
+
+
+def build(layers=SMALL):
+    return VGGPerceptual(layers)._network.state_dict()
+
+
+def refusal():
+    with pytest.raises(WeightsError) as caught:
+        build()
+    return str(caught.value)
+
+
+def test_weights_are_fetched_into_the_cache_of_torch_hub(server, made, cache):
+    assert torch.equal(build()["features.5.weight"], made[0]["features.5.weight"])
+    assert (cache / "vgg19-made.pth").read_bytes() == made[1]
+
+
+def test_it_says_what_is_fetched_how_large_from_where_and_why(server, cache, capsys):
+    build()
+    said = capsys.readouterr().err
+    for part in ("weights of VGG19", f"{len(server.data) / 1e6:.1f} MB", server.url, str(cache), "compares images"):
+        assert part in said
+
+
+def test_progress_is_shown(server, capsys):
+    build()
+    assert "100" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_second_start_reads_the_slim_copy_and_neither_server_nor_whole_file(server, made, cache):
+    build()
+    (cache / "vgg19-made.pth").unlink()
+    server.status = 500
+    assert torch.equal(build()["features.5.weight"], made[0]["features.5.weight"])
+    assert server.gets == 1
+
+
+def test_slim_copy_holds_the_layers_needed_and_no_more(server, cache):
+    build()
+    assert [*torch.load(cache / SLIM, weights_only=True)] == [*build()]
+    assert (cache / SLIM).stat().st_size < 1.02 * sum(4 * tensor.numel() for tensor in build().values()) + 10_000
+
+
+def test_whole_file_in_the_cache_is_used_without_the_server(server, made, cache):
+    cache.mkdir(parents=True)
+    (cache / "vgg19-made.pth").write_bytes(made[1])
+    assert torch.equal(build()["features.0.bias"], made[0]["features.0.bias"])
+    assert server.gets == 0
+    assert (cache / SLIM).is_file()
+
+
+def test_deeper_layers_come_from_the_whole_file_and_serve_shallower_ones_later(server, cache):
+    build()
+    build({"relu2_2": 1.0})
+    (cache / "vgg19-made.pth").unlink()
+    (cache / SLIM).unlink()
+    build()
+    assert server.gets == 1
+
+
+def test_damaged_slim_copy_is_made_again(server, made, cache):
+    build()
+    size = (cache / SLIM).stat().st_size
+    os.truncate(cache / SLIM, size // 2)
+    assert torch.equal(build()["features.5.weight"], made[0]["features.5.weight"])
+    assert (cache / SLIM).stat().st_size == size
+    assert server.gets == 1
+
+
+def test_wrong_hash_of_what_was_sent_is_refused_and_not_kept(server, cache):
+    server.data = server.data[:-1] + b"?"
+    message = refusal()
+    found = hashlib.sha256(server.data).hexdigest()[:8]
+    assert "what http://127.0.0.1" in message
+    assert f"SHA-256 that begins with {found}, not with {checkpoint.SHA256_PREFIX}" in message
+    assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
+
+
+def test_wrong_hash_of_the_file_in_the_cache_says_to_delete_it(server, made, cache):
+    cache.mkdir(parents=True)
+    (cache / "vgg19-made.pth").write_bytes(made[1][:1000])
+    assert f"{cache / 'vgg19-made.pth'} is not the published file; delete it" in refusal()
+    assert server.gets == 0
+
+
+def test_cut_connection_is_called_so_and_nothing_is_kept(server, cache):
+    server.sent = len(server.data) // 2
+    message = refusal()
+    assert f"was cut after {server.sent / 1e6:.1f} MB of {len(server.data) / 1e6:.1f} MB" in message
+    assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
+
+
+def test_a_second_try_after_a_cut_connection_succeeds(server, made):
+    server.sent = 10
+    refusal()
+    server.sent = len(server.data)
+    assert torch.equal(build()["features.0.bias"], made[0]["features.0.bias"])
+
+
+def test_no_network_gives_the_reason_and_the_ways_out(server, cache):
+    server.shutdown()
+    server.server_close()
+    message = refusal()
+    assert f"cannot fetch {server.url}" in message
+    assert "refused" in message
+    for way in (f"put it into {cache}", "checkpoint=PATH", "NECTARGAN_VGG19_WEIGHTS"):
+        assert way in message
+
+
+def test_an_error_of_the_server_is_given_as_the_reason(server):
+    server.status = 404
+    assert f"cannot fetch {server.url} (Not Found)" in refusal()
+
+
+def test_a_cache_that_cannot_be_made_is_named(server, tmp_path, cache):
+    (tmp_path / "torch").write_text("a file where the folder should be")
+    assert f"cannot write to the cache folder {cache}" in refusal()
+
+
+def test_a_slim_copy_that_cannot_be_written_costs_nothing(server, made, cache):
+    (cache / SLIM).mkdir(parents=True)  # a folder where the copy should be
+    assert torch.equal(build()["features.0.bias"], made[0]["features.0.bias"])
+    assert not [*cache.glob("*.partial")]
+
+
+BUILD = """
+import sys
+from nectargan_vgg import VGGPerceptual, checkpoint
+checkpoint.URL, checkpoint.SHA256_PREFIX = sys.argv[1:]
+print(VGGPerceptual({"relu1_2": 1.0, "relu2_1": 1.0})._network.state_dict()["features.5.weight"].sum().item())
+"""
+
+
+def test_two_processes_at_once_fetch_once(server, made, cache):
+    def start():
+        command = [sys.executable, "-c", BUILD, server.url, checkpoint.SHA256_PREFIX]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return stack.enter_context(subprocess.Popen(command, **pipes))
+
+    server.go_on.clear()
+    with contextlib.ExitStack() as stack:
+        first = start()
+        assert server.asked.wait(120)
+        second = start()
+        assert "another process is fetching vgg19-made.pth" in second.stderr.readline()
+        server.go_on.set()
+        outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
+        assert [process.returncode for process in (first, second)] == [0, 0]
+    assert float(outputs[0]) == float(outputs[1]) == made[0]["features.5.weight"].sum().item()
+    assert server.gets == 1

@@ -1,0 +1,296 @@
+"""Both losses as modules: what they hide from parents, how they move, what they share, keep and refuse."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import pytest
+import torch
+from nectargan_vgg import VGGPerceptual, VGGStyle
+from torch.autograd.graph import saved_tensors_hooks
+
+SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
+KINDS = pytest.mark.parametrize("kind", [VGGPerceptual, VGGStyle])
+
+
+def images(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.rand(shape, generator=generator) * 2 - 1).to(dtype) for _ in range(2)]
+
+
+def tensors(loss):
+    return list(loss._network.parameters())
+
+
+@KINDS
+def test_parent_has_nothing_to_train_or_to_save(weights, kind):
+    parent = torch.nn.Sequential(kind(SMALL, checkpoint=weights))
+    assert not [*parent.parameters(), *parent.state_dict()]
+    parent.load_state_dict({}, strict=True)
+
+
+@KINDS
+def test_network_stays_frozen_and_in_eval_mode_whatever_the_parent_does(weights, kind):
+    loss = kind(SMALL, checkpoint=weights)
+    torch.nn.Sequential(loss).train().requires_grad_(True)
+    assert not any(module.training for module in loss._network.modules())
+    assert not any(tensor.requires_grad for tensor in tensors(loss))
+
+
+def test_network_has_the_keys_of_torchvision_and_only_the_depth_needed(weights, state):
+    loss = VGGPerceptual({"relu2_1": 1.0}, checkpoint=weights)
+    keys = [f"features.{position}.{part}" for position in (0, 2, 5) for part in ("weight", "bias")]
+    assert list(loss._network.state_dict()) == keys
+    assert all(torch.equal(loss._network.state_dict()[key], state[key]) for key in keys)
+
+
+def test_to_moves_the_network_with_the_parent(weights):
+    loss = VGGPerceptual(SMALL, checkpoint=weights)
+    torch.nn.Sequential(loss).to(torch.float64)
+    assert {tensor.dtype for tensor in tensors(loss)} == {torch.float64}
+    torch.nn.Sequential(loss).to("meta")
+    assert {tensor.device.type for tensor in tensors(loss)} == {"meta"}
+
+
+def test_moving_one_loss_leaves_another_on_the_same_network_alone(weights):
+    moved, kept = VGGPerceptual(SMALL, checkpoint=weights), VGGPerceptual(SMALL, checkpoint=weights)
+    moved.double()
+    assert {tensor.dtype for tensor in tensors(kept)} == {torch.float32}
+
+
+def test_losing_precision_and_returning_loads_the_exact_weights(weights, state):
+    loss = VGGPerceptual(SMALL, checkpoint=weights).half().float()
+    assert torch.equal(loss._network.state_dict()["features.0.weight"], state["features.0.weight"])
+
+
+def test_perceptual_and_style_share_one_copy_of_the_weights(weights):
+    perceptual, style = VGGPerceptual(checkpoint=weights), VGGStyle({"relu2_1": 1.0}, checkpoint=weights)
+    assert {id(tensor) for tensor in tensors(style)} < {id(tensor) for tensor in tensors(perceptual)}
+
+
+def test_a_deeper_loss_shares_what_a_shallower_one_has_loaded(weights):
+    shallow, deep = VGGPerceptual({"relu1_1": 1.0}, checkpoint=weights), VGGPerceptual(checkpoint=weights)
+    assert {id(tensor) for tensor in tensors(shallow)} < {id(tensor) for tensor in tensors(deep)}
+
+
+def test_weights_leave_memory_with_the_last_loss(weights):
+    loss = VGGPerceptual(SMALL, checkpoint=weights)
+    weight = weakref.ref(tensors(loss)[0])
+    del loss
+    gc.collect()
+    assert weight() is None
+
+
+def test_a_file_that_has_changed_is_read_anew(state, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    before = VGGPerceptual(SMALL, checkpoint=path)
+    torch.save({**state, "more": torch.zeros(1)} | {"features.0.bias": state["features.0.bias"] + 1}, path)
+    after = VGGPerceptual(SMALL, checkpoint=path)
+    assert not torch.equal(tensors(before)[1], tensors(after)[1])
+
+
+def test_a_copy_shares_the_weights(weights):
+    loss = VGGPerceptual(SMALL, checkpoint=weights)
+    twin = copy.deepcopy(torch.nn.Sequential(loss))[0]
+    assert twin is not loss
+    assert [id(tensor) for tensor in tensors(twin)] == [id(tensor) for tensor in tensors(loss)]
+
+
+def test_a_pickle_is_small_and_gives_the_same_numbers(weights):
+    loss = VGGPerceptual(SMALL, "l2", checkpoint=weights)
+    data = pickle.dumps(loss)
+    assert len(data) < 10_000
+    y_fake, y = images(1, 3, 8, 8)
+    assert torch.equal(pickle.loads(data)(y_fake, y), loss(y_fake, y))
+
+
+def test_a_criterion_that_learns_is_a_part_of_the_module(weights):
+    criterion = torch.nn.PReLU()
+
+    class Learned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.curve = criterion
+
+        def forward(self, fake, real):
+            return self.curve(fake - real).square()
+
+    loss = VGGPerceptual(SMALL, Learned(), checkpoint=weights)
+    loss(*images(1, 3, 8, 8)).backward()
+    assert [*loss.parameters()] == [criterion.weight]
+    assert criterion.weight.grad is not None
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_of_another_dtype_are_computed_in_float32(weights, kind, dtype):
+    y_fake, y = images(1, 3, 16, 16, dtype=dtype)
+    loss = kind(SMALL, checkpoint=weights)
+    y_fake.requires_grad_()
+    result = loss(y_fake, y)
+    result.backward()
+    assert (result.dtype, y_fake.grad.dtype) == (dtype, dtype)
+    assert torch.equal(result, loss(y_fake.float(), y.float()).to(dtype))
+
+
+def test_autocast_does_not_lower_the_precision(weights):
+    y_fake, y = images(1, 3, 16, 16)
+    loss = VGGPerceptual(SMALL, checkpoint=weights)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(y_fake, y)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, loss(y_fake, y))
+
+
+def test_told_by_to_it_computes_in_half_precision(weights):
+    y_fake, y = images(1, 3, 16, 16)
+    exact = VGGPerceptual(SMALL, checkpoint=weights)(y_fake, y)
+    rough = VGGPerceptual(SMALL, checkpoint=weights).to(torch.bfloat16)(y_fake, y)
+    assert rough.dtype == torch.float32
+    assert rough != exact
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0)
+
+
+def test_channels_last_gives_the_same_numbers(weights):
+    y_fake, y = images(2, 3, 16, 16)
+    loss = VGGPerceptual(checkpoint=weights)
+    last = [image.to(memory_format=torch.channels_last) for image in (y_fake, y)]
+    torch.testing.assert_close(loss(*last), loss(y_fake, y), rtol=1e-5, atol=1e-6)
+
+
+@KINDS
+def test_on_the_meta_device_nothing_is_loaded(kind):
+    with torch.device("meta"):
+        loss = kind()  # from an empty cache: on any other device this would download
+    y_fake, y = (torch.empty(2, 3, 32, 32, device="meta") for _ in range(2))
+    assert loss(y_fake, y).device.type == "meta"
+
+
+def test_a_loss_built_on_meta_loads_its_weights_when_it_gets_a_real_device(weights, state):
+    with torch.device("meta"):
+        loss = VGGPerceptual(SMALL, checkpoint=weights)
+    loss.to_empty(device="cpu")
+    assert torch.equal(loss._network.state_dict()["features.0.weight"], state["features.0.weight"])
+
+
+def test_built_under_inference_mode_it_still_trains(weights):
+    with torch.inference_mode():
+        loss = VGGPerceptual(SMALL, checkpoint=weights)
+    y_fake, y = images(1, 3, 8, 8)
+    loss(y_fake.requires_grad_(), y).backward()
+    assert y_fake.grad.abs().sum() > 0
+
+
+def test_inputs_are_left_as_they_were(weights):
+    y_fake, y = images(1, 3, 8, 8)
+    before = y_fake.clone(), y.clone()
+    VGGPerceptual({"conv1_1": 1.0, "relu1_1": 1.0}, normalize=False, checkpoint=weights)(y_fake, y)
+    assert torch.equal(y_fake, before[0])
+    assert torch.equal(y, before[1])
+
+
+@KINDS
+@pytest.mark.parametrize("criterion", ["l1", "l2"])
+def test_nothing_that_depends_on_the_target_alone_is_kept_for_backward(weights, kind, criterion):
+    loss = kind(SMALL, criterion, checkpoint=weights)
+
+    def kept(y_fake, y):
+        found = []
+        with saved_tensors_hooks(lambda tensor: found.append(tensor.detach().clone()), lambda _: None):
+            loss(y_fake.clone().requires_grad_(), y)
+        return found
+
+    (y_fake, y), (other_fake, other_y) = images(1, 3, 8, 8), images(1, 3, 8, 8, seed=1)
+    runs = zip(kept(y_fake, y), kept(other_fake, y), kept(y_fake, other_y), strict=True)
+    assert not [
+        here for here, fake_changed, y_changed in runs if here.equal(fake_changed) and not here.equal(y_changed)
+    ]
+
+
+def test_two_builds_with_random_weights_agree_and_leave_the_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    first = VGGPerceptual(SMALL, checkpoint="random")
+    weight = tensors(first)[0].clone()
+    del first
+    gc.collect()
+    assert torch.equal(tensors(VGGPerceptual(SMALL, checkpoint="random"))[0], weight)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning")  # torch.compile's own, of torch's own code
+def test_compiles_without_a_graph_break(weights):
+    y_fake, y = images(1, 3, 8, 8)
+    loss = VGGPerceptual(SMALL, checkpoint=weights)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    y_fake.requires_grad_()
+    torch.testing.assert_close(
+        torch.autograd.grad(compiled(y_fake, y), y_fake), torch.autograd.grad(loss(y_fake, y), y_fake)
+    )
+
+
+@KINDS
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_channel_counts_are_refused(weights, kind, channels):
+    with pytest.raises(ValueError, match=f"3 channels, or of 1, .* these have {channels}"):
+        kind(SMALL, checkpoint=weights)(*images(1, channels, 8, 8))
+
+
+@pytest.mark.parametrize(("fake_shape", "shape"), [((3, 8, 8), (3, 8, 8)), ((1, 3, 8, 8), (2, 3, 8, 8))])
+def test_shapes_that_do_not_fit_are_refused_by_name(weights, fake_shape, shape):
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\)") as caught:
+        VGGPerceptual(SMALL, checkpoint=weights)(torch.zeros(fake_shape), torch.zeros(shape))
+    assert f"y_fake is {fake_shape} and y is {shape}" in str(caught.value)
+
+
+def test_integer_images_are_refused(weights):
+    with pytest.raises(TypeError, match=r"convert with \.float\(\)"):
+        VGGPerceptual(SMALL, checkpoint=weights)(*(torch.zeros(1, 3, 8, 8, dtype=torch.uint8) for _ in range(2)))
+
+
+def test_images_on_another_device_are_refused(weights):
+    with pytest.raises(ValueError, match=r"is on cpu, y_fake on meta .* \.to\(\)"):
+        VGGPerceptual(SMALL, checkpoint=weights)(torch.zeros(1, 3, 8, 8, device="meta"), torch.zeros(1, 3, 8, 8))
+
+
+def test_images_too_small_for_the_layers_are_refused(weights):
+    with pytest.raises(ValueError, match="at least 4x4 pixels for the layer relu3_3; these images have 4x3"):
+        VGGPerceptual(checkpoint=weights)(*images(1, 3, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layers": {"relu1_3": 1.0}}, "no layer 'relu1_3'.*Did you mean"),
+        ({"layers": {}}, "one at least"),
+        ({"layers": "relu1_2"}, "maps names to weights"),
+        ({"layers": {"relu1_2": float("nan")}}, "weight of the layer relu1_2"),
+        ({"criterion": "l3"}, "criterion is .* not 'l3'"),
+        ({"reduction": "avg"}, "reduction is .* not 'avg'"),
+        ({"input_range": (1.0, -1.0)}, "black < white"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VGGPerceptual(checkpoint="random", **arguments)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_criterion_that_reduces_cannot_serve_single_samples(weights, reduction):
+    loss = VGGPerceptual(SMALL, torch.nn.L1Loss(), reduction=reduction, checkpoint=weights)
+    with pytest.raises(ValueError, match=r"value for each sample.*L1Loss\(reduction=\"none\"\)"):
+        loss(*images(2, 3, 8, 8))
+
+
+def test_a_criterion_that_gives_neither_is_refused(weights):
+    loss = VGGPerceptual(SMALL, lambda fake, real: torch.zeros(5), checkpoint=weights)
+    with pytest.raises(ValueError, match=r"each of the 2 samples; it gave the shape \(5,\)"):
+        loss(*images(2, 3, 8, 8))
+
+
+def test_repr_shows_the_arguments():
+    text = repr(VGGStyle({"relu1_1": 1.0}, checkpoint="random"))
+    assert text.startswith("VGGStyle(layers={'relu1_1': 1.0}, criterion='l2', normalize=True")

@@ -1,0 +1,115 @@
+"""The spec `vgg`: what its name and options give, and that a run without weights fails before it begins."""
+
+import pytest
+import torch
+from nectargan_vgg import VGGPerceptual, VGGStyle, checkpoint, vgg
+
+from nectargan_core import Config, LossManager
+from nectargan_core.errors import SpecError, WeightsError
+
+SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
+
+
+def train_a_step(manager):
+    """The loop of the README, which knows none of its losses."""
+    generator = torch.nn.Conv2d(3, 3, 3, padding=1)
+    discriminator = torch.nn.Conv2d(6, 1, 4, stride=2)
+    optimizer = torch.optim.Adam(generator.parameters())
+    x, y = torch.rand(2, 1, 3, 16, 16).unbind()
+    before = generator.weight.detach().clone()
+    manager.tick(epoch=0)
+    y_fake = generator(x)
+    inputs = {"x": x, "y": y, "y_fake": y_fake, "pred_fake": lambda: discriminator(torch.cat([x, y_fake], 1))}
+    losses = manager.compute_losses(inputs, query="G")
+    losses.total.backward()
+    optimizer.step()
+    assert not torch.equal(generator.weight, before)
+    return losses
+
+
+def test_perceptual_is_the_default(weights):
+    losses = vgg(Config(), checkpoint=weights)
+    assert list(losses) == ["G_VGG"]
+    loss = losses["G_VGG"]
+    assert (loss.name, loss.tags, loss.inputs, loss.loss_weight) == ("G_VGG", ["G"], ("y_fake", "y"), 10.0)
+    assert type(loss.function) is VGGPerceptual
+
+
+def test_style_is_a_variant(deep_weights):
+    losses = vgg(Config(), "style", checkpoint=deep_weights)
+    assert list(losses) == ["G_STYLE"]
+    assert (losses["G_STYLE"].tags, losses["G_STYLE"].loss_weight) == (["G"], 10.0)
+    assert type(losses["G_STYLE"].function) is VGGStyle
+
+
+@pytest.mark.parametrize(("variant", "key", "name"), [("perceptual", "vgg", "G_VGG"), ("style", "style", "G_STYLE")])
+def test_weight_comes_from_the_config(weights, variant, key, name):
+    config = Config.model_validate({"train": {"loss": {f"lambda_{key}": 2.5}}})
+    assert vgg(config, variant, layers=SMALL, checkpoint=weights)[name].loss_weight == 2.5
+
+
+@pytest.mark.parametrize("variant", ["perceptual", "style"])
+def test_every_option_reaches_the_module(weights, variant):
+    options = {
+        "layers": {"relu1_1": 0.5},
+        "criterion": torch.nn.SmoothL1Loss(),
+        "normalize": False,
+        "input_range": [0.0, 1.0],
+        "resize": 24,
+        "reduction": "sum",
+    }
+    built = vgg(Config(), variant, checkpoint=weights, **options)
+    function = next(iter(built.values())).function
+    found = {name: getattr(function, name) for name in options}
+    assert found == {**options, "input_range": (0.0, 1.0)}
+
+
+def test_device_of_the_config_is_where_the_network_is_loaded(weights):
+    config = Config.model_validate({"common": {"device": "meta"}})
+    function = vgg(config, checkpoint=weights)["G_VGG"].function
+    assert {tensor.device.type for tensor in function._network.parameters()} == {"meta"}
+
+
+def test_on_the_meta_device_a_manager_needs_no_weights():
+    manager = LossManager.from_spec("vgg", device="meta")
+    y = torch.empty(1, 3, 16, 16, device="meta")
+    assert manager.get_registered_losses()["G_VGG"].function(y, y).device.type == "meta"
+
+
+def test_by_name_with_pix2pix_it_trains_a_step(weights):
+    manager = LossManager.from_spec("pix2pix:extended+vgg", options={"vgg": {"checkpoint": str(weights)}})
+    losses = train_a_step(manager)
+    assert {"G_GAN", "G_L1", "G_SOBEL", "G_VGG"} <= set(losses)
+    assert losses["G_VGG"].item() > 0
+
+
+def test_by_name_with_the_weights_of_the_environment_it_trains_a_step(weights, monkeypatch):
+    monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", str(weights))
+    assert train_a_step(LossManager.from_spec("vgg"))["G_VGG"].item() > 0
+
+
+def test_both_variants_in_one_manager_share_one_network(deep_weights):
+    manager = LossManager.from_spec("vgg+vgg:style", options={"vgg": {"checkpoint": deep_weights}})
+    perceptual, style = (manager.get_registered_losses()[name].function for name in ("G_VGG", "G_STYLE"))
+    shared = {id(tensor) for tensor in perceptual._network.parameters()}
+    assert shared < {id(tensor) for tensor in style._network.parameters()}
+
+
+def test_without_weights_it_fails_when_built_with_the_offline_instructions(monkeypatch, cache):
+    monkeypatch.setattr(checkpoint, "URL", "http://127.0.0.1:9/vgg19-none.pth")  # the discard port: nobody listens
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WeightsError) as caught:
+        LossManager.from_spec("pix2pix:extended+vgg")
+    for part in ("cannot fetch http://127.0.0.1:9/vgg19-none.pth", str(cache), "checkpoint", "NECTARGAN_VGG19_WEIGHTS"):
+        assert part in str(caught.value)
+
+
+def test_a_wrong_option_is_named(weights):
+    with pytest.raises(SpecError, match=r"no option 'layer'.*Did you mean"):
+        LossManager.from_spec("vgg", options={"vgg": {"layer": SMALL, "checkpoint": weights}})
+
+
+def test_published_weights_are_those_of_torchvision():
+    assert checkpoint.URL == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+    assert checkpoint.URL.endswith(f"-{checkpoint.SHA256_PREFIX}.pth")

@@ -1,0 +1,169 @@
+"""Local weight files: the formats, the ways to name one, and what is said of one that will not do."""
+
+import builtins
+import pickle
+import sys
+
+import pytest
+import torch
+from nectargan_vgg import VGGPerceptual
+from safetensors.torch import save_file
+
+from nectargan_core.errors import WeightsError
+
+SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
+
+
+def first_weight(checkpoint):
+    return VGGPerceptual(SMALL, checkpoint=checkpoint)._network.state_dict()["features.0.weight"]
+
+
+def refusal(checkpoint, layers=SMALL):
+    with pytest.raises(WeightsError) as caught:
+        VGGPerceptual(layers, checkpoint=checkpoint)
+    return str(caught.value)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(state, name="weights.pth", **options):
+        torch.save(state, tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+def test_archive_as_torch_saves_it_is_read(saved, state):
+    assert torch.equal(first_weight(saved(state)), state["features.0.weight"])
+
+
+def test_old_format_of_the_published_file_is_read(saved, state):
+    path = saved(state, _use_new_zipfile_serialization=False)
+    assert torch.equal(first_weight(path), state["features.0.weight"])
+
+
+def test_safetensors_are_read(tmp_path, state):
+    save_file(state, tmp_path / "weights.safetensors")
+    assert torch.equal(first_weight(tmp_path / "weights.safetensors"), state["features.0.weight"])
+
+
+def test_half_precision_files_become_float32(saved, state):
+    weight = first_weight(saved({key: value.half() for key, value in state.items()}))
+    assert weight.dtype == torch.float32
+
+
+def test_keys_of_the_classifier_are_no_hindrance(saved, state):
+    path = saved({**state, "classifier.0.weight": torch.zeros(1)})
+    assert torch.equal(first_weight(path), state["features.0.weight"])
+
+
+def test_environment_variable_names_the_file(weights, state, monkeypatch):
+    monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", str(weights))
+    assert torch.equal(first_weight(None), state["features.0.weight"])
+
+
+def test_argument_beats_the_environment_variable(weights, state, monkeypatch):
+    monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "/nowhere/vgg19.pth")
+    assert torch.equal(first_weight(weights), state["features.0.weight"])
+
+
+def test_home_is_expanded(weights, state, monkeypatch):
+    monkeypatch.setenv("HOME", str(weights.parent))
+    assert torch.equal(first_weight(f"~/{weights.name}"), state["features.0.weight"])
+
+
+def test_missing_file_is_named_with_the_ways_out(tmp_path, cache):
+    message = refusal(tmp_path / "missing.pth")
+    assert f"there is no file {tmp_path / 'missing.pth'}" in message
+    for way in ("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", str(cache), "checkpoint=PATH"):
+        assert way in message
+    assert "NECTARGAN_VGG19_WEIGHTS" in message
+
+
+def test_missing_file_of_the_environment_variable_says_so(monkeypatch):
+    monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "/nowhere/vgg19.pth")
+    assert "there is no file /nowhere/vgg19.pth, which NECTARGAN_VGG19_WEIGHTS names" in refusal(None)
+
+
+def test_environment_variable_cannot_ask_for_random_weights(monkeypatch):
+    monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "random")
+    assert "there is no file random" in refusal(None)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    assert f"there is no file {tmp_path}" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["archive", "old"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_file_is_called_truncated(saved, state, archive, share):
+    path = saved(state, _use_new_zipfile_serialization=archive)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert f"{path} is truncated" in refusal(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_truncated_safetensors_are_called_truncated(tmp_path, state, share):
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert f"{path} is truncated, or no safetensors file" in refusal(path)
+
+
+def test_text_is_no_checkpoint(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_text("<html>404 Not Found</html>")
+    assert f"{path} is no checkpoint" in refusal(path)
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return builtins.exec, ("import sys; sys.ran_from_checkpoint = True",)
+
+    torch.save({"features.0.weight": Code()}, tmp_path / "saved.pth")
+    assert "weights_only=True" in refusal(tmp_path / "saved.pth")
+    (tmp_path / "pickled.pth").write_bytes(pickle.dumps({"features.0.weight": Code()}))
+    assert "cannot be read" in refusal(tmp_path / "pickled.pth")
+    assert not hasattr(sys, "ran_from_checkpoint")
+
+
+def test_a_list_of_tensors_is_no_state_dict(saved, state):
+    assert "holds a list, not a state_dict" in refusal(saved(list(state.values())))
+
+
+@pytest.mark.parametrize(
+    ("network", "extra"),
+    [
+        ("VGG11", "features.3.weight"),
+        ("VGG16", "features.17.weight"),
+        ("VGG19 with normalization", "features.1.weight"),
+    ],
+)
+def test_another_network_of_the_family_is_told_by_its_other_layers(saved, state, network, extra):
+    message = refusal(saved({**state, extra: torch.zeros(1)}))
+    assert f"of another architecture: it has '{extra}'" in message, network
+
+
+def test_another_shape_is_another_architecture(saved, state):
+    message = refusal(saved({**state, "features.2.weight": torch.zeros(64, 32, 3, 3)}))
+    assert "'features.2.weight' has the shape (64, 32, 3, 3), not (64, 64, 3, 3)" in message
+
+
+def test_a_file_with_too_few_layers_says_which_is_missing(saved, state):
+    path = saved({key: value for key, value in state.items() if key.split(".")[1] in ("0", "2")})
+    assert torch.is_tensor(VGGPerceptual({"relu1_2": 1.0}, checkpoint=path)._network.state_dict()["features.2.bias"])
+    assert "lacks 'features.5.weight'" in refusal(path)
+
+
+def test_safetensors_without_their_package_name_the_extra(tmp_path, state, monkeypatch):
+    save_file(state, tmp_path / "weights.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert 'pip install "nectargan-vgg[safetensors]"' in refusal(tmp_path / "weights.safetensors")
+
+
+def test_safetensors_are_imported_only_for_such_a_file(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    VGGPerceptual(SMALL, checkpoint=weights)
