@@ -174,8 +174,8 @@ def _resolve(installed: Installed, now: Settings, group: str, name: str, provide
     if not chosen:
         raise _not_found(installed, now, group, name, provider)
     if not free:
-        blocked = [f"{plugin.label} {plugin.objection(now)}" for plugin in chosen]
-        raise chosen[0].error(PluginBlockedError, "; ".join([chosen[0].objection(now), *blocked[1:]]))
+        others = [f"; {plugin.label} is {plugin.objection(now)}" for plugin in chosen[1:]]
+        raise chosen[0].error(PluginBlockedError, f"is {chosen[0].objection(now)}{''.join(others)}")
     raise AmbiguousPluginError(_ambiguity(free), group=group, name=name)
 
 

@@ -108,7 +108,7 @@ class Plugin:
             PluginContractError: What was imported is not a spec or a schedule.
         """
         if objection := self.objection(settings.current()):
-            raise self.error(PluginBlockedError, objection)
+            raise self.error(PluginBlockedError, f"is {objection}")
         if not _TARGET.fullmatch(self.target):
             raise self.error(PluginLoadError, self.flaw())
         with _lock_of(self.module):

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
+import venv
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,42 @@ def alone(site, monkeypatch):
 def make_site():
     """The class of `site`, for a test that needs one of its own for longer, and off the path."""
     return Site
+
+
+class Environment:
+    """A fresh virtual environment that sees what this one has installed, but for this project's distributions."""
+
+    def __init__(self, path, outer):
+        self.path = path
+        venv.create(path, with_pip=False, symlinks=os.name != "nt")
+        self.python = path / ("Scripts" if os.name == "nt" else "bin") / "python"
+        scheme, base = "nt" if os.name == "nt" else "posix_prefix", {"base": str(path), "platbase": str(path)}
+        self.packages = Path(sysconfig.get_path("purelib", scheme, base))
+        self.packages.joinpath("outer.pth").write_text(f"{outer}\n")
+
+    def run(self, command):
+        """Run a shell command in which `python`, and the programs installed here, are this environment's."""
+        env = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, "PYTHONPATH")}
+        env["PATH"] = os.pathsep.join([str(self.python.parent), env["PATH"]])
+        return subprocess.run(
+            command,
+            shell=True,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            cwd=self.path,
+            timeout=240,
+        )
+
+
+@pytest.fixture(scope="session")
+def make_environment(tmp_path_factory):
+    """Make virtual environments that have torch and all else without installing it again."""
+    outer = tmp_path_factory.mktemp("outer")
+    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for installed in Path(folder).iterdir():
+            if "nectargan" not in installed.name and installed.name != "__pycache__":
+                (outer / installed.name).symlink_to(installed)
+    return lambda path: Environment(path, outer)

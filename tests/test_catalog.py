@@ -265,7 +265,7 @@ class TestBlocking:
     def test_the_error_names_the_block_list(self, monkeypatch):
         monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
         assert message(PluginBlockedError, find, SPECS, "glow") == (
-            'loss spec glow (acme-glow 1.0, acme_glow:glow) blocked by NECTARGAN_BLOCK_PLUGINS="glow"; take it '
+            'loss spec glow (acme-glow 1.0, acme_glow:glow) is blocked by NECTARGAN_BLOCK_PLUGINS="glow"; take it '
             "out of that setting to use it"
         )
 
