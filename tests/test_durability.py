@@ -1,0 +1,360 @@
+"""The log cannot be lost: kills, full disks, exits, forks, and two writers."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import weakref
+
+import pytest
+import torch
+
+from nectargan_core import LossLog, LossManager
+from nectargan_core.errors import LossLogError, NectarganError, NectarganWarning
+
+ZERO, ONE = torch.zeros(2), torch.ones(2)
+
+
+def start(directory, **keywords):
+    manager = LossManager(experiment_dir=directory, **keywords)
+    manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+    return manager
+
+
+def compute(manager, scale=1.0):
+    return manager.compute_loss_xy("G_L1", ZERO, scale * ONE)
+
+
+def python(code, *arguments, **keywords):
+    prelude = """
+        import os, sys, torch
+        from nectargan_core import LossManager
+        def start(directory, **keywords):
+            manager = LossManager(experiment_dir=directory, **keywords)
+            manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            return manager
+        def compute(manager, scale=1.0):
+            return manager.compute_loss_xy("G_L1", torch.zeros(2), scale * torch.ones(2))
+    """
+    program = textwrap.dedent(prelude) + textwrap.dedent(code)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **keywords,
+    )
+
+
+def test_leaving_the_with_block_flushes(tmp_path):
+    with start(tmp_path) as manager:
+        compute(manager)
+    assert len(LossLog(tmp_path).series("G_L1")) == 1
+
+
+def test_the_normal_end_of_python_flushes(tmp_path):
+    output, errors = python("manager = start(sys.argv[1]); compute(manager)", tmp_path).communicate(timeout=120)
+    assert (output, errors) == ("", "")
+    assert len(LossLog(tmp_path).series("G_L1")) == 1
+
+
+def test_a_manager_that_is_forgotten_flushes_and_is_collected(tmp_path):
+    manager = start(tmp_path)
+    network = torch.nn.Linear(1, 1)
+    manager.register_loss_fn("learned", network)
+    compute(manager)
+    gone = weakref.ref(network)
+    del manager, network
+    gc.collect()
+    assert gone() is None
+    assert len(LossLog(tmp_path).series("G_L1")) == 1
+
+
+def test_a_full_buffer_flushes_before_the_next_call(tmp_path):
+    manager = start(tmp_path, history_buffer_size=3)
+    for _ in range(3):
+        compute(manager)
+    assert not (tmp_path / "loss_log.jsonl").exists()
+    compute(manager)
+    assert len(LossLog(tmp_path).series("G_L1")) == 3
+    manager.close()
+
+
+def test_the_first_call_after_the_interval_flushes(tmp_path, monkeypatch):
+    manager = start(tmp_path)
+    compute(manager)
+    monkeypatch.setattr("nectargan_core.bound._monotonic", lambda: float("inf"))
+    compute(manager)
+    assert len(LossLog(tmp_path).series("G_L1")) == 1
+    manager.close()
+
+
+def test_a_flush_is_one_write_of_whole_lines(tmp_path, monkeypatch):
+    written = []
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: written.append(data) or write(descriptor, data))
+    manager = start(tmp_path)
+    manager.register_loss_fn("other", torch.nn.MSELoss())
+    for _ in range(2):
+        compute(manager)
+        manager.compute_loss_xy("other", ZERO, ONE)
+        manager.update_loss_log()
+    manager.close()
+    assert len(written) == 2
+    assert all(data.endswith(b"\n") for data in written)
+
+
+def test_fsync_is_an_option(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for wanted in (False, True):
+        with start(tmp_path / str(wanted), fsync=wanted) as manager:
+            compute(manager)
+        assert bool(synced) is wanted
+
+
+def test_flushing_costs_nothing_that_grows(tmp_path, monkeypatch):
+    """Nothing of the log is read or written again at a flush."""
+    manager = start(tmp_path)
+    sizes = []
+    for _ in range(5):
+        compute(manager)
+        manager.update_loss_log()
+        sizes.append((tmp_path / "loss_log.jsonl").stat().st_size)
+    grown = {after - before for before, after in zip(sizes, sizes[1:], strict=False)}
+    assert max(grown) - min(grown) <= 2
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("the log was read"))
+    compute(manager)
+    manager.update_loss_log()
+    manager.close()
+
+
+def test_nothing_is_computed_after_close_without_being_told(tmp_path):
+    manager = start(tmp_path)
+    compute(manager)
+    manager.close()
+    with pytest.raises(NectarganError, match="closed"):
+        compute(manager)
+    assert manager.get_loss_values() == {"G_L1": 1.0}
+
+
+def test_the_same_process_may_open_a_log_again(tmp_path):
+    first = start(tmp_path)
+    compute(first)
+    with pytest.warns(NectarganWarning, match="opened again"):
+        second = start(tmp_path, resume=True)
+    compute(second)
+    second.close()
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
+    with pytest.raises(NectarganError, match="closed"):
+        compute(first)
+
+
+def test_a_second_process_is_told_and_harms_nothing(tmp_path):
+    manager = start(tmp_path)
+    compute(manager)
+    output, errors = python("start(sys.argv[1])", tmp_path).communicate(timeout=120)
+    assert "LossLogError" in errors.splitlines()[-1]
+    assert "another process" in errors
+    manager.close()
+    assert len(LossLog(tmp_path).series("G_L1")) == 1
+
+
+def test_a_killed_owner_does_not_block_its_successor_even_if_its_worker_lives_on(tmp_path):
+    owner = python(
+        """
+        manager = start(sys.argv[1])
+        compute(manager)
+        manager.update_loss_log()
+        worker = os.fork()
+        if worker == 0:
+            import time
+            time.sleep(60)
+            os._exit(0)
+        print(worker, flush=True)
+        sys.stdin.read()
+        """,
+        tmp_path,
+        stdin=subprocess.PIPE,
+    )
+    worker = int(owner.stdout.readline())
+    owner.kill()
+    owner.communicate()
+    try:
+        os.kill(worker, 0)
+        with start(tmp_path, resume=True) as manager:
+            compute(manager)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
+
+
+def test_a_forked_worker_does_not_write_the_log_of_its_parent(tmp_path):
+    program = python(
+        """
+        manager = start(sys.argv[1])
+        compute(manager)
+        worker = os.fork()
+        if worker == 0:
+            manager.update_loss_log()
+            manager.close()
+            os._exit(0)
+        os.waitpid(worker, 0)
+        compute(manager)
+        manager.close()
+        """,
+        tmp_path,
+    )
+    _, errors = program.communicate(timeout=120)
+    assert (program.returncode, errors) == (0, "")
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
+
+
+def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LossLogError, match="file"):
+        start(tmp_path / "file" / "run")
+
+
+@pytest.fixture
+def full_disk():
+    """Let no file grow beyond a size; returns what sets it, None for no limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+
+    yield limit
+    limit(None)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_stops_no_training_and_damages_nothing(tmp_path, full_disk):
+    manager = start(tmp_path)
+    path = tmp_path / "loss_log.jsonl"
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    before = path.read_bytes()
+    full_disk(len(before) + 20)
+    with pytest.warns(NectarganWarning, match="stay in memory") as warned:
+        for scale in (2.0, 3.0):
+            compute(manager, scale)
+            manager.update_loss_log()
+    assert len(warned) == 1
+    assert path.read_bytes() == before
+    full_disk(None)
+    compute(manager, 4.0)
+    manager.close()
+    assert LossLog(tmp_path).series("G_L1").loss.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_disk_that_is_full_from_the_start_gets_everything_once_there_is_space(tmp_path, full_disk):
+    manager = start(tmp_path)
+    full_disk(10)
+    with pytest.warns(NectarganWarning, match="stay in memory"):
+        compute(manager)
+        manager.update_loss_log()
+    full_disk(None)
+    manager.close()
+    assert "nectargan_log" in LossLog(tmp_path).header
+    assert len(LossLog(tmp_path).series("G_L1")) == 1
+
+
+def test_a_directory_that_is_gone_and_comes_back_gets_everything(tmp_path):
+    directory = tmp_path / "run"
+    manager = start(directory)
+    compute(manager, 1.0)
+    directory.rename(tmp_path / "elsewhere")
+    with pytest.warns(NectarganWarning, match="stay in memory"):
+        manager.update_loss_log()
+    directory.mkdir()
+    compute(manager, 2.0)
+    manager.close()
+    assert LossLog(directory).series("G_L1").loss.tolist() == [1.0, 2.0]
+
+
+def test_only_a_disk_that_stays_full_loses_the_oldest_and_says_how_many(tmp_path, full_disk):
+    manager = start(tmp_path, history_buffer_size=2)
+    full_disk(0)
+    with pytest.warns(NectarganWarning) as warned:
+        for scale in range(1, 51):
+            compute(manager, float(scale))
+    lost = [str(one.message) for one in warned if "LOST" in str(one.message)]
+    full_disk(None)
+    manager.close()
+    kept = LossLog(tmp_path).series("G_L1").loss.tolist()
+    said = sum(int(message.split("the ")[1].split(" oldest")[0]) for message in lost)
+    assert kept == [float(scale) for scale in range(said + 1, 51)]
+    assert 40 <= len(kept) < 50
+
+
+def test_a_log_that_somebody_removed_becomes_a_log_again(tmp_path):
+    manager = start(tmp_path)
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    (tmp_path / "loss_log.jsonl").unlink()
+    compute(manager, 2.0)
+    manager.close()
+    log = LossLog(tmp_path)
+    assert log.header["nectargan_log"] == 1
+    assert log.series("G_L1").loss.tolist() == [2.0]
+
+
+KILLS = """
+    import json, random, signal, time
+    from nectargan_core import LossLog
+    torch.set_num_threads(1)
+    generator = random.Random(0)
+
+    def train(pipe):
+        manager = start(directory, resume=True, history_buffer_size=7)
+        assert manager.step >= flushed, (manager.step, flushed)
+        while True:
+            manager.tick(epoch=0)
+            compute(manager, float(manager.step % 1000))
+            if manager.step % 3 == 0:
+                manager.update_loss_log()
+                os.write(pipe, manager.step.to_bytes(8, "big"))
+
+    for kill in range(200):
+        if kill % 20 == 0:  # a new run, so that the logs to read stay short
+            directory, flushed = f"{sys.argv[1]}/{kill}", -1
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                train(writer)
+            except BaseException as error:
+                os.write(2, repr(error).encode())
+            os._exit(1)
+        os.close(writer)
+        data = os.read(reader, 8)
+        time.sleep(generator.random() * 0.02)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL, status
+        while more := os.read(reader, 1 << 20):
+            data += more
+        os.close(reader)
+        flushed = int.from_bytes(data[-8:], "big")
+        records = LossLog(directory).series("G_L1")
+        steps = records.step.tolist()
+        assert steps == list(range(len(steps))), "a record is missing, or is there twice"
+        assert steps[-1] >= flushed, (steps[-1], flushed)
+        assert records.loss.tolist() == [float(step % 1000) for step in steps]
+    print(len(steps))
+"""
+
+
+def test_two_hundred_kills_lose_nothing_that_was_flushed(tmp_path):
+    """A child trains, and says after each flush what it has written; it is killed at a random moment, and resumed."""
+    program = python(KILLS, tmp_path)
+    output, errors = program.communicate(timeout=280)
+    assert (program.returncode, errors) == (0, "")
+    assert int(output) > 20

@@ -1,0 +1,206 @@
+"""Going on: resumed logs, saved states, and what a state supersedes."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import torch
+
+from nectargan_core import LossLog, LossManager, Schedule
+from nectargan_core.errors import NectarganWarning
+
+ZERO, ONE = torch.zeros(2), torch.ones(2)
+
+
+def start(directory, weight=10.0, **keywords):
+    manager = LossManager(experiment_dir=directory, **keywords)
+    manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=weight)
+    return manager
+
+
+def run(manager, steps, epoch=0.0):
+    for _ in range(steps):
+        manager.tick(epoch=epoch)
+        manager.compute_loss_xy("G_L1", ZERO, ONE)
+
+
+def test_resuming_counts_on_after_the_last_step(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 3)
+    with start(tmp_path, resume=True) as manager:
+        run(manager, 2)
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_resuming_counts_calls_on_where_there_is_no_clock(tmp_path):
+    for resume in (False, True):
+        with start(tmp_path, resume=resume) as manager:
+            manager.compute_loss_xy("G_L1", ZERO, ONE)
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
+
+
+def test_resuming_without_a_log_starts_one(tmp_path):
+    with start(tmp_path, resume=True) as manager:
+        run(manager, 1)
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0]
+
+
+def test_a_resumed_run_has_a_header_of_its_own(tmp_path):
+    for number in range(2):
+        with start(tmp_path, resume=True, metadata={"run": number}) as manager:
+            run(manager, 1)
+    headers = LossLog(tmp_path).headers
+    assert [header["metadata"]["run"] for header in headers] == [0, 1]
+    assert [header.get("resumed", False) for header in headers] == [False, True]
+
+
+def test_without_resume_a_log_is_moved_aside_and_the_header_says_so(tmp_path):
+    for _ in range(3):
+        with start(tmp_path) as manager:
+            run(manager, 1)
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == [
+        "loss_log.1.jsonl",
+        "loss_log.2.jsonl",
+        "loss_log.jsonl",
+    ]
+    assert LossLog(tmp_path).header["moved_aside"] == "loss_log.2.jsonl"
+    assert LossLog(tmp_path / "loss_log.1.jsonl").series("G_L1").step.tolist() == [0]
+
+
+def test_a_manager_that_records_nothing_moves_nothing(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 1)
+    start(tmp_path).close()
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["loss_log.jsonl"]
+
+
+def test_a_torn_line_is_cut_off_before_appending(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 2)
+    path = tmp_path / "loss_log.jsonl"
+    with path.open("a") as file:
+        file.write('{"loss_name":"G_L1","ti')
+    with start(tmp_path, resume=True) as manager:
+        run(manager, 1)
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2]
+
+
+def test_a_state_loads_as_weights_only(tmp_path):
+    manager = start(tmp_path)
+    run(manager, 2)
+    buffer = io.BytesIO()
+    torch.save(manager.state_dict(), buffer)
+    buffer.seek(0)
+    assert torch.load(buffer, weights_only=True) == manager.state_dict()
+    manager.close()
+
+
+def test_a_state_is_taken_after_a_flush(tmp_path):
+    manager = start(tmp_path)
+    run(manager, 2)
+    manager.state_dict()
+    assert len(LossLog(tmp_path).series("G_L1")) == 2
+    manager.close()
+
+
+def test_loading_an_older_state_supersedes_what_came_after(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 3)
+        state = manager.state_dict()
+        run(manager, 5)
+        size = (tmp_path / "loss_log.jsonl").stat().st_size
+    with start(tmp_path, resume=True) as manager:
+        manager.load_state_dict(state)
+        run(manager, 2, epoch=9)
+    assert (tmp_path / "loss_log.jsonl").stat().st_size > size
+    records = LossLog(tmp_path).series("G_L1")
+    assert records.step.tolist() == [0, 1, 2, 3, 4]
+    assert records.epoch.tolist() == [0, 0, 0, 9, 9]
+
+
+def test_states_supersede_again_and_again(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 2)
+        state = manager.state_dict()
+    for epoch in (1, 2, 3):
+        with start(tmp_path, resume=True) as manager:
+            manager.load_state_dict(state)
+            run(manager, 3, epoch=epoch)
+    records = LossLog(tmp_path).series("G_L1")
+    assert records.step.tolist() == [0, 1, 2, 3, 4]
+    assert records.epoch.tolist() == [0, 0, 3, 3, 3]
+
+
+def test_a_state_supersedes_where_there_is_no_clock(tmp_path):
+    with start(tmp_path) as manager:
+        manager.compute_loss_xy("G_L1", ZERO, ONE)
+        state = manager.state_dict()
+        manager.compute_loss_xy("G_L1", ZERO, 2 * ONE)
+    with start(tmp_path, resume=True) as manager:
+        manager.load_state_dict(state)
+        manager.compute_loss_xy("G_L1", ZERO, 3 * ONE)
+    records = LossLog(tmp_path).series("G_L1")
+    assert (records.step.tolist(), records.loss.tolist()) == ([0, 1], [10.0, 30.0])
+
+
+def test_a_run_in_memory_goes_back_too():
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+    run(manager, 2)
+    state = manager.state_dict()
+    run(manager, 3)
+    manager.load_state_dict(state)
+    run(manager, 1)
+    assert manager.series("G_L1").step.tolist() == [0, 1, 2]
+
+
+def test_a_state_brings_its_weights_and_schedules(tmp_path):
+    schedule = Schedule(start_epoch=0, end_epoch=10, target_value=0.0)
+    with start(tmp_path / "a") as manager:
+        manager.register_loss_fn("decaying", torch.nn.L1Loss(), loss_weight=4.0)
+        manager.set_weight("G_L1", 3.0)
+        manager.set_schedule("decaying", schedule)
+        run(manager, 1, epoch=5)
+        manager.compute_loss_xy("decaying", ZERO, ONE)
+        state = manager.state_dict()
+    with start(tmp_path / "b") as manager:
+        manager.register_loss_fn("decaying", torch.nn.L1Loss(), loss_weight=8.0)
+        manager.load_state_dict(state)
+        assert manager.get_loss_weights() == {"G_L1": 3.0, "decaying": 2.0}
+
+
+def test_a_state_brings_what_is_disabled(tmp_path):
+    with start(tmp_path / "a") as manager:
+        manager.disable("G_L1")
+        state = manager.state_dict()
+    with start(tmp_path / "b") as manager:
+        manager.load_state_dict(state)
+        assert manager.get_loss_weights() == {"G_L1": 0.0}
+
+
+def test_a_new_run_may_keep_its_own_weights(tmp_path):
+    with start(tmp_path / "a", weight=1.0) as manager:
+        run(manager, 4, epoch=2)
+        state = manager.state_dict()
+    with start(tmp_path / "b", weight=7.0) as manager:
+        manager.load_state_dict(state, weights="current")
+        assert manager.get_loss_weights() == {"G_L1": 7.0}
+        assert (manager.step, manager.epoch) == (3, 2)
+
+
+def test_a_state_with_other_losses_is_warned_of_by_name(tmp_path):
+    with start(tmp_path / "a") as manager:
+        state = manager.state_dict()
+    with start(tmp_path / "b") as manager:
+        manager.register_loss_fn("new", torch.nn.L1Loss())
+        with pytest.warns(NectarganWarning, match="new"):
+            manager.load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [None, {}, {"version": 2}, [1]])
+def test_what_is_no_state_is_refused(tmp_path, state):
+    with start(tmp_path) as manager, pytest.raises(ValueError, match="state_dict"):
+        manager.load_state_dict(state)
