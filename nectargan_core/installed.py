@@ -193,15 +193,9 @@ def core_version() -> str | None:
 def supports_core(supports: str) -> bool:
     """Whether the running nectargan-core may be one of the versions that `supports` describes."""
     from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
 
     running = core_version()
-    if not supports or running is None:
-        return True
-    try:
-        return SpecifierSet(supports).contains(running, prereleases=True)
-    except InvalidVersion:
-        return True
+    return not supports or running is None or SpecifierSet(supports).contains(running, prereleases=True)
 
 
 def _lines(text: str) -> Iterator[tuple[str, str, str]]:

@@ -1,5 +1,6 @@
 """Finding and loading plugins: who answers to a name, who is asked, who is blocked, and what errors say."""
 
+import importlib.metadata
 import pickle
 import sys
 import threading
@@ -184,11 +185,43 @@ class TestTheSameTwice:
             site.install("acme", version, specs={"glow": f"acme:v{version.replace('.', '_')}"})
         assert find(SPECS, "glow").version == "1.10"
 
+    def test_a_version_that_is_none_is_earlier_than_any(self, site):
+        site.install("acme", "0.1", specs={"glow": "acme:glow"})
+        site.install("acme", "latest", specs={"glow": "acme:latest"})
+        assert find(SPECS, "glow").version == "0.1"
+
     def test_a_shadowed_claim_makes_nothing_ambiguous(self, site, other):
         site.install("acme", "2.0", specs={})
         other.install("acme", "1.0", specs={"glow": "acme:glow"})
         site.install("beta", specs={"glow": "beta:glow"})
         assert find(SPECS, "glow").dist == "beta"
+
+
+class Packed(importlib.metadata.Distribution):
+    """A distribution that is no directory, as programs that pack Python into one file have them."""
+
+    def read_text(self, filename):
+        return {
+            "METADATA": "Metadata-Version: 2.1\nName: packed\nVersion: 4.0\n",
+            "entry_points.txt": f"[{SPECS}]\nglow = packed:glow\n",
+        }.get(filename)
+
+    def locate_file(self, path):
+        raise NotImplementedError
+
+    @classmethod
+    def find_spec(cls, *arguments):
+        return None
+
+    @classmethod
+    def find_distributions(cls, context):
+        return [cls()] if context.name in (None, "packed") else []
+
+
+def test_a_distribution_that_is_no_directory_is_found(site, monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Packed])
+    catalog.refresh()
+    assert str(find(SPECS, "glow")) == "glow (packed 4.0, packed:glow)"
 
 
 class TestReservedNames:

@@ -116,6 +116,11 @@ class TestTrials:
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert rows(load=True)["glow"].note == "did not load within 0.01 s; tell the authors of acme"
 
+    def test_a_signal_that_ended_it_is_named(self, only):
+        source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+        only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
+        assert rows(load=True)["glow"].note == "ended Python by signal SIGKILL; tell the authors of acme"
+
     @pytest.mark.slow
     def test_a_thread_that_a_plugin_starts_holds_nothing_up(self, only):
         source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\ndef glow(config): 'Sound.'"
