@@ -267,7 +267,8 @@ def _not_found(installed: Installed, now: Settings, group: str, name: str, provi
     names = _names(installed, group)
     close = did_you_mean(name, (known for known in names if known != name))
     if not hints and not close:
-        hints = f"; installed are {', '.join(names)}" if names else "; none is installed at all"
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        hints = f"; installed are {', '.join(names[:20])}{more}" if names else "; none is installed at all"
     return kind(
         f"no {KINDS[group]} {asked!r} is installed for {sys.executable or 'this interpreter'}{hints}.{close}",
         group=group,
@@ -282,7 +283,7 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
     if wanted is not None:
         leading = installed.leading(canonical(wanted))
         asks = "" if provider else f"{now.providers_label} asks for "
-        has = "is not installed" if leading is None else f"{leading.version} is installed, without it"
+        has = "is not installed" if leading is None else f"is installed in version {leading.version}, without it"
         yield f"{asks}{wanted}{', which' if asks else ''} {has}"
     if claimants:
         yield f"it is offered by {_releases(claimants)}"

@@ -431,6 +431,15 @@ class TestNotFound:
         alone.install("acme", specs={"glow": "acme:glow", "shine": "acme:shine"})
         assert "; installed are glow, shine." in message(PluginNotFoundError, find, SPECS, "qqqq")
 
+    def test_it_lists_no_more_than_fits_a_line(self, alone):
+        alone.install("acme", specs={f"glow-{number:02}": "acme:glow" for number in range(25)})
+        text = message(PluginNotFoundError, find, SPECS, "qqqq")
+        assert "glow-19 and 5 more." in text
+        assert "glow-20" not in text
+
+    def test_it_says_that_none_is_installed(self, alone):
+        assert "; none is installed at all." in message(PluginNotFoundError, find, SPECS, "qqqq")
+
     def test_it_says_that_the_provider_is_not_installed(self, alone):
         alone.install("acme", specs={"glow": "acme:glow"})
         text = message(PluginNotFoundError, find, SPECS, "glow", "beta")
@@ -439,7 +448,9 @@ class TestNotFound:
 
     def test_it_says_that_the_provider_does_not_offer_it(self, alone):
         alone.install("acme", "2.1", specs={"glow": "acme:glow"})
-        assert "acme 2.1 is installed, without it" in message(PluginNotFoundError, find, SPECS, "shine", "acme")
+        assert "acme is installed in version 2.1, without it" in message(
+            PluginNotFoundError, find, SPECS, "shine", "acme"
+        )
 
     def test_it_says_that_it_was_installed_since(self, alone, monkeypatch):
         catalog.plugins()
