@@ -223,8 +223,8 @@ class BoundLoss:
 
     def _no_tensor(self, result: object, epoch: float) -> LossResultError:
         return LossResultError(
-            f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; expected "
-            "a tensor of real numbers, such as a scalar or a map",
+            f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; "
+            "expected a tensor of real numbers, such as a scalar or a map",
             loss_name=self.name,
         )
 

@@ -226,7 +226,7 @@ class Series:
                 return []
             raw = _mean(self.result)
             weighted = _mean(self.result * self._last[3]) if self.result.ndim else None
-            return [_Block(self, [0], raw[None], None if weighted is None else weighted[None])]
+            return [_Block(self, [0], raw.reshape(1), None if weighted is None else weighted.reshape(1))]
         if self._pending:
             self._pack()
         blocks, self._blocks = self._blocks, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import (
@@ -65,6 +65,8 @@ class LMLoss(Freezable):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+
+    _uncompared: ClassVar[frozenset[str]] = frozenset({"last_loss_map", "history"})
 
     name: str = Field(min_length=1)
     function: Callable[..., Any]

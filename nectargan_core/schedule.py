@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import (
     ConfigDict,
@@ -80,6 +80,8 @@ class Schedule(Freezable):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, populate_by_name=True)
 
+    _uncompared: ClassVar[frozenset[str]] = frozenset({"current_value"})
+
     schedule: str | Callable[..., Any] = "linear"
     unit: Literal["epoch", "step"] = "epoch"
     start_epoch: _Position = Field(default=0, validation_alias="start")
@@ -122,14 +124,6 @@ class Schedule(Freezable):
     @field_serializer("schedule")
     def _serialise_function(self, value: str | Curve) -> str:
         return value if isinstance(value, str) else _reference(value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Schedule):
-            return NotImplemented
-        return all(getattr(self, field) == getattr(other, field) for field in _DEFINITION)
-
-    # As for every mutable model: equality without a hash.
-    __hash__ = None  # type: ignore[assignment] # object declares it as a method
 
     def __copy__(self) -> Schedule:
         copy = super().__copy__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
@@ -55,6 +55,9 @@ class Freezable(BaseModel):
     # Built at the first use, which spares those who only import the package half the time that it takes.
     model_config = ConfigDict(defer_build=True)
 
+    _uncompared: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are state of a run, and no part of equality."""
+
     _is_frozen: bool = PrivateAttr(default=False)
 
     def frozen(self: _Model) -> _Model:
@@ -63,6 +66,16 @@ class Freezable(BaseModel):
         copy = cast("_Model", type(self).model_construct(_fields_set=set(self.model_fields_set), **values))
         copy._is_frozen = True
         return copy
+
+    def __eq__(self, other: object) -> bool:
+        # Not pydantic's, to which a frozen copy is never equal to what it is a copy of, and which compares tensors.
+        if type(self) is not type(other):
+            return NotImplemented
+        fields = (name for name in type(self).model_fields if name not in self._uncompared)
+        return all(getattr(self, name) == getattr(other, name) for name in fields)
+
+    # As for every mutable model: equality without a hash.
+    __hash__ = None  # type: ignore[assignment] # object declares it as a method
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "_is_frozen" and self._is_frozen:

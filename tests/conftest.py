@@ -12,9 +12,14 @@ import textwrap
 import venv
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from nectargan_core import catalog
+
+# How long an example takes says nothing on a loaded machine.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ("NECTARGAN_PLUGINS", "NECTARGAN_BLOCK_PLUGINS", "NECTARGAN_PROVIDERS")
