@@ -13,14 +13,14 @@ from nectargan_core.scheduler import Scheduler
 
 
 class TorchScheduler(LRScheduler):
-    """Sets learning rates to `base_lr * value(epoch)`, in which the values of the schedule are factors.
+    """Sets learning rates to `base_lr * value`, in which the values of the schedule are factors.
 
-    Step it as any scheduler of torch: once an epoch, or once a step for a schedule whose epochs are steps.
+    Step it as any scheduler of torch: once an epoch, or once a step for a schedule with `unit="step"`.
 
     Args:
         optimizer: The optimizer; its present learning rates are the base.
         schedule: The factors. An end that is left out is 1.0.
-        last_epoch: As for torch's schedulers: the epoch to go on after, -1 to begin.
+        last_epoch: As for torch's schedulers: the epoch (or step) to go on after, -1 to begin.
 
     Raises:
         UnknownScheduleError: If no installed plugin has the schedule's name.
@@ -38,20 +38,31 @@ class TorchScheduler(LRScheduler):
     def __init__(self, optimizer: Optimizer, schedule: Schedule, last_epoch: int = -1) -> None:
         self._scheduler = Scheduler(schedule)
         self._previous_lr: list[float | Tensor] = []
+        self._given: float | None = None
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of each parameter group at the present epoch."""
-        factor = self._scheduler.value(self.last_epoch)
+        factor = self._scheduler.value(self.last_epoch if self._given is None else self._given)
         return [base * factor for base in self.base_lrs]
 
-    def step(self, epoch: int | None = None) -> None:
-        """Go on by one epoch, or to the one given."""
-        self._previous_lr = [group["lr"] for group in self.optimizer.param_groups]
-        if epoch is None:
+    def step(self, epoch: float | None = None) -> None:
+        """Go on by one epoch (or step), or to the one given.
+
+        Args:
+            epoch: Where to go, fractions included: `epoch + batch / batches` moves any curve at every batch.
+        """
+        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        # torch fills a learning rate that is a tensor in place.
+        self._previous_lr = [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs]
+        # Not handed on: torch warns of an epoch, for the sake of those of its schedulers that only know the next.
+        self._given = epoch
+        try:
             super().step()
-        else:
-            super().step(epoch)
+        finally:
+            self._given = None
+        if epoch is not None:
+            self.last_epoch = epoch  # type: ignore[assignment] # an int for those that count, a number for this one
 
     def get_lr_change(self) -> tuple[float, float]:
         """Return the learning rate of the first parameter group before and after the last `step`."""

@@ -1,0 +1,62 @@
+"""What parameters may be: each check names the parameter, what it must be, and what arrived."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+from nectargan_core.errors import ScheduleError
+
+_LARGEST = sys.float_info.max
+_SMALLEST = 5e-324
+# As far as the start and end of a schedule go: beyond, a float does not tell one step from the next.
+_FARTHEST = 2**53
+
+
+def number(
+    name: str, value: float, expected: str = "a finite number", low: float = -_LARGEST, high: float = _LARGEST
+) -> None:
+    """Refuse what is no finite number from `low` to `high`, both included."""
+    try:
+        # The sum refuses text, and an int that no float can hold.
+        valid = low <= value + 0.0 <= high
+    except (TypeError, ValueError, OverflowError):
+        valid = False
+    if not valid:
+        raise refused(name, expected, value)
+
+
+def above_zero(name: str, value: float) -> None:
+    """Refuse what is no finite number above 0."""
+    number(name, value, "a finite number above 0", _SMALLEST)
+
+
+def share(name: str, value: float) -> None:
+    """Refuse what is no number from 0 to 1."""
+    number(name, value, "a number from 0 to 1", 0.0, 1.0)
+
+
+def whole(name: str, value: int) -> None:
+    """Refuse what is no integer of at least 1."""
+    try:
+        valid = 1 <= operator.index(value) <= _FARTHEST
+    except TypeError:
+        valid = False
+    if not valid:
+        raise refused(name, "an integer of at least 1", value)
+
+
+def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float = _FARTHEST) -> None:
+    """Refuse what are no epochs between start and end, each later than the one before."""
+    for epoch in epochs:
+        number(f"each epoch in {name}", epoch, f"a number from {start:g} to {end:g}", start, end)
+    for earlier, later in pairwise(epochs):
+        if not earlier < later:
+            raise ScheduleError(f"the epochs in {name} must increase, got {later!r} after {earlier!r}")
+
+
+def refused(name: str, expected: str, value: object) -> ScheduleError:
+    """Make the error that names a parameter, what it must be and what it is."""
+    return ScheduleError(f"{name} must be {expected}, got {value!r}")

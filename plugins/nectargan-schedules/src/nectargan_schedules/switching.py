@@ -1,0 +1,141 @@
+"""Curves that hold, switch, swing between the two values, or follow a table."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from nectargan_core import Schedule
+from nectargan_core.schedule import interpolate
+from nectargan_schedules.parameters import above_zero, increasing, number, refused, whole
+
+
+def constant(schedule: Schedule, epoch: float) -> float:
+    """Hold the initial value, as a part of a sequence may.
+
+    With i = initial: i, at every epoch. Start, end and target value mean nothing.
+
+    Args:
+        schedule: Which value.
+        epoch: Any epoch (or step).
+
+    Example:
+        >>> constant(Schedule(initial_value=5.0), 70)
+        5.0
+    """
+    return schedule.ends()[0]
+
+
+def window(schedule: Schedule, epoch: float) -> float:
+    """Take the target value from the start up to, and not including, the end; otherwise the initial value.
+
+    Args:
+        schedule: From when to when, and the two values.
+        epoch: The epoch (or step), fractions included.
+
+    Example:
+        >>> curve = Schedule(start=10, end=20, initial_value=0.0, target_value=1.0)
+        >>> [window(curve, epoch) for epoch in (9.9, 10, 19.9, 20)]
+        [0.0, 1.0, 1.0, 0.0]
+    """
+    return schedule.ends()[schedule.start_epoch <= epoch < schedule.end_epoch]
+
+
+def every(schedule: Schedule, epoch: float, *, n: int) -> float:
+    """Take the target value in every nth epoch (or step), counted from the start; otherwise the initial value.
+
+    With s the start, e the end and x the epoch: t = target where s ≤ x < e and ⌊x - s⌋ is a multiple of n, otherwise
+    i = initial. An epoch lasts until the next, so that fractions within it change nothing.
+
+    Args:
+        schedule: From when to when, and the two values. The epoch (or step) of the start is the first of those taken.
+        epoch: The epoch (or step), fractions included.
+        n: From one to the next, an integer of at least 1.
+
+    Raises:
+        ScheduleError: If `n` is no integer of at least 1.
+
+    Example:
+        >>> curve = Schedule(unit="step", initial_value=0.0, target_value=16.0)
+        >>> [every(curve, step, n=16) for step in (0, 1, 15, 16, 17)]
+        [16.0, 0.0, 0.0, 16.0, 0.0]
+
+    Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 3.1, where it
+    regularises lazily, every 16 steps with 16 times the weight.
+    """
+    whole("n", n)
+    initial, target = schedule.ends()
+    if not schedule.start_epoch <= epoch < schedule.end_epoch:
+        return initial
+    return initial if math.floor(epoch - schedule.start_epoch) % n else target
+
+
+def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
+    """Swing between the initial and the target value in straight lines.
+
+    With s the start, e the end, x the epoch and f = ((x - s) mod period)/period: i + (t - i)·(1 - |2f - 1|) where
+    s ≤ x < e, otherwise i, where i = initial and t = target.
+
+    Args:
+        schedule: From when to when, and the two values.
+        epoch: The epoch (or step), fractions included.
+        period: Epochs (or steps) from one initial value to the next, above 0.
+
+    Returns:
+        The initial value at the start and after each period, the target value half a period later.
+
+    Raises:
+        ScheduleError: If `period` is not above 0.
+
+    Example:
+        >>> curve = Schedule(initial_value=0.0, target_value=1.0)
+        >>> [cyclic(curve, epoch, period=20) for epoch in (0, 5, 10, 15, 20)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.2 (the triangular
+    policy; a period is two of its step sizes).
+    """
+    above_zero("period", period)
+    initial, target = schedule.ends()
+    if not schedule.start_epoch <= epoch < schedule.end_epoch:
+        return initial
+    phase = (epoch - schedule.start_epoch) % period / period
+    return interpolate(initial, target, 1.0 - abs(2.0 * phase - 1.0))
+
+
+def piecewise_linear(schedule: Schedule, epoch: float, *, points: Sequence[Sequence[float]]) -> float:
+    """Go from point to point in straight lines.
+
+    Between the points (a, v) and (b, w): v + (w - v)·(x - a)/(b - a), where x is the epoch, but not before the start
+    and not after the end. Before the first point its value, after the last one its value. The initial and the target
+    value of the schedule mean nothing.
+
+    Args:
+        schedule: From when to when anything moves; by default always.
+        epoch: The epoch (or step), fractions included.
+        points: Pairs of an epoch (or step) and the value there, each later than the one before.
+
+    Raises:
+        ScheduleError: If `points` are anything else.
+
+    Example:
+        >>> points = [[0, 0.0], [10, 1.0], [100, 1.0], [200, 0.0]]
+        >>> [piecewise_linear(Schedule(), epoch, points=points) for epoch in (0, 5, 50, 150, 300)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    try:
+        epochs = [at for at, _ in points]
+    except (TypeError, ValueError):
+        epochs = []
+    if not epochs:
+        raise refused("points", "a list of pairs [epoch, value]", points)
+    increasing("points", epochs)
+    for _, value in points:
+        number("each value in points", value)
+    now = min(max(epoch, schedule.start_epoch), schedule.end_epoch)
+    after = bisect_right(epochs, now)
+    if after in (0, len(epochs)):
+        return points[max(after - 1, 0)][1]
+    (begin, initial), (end, target) = points[after - 1], points[after]
+    return interpolate(initial, target, (now - begin) / (end - begin))
