@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from itertools import pairwise
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_flushing_costs_nothing_that_grows(tmp_path, monkeypatch):
         compute(manager)
         manager.update_loss_log()
         sizes.append((tmp_path / "loss_log.jsonl").stat().st_size)
-    grown = {after - before for before, after in zip(sizes, sizes[1:], strict=False)}
+    grown = {after - before for before, after in pairwise(sizes)}
     assert max(grown) - min(grown) <= 2
     monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("the log was read"))
     compute(manager)
@@ -158,7 +159,7 @@ def test_the_same_process_may_open_a_log_again(tmp_path):
 def test_a_second_process_is_told_and_harms_nothing(tmp_path):
     manager = start(tmp_path)
     compute(manager)
-    output, errors = python("start(sys.argv[1])", tmp_path).communicate(timeout=120)
+    _, errors = python("start(sys.argv[1])", tmp_path).communicate(timeout=120)
     assert "LossLogError" in errors.splitlines()[-1]
     assert "another process" in errors
     manager.close()

@@ -1,0 +1,87 @@
+"""Each rank writes a log of its own, and reading merges them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from nectargan_core import LossLog, LossManager
+from nectargan_core.errors import LossLogError
+
+
+def run(directory, monkeypatch, rank, values):
+    monkeypatch.setenv("RANK", str(rank))
+    with LossManager(experiment_dir=directory) as manager:
+        manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+        for step, value in enumerate(values):
+            manager.tick(epoch=0, step=step)
+            for one in value if isinstance(value, list) else [value]:
+                manager.compute_loss_xy("loss", torch.tensor(one), None)
+
+
+def test_each_rank_writes_its_own_file(tmp_path, monkeypatch):
+    for rank in (0, 2):
+        run(tmp_path, monkeypatch, rank, [1.0])
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["loss_log.jsonl", "loss_log.rank2.jsonl"]
+    assert LossLog(tmp_path).ranks == (0, 2)
+
+
+def test_ranks_are_merged_by_step_weighted_by_count(tmp_path, monkeypatch):
+    run(tmp_path, monkeypatch, 0, [1.0, 2.0, 3.0])
+    run(tmp_path, monkeypatch, 1, [[4.0, 7.0], 6.0])
+    records = LossLog(tmp_path).series("loss")
+    assert records.step.tolist() == [0, 1, 2]
+    assert records.loss.tolist() == [4.0, 4.0, 3.0]
+    assert records.count.tolist() == [3, 2, 1]
+
+
+def test_one_rank_is_read_record_by_record(tmp_path, monkeypatch):
+    run(tmp_path, monkeypatch, 0, [1.0])
+    run(tmp_path, monkeypatch, 1, [[4.0, 7.0]])
+    assert LossLog(tmp_path).series("loss", rank=1).loss.tolist() == [4.0, 7.0]
+    assert LossLog(tmp_path / "loss_log.rank1.jsonl").series("loss").loss.tolist() == [4.0, 7.0]
+
+
+def test_a_rank_without_a_log_is_an_error_that_lists_the_ranks(tmp_path, monkeypatch):
+    run(tmp_path, monkeypatch, 0, [1.0])
+    with pytest.raises(LossLogError, match="rank 3; there are those of 0"):
+        LossLog(tmp_path).series("loss", rank=3)
+
+
+@pytest.mark.slow
+def test_a_distributed_run_logs_without_communicating(tmp_path):
+    program = """
+        import sys, torch
+        import torch.distributed as dist
+        from nectargan_core import LossManager
+        dist.init_process_group("gloo")
+        with LossManager(experiment_dir=sys.argv[1]) as manager:
+            manager.register_loss_fn("loss", torch.nn.L1Loss())
+            for step in range(10):
+                manager.tick(epoch=0)
+                manager.compute_loss_xy("loss", torch.zeros(2), torch.full((2,), float(dist.get_rank() + step)))
+        dist.destroy_process_group()
+    """
+    path = tmp_path / "train.py"
+    path.write_text(textwrap.dedent(program))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        path,
+        tmp_path / "run",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    records = LossLog(tmp_path / "run").series("loss")
+    assert records.loss.tolist() == [step + 0.5 for step in range(10)]
+    assert records.count.tolist() == [2] * 10
+    for name in ("loss_log.jsonl", "loss_log.rank1.jsonl"):
+        assert all(json.loads(line) for line in (tmp_path / "run" / name).read_text().splitlines())
