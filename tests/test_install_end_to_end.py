@@ -62,7 +62,14 @@ print({name: round(float(loss), 4) for name, loss in losses.items()})
 
 def build(project, dist):
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(project)]
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    call(command)
+
+
+def call(command):
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +98,10 @@ def environment(make_environment, wheels, tmp_path):
 
     def install(*names):
         # Not --no-deps: what the wheels depend on must be there, from the environment around this one.
-        command = [*pip, "install", "--no-index", "--find-links", str(wheels), *names]
-        subprocess.run(command, check=True, capture_output=True, timeout=240)
+        call([*pip, "install", "--no-index", "--find-links", str(wheels), *names])
 
     def uninstall(name):
-        subprocess.run([*pip, "uninstall", "--yes", name], check=True, capture_output=True, timeout=240)
+        call([*pip, "uninstall", "--yes", name])
 
     made.install, made.uninstall = install, uninstall
     return made
