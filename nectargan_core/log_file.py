@@ -83,6 +83,11 @@ class LogFile:
         """Whether this process opened the log; a forked worker only inherited it."""
         return os.getpid() == self._pid
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a file at `path` is of this log, and not one that the first append moves aside."""
+        return self._begun or self._resume
+
     def append(self, lines: str) -> None:
         """Write whole lines with one write.
 

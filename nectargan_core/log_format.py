@@ -27,7 +27,15 @@ _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
 
 
 def describe_run(experiment_dir: Path, config: Config, device: object, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a header says about a run, as far as it is known."""
+    """Return what a header says about a run, as far as it is known.
+
+    Raises:
+        ValueError: If JSON cannot hold the metadata.
+    """
+    try:
+        json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be what JSON can hold: {error}") from error
     dataroot = config.dataloader.dataroot
     training = None if dataroot is None else Path(dataroot) / "train"
     length = sum(1 for _ in training.iterdir()) if training is not None and training.is_dir() else None
@@ -93,11 +101,18 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
     Raises:
         ValueError: If the line is none of them.
     """
-    fields = json.loads(line)
+    try:
+        fields = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
-    if VERSION_KEY in fields or REWIND_KEY in fields:
+    if VERSION_KEY in fields:
+        if not isinstance(fields[VERSION_KEY], int):
+            raise ValueError("a header without a version")
         return fields
+    if REWIND_KEY in fields:
+        return {REWIND_KEY: _decode_rewind(fields[REWIND_KEY])}
     try:
         count, single = int(fields["n"]), fields["float"] == 32
         unweighted = _decode_floats(fields["unweighted"], count, single)
@@ -111,8 +126,15 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
             weight=weight,
             unweighted=unweighted,
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(f"not a chunk of records: {error!r}") from error
+
+
+def _decode_rewind(to: Any) -> dict[str, Any]:
+    limits = to if isinstance(to, dict) and "step" in to else to.get("counts") if isinstance(to, dict) else None
+    if not isinstance(limits, dict) or not all(isinstance(limit, int) for limit in limits.values()):
+        raise ValueError("a rewind to nowhere")
+    return dict(to)
 
 
 def _line(fields: Mapping[str, Any]) -> str:
@@ -152,7 +174,7 @@ def _decode_steps(column: Any, count: int) -> npt.NDArray[np.int64]:
 
 def _encode_runs(values: _Numbers) -> str:
     starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
-    if len(starts) * 3 > len(values) > 1:
+    if len(starts) * 3 > len(values) > 1 or not np.isfinite(values).all():
         return _encode_floats(values, single=False)
     lengths = np.diff(np.append(starts, len(values)))
     runs = zip(values[starts].tolist(), lengths.tolist(), strict=True)
@@ -162,6 +184,8 @@ def _encode_runs(values: _Numbers) -> str:
 def _decode_runs(column: Any, count: int) -> _Numbers:
     if isinstance(column, dict):
         values, lengths = zip(*column["runs"], strict=True)
+        if sum(lengths) != count:  # before anything of that length is made
+            raise ValueError(f"the runs of a column have {sum(lengths)} values, not {count}")
         return _counted(np.repeat(np.array(values, dtype=np.float64), lengths), count)
     return _decode_floats(column, count, single=False)
 
@@ -182,10 +206,13 @@ def _spell(value: float, single: bool) -> str:
 
 def _decode_floats(column: Sequence[float | str], count: int, single: bool) -> _Numbers:
     values = np.array(column, dtype=np.float64)
-    return _counted(values.astype(np.float32).astype(np.float64) if single else values, count)
+    if single:
+        with np.errstate(over="ignore"):  # only in a damaged line
+            values = values.astype(np.float32).astype(np.float64)
+    return _counted(values, count)
 
 
 def _counted(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    if len(values) != count:
-        raise ValueError(f"a column has {len(values)} values, not {count}")
+    if values.shape != (count,):
+        raise ValueError(f"a column has the shape {values.shape}, not {(count,)}")
     return values

@@ -127,7 +127,7 @@ class LossReporter(LossRegistry):
         recorder = self._recorder
         recorder.settle()
         parts = []
-        if recorder.log is not None and recorder.log.path.exists():
+        if recorder.log is not None and recorder.log.is_begun and recorder.log.path.exists():
             log = LossLog(recorder.log.path)
             if name in log.names:
                 parts.append(log.series(name))

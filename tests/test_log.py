@@ -1,0 +1,476 @@
+"""The log: strict JSON lines that anybody can read, read back exactly, whatever has happened to the file."""
+
+import csv
+import json
+import math
+import struct
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from nectargan_core import LossLog, LossManager, Schedule
+from nectargan_core.errors import LossLogError, NectarganWarning, UnknownLossError
+from nectargan_core.log_format import VERSION
+
+NAME = "loss_log.jsonl"
+
+
+def identity(x, y):
+    return x * 1
+
+
+def manager_in(directory, weight=3.0, names=("a",), **kwargs):
+    manager = LossManager(experiment_dir=directory, **kwargs)
+    for name in names:
+        manager.register_loss_fn(name, identity, weight)
+    return manager
+
+
+def write(directory, values, weight=3.0, **kwargs):
+    """Log the values of a loss `a`, one a step; return what was reported of each."""
+    reported = []
+    with manager_in(directory, weight, nonfinite="ignore", **kwargs) as manager:
+        for value in values:
+            manager.tick()
+            manager.compute_loss_xy("a", value if isinstance(value, torch.Tensor) else torch.tensor(value), None)
+            reported.append(manager.get_loss_values(precision=None)["a"])
+    return reported
+
+
+def strictly(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def lines(directory, name=NAME):
+    text = (directory / name).read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [strictly(line) for line in text.splitlines()]
+
+
+def equal(left, right):
+    return np.array_equal(np.asarray(left), np.asarray(right), equal_nan=True)
+
+
+# What is written
+
+
+def test_nothing_is_written_before_there_is_something_to_write(tmp_path):
+    with manager_in(tmp_path):
+        pass
+    assert not (tmp_path / NAME).exists()
+
+
+def test_without_logging_there_is_not_even_a_directory(tmp_path):
+    with manager_in(tmp_path / "run", enable_logging=False) as manager:
+        manager.compute_loss_xy("a", torch.tensor(1.0), None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_directory_is_made_with_its_parents(tmp_path):
+    write(tmp_path / "runs" / "today", [1.0])
+    assert LossLog(tmp_path / "runs" / "today").names == ("a",)
+
+
+def test_a_header_line_stands_first_and_says_what_is_known(tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / "data" / "train" / f"{number}.png").touch()
+    config = {"common": {"device": "cpu"}, "dataloader": {"dataroot": str(tmp_path / "data")}}
+    before = time.time()
+    write(tmp_path / "facades", [1.0], config=config, metadata={"seed": 7, "note": None})
+    header, _ = lines(tmp_path / "facades")
+    assert before <= header.pop("started") <= time.time()
+    assert header == {
+        "nectargan_log": VERSION,
+        "experiment": "facades",
+        "objective": None,
+        "device": "cpu",
+        "dataroot": str(tmp_path / "data"),
+        "dataset_length": 3,
+        "metadata": {"seed": 7, "note": None},
+    }
+    assert LossLog(tmp_path / "facades").header["dataset_length"] == 3
+
+
+def test_no_data_folder_is_needed(tmp_path):
+    write(tmp_path, [1.0], config={"dataloader": {"dataroot": "/nowhere"}})
+    header = LossLog(tmp_path).header
+    assert (header["dataroot"], header["dataset_length"], header["device"]) == ("/nowhere", None, None)
+
+
+def test_the_header_names_the_objective(tmp_path, site):
+    site.install_spec("acme", "acme")
+    with LossManager.from_spec("acme", experiment_dir=tmp_path) as manager:
+        manager.compute_losses({"y_fake": torch.zeros(1), "y": torch.zeros(1)})
+    assert LossLog(tmp_path).header["objective"] == "acme"
+
+
+@pytest.mark.parametrize("metadata", [{"path": object()}, {"rate": math.nan}])
+def test_metadata_that_json_cannot_hold_is_refused_at_once(tmp_path, metadata):
+    with pytest.raises(ValueError, match="metadata must be what JSON can hold"):
+        LossManager(experiment_dir=tmp_path, metadata=metadata)
+
+
+def test_a_chunk_is_one_line_per_loss_and_flush(tmp_path):
+    with manager_in(tmp_path, names=("a", "b")) as manager:
+        for _ in range(2):
+            for _ in range(5):
+                manager.tick(epoch=1)
+                manager.compute_loss_xy("a", torch.tensor(1.0), None)
+                manager.compute_loss_xy("b", torch.tensor(2.0), None)
+            manager.update_loss_log()
+        manager.update_loss_log()
+    written = lines(tmp_path)[1:]
+    assert [(line["loss_name"], line["n"]) for line in written] == [("a", 5), ("b", 5)] * 2
+    assert all(abs(line["time"] - time.time()) < 60 for line in written)
+
+
+def test_a_chunk_is_short_where_nothing_is_lost_by_it(tmp_path):
+    write(tmp_path, [0.1, 0.2, 0.3], weight=100.0)
+    chunk = lines(tmp_path)[1]
+    del chunk["time"]
+    assert chunk == {
+        "loss_name": "a",
+        "n": 3,
+        "float": 32,
+        "step": {"first": 0, "stride": 1},
+        "epoch": {"runs": [[0.0, 3]]},
+        "weight": {"runs": [[100.0, 3]]},
+        "unweighted": [0.100000001, 0.200000003, 0.300000012],
+    }
+
+
+def test_non_finite_values_stay_strict_json_and_read_back(tmp_path):
+    reported = write(tmp_path, [1.0, math.nan, math.inf, -math.inf, 2.0])
+    assert [chunk["unweighted"] for chunk in lines(tmp_path)[1:]] == [[1, "nan", "inf", "-inf", 2]]
+    assert equal(LossLog(tmp_path).series("a").loss, reported)
+    assert equal(LossLog(tmp_path).series("a").unweighted, [1.0, math.nan, math.inf, -math.inf, 2.0])
+
+
+@pytest.mark.parametrize("epochs", [[math.nan], [math.inf] * 9, [0.0, math.nan, -math.inf]])
+def test_an_epoch_that_is_not_finite_does_not_stop_the_log(tmp_path, epochs):
+    with manager_in(tmp_path) as manager:
+        for epoch in epochs:
+            manager.compute_loss_xy("a", torch.tensor(1.0), None, epoch=epoch)
+    assert len(lines(tmp_path)) == 2
+    assert equal(LossLog(tmp_path).series("a").epoch, epochs)
+
+
+@pytest.mark.parametrize("name", ['G "L1"', "größe", "损失", "a\nb", "../a", "a\\b"])
+def test_any_name_is_read_back(tmp_path, name):
+    if "/" in name:
+        name = name.replace("/", "|")
+    with manager_in(tmp_path, names=(name,)) as manager:
+        manager.compute_loss_xy(name, torch.tensor(1.0), None)
+    assert LossLog(tmp_path).names == (name,)
+    assert len(lines(tmp_path)) == 2
+
+
+# What is read back
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (5,)])
+def test_what_was_reported_is_read_back_exactly(tmp_path, dtype, shape):
+    values = [(torch.randn(shape) * 10**power).to(dtype) for power in range(-4, 4)]
+    reported = write(tmp_path, values, weight=1 / 3)
+    records = LossLog(tmp_path).series("a")
+    assert records.loss.tolist() == reported
+    assert records.unweighted.tolist() == [value.mean().item() for value in values]
+    assert set(records.weight.tolist()) == {1 / 3}
+
+
+def test_every_record_has_its_step_epoch_and_weight(tmp_path):
+    decay = Schedule(start_epoch=0, end_epoch=3, initial_value=1.0, target_value=0.1)
+    with LossManager(experiment_dir=tmp_path) as manager:
+        manager.register_loss_fn("a", identity, schedule=decay)
+        applied = []
+        for step in range(9):
+            manager.tick(epoch=step / 3, step=step * step)
+            manager.compute_loss_xy("a", torch.tensor(1.0), None)
+            applied.append(manager.get_loss_weights(precision=None)["a"])
+    records = LossLog(tmp_path).series("a")
+    assert records.step.tolist() == [step * step for step in range(9)]
+    assert records.epoch.tolist() == [step / 3 for step in range(9)]
+    assert records.weight.tolist() == applied
+    assert records.loss.tolist() == [np.float32(weight) for weight in applied]
+
+
+def test_a_weight_of_zero_is_read_back_as_zero_of_something_unknown(tmp_path):
+    write(tmp_path, [1.0, 2.0], weight=0.0)
+    records = LossLog(tmp_path).series("a")
+    assert records.loss.tolist() == records.weight.tolist() == [0.0, 0.0]
+    assert equal(records.unweighted, [math.nan, math.nan])
+
+
+def test_arrays_have_the_types_that_are_promised(tmp_path):
+    write(tmp_path, [1.0])
+    records = LossLog(tmp_path).series("a")
+    assert records.step.dtype == np.int64
+    assert {records.epoch.dtype, records.loss.dtype, records.weight.dtype, records.unweighted.dtype} == {
+        np.dtype(np.float64)
+    }
+
+
+def test_it_is_read_while_the_run_goes_on(tmp_path):
+    manager = manager_in(tmp_path)
+    for count in (1, 2, 3):
+        manager.compute_loss_xy("a", torch.tensor(1.0), None)
+        manager.update_loss_log()
+        assert len(LossLog(tmp_path).series("a")) == count
+
+
+@pytest.mark.parametrize("pick", [lambda directory: directory, lambda directory: directory / NAME, str])
+def test_a_log_is_found_by_directory_or_file(tmp_path, pick):
+    write(tmp_path, [1.0])
+    assert LossLog(pick(tmp_path)).names == ("a",)
+
+
+def test_an_independent_reader_of_the_documented_format_agrees(tmp_path):
+    with manager_in(tmp_path, weight=1 / 3, names=("a", "half", "map"), nonfinite="ignore") as manager:
+        manager.register_loss_fn("off", identity, 0.0)
+        generator = torch.Generator().manual_seed(0)
+        for step in range(60):
+            manager.tick(epoch=step // 7, step=step + step // 20)
+            value = torch.randn((), generator=generator)
+            manager.compute_loss_xy("a", value if step % 13 else value / 0, None)
+            manager.compute_loss_xy("half", value.half() * 1e4, None)
+            manager.compute_loss_xy("map", value.repeat(3), None)
+            manager.compute_loss_xy("off", value, None)
+            if step % 25 == 24:
+                manager.set_weight("a", step / 7)
+                manager.update_loss_log()
+    log = LossLog(tmp_path)
+    assert log.names == ("a", "half", "map", "off")
+    read = documented(tmp_path / NAME)
+    for name in log.names:
+        for column, values in read[name].items():
+            assert equal(getattr(log.series(name), column), values), (name, column)
+
+
+def documented(path):
+    """Read a log as docs/log.md says, without NectarGAN and numpy."""
+    columns = ("step", "epoch", "loss", "weight", "unweighted")
+    series = {}
+
+    def single(value):
+        try:
+            return struct.unpack("f", struct.pack("f", value))[0]
+        except OverflowError:
+            return math.copysign(math.inf, value)
+
+    for line in path.read_text(encoding="utf-8").splitlines():
+        fields = strictly(line)
+        if "loss_name" not in fields:
+            continue
+        precision = single if fields["float"] == 32 else float
+        into = series.setdefault(fields["loss_name"], {column: [] for column in columns})
+        step = fields["step"]
+        if isinstance(step, dict):
+            step = [step["first"] + step["stride"] * index for index in range(fields["n"])]
+        rows = {"step": step}
+        for column in ("epoch", "weight"):
+            values = fields[column]
+            if isinstance(values, dict):
+                values = [value for value, length in values["runs"] for _ in range(length)]
+            rows[column] = [float(value) for value in values]
+        rows["unweighted"] = [precision(float(value)) for value in fields["unweighted"]]
+        if "loss" in fields:
+            rows["loss"] = [precision(float(value)) for value in fields["loss"]]
+        else:
+            pairs = zip(rows["unweighted"], rows["weight"], strict=True)
+            rows["loss"] = [precision(raw * precision(weight)) if weight else 0.0 for raw, weight in pairs]
+        for column in columns:
+            assert len(rows[column]) == fields["n"]
+            into[column] += rows[column]
+    return series
+
+
+# What cannot be read
+
+
+def test_an_unknown_loss_is_named_with_close_matches(tmp_path):
+    write(tmp_path, [1.0])
+    with pytest.raises(UnknownLossError, match=r"no records of a loss 'A'; it has a. Did you mean \"a\"") as caught:
+        LossLog(tmp_path).series("A")
+    assert (caught.value.name, caught.value.known) == ("A", ("a",))
+
+
+@pytest.mark.parametrize("missing", ["none.jsonl", "none"])
+def test_no_log_is_an_error_that_says_where_it_looked(tmp_path, missing):
+    with pytest.raises(LossLogError, match=missing):
+        LossLog(tmp_path / missing)
+
+
+def test_a_directory_without_a_log_says_so(tmp_path):
+    with pytest.raises(LossLogError, match=r"no loss_log.jsonl in .*was the run logged, and flushed"):
+        LossLog(tmp_path)
+
+
+def test_a_newer_version_is_refused(tmp_path):
+    (tmp_path / NAME).write_text('{"nectargan_log": 99}\n', encoding="utf-8")
+    with pytest.raises(LossLogError, match="version 99"):
+        LossLog(tmp_path)
+
+
+def test_an_empty_log_has_no_losses(tmp_path):
+    (tmp_path / NAME).touch()
+    log = LossLog(tmp_path)
+    assert (log.names, log.header, log.last_step) == ((), {}, -1)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 60])
+def test_a_torn_last_line_is_left_out_silently(tmp_path, cut):
+    write(tmp_path, [1.0])
+    whole = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(whole + whole.splitlines(keepends=True)[1][:-cut])
+    assert len(LossLog(tmp_path).series("a")) == 1
+
+
+CHUNK = (
+    '{"loss_name":"a","time":1,"n":2,"float":32,"step":{"first":0,"stride":1},"epoch":[0,0],'
+    '"weight":{"runs":[[1.0,2]]},"unweighted":[1,2]}'
+)
+DAMAGE = {
+    "no JSON": "}" + CHUNK,
+    "no UTF-8": b"\xff\xfe",
+    "cut off": CHUNK[:50],
+    "nothing": "",
+    "no object": "[1, 2]",
+    "too deep": "[" * 100_000,
+    "no chunk": "{}",
+    "no name": CHUNK.replace("loss_name", "name"),
+    "no count": CHUNK.replace('"n":2', '"n":null'),
+    "another count": CHUNK.replace('"n":2', '"n":3'),
+    "an endless count": CHUNK.replace('"n":2', '"n":Infinity'),
+    "a text among numbers": CHUNK.replace("[1,2]", '[1,"x"]'),
+    "an object among numbers": CHUNK.replace("[1,2]", "[1,{}]"),
+    "lists among numbers": CHUNK.replace("[1,2]", "[[1],[2]]"),
+    "no numbers": CHUNK.replace("[1,2]", "3"),
+    "a step beyond integers": CHUNK.replace('{"first":0,"stride":1}', f"[0,{10**30}]"),
+    "a stride beyond integers": CHUNK.replace('"stride":1', f'"stride":{10**30}'),
+    "a step without a stride": CHUNK.replace(',"stride":1', ""),
+    "a run beyond memory": CHUNK.replace("[1.0,2]", f"[1.0,{10**15}]"),
+    "a run of less than nothing": CHUNK.replace("[1.0,2]", "[1.0,4],[1.0,-2]"),
+    "a run without a length": CHUNK.replace("[1.0,2]", "[1.0]"),
+    "no runs": CHUNK.replace("[[1.0,2]]", "[]"),
+    "a version that is none": '{"nectargan_log": "one"}',
+    "a rewind to nowhere": '{"rewind": 3}',
+    "a rewind to no step": '{"rewind": {"step": "x"}}',
+    "a rewind to no counts": '{"rewind": {"counts": [3]}}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_line_is_named_and_left_out(tmp_path, damage):
+    write(tmp_path, [1.0])
+    whole = (tmp_path / NAME).read_bytes().splitlines(keepends=True)
+    damage = damage if isinstance(damage, bytes) else damage.encode()
+    (tmp_path / NAME).write_bytes(whole[0] + whole[1] + damage + b"\n" + whole[1])
+    with pytest.warns(NectarganWarning, match=r"loss_log.jsonl:3 is damaged and left out: ") as caught:
+        log = LossLog(tmp_path)
+    assert len(caught) == 1
+    assert len(str(caught[0].message)) < 600
+    assert log.series("a").loss.tolist() == [3.0, 3.0]
+
+
+def test_keys_that_are_not_known_are_ignored(tmp_path):
+    (tmp_path / NAME).write_text(CHUNK[:-1] + ',"colour":"red"}\n', encoding="utf-8")
+    assert LossLog(tmp_path).series("a").loss.tolist() == [1.0, 2.0]
+
+
+def test_float32_values_beyond_float32_are_infinite_and_no_warning(tmp_path):
+    (tmp_path / NAME).write_text(CHUNK.replace("[1,2]", "[1,1e99]") + "\n", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LossLog(tmp_path).series("a").loss.tolist() == [1.0, math.inf]
+
+
+# An older log
+
+
+def test_an_existing_log_is_moved_aside_and_never_overwritten(tmp_path):
+    for value in (1.0, 2.0, 3.0):
+        write(tmp_path, [value], weight=1.0)
+    names = (NAME, "loss_log.1.jsonl", "loss_log.2.jsonl")
+    assert [LossLog(tmp_path / name).series("a").loss.tolist() for name in names] == [[3.0], [1.0], [2.0]]
+    assert [LossLog(tmp_path / name).header.get("moved_aside") for name in names] == [
+        "loss_log.2.jsonl",
+        None,
+        "loss_log.1.jsonl",
+    ]
+
+
+def test_an_empty_file_is_not_moved_aside(tmp_path):
+    (tmp_path / NAME).touch()
+    write(tmp_path, [1.0])
+    assert LossLog(tmp_path).header["nectargan_log"] == VERSION
+    assert not (tmp_path / "loss_log.1.jsonl").exists()
+
+
+def test_the_log_of_a_former_run_is_no_part_of_this_one_s_series(tmp_path):
+    write(tmp_path, [1.0])
+    manager = manager_in(tmp_path, weight=1.0)
+    manager.compute_loss_xy("a", torch.tensor(5.0), None)
+    assert manager.series("a").loss.tolist() == [5.0]
+    manager.update_loss_log()
+    manager.compute_loss_xy("a", torch.tensor(6.0), None)
+    assert manager.series("a").loss.tolist() == [5.0, 6.0]
+
+
+# Handing it on
+
+
+def test_it_is_exported_as_nectargan_s_own_json(tmp_path):
+    write(tmp_path / "run", [1.0, math.nan, 2.0], config={"common": {"device": "cpu"}})
+    LossLog(tmp_path / "run").to_json(tmp_path / "out.json")
+    assert strictly((tmp_path / "out.json").read_text(encoding="utf-8")) == {
+        "LOSSMANAGER_LOG": {
+            "device": "cpu",
+            "dataroot": None,
+            "dataset_length": None,
+            "experiment": "run",
+            "loss_functions": {"a": {"loss": [3.0, None, 6.0], "weights": [3.0, 3.0, 3.0]}},
+        }
+    }
+
+
+def test_it_is_exported_as_csv(tmp_path):
+    reported = write(tmp_path, [0.1, 0.2])
+    LossLog(tmp_path).to_csv(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["a", "a"]
+    assert [int(row["step"]) for row in rows] == [0, 1]
+    assert [float(row["loss"]) for row in rows] == reported
+    assert {(float(row["epoch"]), float(row["weight"])) for row in rows} == {(0.0, 3.0)}
+
+
+def test_it_is_exported_as_a_data_frame(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    reported = write(tmp_path, [0.1, 0.2])
+    frame = LossLog(tmp_path).to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == ["name", "step", "epoch", "loss", "weight", "unweighted"]
+    assert frame.loss.tolist() == reported
+    assert LossLog(tmp_path).to_pandas().name.tolist() == ["a", "a"]
+
+
+def test_an_empty_log_is_exported_as_an_empty_data_frame(tmp_path):
+    pytest.importorskip("pandas")
+    (tmp_path / NAME).touch()
+    assert len(LossLog(tmp_path).to_pandas()) == 0
+
+
+def test_without_pandas_a_data_frame_says_what_to_install(tmp_path, monkeypatch):
+    write(tmp_path, [1.0])
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        LossLog(tmp_path).to_pandas()
