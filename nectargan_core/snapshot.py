@@ -87,6 +87,10 @@ class Freezable(BaseModel):
             _refuse()
         super().__delattr__(name)
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self._is_frozen = False
+
     def __copy__(self: _Model) -> _Model:
         copy = super().__copy__()
         copy._is_frozen = False

@@ -1,0 +1,243 @@
+"""A loss: what it is made of, that it owns it, and that its weight is one number wherever one looks."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from nectargan_core import LMHistory, LMLoss, Schedule
+from nectargan_core.errors import SnapshotError
+
+L1 = nn.L1Loss()
+
+
+def loss(**fields):
+    return LMLoss(**{"name": "G_L1", "function": L1, **fields})
+
+
+# What it is made of
+
+
+def test_name_and_function_will_do():
+    made = loss()
+    assert (made.loss_weight, made.tags, made.inputs, made.skip_when_zero) == (1.0, [], ("y_fake", "y"), True)
+    assert made.schedule == Schedule()
+    assert made.history == LMHistory()
+    assert math.isnan(made.last_loss_map.item())
+    assert made.function is L1
+
+
+@pytest.mark.parametrize("function", [L1, torch.nn.functional.l1_loss, lambda x, y: x - y, torch.dist])
+def test_any_callable_is_a_function(function):
+    assert loss(function=function).function is function
+
+
+@pytest.mark.parametrize("tags", [["G", "pixel"], ("G", "pixel")])
+def test_tags_are_a_list(tags):
+    assert loss(tags=tags).tags == ["G", "pixel"]
+
+
+def test_inputs_are_names_in_order_or_a_mapping_from_parameter_to_name():
+    assert loss(inputs=["x", "mask"]).inputs == ("x", "mask")
+    assert loss(inputs={"input": "y_fake", "target": "y"}).inputs == {"input": "y_fake", "target": "y"}
+    assert loss(inputs=()).inputs == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "val/G_L1"},
+        {"name": 3},
+        {"function": "l1"},
+        {"function": None},
+        {"loss_weight": "much"},
+        {"loss_weight": math.nan},
+        {"loss_weight": math.inf},
+        {"loss_weight": None},
+        {"tags": "G"},
+        {"tags": [1]},
+        {"inputs": "y"},
+        {"inputs": [1]},
+        {"schedule": "linear"},
+        {"colour": "red"},
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields):
+    with pytest.raises(ValidationError):
+        loss(**fields)
+
+
+def test_a_slash_in_the_name_is_refused_with_the_reason():
+    with pytest.raises(ValidationError, match="stands between a split and a loss"):
+        loss(name="val/G_L1")
+
+
+def test_one_input_as_a_string_says_how_to_write_it():
+    with pytest.raises(ValidationError, match=r"write \('y_fake',\)"):
+        loss(inputs="y_fake")
+
+
+def test_a_change_is_validated():
+    made = loss()
+    with pytest.raises(ValidationError):
+        made.loss_weight = math.nan
+    with pytest.raises(ValidationError):
+        made.name = "a/b"
+
+
+# What it owns
+
+
+def test_losses_share_no_schedule():
+    schedule = Schedule(start_epoch=1, end_epoch=2, target_value=0.0)
+    first, second = loss(schedule=schedule, loss_weight=100.0), loss(schedule=schedule, loss_weight=1.0)
+    assert (first.schedule.initial_value, second.schedule.initial_value) == (100.0, 1.0)
+    assert schedule.initial_value is None
+
+
+def test_losses_share_no_default_schedule():
+    first, second = loss(loss_weight=100.0), loss(loss_weight=1.0)
+    assert (first.schedule.current_value, second.schedule.current_value) == (100.0, 1.0)
+
+
+@pytest.mark.parametrize("tags", [None, ["G"]])
+def test_losses_share_no_tags(tags):
+    fields = {} if tags is None else {"tags": tags}
+    first, second = loss(**fields), loss(**fields)
+    first.tags.append("mine")
+    assert "mine" not in second.tags
+    assert tags in (None, ["G"])
+
+
+def test_losses_share_no_inputs():
+    inputs = {"input": "y_fake"}
+    made = loss(inputs=inputs)
+    inputs["input"] = "x"
+    assert made.inputs == {"input": "y_fake"}
+
+
+# One number for the weight
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, -2.5, 100])
+def test_unscheduled_the_current_value_is_the_weight(weight):
+    made = loss(loss_weight=weight)
+    assert made.schedule.current_value == made.loss_weight == weight
+    assert not made.schedule.is_scheduled
+
+
+def test_unscheduled_the_current_value_follows_the_weight():
+    made = loss(loss_weight=1.0)
+    made.loss_weight = 5.0
+    assert made.schedule.current_value == 5.0
+
+
+def test_scheduled_the_weight_becomes_the_initial_value():
+    made = loss(schedule=Schedule(start_epoch=100, end_epoch=200, initial_value=80.0, target_value=0.0))
+    assert made.loss_weight == made.schedule.current_value == made.schedule.initial_value == 80.0
+
+
+def test_an_end_that_is_left_out_is_the_weight():
+    made = loss(loss_weight=80.0, schedule=Schedule(start_epoch=100, end_epoch=200, target_value=0.0))
+    assert (made.loss_weight, made.schedule.initial_value, made.schedule.target_value) == (80.0, 80.0, 0.0)
+
+
+def test_an_end_that_is_left_out_is_one_where_no_weight_is_given():
+    made = loss(schedule=Schedule(end_epoch=200, target_value=0.0))
+    assert (made.loss_weight, made.schedule.initial_value) == (1.0, 1.0)
+
+
+def test_an_end_that_is_left_out_follows_the_weight():
+    made = loss(loss_weight=80.0, schedule=Schedule(end_epoch=200, target_value=0.0))
+    made.loss_weight = 40.0
+    assert (made.loss_weight, made.schedule.initial_value, made.schedule.target_value) == (40.0, 40.0, 0.0)
+
+
+def test_changing_something_else_changes_no_weight():
+    made = loss(schedule=Schedule(end_epoch=200, initial_value=80.0))
+    before = made.schedule.model_copy()
+    made.tags = ["G"]
+    made.skip_when_zero = False
+    assert (made.schedule, made.loss_weight) == (before, 80.0)
+
+
+def test_a_weight_that_contradicts_the_initial_value_is_refused():
+    with pytest.raises(ValidationError, match="weight 100 and a schedule that begins at 80; give one of them"):
+        loss(loss_weight=100.0, schedule=Schedule(end_epoch=5, initial_value=80.0))
+
+
+def test_a_weight_that_is_the_initial_value_is_no_contradiction():
+    assert loss(loss_weight=80.0, schedule=Schedule(end_epoch=5, initial_value=80.0)).loss_weight == 80.0
+
+
+# Copies and snapshots
+
+
+def test_a_loss_equals_its_copies():
+    made = loss(loss_weight=80.0, schedule=Schedule(end_epoch=200, target_value=0.0), tags=["G"])
+    made.last_loss_map = torch.zeros(3)
+    for other in (copy.copy(made), made.model_copy(), made.frozen()):
+        assert other == made
+    assert loss(tags=["G"]) != loss(tags=["D"])
+    assert loss() != "G_L1"
+
+
+@pytest.mark.parametrize("field", list(LMLoss.model_fields))
+def test_every_field_of_a_snapshot_refuses_to_be_set(field):
+    snapshot = loss().frozen()
+    with pytest.raises(SnapshotError, match="use manager.set_weight"):
+        setattr(snapshot, field, getattr(snapshot, field))
+    with pytest.raises(SnapshotError):
+        delattr(snapshot, field)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda snapshot: setattr(snapshot.schedule, "current_value", 5.0),
+        lambda snapshot: setattr(snapshot.schedule, "target_value", 5.0),
+        lambda snapshot: setattr(snapshot.history, "losses", []),
+        lambda snapshot: snapshot.history.losses.append(1.0),
+        lambda snapshot: snapshot.tags.append("D"),
+        lambda snapshot: snapshot.tags.clear(),
+        lambda snapshot: snapshot.tags.sort(),
+        lambda snapshot: snapshot.tags.__setitem__(0, "D"),
+        lambda snapshot: snapshot.tags.__delitem__(0),
+        lambda snapshot: snapshot.tags.__iadd__(["D"]),
+        lambda snapshot: snapshot.inputs.update(a="b"),
+        lambda snapshot: snapshot.inputs.__setitem__("a", "b"),
+        lambda snapshot: snapshot.inputs.pop("input"),
+        lambda snapshot: snapshot.inputs.__ior__({"a": "b"}),
+        lambda snapshot: snapshot.schedule.params.setdefault("a", 1),
+    ],
+)
+def test_a_snapshot_is_frozen_all_the_way_down(change):
+    made = loss(tags=["G"], inputs={"input": "y_fake"}, schedule=Schedule(end_epoch=5, target_value=0.0))
+    snapshot = made.frozen()
+    with pytest.raises(SnapshotError):
+        change(snapshot)
+    assert snapshot == made
+
+
+def test_an_error_of_a_snapshot_is_an_attribute_error():
+    assert issubclass(SnapshotError, AttributeError)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda snapshot: pickle.loads(pickle.dumps(snapshot))])
+def test_a_copy_of_a_snapshot_is_one_s_own(copied):
+    snapshot = loss(tags=["G"], inputs={"input": "y_fake"}).frozen()
+    own = copied(snapshot)
+    own.loss_weight = 5.0
+    own.tags.append("mine")
+    own.inputs["target"] = "y"
+    own.history.losses.append(1.0)
+    assert (snapshot.loss_weight, snapshot.tags, snapshot.inputs) == (1.0, ["G"], {"input": "y_fake"})
+
+
+def test_a_snapshot_keeps_the_function_itself():
+    assert loss().frozen().function is L1
