@@ -160,6 +160,17 @@ def test_channels_last_gives_the_same_numbers(weights):
     torch.testing.assert_close(loss(*last), loss(y_fake, y), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("resize", [None, 12])
+def test_channels_last_images_stay_so_through_the_network(weights, resize):
+    def criterion(fake, real):
+        assert fake.is_contiguous(memory_format=torch.channels_last)
+        assert real.is_contiguous(memory_format=torch.channels_last)
+        return (fake - real).abs().mean()
+
+    loss = VGGPerceptual(SMALL, criterion, resize=resize, checkpoint=weights)
+    loss(*(image.to(memory_format=torch.channels_last) for image in images(2, 3, 16, 16)))
+
+
 @KINDS
 def test_on_the_meta_device_nothing_is_loaded(kind):
     with torch.device("meta"):
