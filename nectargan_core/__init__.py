@@ -8,6 +8,7 @@ from nectargan_core.hookspecs import hookimpl
 from nectargan_core.log import LossLog
 from nectargan_core.loss import LMLoss
 from nectargan_core.manager import LossManager
+from nectargan_core.plot import preview
 from nectargan_core.schedule import Schedule
 from nectargan_core.scheduler import Scheduler
 from nectargan_core.torch_scheduler import TorchScheduler
@@ -27,4 +28,5 @@ __all__ = [
     "errors",
     "hookimpl",
     "hookspecs",
+    "preview",
 ]

@@ -163,11 +163,10 @@ class Schedule(Freezable):
             >>> Schedule(start_epoch=10, end_epoch=20).progress(12.5)
             0.25
         """
-        if epoch >= self.end_epoch:
+        start, end = self.start_epoch, self.end_epoch
+        if epoch >= end:
             return 1.0
-        if epoch <= self.start_epoch:
-            return 0.0
-        return (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)
+        return (epoch - start) / (end - start) if epoch > start else 0.0
 
     def ends(self) -> tuple[float, float]:
         """Return `(initial_value, target_value)` as numbers: an end that is not set is 1.0.
@@ -178,8 +177,8 @@ class Schedule(Freezable):
             >>> Schedule(target_value=0.0).ends()
             (1.0, 0.0)
         """
-        initial = 1.0 if self.initial_value is None else self.initial_value
-        return initial, 1.0 if self.target_value is None else self.target_value
+        initial, target = self.initial_value, self.target_value
+        return 1.0 if initial is None else initial, 1.0 if target is None else target
 
     def with_weight(self, weight: float) -> Schedule:
         """Return a copy in which each end that the user left out is `weight`.
@@ -228,11 +227,12 @@ def interpolate(initial: float, target: float, fraction: float) -> float:
     if fraction >= 1.0:
         return target
     span = target - initial
-    if math.isinf(span):
+    if not -math.inf < span < math.inf:
         return 2.0 * interpolate(0.5 * initial, 0.5 * target, fraction)
     value = initial + span * fraction
-    # Rounding may have gone past the target.
-    return (min if span > 0.0 else max)(value, target)
+    # Rounding may go past the target.
+    passed = value > target if span > 0.0 else value < target
+    return target if passed else value
 
 
 def linear(schedule: Schedule, epoch: float) -> float:
@@ -352,8 +352,14 @@ def _nested(definition: Mapping[str, Any]) -> Schedule:
     try:
         return Schedule.model_validate(dict(definition))
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ScheduleError(f"a schedule in params is wrong: {reasons}") from error
+        raise ScheduleError(f"a schedule in params is wrong: {reasons(error)}") from error
+
+
+def reasons(error: ValidationError) -> str:
+    """Say in one line what is wrong with a definition."""
+    places = (".".join(map(str, each["loc"])) for each in error.errors())
+    messages = (each["msg"].removeprefix("Value error, ") for each in error.errors())
+    return "; ".join(f"{place}: {what}" if place else what for place, what in zip(places, messages, strict=True))
 
 
 def schedules_in(value: Any) -> Iterator[Schedule]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nectargan_core import Schedule
 from nectargan_core.errors import ScheduleError
 from nectargan_core.schedule import interpolate
-from nectargan_schedules.parameters import above_zero, increasing, number, refused, share
+from nectargan_schedules.parameters import above_zero, increasing, number, share
 
 
 def step(schedule: Schedule, epoch: float, *, every: float, gamma: float = 0.1) -> float:
@@ -68,8 +68,6 @@ def multistep(schedule: Schedule, epoch: float, *, milestones: Sequence[float], 
 
     Source: `torch.optim.lr_scheduler.MultiStepLR`.
     """
-    if isinstance(milestones, str) or not isinstance(milestones, Sequence) or not milestones:
-        raise refused("milestones", "a list of epochs", milestones)
     increasing("milestones", milestones, schedule.start_epoch, schedule.end_epoch)
     return _multiplied(schedule, gamma, bisect_right(milestones, epoch))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 
 from nectargan_core.errors import ScheduleError
 
@@ -49,12 +48,13 @@ def whole(name: str, value: int) -> None:
 
 
 def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float = _FARTHEST) -> None:
-    """Refuse what are no epochs between start and end, each later than the one before."""
-    for epoch in epochs:
-        number(f"each epoch in {name}", epoch, f"a number from {start:g} to {end:g}", start, end)
-    for earlier, later in pairwise(epochs):
-        if not earlier < later:
-            raise ScheduleError(f"the epochs in {name} must increase, got {later!r} after {earlier!r}")
+    """Refuse what are no epochs from start to end, each later than the one before, or none at all."""
+    try:
+        valid = start <= epochs[0] and epochs[-1] <= end and all(map(operator.lt, epochs, epochs[1:]))
+    except (TypeError, LookupError):
+        valid = False
+    if not valid:
+        raise refused(name, f"epochs (or steps) from {start:g} to {end:g}, each later than the one before", epochs)
 
 
 def refused(name: str, expected: str, value: object) -> ScheduleError:

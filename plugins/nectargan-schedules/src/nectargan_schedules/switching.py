@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nectargan_core import Schedule
 from nectargan_core.schedule import interpolate
-from nectargan_schedules.parameters import above_zero, increasing, number, refused, whole
+from nectargan_schedules.parameters import above_zero, increasing, refused, whole
 
 
 def constant(schedule: Schedule, epoch: float) -> float:
@@ -125,17 +125,16 @@ def piecewise_linear(schedule: Schedule, epoch: float, *, points: Sequence[Seque
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     try:
-        epochs = [at for at, _ in points]
-    except (TypeError, ValueError):
-        epochs = []
-    if not epochs:
-        raise refused("points", "a list of pairs [epoch, value]", points)
-    increasing("points", epochs)
-    for _, value in points:
-        number("each value in points", value)
+        epochs, values = zip(*points, strict=True)
+        finite = all(map(math.isfinite, values))
+    except (TypeError, ValueError, OverflowError):
+        finite = False
+    if not finite:
+        raise refused("points", "a list of pairs [epoch, value] of finite numbers", points)
+    increasing("the epochs of points", epochs)
     now = min(max(epoch, schedule.start_epoch), schedule.end_epoch)
     after = bisect_right(epochs, now)
     if after in (0, len(epochs)):
-        return points[max(after - 1, 0)][1]
-    (begin, initial), (end, target) = points[after - 1], points[after]
-    return interpolate(initial, target, (now - begin) / (end - begin))
+        return float(values[max(after - 1, 0)])
+    begin, end = epochs[after - 1 : after + 1]
+    return interpolate(values[after - 1], values[after], (now - begin) / (end - begin))
