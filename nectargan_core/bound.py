@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nectargan_core import compiled
 from nectargan_core.errors import LossResultError, warn
 from nectargan_core.history import Series
 from nectargan_core.loss import LMLoss
@@ -19,6 +20,7 @@ from nectargan_core.scheduler import Scheduler
 
 _NAN = float("nan")
 _monotonic = time.monotonic
+_is_compiling = torch.compiler.is_compiling
 
 
 class BoundLoss:
@@ -32,11 +34,14 @@ class BoundLoss:
     """
 
     __slots__ = (
+        "__weakref__",
         "_by_step",
+        "_constant",
         "_device",
         "_enabled",
         "_first",
         "_last_change",
+        "_number",
         "_own",
         "_position",
         "_ran_before",
@@ -49,6 +54,7 @@ class BoundLoss:
         "loss",
         "name",
         "parameters",
+        "reads",
         "series",
     )
 
@@ -60,6 +66,7 @@ class BoundLoss:
         named = loss.inputs if isinstance(loss.inputs, dict) else None
         # Names of the inputs, and of the parameters that take them where they are passed by keyword.
         self.inputs = tuple(loss.inputs if named is None else named.values())
+        self.reads = frozenset(self.inputs)
         self.parameters = None if named is None else tuple(named)
         self.series: Series = recorder.open(loss.name)
         self._own = self.series
@@ -68,6 +75,7 @@ class BoundLoss:
         self._recorder = recorder
         self._device = device
         self._enabled = True
+        self._number = compiled.enlist(self)
         self._warned_of_epoch = False
         self.redefine(loss, scheduler)
 
@@ -80,6 +88,11 @@ class BoundLoss:
         self._by_step = scheduler is not None and scheduler.schedule.unit == "step"
         # The epoch or step for which the weight was last worked out: a schedule is pure, so that one look will do.
         self._position: float | None = None
+        self._settle_weight()
+
+    def _settle_weight(self) -> None:
+        # The weight where it is always the same, None where each call has to ask.
+        self._constant = self._weight if self._enabled and self._scheduler is None else None
         self._last_change = self.series.count
 
     def state(self, epoch: float) -> dict[str, Any]:
@@ -94,7 +107,7 @@ class BoundLoss:
     def enable(self, enabled: bool) -> None:
         """Let the loss count, or count 0."""
         self._enabled = enabled
-        self._last_change = self.series.count
+        self._settle_weight()
 
     def divert(self, series: Series) -> tuple[Series, int, int]:
         """Let the records go to another series from now on; returns what `restore` takes to undo it."""
@@ -134,9 +147,14 @@ class BoundLoss:
         """Return the weight that applies at an epoch."""
         return self.current_weight(epoch) if self._enabled else 0.0
 
-    def runs(self, epoch: float) -> bool:
-        """Whether the function is called at an epoch."""
-        return self.weight(epoch) != 0.0 or (self._enabled and not self.loss.skip_when_zero)
+    def runs(self, epoch: float | None) -> bool:
+        """Whether the function is called at an epoch; always, in a graph that serves every weight."""
+        if _is_compiling():
+            return True
+        weight = self._constant
+        if weight is None:
+            weight = self.weight(self._recorder.epoch if epoch is None else epoch)
+        return weight != 0.0 or (self._enabled and not self.loss.skip_when_zero)
 
     def reported_weight(self) -> float:
         """Return the weight that was last applied; before that, or after a change by hand, the one that will be."""
@@ -160,29 +178,53 @@ class BoundLoss:
         weight_kwargs: Mapping[str, Any] | None,
     ) -> Tensor:
         """Compute, weigh and record the loss once; the result is the caller's."""
+        if _is_compiling():
+            return self._compute_compiled(args, kwargs or {}, epoch, weight_kwargs)
         recorder = self._recorder
         series = self.series
         if recorder.watching and (len(series.steps) >= recorder.room or _monotonic() >= recorder.deadline):
             recorder.attend()
-        if self._scheduler is None and self._enabled:
-            weight = self._weight
-            if epoch is None:
-                epoch = recorder.epoch
-        else:
-            weight = self._scheduled_weight(epoch, weight_kwargs)
-            if epoch is None:
-                epoch = recorder.epoch
+        weight = self._constant
+        if weight is None:
+            weight = self._changing_weight(epoch, weight_kwargs)
+        if epoch is None:
+            epoch = recorder.epoch
         step = recorder.step if recorder.ticked else series.count
         if weight == 0.0:
             return self._compute_nothing(args, kwargs or {}, step, epoch)
         raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
-        if not isinstance(raw, Tensor):
+        if type(raw) is not Tensor and not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch)
         weighted = raw * weight
         series.add(step, epoch, weight, raw, weighted)
         return weighted
 
-    def _scheduled_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
+    def _compute_compiled(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        epoch: float | None,
+        weight_kwargs: Mapping[str, Any] | None,
+    ) -> Tensor:
+        if weight_kwargs:
+            raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
+        raw = self.function(*args, **kwargs)
+        if not isinstance(raw, Tensor):
+            raise self._no_tensor(raw, epoch or 0)
+        return compiled.weigh(raw, self._number, epoch)
+
+    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
+        """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
+        recorder = self._recorder
+        if recorder.watching and (len(self.series) >= recorder.room or _monotonic() >= recorder.deadline):
+            recorder.attend()
+        weight = self._changing_weight(epoch, None)
+        step = recorder.step if recorder.ticked else self.series.count
+        weighted = raw * weight if weight else torch.zeros_like(raw)
+        self.series.add(step, recorder.epoch if epoch is None else epoch, weight, raw, weighted)
+        return weight
+
+    def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         recorder = self._recorder
         if epoch is None:
             epoch = recorder.epoch

@@ -356,30 +356,29 @@ class LossManager(LossReporter):
         selected = self._select(query)
         if not selected and (query is not None or not self._losses):
             raise self._nothing_found(query)
-        now = self._recorder.epoch if epoch is None else epoch
-        running = {bound.name for bound in selected if bound.runs(now)}
-        for bound in selected:
-            if bound.name in running:
-                for name in bound.inputs:
-                    if name not in inputs:
-                        raise _missing_input(bound, name, inputs)
+        # Before anything is computed, so that a mistake in the inputs records nothing.
+        plan = [(bound, bound.runs(epoch)) for bound in selected]
+        for bound, runs in plan:
+            if runs and not inputs.keys() >= bound.reads:
+                raise _missing_input(bound, inputs)
         values: dict[str, Any] = {}
         results = ComputedLosses()
-        for bound in selected:
-            arguments = []
-            for name in bound.inputs if bound.name in running else ():
+        for bound, runs in plan:
+            if not runs:
+                # The function is not called; the zero is made like the first tensor.
+                like = [value for value in inputs.values() if isinstance(value, Tensor)][:1]
+                results[bound.name] = bound.compute(tuple(like), None, epoch, None)
+                continue
+            for name in bound.inputs:
                 if name not in values:
                     value = inputs[name]
                     values[name] = value() if isinstance(value, _PLAIN_FUNCTIONS) else value
-                arguments.append(values[name])
-            if bound.name not in running:
-                # The function is not called; the zero is made like this one.
-                arguments = [value for value in inputs.values() if isinstance(value, Tensor)][:1]
-            if bound.parameters is None or bound.name not in running:
-                results[bound.name] = self._compute(bound.name, tuple(arguments), epoch)
+            arguments = tuple([values[name] for name in bound.inputs])
+            if bound.parameters is None:
+                results[bound.name] = bound.compute(arguments, None, epoch, None)
             else:
                 named = dict(zip(bound.parameters, arguments, strict=True))
-                results[bound.name] = self._compute(bound.name, (), epoch, None, named)
+                results[bound.name] = bound.compute((), named, epoch, None)
         return results
 
     def _compute(
@@ -498,8 +497,9 @@ def _split(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any
     return dict(loss_kwargs)
 
 
-def _missing_input(bound: BoundLoss, name: str, inputs: Mapping[str, Any]) -> MissingInputError:
+def _missing_input(bound: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
     given = tuple(inputs)
+    name = next(name for name in bound.inputs if name not in inputs)
     return MissingInputError(
         f"loss {bound.name!r} reads the input {name!r}, which was not given; given were {', '.join(given) or 'none'}."
         f"{did_you_mean(name, given)}",

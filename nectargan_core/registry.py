@@ -337,7 +337,9 @@ class LossRegistry:
                 for bound in self._losses.values()
                 if bound.name in wanted or any(tag in wanted for tag in bound.loss.tags)
             )
-        self._selections[key] = found
+        # Not from inside a graph being compiled, whose guards would see the change and compile another.
+        if not torch.compiler.is_compiling():
+            self._selections[key] = found
         return found
 
     def _bound(self, name: str) -> BoundLoss:

@@ -1,0 +1,58 @@
+"""Losses inside `torch.compile`: an operator that the compiler leaves whole looks up the weight and records."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nectargan_core.bound import BoundLoss
+
+# Changed by every call, so that no call is dropped, merged with another or moved before it.
+_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
+_NUMBERS = itertools.count()
+_LOSSES: weakref.WeakValueDictionary[int, BoundLoss] = weakref.WeakValueDictionary()
+
+
+def enlist(loss: BoundLoss) -> int:
+    """Return a number by which a compiled graph finds a loss again; the loss is not kept alive."""
+    number = next(_NUMBERS)
+    _LOSSES[number] = loss
+    return number
+
+
+def weigh(raw: Tensor, number: int, epoch: float | None) -> Tensor:
+    """Record a result and weigh it, in a graph that stays the same while weights, steps and epochs change.
+
+    Args:
+        raw: What the function of the loss returned.
+        number: The loss, as `enlist` numbered it.
+        epoch: Epoch for schedule and record, None for that of the clock.
+
+    Returns:
+        The weighted result, attached to the graph.
+    """
+    factor = _weight_and_record(_ORDER, raw.detach(), number, epoch)
+    # As outside of a graph, where the weight is a number: multiplied in float32 at least, then rounded.
+    weighted = (raw.to(factor.dtype) * factor).to(raw.dtype)
+    return torch.where(factor == 0, torch.zeros_like(weighted), weighted)
+
+
+@torch.library.custom_op("nectargan::weight_and_record", mutates_args={"order"})
+def _weight_and_record(order: Tensor, raw: Tensor, number: int, epoch: float | None) -> Tensor:
+    order += 1
+    weight = _LOSSES[number].record_compiled(raw, epoch)
+    return torch.full((), weight, dtype=_precise(raw), device=raw.device)
+
+
+@_weight_and_record.register_fake
+def _(order: Tensor, raw: Tensor, number: int, epoch: float | None) -> Tensor:
+    return torch.empty((), dtype=_precise(raw), device=raw.device)
+
+
+def _precise(raw: Tensor) -> torch.dtype:
+    return torch.float64 if raw.dtype is torch.float64 else torch.float32

@@ -1,0 +1,108 @@
+"""Inside torch.compile every loss is weighed and recorded, and one graph serves every weight, step and epoch."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from nectargan_core import LossManager, Schedule
+
+BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+
+# What torch itself warns of while it compiles is not ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*:UserWarning:torch"),
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def make(dtype=torch.float32):
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("L1", torch.nn.L1Loss(), loss_weight=3.0, tags=["G"])
+    manager.register_loss_fn(
+        "decaying", torch.nn.MSELoss(), schedule=Schedule(end_epoch=10, initial_value=0.1, target_value=5.0), tags=["G"]
+    )
+    manager.register_loss_fn("map", torch.nn.L1Loss(reduction="none"), loss_weight=0.7, tags=["G"])
+    return manager
+
+
+def train(manager, step, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    gradients = []
+    for number in range(6):
+        x, y = torch.rand(2, 3, 4, generator=generator, dtype=torch.float32).to(dtype).unbind()
+        x = x.clone().requires_grad_()
+        manager.tick(epoch=number)
+        step(manager, x, y).backward()
+        gradients.append(x.grad)
+    return gradients
+
+
+def by_name(manager, x, y):
+    return sum(manager.compute_loss_xy(name, x, y).mean() for name in ("L1", "decaying", "map", "L1"))
+
+
+def together(manager, x, y):
+    return manager.compute_losses({"y_fake": x, "y": y}, query="G").total
+
+
+@pytest.mark.parametrize("step", [by_name, together])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_compiled_step_records_and_returns_what_an_ordinary_one_does(step, backend, dtype):
+    ordinary, compiled = make(), make()
+    expected = train(ordinary, step, dtype)
+    gradients = train(compiled, torch.compile(step, backend=backend, fullgraph=True), dtype)
+    tolerance = 2e-2 if dtype is torch.bfloat16 else 1e-6
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=tolerance, atol=tolerance)
+    for name in ("L1", "decaying", "map"):
+        ours, theirs = compiled.series(name), ordinary.series(name)
+        assert ours.step.tolist() == theirs.step.tolist()
+        assert ours.epoch.tolist() == theirs.epoch.tolist()
+        assert ours.weight.tolist() == theirs.weight.tolist()
+        assert ours.loss.tolist() == pytest.approx(theirs.loss.tolist(), rel=tolerance)
+
+
+@pytest.mark.parametrize("step", [by_name, together])
+def test_one_graph_serves_every_weight_step_and_epoch(step):
+    manager = make()
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    train(manager, compiled)
+    manager.set_weight("L1", 7.0)
+    train(manager, compiled)
+    manager.disable("map")
+    train(manager, compiled)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert manager.get_loss_weights() == {"L1": 7.0, "decaying": pytest.approx(2.55), "map": 0.0}
+
+
+def test_a_weight_of_zero_contributes_zero_to_a_compiled_step():
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("infinite", lambda x, y: (x / 0).sum(), loss_weight=0.0)
+    step = torch.compile(lambda x: manager.compute_loss_xy("infinite", x, None), backend="eager", fullgraph=True)
+    assert step(torch.ones(2)).item() == 0.0
+    assert manager.get_loss_values() == {"infinite": 0.0}
+
+
+def test_a_compiled_graph_keeps_no_loss_alive():
+    network = torch.nn.Linear(2, 2)
+    manager = LossManager()
+    manager.register_loss_fn("learned", lambda x, y: network(x).sum())
+    gone = weakref.ref(network)
+    del manager, network
+    gc.collect()
+    assert gone() is None
