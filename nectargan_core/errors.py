@@ -187,4 +187,4 @@ def warn(message: str) -> None:
     level = 2
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("nectargan_core"):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, NectarganWarning, stacklevel=level - 1)
+    warnings.warn(message, NectarganWarning, stacklevel=level)

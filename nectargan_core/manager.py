@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 import weakref
@@ -160,8 +161,8 @@ class LossManager(LossReporter):
         """
         if epoch is not None and not 0 <= epoch < float("inf"):
             raise ValueError(f"epoch must be a number of at least 0, got {epoch!r}")
-        if step is not None and step < 0:
-            raise ValueError(f"step must be at least 0, got {step!r}")
+        if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
+            raise ValueError(f"step must be at least 0 and below 2**63, got {step!r}")
         self._recorder.tick(epoch, step)
 
     @property
