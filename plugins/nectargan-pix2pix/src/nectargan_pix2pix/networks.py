@@ -1,0 +1,80 @@
+"""The two networks of the trainer: MONAI's, put together the way pix2pix uses them."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets.basic_unet import BasicUNet
+from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
+from torch import Tensor, nn
+
+SMALLEST_IMAGE = 32
+"""The least height and width in pixels that both networks can reduce as often as they do."""
+
+
+class Generator(nn.Module):
+    """A U-Net that predicts what to add to its input.
+
+    Its last layer begins at zero, so that the output begins as the input. A translation that keeps nothing of the
+    input can be learned as well: the last layer then learns to take it away.
+
+    Args:
+        channels: Features of the first level; the deepest has four times as many.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        features = (channels, channels, 2 * channels, 4 * channels, 4 * channels, channels)
+        # Interpolated upsampling: transposed convolutions leave a checkerboard that the adversarial loss brings out.
+        self.unet = BasicUNet(
+            spatial_dims=2,
+            in_channels=3,
+            out_channels=3,
+            features=features,
+            norm="batch",
+            upsample="nontrainable",
+        )
+        for parameter in self.unet.final_conv.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Translate images.
+
+        Args:
+            x: Source images (N, 3, H, W) from -1 to 1, each side at least 32.
+
+        Returns:
+            The translated images, of the same shape; not confined to -1 to 1.
+        """
+        residual: Tensor = self.unet(x)
+        return x + residual
+
+
+class Discriminator(nn.Module):
+    """Says for each patch of 70 x 70 pixels whether it is real, given the source image.
+
+    Args:
+        channels: Features of the first layer; the last has eight times as many.
+
+    Source:
+        Isola et al., arXiv:1611.07004, section 3.2.2 and appendix 6.1.2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.patches = PatchDiscriminator(
+            spatial_dims=2, channels=channels, in_channels=6, num_layers_d=3, norm="instance"
+        )
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """Judge images.
+
+        Args:
+            x: Source images (N, 3, H, W) from -1 to 1, each side at least 32.
+            image: Real or generated images of the same shape.
+
+        Returns:
+            Logits, one for each patch: (N, 1, H / 8 - 2, W / 8 - 2).
+        """
+        # All layers answer; the last one is the judgement.
+        logits: Tensor = self.patches(torch.cat((x, image), dim=1))[-1]
+        return logits

@@ -1,0 +1,274 @@
+"""The images that the trainer trains on: pix2pix folders, or photographs to restore that scikit-image ships."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import skimage.data
+import torch
+import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nectargan_core.errors import NectarganError
+from nectargan_pix2pix.networks import SMALLEST_IMAGE
+
+Pair = tuple[Tensor, Tensor]
+"""A source image and its target, each (3, H, W) from -1 to 1."""
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+LARGEST_CROP = 256
+LARGEST_HELD_OUT = 512
+
+# Everyday photographs are held out. The star field that scikit-image ships as well is left out: stars are what the
+# noise looks like. `cat` is `chelsea` under another name.
+TRAINING_PHOTOS = ("astronaut", "immunohistochemistry", "retina", "rocket", "stereo_motorcycle")
+HELD_OUT_PHOTOS = ("chelsea", "coffee")
+PHOTO_CROP = 64
+CROPS_PER_PHOTO = 32
+NOISE = 25 / 255
+
+
+class DataError(NectarganError, ValueError):
+    """The images under `path` are not what the trainer can train on."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class Pairs(Protocol):
+    """Pairs by their number, loaded when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Pair: ...
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """What to train on, and what to look at without ever training on it.
+
+    Args:
+        training: Random crops of the training images, mirrored at random.
+        held_out: Whole images, or their middle where they are large.
+        description: What they are, in one line.
+    """
+
+    training: Crops
+    held_out: Pairs
+    description: str
+
+
+class Crops(Dataset[Pair]):
+    """Square crops at random places of pairs, mirrored at random; torch's global seed decides.
+
+    Args:
+        pairs: Where to crop.
+        size: Height and width of a crop in pixels, at most those of the smallest image.
+        repeats: How many crops an epoch takes of each pair.
+    """
+
+    def __init__(self, pairs: Pairs, size: int, repeats: int = 1) -> None:
+        self.pairs = pairs
+        self.size = size
+        self._repeats = repeats
+
+    def __len__(self) -> int:
+        return len(self.pairs) * self._repeats
+
+    def __getitem__(self, index: int) -> Pair:
+        x, y = self.pairs[index % len(self.pairs)]
+        top, left = (int(torch.randint(side - self.size + 1, ())) for side in x.shape[1:])
+        mirrored = bool(torch.rand(()) < 0.5)
+
+        def crop(image: Tensor) -> Tensor:
+            part = image[:, top : top + self.size, left : left + self.size]
+            return part.flip(-1) if mirrored else part
+
+        return crop(x), crop(y)
+
+
+class _Middles:
+    """Pairs of which only the middle is taken where they are larger than `LARGEST_HELD_OUT`."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int, /) -> Pair:
+        x, y = self._pairs[index]
+        return _middle(x), _middle(y)
+
+
+def _middle(image: Tensor) -> Tensor:
+    for dim in (1, 2):
+        spare = max(image.shape[dim] - LARGEST_HELD_OUT, 0)
+        image = image.narrow(dim, spare // 2, image.shape[dim] - spare)
+    return image
+
+
+# Photographs to restore
+
+
+def sample_photographs(crop: int | None = None) -> Photographs:
+    """Return photographs to restore: half their resolution and noise on one side, the originals on the other.
+
+    Args:
+        crop: Height and width of the crops for training, in pixels. None: 64.
+
+    Raises:
+        DataError: If the crop is too small for the networks or too large for the photographs.
+    """
+    pairs = [_restoration(name) for name in TRAINING_PHOTOS]
+    largest = min(side for _, y in pairs for side in y.shape[1:])
+    size = _checked_crop(PHOTO_CROP if crop is None else crop, largest, "the sample photographs")
+    return Photographs(
+        training=Crops(pairs, size, repeats=CROPS_PER_PHOTO),
+        held_out=_Middles([_restoration(name) for name in HELD_OUT_PHOTOS]),
+        description=(
+            f"sample photographs, half the resolution and noise -> original; training on crops of {size}x{size} from "
+            f"{', '.join(TRAINING_PHOTOS)}; held out: {', '.join(HELD_OUT_PHOTOS)}"
+        ),
+    )
+
+
+def degrade(photo: Tensor, generator: torch.Generator) -> Tensor:
+    """Halve the resolution of a photograph, add the noise of a dark exposure, and enlarge it again.
+
+    Args:
+        photo: (3, H, W) from -1 to 1, H and W even.
+        generator: Decides the noise, whose standard deviation is 25 of 255 grey levels.
+
+    Returns:
+        An image of the same shape and range.
+    """
+    small = F.avg_pool2d(photo.unsqueeze(0), 2)
+    # The range from -1 to 1 is twice the unit that NOISE is given in.
+    small = small + 2 * NOISE * torch.randn(small.shape, generator=generator)
+    large = F.interpolate(small.clamp(-1, 1), scale_factor=2, mode="bilinear", align_corners=False)
+    return large.squeeze(0)
+
+
+def _restoration(name: str) -> Pair:
+    photo = getattr(skimage.data, name)()
+    # The motorcycle comes as the left view, the right view and the disparities between them.
+    image = _to_tensor(photo[0] if isinstance(photo, tuple) else photo)
+    original = image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2]
+    # Seeded by the name, so that a photograph is degraded alike in every run, whatever the run's seed.
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    return degrade(original, generator), original
+
+
+# Folders
+
+
+def folder(path: Path, crop: int | None = None, *, b_to_a: bool = False) -> Photographs:
+    """Return the pairs in a pix2pix folder: images in `train/` and `val/`, each with A left and B right.
+
+    Args:
+        path: The folder that holds `train/` and `val/`.
+        crop: Height and width of the crops for training, in pixels. None: the largest multiple of 16 up to 256
+            that fits every image.
+        b_to_a: Whether B is the source and A the target.
+
+    Raises:
+        DataError: If a folder is missing or without images, an image cannot be read or is no A|B pair, or the
+            images are too small.
+    """
+    training, held_out = (_ABImages(path, part, b_to_a=b_to_a) for part in ("train", "val"))
+    fits = training.smallest // 16 * 16
+    size = min(fits, LARGEST_CROP) if crop is None else crop
+    size = _checked_crop(size, training.smallest, str(path / "train"))
+    _checked_crop(SMALLEST_IMAGE, held_out.smallest, str(path / "val"))
+    return Photographs(
+        training=Crops(training, size),
+        held_out=_Middles(held_out),
+        description=(
+            f"{path}, {'B (right) -> A (left)' if b_to_a else 'A (left) -> B (right)'}: {len(training)} pairs to train "
+            f"on in crops of {size}x{size}, {len(held_out)} held out"
+        ),
+    )
+
+
+class _ABImages:
+    """The images of a folder, cut in two; the headers are read at once, the pixels when asked for."""
+
+    def __init__(self, root: Path, part: str, *, b_to_a: bool) -> None:
+        directory = root / part
+        self._b_to_a = b_to_a
+        self._paths = _images_in(root, directory)
+        sizes = [_size_of_half(path) for path in self._paths]
+        self.smallest = min(side for size in sizes for side in size)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int, /) -> Pair:
+        path = self._paths[index]
+        try:
+            with Image.open(path) as image:
+                whole = _to_tensor(np.asarray(image.convert("RGB")))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}; replace or remove it", path=str(path)) from error
+        a, b = whole.chunk(2, dim=2)
+        return (b, a) if self._b_to_a else (a, b)
+
+
+def _images_in(root: Path, directory: Path) -> list[Path]:
+    expected = f"expected a pix2pix folder, with images ({', '.join(SUFFIXES)}) in {root / 'train'} and {root / 'val'}"
+    if not root.is_dir():
+        what = "it is a file" if root.exists() else "there is no such folder"
+        raise DataError(f"{expected}; found that {root}: {what}", path=str(root))
+    if not directory.is_dir():
+        raise DataError(f"{expected}; found no {directory.name}/, but {_listed(root)}", path=str(directory))
+    paths = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise DataError(f"{expected}; found in {directory.name}/ {_listed(directory)}", path=str(directory))
+    return paths
+
+
+def _listed(directory: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in directory.iterdir())
+    if not names:
+        return "nothing"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _size_of_half(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}; replace or remove it", path=str(path)) from error
+    # No file says that it holds a pair. What can be seen is that two images side by side have an even width, and,
+    # but for very tall ones, are wider than high.
+    if width % 2 or width <= height:
+        problem = "an odd width" if width % 2 else "not wider than high"
+        raise DataError(
+            f"{path} is no A|B pair: expected two images of one size side by side, found {width}x{height} pixels, "
+            f"{problem}; put source and target next to each other in one file",
+            path=str(path),
+        )
+    return height, width // 2
+
+
+def _checked_crop(crop: int, largest: int, where: str) -> int:
+    if not SMALLEST_IMAGE <= crop <= largest:
+        raise DataError(
+            f"{where}: crops must be from {SMALLEST_IMAGE} pixels, which the networks need, up to {largest}, the "
+            f"shortest side there is; asked for {crop}. Use larger images, or set dataloader.load.crop_size",
+            path=where,
+        )
+    return crop
+
+
+def _to_tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1

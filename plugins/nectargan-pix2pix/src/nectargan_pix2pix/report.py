@@ -1,0 +1,185 @@
+"""What a training run shows of itself: curves of the log, a grid of images, and a closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from nectargan_core import LossLog
+
+_Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
+_MOST_POINTS = 2000
+_GAP = 8
+_CAPTION = 26
+_FONT_SIZE = 16
+
+
+class Result(NamedTuple):
+    """A held-out pair and what the generator made of it; each (3, H, W) from -1 to 1."""
+
+    x: Tensor
+    output: Tensor
+    y: Tensor
+
+
+def psnr(image: Tensor, target: Tensor) -> float:
+    """Return the peak signal-to-noise ratio of an image in dB; infinite if it equals the target.
+
+    Args:
+        image: (3, H, W), from -1 to 1.
+        target: The same.
+
+    Example:
+        >>> round(psnr(torch.full((3, 8, 8), 0.2), torch.zeros(3, 8, 8)), 2)
+        20.0
+    """
+    peak = 2.0
+    return float(10 * torch.log10(peak**2 / (image - target).square().mean()))
+
+
+# Curves
+
+
+def draw_curves(log: LossLog, path: Path) -> None:
+    """Draw each loss (weighted) over the steps, with its mean over each epoch, and its weight beside it, as a PNG."""
+    names = log.names
+    figure = Figure(figsize=(11, 1.0 + 1.7 * len(names)), layout="constrained")
+    figure.suptitle("Losses (weighted) and their weights")
+    rows = figure.subplots(len(names), 2, sharex=True, squeeze=False, width_ratios=(3, 1))
+    for name, (losses, weights) in zip(names, rows, strict=True):
+        records = log.series(name)
+        _draw_loss(losses, name, records.step, records.epoch, records.loss)
+        weights.plot(*_thinned(records.step, records.weight), color="tab:green", linewidth=1.5)
+        weights.set_ylabel("weight")
+        _include_zero(weights, records.weight)
+    lines, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=2)
+    rows[-1][1].locator_params(axis="x", nbins=4)
+    for axes in rows[-1]:
+        axes.set_xlabel("step")
+    figure.savefig(path, dpi=100)
+
+
+def _draw_loss(
+    axes: Axes,
+    name: str,
+    steps: _Numbers,
+    epochs: _Numbers,
+    losses: _Numbers,
+) -> None:
+    each = "each step" if len(steps) <= _MOST_POINTS else f"mean of {-(-len(steps) // _MOST_POINTS)} steps"
+    axes.plot(*_thinned(steps, losses), color="tab:blue", alpha=0.35, linewidth=0.8, label=each)
+    middles, means = zip(*((steps[part].mean(), losses[part].mean()) for part in _epochs(epochs)), strict=True)
+    axes.plot(middles, means, color="tab:blue", linewidth=2, marker="o", markersize=3, label="mean of an epoch")
+    axes.set_ylabel(name)
+    axes.grid(alpha=0.3)
+
+
+def _include_zero(axes: Axes, values: _Numbers) -> None:
+    """Show values from zero on; left alone, matplotlib would magnify the rounding of a constant."""
+    least, most = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    room = 0.1 * (most - least) or 1.0
+    axes.set_ylim(least - room * (least < 0), most + room)
+
+
+def _thinned(steps: _Numbers, values: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Replace neighbouring points by their means until they are few enough to draw."""
+    size = -(-len(steps) // _MOST_POINTS)
+    if size <= 1:
+        return steps, values
+    starts = np.arange(0, len(steps), size)
+    counts = np.diff(np.append(starts, len(steps)))
+    return np.add.reduceat(steps, starts) / counts, np.add.reduceat(values, starts) / counts
+
+
+def _epochs(epochs: _Numbers) -> list[npt.NDArray[np.bool_]]:
+    """Return a mask for the records of each epoch, in order."""
+    return [epochs == epoch for epoch in np.unique(epochs)]
+
+
+# Images
+
+
+def draw_grid(results: Sequence[Result], title: str, path: Path) -> None:
+    """Draw input, output and target of each result in a row, pixel for pixel, as a PNG.
+
+    Args:
+        results: At least one; a row each.
+        title: The line above them.
+        path: Where the PNG is written.
+    """
+    widths = [max(result.y.shape[2] for result in results)] * len(Result._fields)
+    heights = [_CAPTION + result.y.shape[1] + _GAP for result in results]
+    size = (sum(widths) + _GAP * (len(widths) + 1), _CAPTION + sum(heights) + _GAP)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(_FONT_SIZE)
+    draw.text((_GAP, 4), title, "black", font)
+    top = _CAPTION
+    for result, height in zip(results, heights, strict=True):
+        captions = (
+            f"input, {psnr(result.x, result.y):.2f} dB",
+            f"output, {psnr(result.output, result.y):.2f} dB",
+            "target",
+        )
+        for column, (image, caption) in enumerate(zip(result, captions, strict=True)):
+            left = _GAP + column * (widths[column] + _GAP)
+            draw.text((left, top + 4), caption, "black", font)
+            canvas.paste(_to_image(image), (left, top + _CAPTION))
+        top += height
+    canvas.save(path)
+
+
+def _to_image(image: Tensor) -> Image.Image:
+    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
+    return Image.fromarray(pixels.contiguous().numpy())
+
+
+# The closing table
+
+
+def closing_table(log: LossLog, results: Sequence[tuple[float, float]]) -> str:
+    """Compare the first with the last epoch, and the outputs with the inputs.
+
+    Args:
+        log: The log of the run.
+        results: The PSNR of input and output of each held-out pair, in dB.
+
+    Returns:
+        A table of the losses (weighted, mean over the epoch), and the mean PSNRs, as lines of text.
+    """
+    epochs = [int(epoch) + 1 for epoch in _ends(np.concatenate([log.series(name).epoch for name in log.names]))]
+    rows = [("loss, weighted", "weight", *(f"epoch {epoch}" for epoch in epochs))]
+    for name in log.names:
+        records = log.series(name)
+        masks = [records.epoch == epoch for epoch in _ends(records.epoch)]
+        weights = [f"{records.weight[index]:g}" for index in (0, -1)]
+        rows.append(
+            (name, " -> ".join(dict.fromkeys(weights)), *(f"{records.loss[mask].mean():.4f}" for mask in masks))
+        )
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        row[0].ljust(sizes[0]) + "".join(f"  {cell:>{size}}" for cell, size in zip(row[1:], sizes[1:], strict=True))
+        for row in rows
+    ]
+    before, after = (float(np.mean(column)) for column in zip(*results, strict=True))
+    lines += [
+        "",
+        f"held-out PSNR, mean of {len(results)}: input {before:.2f} dB, output {after:.2f} dB "
+        f"({after - before:+.2f} dB)",
+    ]
+    return "\n".join(lines)
+
+
+def _ends(epochs: _Numbers) -> tuple[float, float]:
+    return float(epochs.min()), float(epochs.max())

@@ -1,0 +1,76 @@
+"""The spec that makes the objective of pix2pix available by its name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nectargan_laplacian import laplacian
+from nectargan_sobel import sobel
+from torch import nn
+
+from nectargan_core import Config, LMLoss
+from nectargan_pix2pix.adversarial import Adversarial
+
+
+def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> dict[str, LMLoss]:
+    """Build the objective of pix2pix.
+
+    | loss      | tag | reads         | weight                               | variant    |
+    |-----------|-----|---------------|--------------------------------------|------------|
+    | `G_GAN`   | `G` | `pred_fake`   | `train.loss.lambda_gan`, or 1        | both       |
+    | `G_L1`    | `G` | `y_fake`, `y` | `train.loss.lambda_l1`, or 100       | both       |
+    | `D_real`  | `D` | `pred_real`   | 1                                    | both       |
+    | `D_fake`  | `D` | `pred_fake`   | 1                                    | both       |
+    | `G_L2`    | `G` | `y_fake`, `y` | `train.loss.lambda_l2`, or 100       | `extended` |
+    | `G_SOBEL` | `G` | `y_fake`, `y` | `train.loss.lambda_sobel`, or 10     | `extended` |
+    | `G_LAP`   | `G` | `y_fake`, `y` | `train.loss.lambda_laplacian`, or 10 | `extended` |
+
+    1 and 100 are the paper's. A squared error e pulls with 2e where an absolute one pulls with 1, so `G_L2` at
+    100 outdoes `G_L1` at 100 only for errors above 0.5, a quarter of the range of images from -1 to 1: it
+    steers against gross errors and leaves fine ones to `G_L1`. The defaults of `G_SOBEL` and `G_LAP` are those
+    of the specs `sobel` and `laplacian`, where each is explained.
+
+    The paper halves the total of the discriminator, so that it learns more slowly (section 3.3). That is left to
+    the training loop: the weights here are 1.
+
+    Args:
+        config: Where the weights are read.
+        subspec: `"basic"` for the paper's own losses, `"extended"` for all.
+
+    Returns:
+        The losses by their names.
+
+    Source:
+        Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (CVPR 2017),
+        arXiv:1611.07004, equation 4 and section 3.3.
+
+    Example:
+        >>> from nectargan_core import Config
+        >>> list(pix2pix(Config()))
+        ['G_GAN', 'G_L1', 'D_real', 'D_fake']
+        >>> pix2pix(Config(), "extended")["G_SOBEL"].loss_weight
+        10.0
+    """
+    losses = [
+        LMLoss(
+            name="G_GAN",
+            function=Adversarial(real=True),
+            loss_weight=config.loss_weight("gan", default=1.0),
+            tags=["G"],
+            inputs=("pred_fake",),
+        ),
+        LMLoss(
+            name="G_L1",
+            function=nn.L1Loss(),
+            loss_weight=config.loss_weight("l1", default=100.0),
+            tags=["G"],
+        ),
+        LMLoss(name="D_real", function=Adversarial(real=True), tags=["D"], inputs=("pred_real",)),
+        LMLoss(name="D_fake", function=Adversarial(real=False), tags=["D"], inputs=("pred_fake",)),
+    ]
+    if subspec == "extended":
+        weight = config.loss_weight("l2", default=100.0)
+        losses.append(LMLoss(name="G_L2", function=nn.MSELoss(), loss_weight=weight, tags=["G"]))
+        losses.extend(sobel(config).values())
+        losses.extend(laplacian(config).values())
+    return {loss.name: loss for loss in losses}

@@ -1,0 +1,238 @@
+"""The data: crops, degraded photographs, pix2pix folders, and what is said of folders that are none."""
+
+import numpy as np
+import pytest
+import torch
+from nectargan_pix2pix import photos
+from nectargan_pix2pix.photos import Crops, DataError, degrade, folder, sample_photographs
+from nectargan_pix2pix.report import psnr
+from PIL import Image
+
+
+def write(path, width, height, left=(255, 0, 0), right=(0, 0, 255)):
+    """Write an image whose left half has one colour and whose right half another."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, : width // 2] = left
+    pixels[:, width // 2 :] = right
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    for number in range(3):
+        write(tmp_path / "train" / f"{number}.png", 96, 48)
+    write(tmp_path / "val" / "0.png", 80, 40, left=(0, 255, 0))
+    return tmp_path
+
+
+def coordinates(height, width):
+    """An image whose pixels say where they are."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([rows, columns, torch.zeros_like(rows)]).float()
+
+
+# Crops
+
+
+def test_a_crop_takes_source_and_target_from_the_same_place():
+    image = coordinates(40, 50)
+    for x, y in (Crops([(image, image + 0.5)], 32, repeats=20)[index] for index in range(20)):
+        assert torch.equal(x + 0.5, y)
+
+
+def test_crops_come_from_everywhere_and_mirrored():
+    torch.manual_seed(0)
+    crops = [Crops([(coordinates(34, 33), coordinates(34, 33))], 32)[0][0] for _ in range(60)]
+    assert {int(crop[0].min()) for crop in crops} == {0, 1, 2}
+    assert {int(crop[1].min()) for crop in crops} == {0, 1}
+    assert {bool(crop[1, 0, 0] > crop[1, 0, -1]) for crop in crops} == {False, True}
+
+
+def test_an_epoch_takes_each_pair_as_often_as_asked():
+    images = [(torch.full((3, 32, 32), float(value)),) * 2 for value in range(3)]
+    crops = Crops(images, 32, repeats=4)
+    taken = [int(crops[index][0][0, 0, 0]) for index in range(len(crops))]
+    assert sorted(taken) == [0] * 4 + [1] * 4 + [2] * 4
+
+
+# Photographs to restore
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return sample_photographs()
+
+
+def test_no_held_out_photograph_is_among_those_to_train_on():
+    # By their pixels: scikit-image ships some photographs under two names.
+    training, held_out = (
+        {photos._restoration(name)[1].numpy().tobytes() for name in names}
+        for names in (photos.TRAINING_PHOTOS, photos.HELD_OUT_PHOTOS)
+    )
+    assert len(training) == 5
+    assert len(held_out) == 2
+    assert not training & held_out
+
+
+def test_degraded_photographs_are_noisy_and_recognisable(samples):
+    for index in range(len(samples.held_out)):
+        x, y = samples.held_out[index]
+        assert x.shape == y.shape
+        assert 20 < psnr(x, y) < 26
+
+
+def test_photographs_are_degraded_alike_whatever_the_seed(samples):
+    torch.manual_seed(123)
+    again = sample_photographs()
+    assert torch.equal(again.held_out[0][0], samples.held_out[0][0])
+
+
+def test_degrading_halves_the_resolution():
+    stripes = torch.tensor([-1.0, 1.0]).repeat(3, 64, 32)
+    noise = degrade(stripes, torch.Generator().manual_seed(0))
+    grey = degrade(torch.zeros(3, 64, 64), torch.Generator().manual_seed(0))
+    # Stripes of one pixel average out to grey; nothing of them is left but the noise.
+    torch.testing.assert_close(noise, grey)
+
+
+def test_noise_is_that_of_25_grey_levels(monkeypatch):
+    noisy = degrade(torch.zeros(3, 512, 512), torch.Generator().manual_seed(0))
+    monkeypatch.setattr(photos, "NOISE", 0.0)
+    assert degrade(torch.zeros(3, 8, 8), torch.Generator()).abs().max() == 0
+    # Bilinear enlargement to twice the size averages noise in each direction with weights 3/4 and 1/4.
+    kept = (3 / 4) ** 2 + (1 / 4) ** 2
+    assert noisy.std().item() * 127.5 == pytest.approx(25 * kept, rel=0.02)
+
+
+def test_a_crop_larger_than_the_photographs_is_refused():
+    with pytest.raises(DataError, match="asked for 5000"):
+        sample_photographs(crop=5000)
+
+
+# Folders
+
+
+def test_a_is_left_and_b_is_right(pairs):
+    x, y = folder(pairs).training[0]
+    assert torch.equal(x[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
+    assert torch.equal(y[:, 0, 0], torch.tensor([-1.0, -1.0, 1.0]))
+    assert x.unique().tolist() == y.unique().tolist() == [-1.0, 1.0]
+
+
+def test_b_to_a_turns_them_round(pairs):
+    (x, y), (a, b) = folder(pairs, b_to_a=True).held_out[0], folder(pairs).held_out[0]
+    assert torch.equal(x, b)
+    assert torch.equal(y, a)
+
+
+def test_training_takes_nothing_from_val(pairs):
+    training = folder(pairs).training
+    green = torch.tensor([-1.0, 1.0, -1.0])
+    assert len(training) == 3
+    assert not any(torch.equal(training[index][0][:, 0, 0], green) for index in range(3))
+    assert torch.equal(folder(pairs).held_out[0][0][:, 0, 0], green)
+
+
+def test_crops_are_as_large_as_every_image_allows(pairs):
+    assert folder(pairs).training.size == 48
+    write(pairs / "train" / "small.png", 2 * 45, 60)
+    assert folder(pairs).training.size == 32
+
+
+def test_crops_are_at_most_256_pixels(tmp_path):
+    for part in ("train", "val"):
+        write(tmp_path / part / "0.jpg", 800, 300)
+    assert folder(tmp_path).training.size == 256
+
+
+def test_the_crop_can_be_set(pairs):
+    assert folder(pairs, crop=32).training[0][0].shape == (3, 32, 32)
+
+
+def test_of_large_held_out_images_the_middle_is_taken(tmp_path):
+    write(tmp_path / "train" / "0.png", 96, 48)
+    write(tmp_path / "val" / "0.png", 2 * 600, 520)
+    x, y = folder(tmp_path).held_out[0]
+    assert x.shape == y.shape == (3, 512, 512)
+
+
+def test_grey_images_become_three_channels(tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        Image.new("L", (64, 32), 255).save(tmp_path / part / "0.PNG")
+    x, _ = folder(tmp_path).held_out[0]
+    assert torch.equal(x, torch.ones(3, 32, 32))
+
+
+def test_other_files_are_left_alone(pairs):
+    (pairs / "train" / "Thumbs.db").write_bytes(b"\0")
+    assert len(folder(pairs).training) == 3
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(DataError, match="there is no such folder") as caught:
+        folder(tmp_path / "facades")
+    assert caught.value.path == str(tmp_path / "facades")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "data.zip").touch()
+    with pytest.raises(DataError, match="it is a file"):
+        folder(tmp_path / "data.zip")
+
+
+def test_a_folder_without_train_lists_what_it_has(tmp_path):
+    (tmp_path / "trainA").mkdir()
+    with pytest.raises(DataError, match=r"found no train/, but trainA/$"):
+        folder(tmp_path)
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path):
+    with pytest.raises(DataError, match=r"found no train/, but nothing$"):
+        folder(tmp_path)
+
+
+def test_a_folder_without_images_lists_what_it_has(pairs):
+    for path in (pairs / "val").iterdir():
+        path.unlink()
+    for number in range(7):
+        (pairs / "val" / f"{number}.npy").touch()
+    with pytest.raises(DataError, match=r"found in val/ 0\.npy, 1\.npy, .* and 2 more$"):
+        folder(pairs)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "problem"),
+    [(97, 48, "97x48 pixels, an odd width"), (64, 64, "64x64 pixels, not wider than high")],
+)
+def test_an_image_that_is_no_pair_is_named_with_its_size(pairs, width, height, problem):
+    write(pairs / "train" / "wrong.png", width, height)
+    with pytest.raises(DataError, match=rf"wrong\.png is no A\|B pair: .*{problem}"):
+        folder(pairs)
+
+
+def test_a_file_that_is_no_image_is_named(pairs):
+    (pairs / "train" / "broken.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"broken\.png cannot be read as an image"):
+        folder(pairs)
+
+
+def test_an_image_that_is_cut_off_is_named_when_it_is_read(pairs):
+    path = pairs / "val" / "0.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=r"0\.png cannot be read: "):
+        folder(pairs).held_out[0]
+
+
+def test_images_too_small_for_the_networks_are_refused(pairs):
+    write(pairs / "train" / "tiny.png", 40, 20)
+    with pytest.raises(DataError, match=r"from 32 pixels, which the networks need, up to 20"):
+        folder(pairs)
+
+
+def test_a_crop_that_does_not_fit_is_refused(pairs):
+    with pytest.raises(DataError, match=r"up to 48, .*asked for 64"):
+        folder(pairs, crop=64)

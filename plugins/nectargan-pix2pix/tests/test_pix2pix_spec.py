@@ -1,0 +1,115 @@
+"""The spec `pix2pix`: its variants, their weights and inputs, and that its name finds it."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from nectargan_laplacian import Laplacian
+from nectargan_pix2pix import Adversarial, pix2pix
+from nectargan_sobel import Sobel
+
+from nectargan_core import Config, LossManager
+from nectargan_core.errors import DuplicateLossError, UnknownVariantError
+
+BASIC = ["G_GAN", "G_L1", "D_real", "D_fake"]
+EXTENDED = [*BASIC, "G_L2", "G_SOBEL", "G_LAP"]
+
+
+def weights(losses):
+    return {name: loss.loss_weight for name, loss in losses.items()}
+
+
+def test_basic_has_the_weights_of_the_paper():
+    assert weights(pix2pix(Config())) == {"G_GAN": 1.0, "G_L1": 100.0, "D_real": 1.0, "D_fake": 1.0}
+
+
+def test_extended_adds_three_losses_that_all_do_something():
+    extended = weights(pix2pix(Config(), "extended"))
+    assert list(extended) == EXTENDED
+    assert {name: extended[name] for name in EXTENDED[4:]} == {"G_L2": 100.0, "G_SOBEL": 10.0, "G_LAP": 10.0}
+
+
+def test_extended_is_built_from_the_losses_of_the_other_plugins():
+    losses = pix2pix(Config(), "extended")
+    assert isinstance(losses["G_SOBEL"].function, Sobel)
+    assert isinstance(losses["G_LAP"].function, Laplacian)
+
+
+def test_every_loss_is_tagged_with_the_network_that_it_trains():
+    tags = {name: loss.tags for name, loss in pix2pix(Config(), "extended").items()}
+    assert tags == {name: [name[0]] for name in EXTENDED}
+
+
+def test_inputs_say_what_each_loss_reads():
+    inputs = {name: loss.inputs for name, loss in pix2pix(Config(), "extended").items()}
+    expected = dict.fromkeys(EXTENDED, ("y_fake", "y"))
+    expected |= {"G_GAN": ("pred_fake",), "D_fake": ("pred_fake",), "D_real": ("pred_real",)}
+    assert inputs == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [("gan", "G_GAN"), ("l1", "G_L1"), ("l2", "G_L2"), ("sobel", "G_SOBEL"), ("laplacian", "G_LAP")],
+)
+def test_weight_comes_from_the_config(key, name):
+    config = Config.model_validate({"train": {"loss": {f"lambda_{key}": 2.5}}})
+    changed = weights(pix2pix(config, "extended"))
+    assert changed == {**weights(pix2pix(Config(), "extended")), name: 2.5}
+
+
+def test_only_the_generator_takes_the_weight_of_the_gan_loss():
+    config = Config.model_validate({"train": {"loss": {"lambda_gan": 5.0}}})
+    losses = pix2pix(config)
+    assert (losses["D_real"].loss_weight, losses["D_fake"].loss_weight) == (1.0, 1.0)
+
+
+def test_two_builds_share_nothing():
+    first, second = pix2pix(Config(), "extended"), pix2pix(Config(), "extended")
+    for name in EXTENDED:
+        assert first[name].function is not second[name].function
+        assert first[name].tags is not second[name].tags
+
+
+def test_name_and_variant_find_the_spec():
+    assert list(LossManager.from_spec("pix2pix:extended").get_registered_losses()) == EXTENDED
+
+
+def test_unknown_variant_names_the_known_ones():
+    with pytest.raises(UnknownVariantError, match="extended"):
+        LossManager.from_spec("pix2pix:extnded")
+
+
+def test_basic_composes_with_sobel():
+    names = list(LossManager.from_spec("pix2pix+sobel").get_registered_losses())
+    assert names == [*BASIC, "G_SOBEL"]
+
+
+def test_extended_and_sobel_define_the_same_loss():
+    with pytest.raises(DuplicateLossError, match="G_SOBEL"):
+        LossManager.from_spec("pix2pix:extended+sobel")
+
+
+def test_function_and_composed_variant_build_as_the_reference_shows():
+    manager = LossManager()
+    manager.init_from_spec(pix2pix, Config(), "basic+sobel")
+    assert list(manager.get_registered_losses()) == [*BASIC, "G_SOBEL"]
+
+
+def test_an_adversarial_loss_computed_by_hand_takes_the_target_given():
+    manager = LossManager.from_spec("pix2pix")
+    prediction = torch.tensor([[0.3, -1.2]])
+    given = manager.compute_loss_xy("G_GAN", prediction, torch.zeros_like(prediction))
+    own = manager.compute_loss("D_fake", prediction)
+    assert given.item() == pytest.approx(own.item())
+
+
+def test_importing_the_spec_imports_nothing_of_the_trainer():
+    code = "import sys, nectargan_pix2pix; print(*(m for m in sys.modules if m in set(sys.argv[1:])))"
+    trainer = ["monai", "skimage", "matplotlib", "PIL", "rich", "nectargan_pix2pix.training"]
+    result = subprocess.run([sys.executable, "-c", code, *trainer], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
+def test_adversarial_shows_its_target():
+    assert repr(Adversarial(real=True)) == "Adversarial(real=True)"

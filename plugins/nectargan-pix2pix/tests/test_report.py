@@ -1,0 +1,110 @@
+"""The report: PSNR, the curves, the grid of images, and the closing table."""
+
+import numpy as np
+import pytest
+import torch
+from nectargan_pix2pix.report import Result, _thinned, closing_table, draw_curves, draw_grid, psnr
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from nectargan_core import LossLog, LossManager, Schedule
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Three epochs of two steps; G_L1 falls from 100 to 0 with its weight, D_real is step + 1."""
+    with LossManager(experiment_dir=tmp_path) as manager:
+        decay = Schedule(end_epoch=2, target_value=0.0)
+        manager.register_loss_fn("G_L1", lambda y_fake, y: (y_fake - y).mean(), 100.0, decay)
+        manager.register_loss_fn("D_real", lambda pred: pred.mean(), inputs=("pred_real",))
+        for epoch in range(3):
+            for batch in range(2):
+                manager.tick(epoch=epoch)
+                step = torch.tensor(2.0 * epoch + batch + 1)
+                manager.compute_losses({"y_fake": torch.ones(2), "y": torch.zeros(2), "pred_real": step})
+    return LossLog(tmp_path)
+
+
+def image(value, height=32, width=40):
+    return torch.full((3, height, width), float(value))
+
+
+def test_psnr_agrees_with_scikit_image():
+    first, second = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = peak_signal_noise_ratio(second.numpy(), first.numpy(), data_range=2)
+    assert psnr(first, second) == pytest.approx(expected, rel=1e-5)
+
+
+def test_psnr_of_equal_images_is_infinite():
+    assert psnr(image(0.5), image(0.5)) == float("inf")
+
+
+def test_table_gives_the_means_of_the_first_and_the_last_epoch(log):
+    lines = closing_table(log, [(20.0, 25.0)]).splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["loss,", "weighted", "weight", "epoch", "1", "epoch", "3"],
+        ["G_L1", "100", "->", "0", "100.0000", "0.0000"],
+        ["D_real", "1", "1.5000", "5.5000"],
+    ]
+
+
+def test_table_gives_the_mean_psnr_and_the_gain(log):
+    last = closing_table(log, [(20.0, 25.0), (22.0, 24.0)]).splitlines()[-1]
+    assert last == "held-out PSNR, mean of 2: input 21.00 dB, output 24.50 dB (+3.50 dB)"
+
+
+def test_columns_of_the_table_are_aligned(log):
+    lines = closing_table(log, [(20.0, 25.0)]).splitlines()[:3]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_curves_show_every_loss_with_its_weight(log, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "nectargan_pix2pix.report.Figure.savefig", lambda figure, path, **_: drawn.append(figure), raising=True
+    )
+    draw_curves(log, tmp_path / "curves.png")
+    axes = drawn[0].axes
+    assert [one.get_ylabel() for one in axes] == ["G_L1", "weight", "D_real", "weight"]
+    each_step, means = axes[2].lines
+    assert each_step.get_ydata().tolist() == [1, 2, 3, 4, 5, 6]
+    assert list(means.get_ydata()) == [1.5, 3.5, 5.5]
+    assert axes[1].lines[0].get_ydata().tolist() == [100, 100, 50, 50, 0, 0]
+
+
+def test_curves_are_a_png_large_enough_for_every_loss(log, tmp_path):
+    draw_curves(log, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.height > 2 * 150
+
+
+def test_many_points_are_thinned_to_their_means():
+    steps = np.arange(10_001.0)
+    few_steps, few = _thinned(steps, steps * 2)
+    assert len(few) <= 2000
+    np.testing.assert_allclose(few, few_steps * 2)
+    assert few_steps[0] == pytest.approx(np.arange(6).mean())
+    # The last group may be smaller; it is still a mean.
+    assert few_steps[-1] == pytest.approx(steps[len(few) * 6 - 6 :].mean())
+
+
+def test_few_points_are_drawn_as_they_are():
+    steps = np.arange(2000.0)
+    assert _thinned(steps, steps)[1] is steps
+
+
+def test_grid_shows_the_pixels_of_each_image(tmp_path):
+    results = [Result(image(-1), image(0), image(1)), Result(image(1, 48, 32), image(1, 48, 32), image(-1, 48, 32))]
+    draw_grid(results, "epoch 1 of 2", tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        pixels = np.asarray(picture)
+    gap, caption = 8, 26
+    top = 2 * caption
+    for column, grey in enumerate((0, 128, 255)):
+        left = gap + column * (40 + gap)
+        assert (pixels[top : top + 32, left : left + 40] == grey).all()
+    top += 32 + gap + caption
+    for column, grey in enumerate((255, 255, 0)):
+        left = gap + column * (40 + gap)
+        assert (pixels[top : top + 48, left : left + 32] == grey).all()

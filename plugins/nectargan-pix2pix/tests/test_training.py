@@ -1,0 +1,168 @@
+"""The loop: which loss trains which network, what is computed for it, and what the optimizers are given."""
+
+import pytest
+import torch
+from nectargan_pix2pix.training import DISCRIMINATOR_RATE, GENERATOR_RATE, Networks, train
+
+from nectargan_core import LossManager
+
+CPU = torch.device("cpu")
+
+
+def batch(seed=0):
+    x, y = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return x, y
+
+
+@pytest.fixture
+def networks():
+    torch.manual_seed(0)
+    return Networks(channels=2, epochs=1, device=CPU)
+
+
+def parameters(network):
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def changed(network, before):
+    return any(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+
+
+def captured_gradients(optimizer):
+    """Stop an optimizer from changing anything; return a list that its gradients will be in."""
+    gradients = []
+
+    def step():
+        for group in optimizer.param_groups:
+            gradients.extend(parameter.grad.clone() for parameter in group["params"])
+
+    optimizer.step = step
+    return gradients
+
+
+# A replaced step looks to torch's schedulers as if none had been taken.
+no_step = pytest.mark.filterwarnings("ignore:.*optimizer.step.*:UserWarning")
+
+
+def test_each_network_is_trained_on_the_losses_tagged_for_it(networks):
+    before = parameters(networks.generator), parameters(networks.discriminator)
+    list(train(LossManager.from_spec("pix2pix"), networks, [batch()], epochs=1))
+    assert changed(networks.generator, before[0])
+    assert changed(networks.discriminator, before[1])
+
+
+def test_every_loss_runs_once_a_step(networks):
+    manager = LossManager.from_spec("pix2pix:extended", enable_logging=True)
+    assert list(train(manager, networks, [batch(0), batch(1), batch(2)], epochs=2)) == [0, 0, 0, 1, 1, 1]
+    for loss in manager.get_registered_losses(strip=False).values():
+        assert list(loss.history.steps) == [0, 1, 2, 3, 4, 5]
+        assert list(loss.history.epochs) == [0, 0, 0, 1, 1, 1]
+
+
+@no_step
+def test_the_total_of_the_discriminator_is_halved(networks):
+    gradients = captured_gradients(networks.discriminator_optimizer)
+    networks.generator_optimizer.step = lambda: None
+    manager = LossManager.from_spec("pix2pix")
+    x, y = batch()
+    list(train(manager, networks, [(x, y)], epochs=1))
+
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    # The generator begins as the identity, and was kept from changing.
+    real, fake = networks.discriminator(x, y), networks.discriminator(x, x)
+    total = bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
+    expected = torch.autograd.grad(total / 2, list(networks.discriminator.parameters()))
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@no_step
+def test_the_total_of_the_generator_is_not_halved(networks):
+    gradients = captured_gradients(networks.generator_optimizer)
+    networks.discriminator_optimizer.step = lambda: None
+    x, y = batch()
+    list(train(LossManager.from_spec("pix2pix"), networks, [(x, y)], epochs=1))
+
+    generated = networks.generator(x)
+    logits = networks.discriminator(x, generated)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+    total = bce + 100 * (generated - y).abs().mean()
+    expected = torch.autograd.grad(total, list(networks.generator.parameters()))
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_loss_that_the_loop_has_never_heard_of_trains(networks):
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn(
+        "G_DARK", lambda image, source: (image - source + 1).square().mean(), tags=["G"], inputs=("y_fake", "x")
+    )
+    x, y = batch()
+    steps = [(x, y)] * 20
+    list(train(manager, networks, steps, epochs=1))
+    losses = manager.get_registered_losses(strip=False)["G_DARK"].history.losses
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_a_loss_of_the_generator_may_read_both_predictions(networks):
+    manager = LossManager()
+    manager.register_loss_fn(
+        "G_RELATIVE", lambda fake, real: (fake - real).mean(), tags=["G"], inputs=("pred_fake", "pred_real")
+    )
+    before = parameters(networks.generator)
+    list(train(manager, networks, [batch()], epochs=1))
+    assert changed(networks.generator, before)
+
+
+def test_without_losses_of_its_own_the_discriminator_is_neither_run_nor_trained(networks):
+    calls = []
+    networks.discriminator.register_forward_hook(lambda *_: calls.append(1))
+    before = parameters(networks.discriminator)
+    list(train(LossManager.from_spec("sobel"), networks, [batch()], epochs=2))
+    assert not calls
+    assert not changed(networks.discriminator, before)
+
+
+def test_a_step_runs_generator_once_and_discriminator_three_times(networks):
+    calls = []
+    networks.generator.register_forward_hook(lambda *_: calls.append("G"))
+    networks.discriminator.register_forward_hook(lambda *_: calls.append("D"))
+    list(train(LossManager.from_spec("pix2pix:extended"), networks, [batch()], epochs=1))
+    assert sorted(calls) == ["D", "D", "D", "G"]
+
+
+def test_learning_rates_hold_for_one_half_and_fall_to_zero_over_the_other():
+    networks = Networks(channels=2, epochs=4, device=CPU)
+    rates = []
+    for _ in train(LossManager.from_spec("pix2pix"), networks, [batch()], epochs=4):
+        rates.append(
+            (
+                networks.generator_optimizer.param_groups[0]["lr"] / GENERATOR_RATE,
+                networks.discriminator_optimizer.param_groups[0]["lr"] / DISCRIMINATOR_RATE,
+            )
+        )
+    assert rates == [pytest.approx((factor, factor)) for factor in (1, 1, 1, 0.5)]
+
+
+def test_training_twice_with_one_seed_gives_the_same_networks():
+    results = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        networks = Networks(channels=2, epochs=1, device=CPU)
+        list(train(LossManager.from_spec("pix2pix"), networks, [batch(0), batch(1)], epochs=1))
+        results.append(networks.generator.state_dict())
+    for name, tensor in results[0].items():
+        assert torch.equal(tensor, results[1][name]), name
+
+
+def test_generating_is_confined_to_the_range_of_images_and_leaves_training_mode_on(networks):
+    x = torch.full((3, 32, 32), 2.0)
+    assert torch.equal(networks.generate(x), torch.ones(3, 32, 32))
+    assert networks.generator.training
+
+
+def test_generating_changes_no_statistics(networks):
+    before = {name: tensor.clone() for name, tensor in networks.generator.state_dict().items()}
+    networks.generate(batch()[0][0])
+    for name, tensor in networks.generator.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
