@@ -15,6 +15,7 @@ from nectargan_core.errors import (
     DuplicateLossError,
     NectarganError,
     PluginContractError,
+    PluginError,
     ScheduleError,
     SpecError,
     UnknownLossError,
@@ -116,13 +117,12 @@ def _build_terms(
         spec = typing.cast("Spec", plugin.load())
         if plugin not in result.plugins:
             result.plugins.append(plugin)
-        args: tuple[Any, ...] = (config,)
+        keywords = dict(options.get(term.name, {}))
+        _check_options(spec, keywords, plugin)
         if term.variant is not None:
             _check_variant(spec, str(term), term.variant, plugin)
-            args = (config, term.variant)
-        keywords = options.get(term.name, {})
-        _check_options(spec, args, keywords, plugin)
-        losses = _checked(_call(spec, args, keywords, str(plugin)), str(plugin), plugin)
+            keywords[_SUBSPEC] = term.variant
+        losses = _checked(_call(spec, (config,), keywords, str(plugin)), str(plugin), plugin)
         result.add(losses, f"{str(term)!r} ({plugin.dist} {plugin.version})")
         _warn_of_zeros(losses)
     return result
@@ -198,7 +198,7 @@ def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspe
         raise SpecError(f"spec {label}{signature} cannot be called with what was given: {error}") from None
 
 
-def _check_options(spec: Spec, args: tuple[Any, ...], options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
+def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
     try:
         signature = inspect.signature(spec)
     except (TypeError, ValueError):
@@ -209,10 +209,6 @@ def _check_options(spec: Spec, args: tuple[Any, ...], options: Mapping[str, Any]
         if name not in takes and not any_name:
             listed = f"takes {', '.join(takes)}" if takes else "takes none"
             raise SpecError(f"spec {plugin} has no option {name!r}; it {listed}.{did_you_mean(name, takes)}")
-    try:
-        signature.bind(*args, **options)
-    except TypeError as error:
-        raise SpecError(f"spec {plugin} cannot be called with what was given: {error}") from None
 
 
 def _call(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], label: str) -> object:
@@ -225,13 +221,11 @@ def _call(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], label: s
 
 
 def _checked(result: object, label: str, plugin: catalog.Plugin | None) -> dict[str, LMLoss]:
-    def broken(what: str) -> PluginContractError:
-        message = f"spec {label} returned {what}; expected a dict that maps each loss's name to its LMLoss"
-        if plugin is None:
-            return PluginContractError(message, group=catalog.SPECS, name=label)
-        return PluginContractError(
-            message, group=plugin.group, name=plugin.name, dist=plugin.dist, version=plugin.version
-        )
+    def broken(what: str) -> PluginError:
+        returned = f"returned {what}; expected a dict that maps each loss's name to its LMLoss"
+        if plugin is not None:
+            return plugin.error(PluginContractError, returned)
+        return PluginContractError(f"spec {label} {returned}", group=catalog.SPECS, name=label)
 
     if not isinstance(result, dict):
         raise broken(f"{type(result).__name__}")

@@ -99,10 +99,11 @@ def test_a_weight_of_zero_contributes_zero_to_a_compiled_step():
 
 
 def test_a_compiled_graph_keeps_no_loss_alive():
-    network = torch.nn.Linear(2, 2)
     manager = LossManager()
-    manager.register_loss_fn("learned", lambda x, y: network(x).sum())
-    gone = weakref.ref(network)
-    del manager, network
+    manager.register_loss_fn("learned", torch.nn.Linear(2, 2), inputs=("y_fake",))
+    gone = weakref.ref(manager.get_registered_losses()["learned"].function)
+    step = torch.compile(lambda manager, x: manager.compute_loss("learned", x), backend="eager", fullgraph=True)
+    step(manager, torch.ones(2))
+    del manager
     gc.collect()
     assert gone() is None
