@@ -54,6 +54,7 @@ bench: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	$(PIP) --group docs
+	$(BIN)/python docs/make_gallery.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
@@ -62,4 +63,4 @@ dist: $(VENV)/.ready
 	for project in . $(PLUGINS); do $(BIN)/python -m build --outdir dist $$project || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist docs/_build runs
+	rm -rf $(VENV) build dist docs/_build docs/gallery runs

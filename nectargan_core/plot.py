@@ -69,7 +69,7 @@ def plot(schedule: Schedule, epochs: int, path: str | os.PathLike[str]) -> None:
     # Not pyplot, which keeps every figure and may want a display.
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.add_subplot(xlabel=schedule.unit, ylabel="value", title=str(schedule.schedule))
-    axes.plot(positions, values, linewidth=1.8)
+    axes.plot(positions, values, linewidth=1.8, drawstyle="steps-post" if schedule.unit == "step" else "default")
     for end in (schedule.start_epoch, schedule.end_epoch):
         if 0 < end < epochs:
             axes.axvline(end, color="0.7", linestyle=":", linewidth=1.0, zorder=0)

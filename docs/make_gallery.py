@@ -1,0 +1,87 @@
+"""Draw every curve that comes with this project, and write the page that shows them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from nectargan_core import Schedule, catalog
+from nectargan_core.plot import plot
+
+GALLERY = Path(__file__).parent / "gallery"
+
+FROM_10_TO_1: dict[str, Any] = {"start": 20, "end": 80, "initial_value": 10.0, "target_value": 1.0}
+FROM_1_TO_0: dict[str, Any] = {"end": 100, "initial_value": 1.0, "target_value": 0.0}
+
+SHOWN = [
+    (Schedule("linear", **FROM_10_TO_1), 100),
+    (Schedule("exponential", **FROM_10_TO_1), 100),
+    (Schedule("cosine", **FROM_10_TO_1), 100),
+    (Schedule("cosine-restarts", end=70, target_value=0.0, params={"period": 10, "multiplier": 2}), 80),
+    (Schedule("polynomial", **FROM_10_TO_1, params={"power": 3.0}), 100),
+    (Schedule("sigmoid", **FROM_10_TO_1, params={"steepness": 12.0}), 100),
+    (Schedule("step", initial_value=8.0, target_value=1.0, params={"every": 20, "gamma": 0.5}), 100),
+    (Schedule("multistep", params={"milestones": [30, 60, 80], "gamma": 0.5}), 100),
+    (Schedule("inverse-sqrt", unit="step", params={"warmup": 400}), 4000),
+    (Schedule("warmup-cosine", **FROM_1_TO_0, params={"warmup": 10}), 100),
+    (Schedule("one-cycle", **FROM_1_TO_0), 100),
+    (Schedule("cyclic", start=10, end=90, initial_value=0.1, target_value=1.0, params={"period": 20}), 100),
+    (Schedule("window", start=30, end=60, initial_value=0.0, target_value=1.0), 100),
+    (Schedule("every", unit="step", initial_value=0.0, target_value=16.0, params={"n": 16}), 100),
+    (Schedule("constant", initial_value=1.0), 100),
+    (Schedule("piecewise-linear", params={"points": [[0, 0.0], [10, 1.0], [60, 0.6], [80, 0.0]]}), 100),
+    (
+        Schedule(
+            "sequence",
+            params={
+                "parts": [
+                    Schedule("linear", end=10, initial_value=0.0),
+                    Schedule("cosine", start=40, end=90, target_value=0.0),
+                ]
+            },
+        ),
+        100,
+    ),
+    (
+        Schedule(
+            "product",
+            params={
+                "factors": [
+                    Schedule("cosine", end=100, target_value=0.0),
+                    Schedule("cyclic", initial_value=0.5, params={"period": 10}),
+                ]
+            },
+        ),
+        100,
+    ),
+]
+
+
+def main() -> None:
+    """Write the gallery."""
+    own = {
+        entry.plugin.name
+        for entry in catalog.plugins(catalog.SCHEDULES)
+        if entry.plugin.key in ("nectargan-core", "nectargan-schedules")
+    }
+    if missing := own - {str(schedule.schedule) for schedule, _ in SHOWN}:
+        raise SystemExit(f"the gallery shows no {', '.join(sorted(missing))}; add them to {__file__}")
+    GALLERY.mkdir(exist_ok=True)
+    page = [
+        "# Gallery",
+        "",
+        "Each curve that comes with this project, drawn from the definition above it. The formulas are in",
+        "[schedules](../schedules.md#the-curves); dotted lines are start and end.",
+    ]
+    for schedule, epochs in SHOWN:
+        name = str(schedule.schedule)
+        plot(schedule, epochs, GALLERY / f"{name}.png")
+        summary = (inspect.getdoc(catalog.find(catalog.SCHEDULES, name).load()) or "").splitlines()[0]
+        definition = schedule.model_dump_json(exclude_defaults=True)
+        page += ["", f"## {name}", "", summary, "", "```json", definition, "```", "", f"![{name}]({name}.png)"]
+    (GALLERY / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
