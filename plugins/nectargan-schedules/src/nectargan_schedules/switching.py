@@ -74,7 +74,7 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
 def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
     """Swing between the initial and the target value in straight lines.
 
-    With s the start, e the end, x the epoch and f = ((x - s) mod period)/period: i + (t - i)·(1 - |2f - 1|) where
+    With s the start, e the end, x the epoch and f = ((x - s) mod period)/period: i + (t - i)·(1 - abs(2f - 1)) where
     s ≤ x < e, otherwise i, where i = initial and t = target.
 
     Args:
