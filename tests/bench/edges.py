@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from interleaved import medians
 from nectargan_laplacian import Laplacian
 from nectargan_sobel import Sobel
 from torch import Tensor
@@ -41,16 +40,14 @@ def plain_laplacian(y_fake: Tensor, y: Tensor) -> Tensor:
     return F.l1_loss(laplacian(y_fake), laplacian(y))
 
 
-def interleaved(functions: list[LossFunction], y_fake: Tensor, y: Tensor) -> list[float]:
-    """Measure each function in turn, round after round, and return the median seconds of each."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(ROUNDS):
-        for function, taken in zip(functions, times, strict=True):
-            y_fake.grad = None
-            start = time.thread_time()
-            function(y_fake, y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            taken.append(time.thread_time() - start)
-    return [statistics.median(taken) for taken in times]
+def backward(loss: LossFunction, y_fake: Tensor, y: Tensor) -> Callable[[], None]:
+    """Make a function of no arguments that goes forward and backward once."""
+
+    def step() -> None:
+        y_fake.grad = None
+        loss(y_fake, y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+
+    return step
 
 
 def main() -> None:
@@ -69,7 +66,8 @@ def main() -> None:
             y_fake, y = torch.rand(2, *shape, generator=generator).unbind()
             y_fake = y_fake.clone().requires_grad_()
             for name, plain, ours in pairs:
-                slow, fast = interleaved([plain, ours], y_fake, y)
+                functions = {"plain": backward(plain, y_fake, y), "ours": backward(ours, y_fake, y)}
+                slow, fast = medians(functions, calls=1, rounds=ROUNDS).values()
                 size = "x".join(map(str, shape))
                 print(f"{name:<12}{size:<20}{slow * 1e3:>10.2f}{fast * 1e3:>10.2f}{slow / fast:>8.1f}x")
     finally:

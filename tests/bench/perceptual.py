@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from interleaved import medians
 from nectargan_vgg import VGGPerceptual
 from torch import Tensor
 
@@ -53,17 +52,15 @@ def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return y_fake.clone().requires_grad_(), y
 
 
-def interleaved(functions: list[LossFunction], shape: tuple[int, ...]) -> list[float]:
-    """Measure each function in turn, round after round, and return the median seconds of each."""
+def backward(loss: LossFunction, shape: tuple[int, ...]) -> Callable[[], None]:
+    """Make a function of no arguments that goes forward and backward once."""
     y_fake, y = inputs(shape)
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(ROUNDS):
-        for function, taken in zip(functions, times, strict=True):
-            y_fake.grad = None
-            start = time.thread_time()
-            function(y_fake, y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            taken.append(time.thread_time() - start)
-    return [statistics.median(taken[1:]) for taken in times]
+
+    def step() -> None:
+        y_fake.grad = None
+        loss(y_fake, y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+
+    return step
 
 
 def difference(ours: LossFunction, plain: LossFunction) -> float:
@@ -76,20 +73,18 @@ def difference(ours: LossFunction, plain: LossFunction) -> float:
 
 def peak_bytes(which: str, shape: tuple[int, ...]) -> int:
     """Measure, in a process of its own, what one forward and backward adds to its memory at the most."""
-    command = [sys.executable, "-m", "tests.bench.perceptual", which, *map(str, shape)]
-    root = Path(__file__).parents[2]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout)
+    command = [sys.executable, __file__, which, *map(str, shape)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _child(which: str, shape: tuple[int, ...]) -> None:
     ours = VGGPerceptual(checkpoint="random")
     function = naive(ours) if which == "naive" else ours
-    warm, target = inputs((1, 3, 32, 32))
-    function(warm, target).backward()
-    y_fake, y = inputs(shape)
+    backward(function, (1, 3, 32, 32))()
+    step = backward(function, shape)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew at what is in use now
     before = _high_water()
-    function(y_fake, y).backward()
+    step()
     print(_high_water() - before)
 
 
@@ -110,7 +105,8 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         for shape in SHAPES:
-            slow, fast = interleaved([plain, ours], shape)
+            functions = {"naive": backward(plain, shape), "ours": backward(ours, shape)}
+            slow, fast = medians(functions, calls=1, rounds=ROUNDS).values()
             size = "x".join(map(str, shape))
             print(f"{size:<16}{slow * 1e3:>10.0f}{fast * 1e3:>10.0f}{slow / fast:>8.2f}x", end="")
             if Path("/proc/self/clear_refs").exists():
