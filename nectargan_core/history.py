@@ -393,8 +393,9 @@ def _weigh(values: Sequence[float], weights: Sequence[float], dtype: torch.dtype
         dtype = torch.get_default_dtype()
     precise = torch.float64 if dtype == torch.float64 else torch.float32
     with torch.inference_mode():
-        factors = torch.tensor(weights, dtype=precise, device="cpu")  # whatever the default device is
-        # As when it was computed, a weight of 0 gives 0 whatever it meets.
+        # On the CPU whatever the default device is.
+        factors = torch.tensor(weights, dtype=torch.float64, device="cpu")
         numbers = torch.tensor(values, dtype=precise, device="cpu")
-        product = torch.where(factors == 0, 0.0, numbers * factors)
+        # As when it was computed, a weight of 0 gives 0 whatever it meets, and only a weight that was not rounded to 0.
+        product = torch.where(factors == 0, 0.0, numbers * factors.to(precise))
         return product.to(dtype).tolist()
