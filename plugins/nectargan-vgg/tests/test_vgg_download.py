@@ -97,7 +97,7 @@ def test_weights_are_fetched_into_the_cache_of_torch_hub(server, made, cache):
 def test_it_says_what_is_fetched_how_large_from_where_and_why(server, cache, capsys):
     build()
     said = capsys.readouterr().err
-    for part in ("weights of VGG19", f"{len(server.data) / 1e6:.1f} MB", server.url, str(cache), "compares images"):
+    for part in ("weights of VGG19", f"{len(server.data) / 2**20:.1f} MiB", server.url, str(cache), "compares images"):
         assert part in said
 
 
@@ -165,7 +165,7 @@ def test_wrong_hash_of_the_file_in_the_cache_says_to_delete_it(server, made, cac
 def test_cut_connection_is_called_so_and_nothing_is_kept(server, cache):
     server.sent = len(server.data) // 2
     message = refusal()
-    assert f"was cut after {server.sent / 1e6:.1f} MB of {len(server.data) / 1e6:.1f} MB" in message
+    assert f"was cut after {server.sent / 2**20:.1f} MiB of {len(server.data) / 2**20:.1f} MiB" in message
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
 
 

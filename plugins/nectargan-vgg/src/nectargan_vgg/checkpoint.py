@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -63,15 +64,14 @@ def _read_torch(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
         if archive and not zipfile.is_zipfile(path):
             raise EOFError("the end of the archive is missing")
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except pickle.UnpicklingError as error:
-        if "truncated" in str(error):
-            raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
-        raise weights_error(f"{path} is no checkpoint that torch.load reads with weights_only=True") from error
-    except EOFError as error:
+    except (EOFError, IndexError, struct.error) as error:  # how the end of a pickle shows, wherever it was cut
         raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
     except Exception as error:
-        truncated = "is truncated" if "EOF" in str(error) else "cannot be read"
-        raise weights_error(f"{path} {truncated} ({_first_line(error)})") from error
+        if "EOF" in str(error) or "truncated" in str(error):
+            raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise weights_error(f"{path} is no checkpoint that torch.load reads with weights_only=True") from error
+        raise weights_error(f"{path} cannot be read ({_first_line(error)})") from error
     if not isinstance(state, Mapping):
         raise weights_error(f"{path} holds a {type(state).__name__}, not a state_dict of torchvision's vgg19")
     return _selected(path, state.keys(), state.__getitem__, shapes)

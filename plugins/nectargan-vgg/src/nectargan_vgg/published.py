@@ -63,7 +63,7 @@ class PublishedWeights:
         try:
             size = _published_size(self.url)
             _say(
-                f"fetching the weights of VGG19, {_megabytes(size)}, from {self.url} into {full.parent}: the loss "
+                f"fetching the weights of VGG19, {_mebibytes(size)}, from {self.url} into {full.parent}: the loss "
                 "compares images by the features of this network. This happens once; later starts read only the "
                 "layers in use"
             )
@@ -71,7 +71,7 @@ class PublishedWeights:
             received = partial.stat().st_size
             if size is not None and received < size:
                 raise weights_error(
-                    f"the connection to {self.url} was cut after {_megabytes(received)} of {_megabytes(size)}; "
+                    f"the connection to {self.url} was cut after {_mebibytes(received)} of {_mebibytes(size)}; "
                     "try again"
                 )
             self._check_hash(partial, f"what {self.url} sent is not the published file")
@@ -98,7 +98,7 @@ class PublishedWeights:
         found = digest.hexdigest()
         if not found.startswith(self.sha256_prefix):
             raise weights_error(
-                f"{complaint}: its {_megabytes(path.stat().st_size)} have a SHA-256 that begins with {found[:8]}, "
+                f"{complaint}: its {_mebibytes(path.stat().st_size)} have a SHA-256 that begins with {found[:8]}, "
                 f"not with {self.sha256_prefix}"
             )
 
@@ -160,8 +160,8 @@ def _published_size(url: str) -> int | None:
     return int(length) if length else None
 
 
-def _megabytes(size: int | None) -> str:
-    return "size unknown" if size is None else f"{size / 1e6:.1f} MB"
+def _mebibytes(size: int | None) -> str:
+    return "size unknown" if size is None else f"{size / 2**20:.1f} MiB"
 
 
 def _say(text: str) -> None:
