@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from nectargan_core.bound import BoundLoss
+
+class Weighing(Protocol):
+    """What a graph calls back: records a result, and returns the weight that applies to it."""
+
+    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
+        """Record a result that was computed in a compiled graph."""
+
 
 # Changed by every call, so that no call is dropped, merged with another or moved before it.
 _ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
 _NUMBERS = itertools.count()
-_LOSSES: weakref.WeakValueDictionary[int, BoundLoss] = weakref.WeakValueDictionary()
+_LOSSES: weakref.WeakValueDictionary[int, Weighing] = weakref.WeakValueDictionary()
 
 
-def enlist(loss: BoundLoss) -> int:
+def enlist(loss: Weighing) -> int:
     """Return a number by which a compiled graph finds a loss again; the loss is not kept alive."""
     number = next(_NUMBERS)
     _LOSSES[number] = loss
