@@ -278,7 +278,9 @@ class LossRegistry:
         bound = self._losses[name]
         if saved != bound.state(self._recorder.epoch):
             if saved["schedule"] is not None:
-                self._change(name, None, Schedule.model_validate(saved["schedule"]))
+                schedule = Schedule.model_validate(saved["schedule"])
+                # What was left out stands for the weight that the loss had then, and not for its own now.
+                self._change(name, schedule.initial_value, schedule)
             else:
                 self._change(name, saved["weight"], Schedule())
             bound.enable(saved["enabled"])

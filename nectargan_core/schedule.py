@@ -12,9 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 Curve = Callable[..., float]
 """What a schedule plugin publishes: `(schedule, epoch, **params) -> float`."""
+
+_VALUES = ("initial_value", "target_value")
+_LEFT_OUT = "left_out"
 
 # Beyond 2**53 a float no longer tells one epoch or step from the next.
 _Position = Annotated[int | float, Field(ge=-(2**53), le=2**53)]
@@ -121,6 +127,27 @@ class Schedule(Freezable):
             )
         return self
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_what_was_left_out(cls, data: Any, handler: ModelWrapValidatorHandler[Schedule]) -> Schedule:
+        if not (isinstance(data, Mapping) and _LEFT_OUT in data):
+            return handler(data)
+        left_out = data[_LEFT_OUT]
+        if not (isinstance(left_out, (list, tuple)) and all(end in _VALUES for end in left_out)):
+            raise ValueError(
+                f"{_LEFT_OUT} lists which of {' and '.join(_VALUES)} a loss has filled in, got {left_out!r}"
+            )
+        schedule = handler({key: value for key, value in data.items() if key != _LEFT_OUT})
+        schedule.model_fields_set.difference_update(left_out)
+        return schedule
+
+    @model_serializer(mode="wrap")
+    def _write_what_was_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A curve may treat an end that was left out, and was filled in by a loss, unlike one that was set.
+        data: dict[str, Any] = handler(self)
+        left_out = [end for end in _VALUES if data.get(end) is not None and not self.gives(end)]
+        return {**data, _LEFT_OUT: left_out} if left_out else data
+
     @field_serializer("schedule")
     def _serialise_function(self, value: str | Curve) -> str:
         return value if isinstance(value, str) else _reference(value)
@@ -190,7 +217,7 @@ class Schedule(Freezable):
         values = {field: getattr(self, field) for field in _DEFINITION}
         given = {field for field in self.model_fields_set if values.get(field) is not None}
         if self.is_scheduled:
-            for end in ("initial_value", "target_value"):
+            for end in _VALUES:
                 if end not in given:
                     values[end] = weight
             values["current_value"] = values["initial_value"]

@@ -16,7 +16,7 @@ def step(schedule: Schedule, epoch: float, *, every: float, gamma: float = 0.1) 
     """Multiply the initial value by gamma, again and again.
 
     With i = initial, t = target, x the epoch, s the start and e the end: i·gamma^⌊(min(x, e) - s)/every⌋ from the start
-    on, but never past t. A target that is not set, or is i, stops nothing.
+    on, but never past t, if that is set.
 
     Args:
         schedule: From when, from which value, and down (or up) to which. The end is the last epoch at which the value
@@ -47,7 +47,7 @@ def multistep(schedule: Schedule, epoch: float, *, milestones: Sequence[float], 
     """Multiply the initial value by gamma at each milestone.
 
     With i = initial, t = target and n the number of milestones up to and including the epoch: i·gamma^n, but never past
-    t. A target that is not set, or is i, stops nothing.
+    t, if that is set.
 
     Args:
         schedule: From which value, down (or up) to which.
@@ -76,7 +76,7 @@ def inverse_sqrt(schedule: Schedule, epoch: float, *, warmup: float, begin: floa
     """Rise to the initial value in a straight line, then fall with the square root of the time.
 
     With i = initial, t = target, w = warmup and τ epochs after the start (the end at most): i·(begin + (1 - begin)·τ/w)
-    while τ < w, then i·√(w/τ), but never past t. A target that is not set, or is i, stops nothing.
+    while τ < w, then i·√(w/τ), but never past t, if that is set.
 
     Args:
         schedule: From when, to which height, and down to which value. The end is the last epoch at which the value may
@@ -115,7 +115,7 @@ def _multiplied(schedule: Schedule, gamma: float, times: float) -> float:
     if gamma <= 1.0:
         return _shrunk(schedule, gamma**times)
     initial, target = schedule.ends()
-    if not 0.0 < abs(initial) < math.copysign(1.0, initial) * target:
+    if not (schedule.gives("target_value") and abs(initial) <= math.copysign(1.0, initial) * target):
         raise ScheduleError(
             f"gamma {gamma:g} grows without an end from initial_value {initial:g}; give a gamma of at most 1, or a "
             "target_value farther from 0 at which it stops"
@@ -131,9 +131,9 @@ def _shrunk(schedule: Schedule, factor: float) -> float:
     """Return the initial value times a factor of at most 1, stopped at the target value."""
     initial, target = schedule.ends()
     value = initial * factor
-    if target == initial:
+    if not schedule.gives("target_value"):
         return value
-    if not 0.0 <= math.copysign(1.0, initial) * target < abs(initial):
+    if not 0.0 <= math.copysign(1.0, initial) * target <= abs(initial):
         raise ScheduleError(
             f"a curve that shrinks goes from initial_value {initial:g} towards 0, never to target_value {target:g}; "
             "leave the target out, or give one between them"

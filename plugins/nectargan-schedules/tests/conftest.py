@@ -1,0 +1,53 @@
+"""What the tests share: one schedule of every curve, core's two among them, that moves within twelve epochs."""
+
+import pytest
+
+from nectargan_core import Schedule
+
+ENDS = {"start": 2, "end": 10, "initial_value": 4.0, "target_value": 0.5}
+RISE = Schedule("linear", end=4, initial_value=0.25)
+FALL = Schedule("cosine", start=5, end=9, target_value=0.5)
+
+CURVES = [
+    Schedule("linear", **ENDS),
+    Schedule("exponential", **ENDS),
+    Schedule("constant", initial_value=4.0),
+    Schedule("cosine", **ENDS),
+    Schedule("cosine-restarts", **ENDS, params={"period": 2, "multiplier": 2}),
+    Schedule("cyclic", **ENDS, params={"period": 3}),
+    Schedule("every", **ENDS, params={"n": 3}),
+    Schedule("inverse-sqrt", **ENDS, params={"warmup": 3, "begin": 0.1}),
+    Schedule("multistep", **ENDS, params={"milestones": [3, 5.5], "gamma": 0.5}),
+    Schedule("one-cycle", **ENDS),
+    Schedule("piecewise-linear", params={"points": [[0, 4.0], [5, 1.0], [8, 2.0]]}),
+    Schedule("polynomial", **ENDS, params={"power": 2.5}),
+    Schedule("product", initial_value=4.0, params={"factors": [RISE, FALL]}),
+    Schedule("sequence", initial_value=4.0, params={"parts": [RISE, FALL]}),
+    Schedule("sigmoid", **ENDS, params={"steepness": 5.0}),
+    Schedule("step", **ENDS, params={"every": 2, "gamma": 0.5}),
+    Schedule("warmup-cosine", **ENDS, params={"warmup": 3, "begin": 0.25}),
+    Schedule("window", **ENDS),
+]
+
+
+def in_steps(schedule):
+    """Return the same schedule, counting steps."""
+    parts = {
+        name: [in_steps(each) if isinstance(each, Schedule) else each for each in value]
+        if isinstance(value, list)
+        else value
+        for name, value in schedule.params.items()
+    }
+    return schedule.model_copy(update={"unit": "step", "params": parts})
+
+
+def pytest_generate_tests(metafunc):
+    if "curve" in metafunc.fixturenames:
+        metafunc.parametrize("curve", CURVES, ids=lambda schedule: schedule.schedule)
+    if "curve_in_steps" in metafunc.fixturenames:
+        metafunc.parametrize("curve_in_steps", map(in_steps, CURVES), ids=lambda schedule: schedule.schedule)
+
+
+@pytest.fixture
+def names():
+    return [schedule.schedule for schedule in CURVES]
