@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from nectargan_pix2pix.photos import Crops, Photographs
 from PIL import Image
 
 from nectargan_core import LossLog
+from nectargan_core.errors import NectarganError, NectarganWarning
 
 TINY = ("--channels", "2", "--batch-size", "2", "--device", "cpu")
 
@@ -317,6 +319,19 @@ def test_a_missing_library_names_the_extra(data, tmp_path, monkeypatch):
 def test_a_module_of_our_own_that_is_missing_is_not_blamed_on_the_extra(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nectargan_pix2pix.run", None)
     assert isinstance(train("--data", data, "--out", tmp_path).exception, ModuleNotFoundError)
+
+
+def test_our_warnings_are_shown_in_one_line_and_others_as_ever(data, tmp_path, monkeypatch):
+    def warning(*_):
+        warnings.warn("the disk is full", NectarganWarning, stacklevel=1)
+        warnings.warn("old way", FutureWarning, stacklevel=1)
+        raise NectarganError("enough")
+
+    monkeypatch.setattr(Crops, "__getitem__", warning)
+    with pytest.warns(FutureWarning, match="old way") as others:
+        result = train("--data", data, "--out", tmp_path, *TINY)
+    assert "\nWarning: the disk is full\n" in f"\n{result.output}"
+    assert len(others) == 1
 
 
 def test_help_and_version_need_no_extra(monkeypatch):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import click
 import torch
 
 from nectargan_core import Config, ConfigManager
-from nectargan_core.errors import ConfigError, NectarganError
+from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning
 
 _EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
 
@@ -30,7 +32,7 @@ def main() -> None:
     "--data", type=click.Path(path_type=Path), help="Folder with train/ and val/; images with A|B side by side."
 )
 @click.option("--sample-photos", is_flag=True, help="Restore degraded photographs that scikit-image ships.")
-@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for everything that the run leaves."
 )
@@ -60,9 +62,10 @@ def train(
     if (data is None) is not sample_photos:
         raise click.UsageError("give either --data DIR or --sample-photos")
     try:
-        finished, received = _train(
-            spec, data, epochs, out, config_path, device, batch_size=batch_size, channels=channels, seed=seed
-        )
+        with _warnings_in_one_line():
+            finished, received = _train(
+                spec, data, epochs, out, config_path, device, batch_size=batch_size, channels=channels, seed=seed
+            )
     except NectarganError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -141,6 +144,29 @@ def _device(name: str | None) -> torch.device:
             key="common.device",
         ) from error
     return device
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Show our own warnings without the place in the code, which says nothing to who runs a program."""
+    with warnings.catch_warnings():
+        elsewhere = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, NectarganWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                elsewhere(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

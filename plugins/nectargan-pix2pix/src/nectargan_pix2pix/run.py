@@ -62,7 +62,6 @@ def run(
     """
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     torch.manual_seed(seed)
-    # `Dataset` has no length of its own; `Crops` does.
     batches: DataLoader[Pair] = DataLoader(photographs.training, batch_size, shuffle=True)
     with LossManager.from_spec(spec, config, out, device=device) as manager:
         _check_tags(manager)
