@@ -143,6 +143,7 @@ class LossRegistry:
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
         built, adjustments = self._build(spec, args, kwargs)
         losses = specs.adjust(built, **adjustments)
+        specs.warn_of_zeros(losses)
         self._register(losses, built.plugins, spec=spec, replace=replace)
         name = spec if isinstance(spec, str) else getattr(spec, "__qualname__", None)
         self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
@@ -267,7 +268,10 @@ class LossRegistry:
     def _change(self, name: str, weight: float | None, schedule: Schedule) -> None:
         bound = self._bound(name)
         current = bound.current_weight(self._recorder.epoch) if weight is None else weight
-        loss = specs.replaced(bound.loss, name, current if not schedule.gives("initial_value") else None, schedule)
+        if schedule.is_scheduled:
+            loss = specs.replaced(bound.loss, name, None, schedule.with_weight(current))
+        else:
+            loss = specs.replaced(bound.loss, name, current, schedule)
         scheduler = scheduler_of(loss)
         for plugin in scheduler.plugins if scheduler is not None else ():
             self._observers.add_module_of(plugin)

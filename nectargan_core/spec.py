@@ -124,7 +124,6 @@ def _build_terms(
             keywords[_SUBSPEC] = term.variant
         losses = _checked(_call(spec, (config,), keywords, str(plugin)), str(plugin), plugin)
         result.add(losses, f"{str(term)!r} ({plugin.dist} {plugin.version})")
-        _warn_of_zeros(losses)
     return result
 
 
@@ -237,11 +236,13 @@ def _checked(result: object, label: str, plugin: catalog.Plugin | None) -> dict[
     return result
 
 
-def _warn_of_zeros(losses: Mapping[str, LMLoss]) -> None:
+def warn_of_zeros(losses: Mapping[str, LMLoss]) -> None:
+    """Warn of each loss that does nothing because a configuration sets its weight to 0."""
     for name, loss in losses.items():
-        if isinstance(loss.loss_weight, ConfiguredWeight) and not loss.loss_weight:
+        weight = loss.loss_weight
+        if isinstance(weight, ConfiguredWeight) and not weight and not loss.schedule.is_scheduled:
             warn(
-                f"loss {name!r} does nothing: the configuration sets {loss.loss_weight.key} to 0; remove the key "
+                f"loss {name!r} does nothing: the configuration sets {weight.key} to 0; remove the key "
                 "for the spec's own weight, or choose an objective without this loss"
             )
 

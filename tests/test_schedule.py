@@ -375,7 +375,7 @@ def test_an_unknown_name_surfaces_at_once_with_close_matches():
 
 @pytest.mark.parametrize("name", ["linear+exponential", "vgg::", "linear:fast:er"])
 def test_a_name_that_is_none_surfaces_at_once(name):
-    with pytest.raises(ValueError, match="name|import"):
+    with pytest.raises(ValueError, match=r"name|import"):
         Scheduler(Schedule(schedule=name))
 
 

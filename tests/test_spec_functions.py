@@ -1,0 +1,170 @@
+"""Specs as functions: called with any arguments, with variants that are read from one annotation."""
+
+import functools
+import importlib
+from typing import Literal
+
+import pytest
+import torch
+
+from nectargan_core import Config, LMLoss, LossManager
+from nectargan_core.errors import SpecError, SpecSyntaxError, UnknownVariantError
+from nectargan_core.spec import variants_of
+
+MODULE = """
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from nectargan_core import LMLoss
+
+if TYPE_CHECKING:
+    from nectargan_core import Config
+
+
+def acme(config: Config, subspec: Literal["basic", "extended"] = "basic") -> dict[str, LMLoss]:
+    weight = config.loss_weight("a", default=10.0)
+    names = ["G_A", "G_B"] if subspec == "extended" else ["G_A"]
+    return {name: LMLoss(name=name, function=torch.nn.L1Loss(), loss_weight=weight) for name in names}
+
+
+def plain(config):
+    return {"G_P": LMLoss(name="G_P", function=torch.nn.L1Loss())}
+"""
+
+
+@pytest.fixture(autouse=True)
+def installed(site):
+    """A distribution with the specs above."""
+    specs = {name: f"acme_losses:{name}" for name in ("acme", "plain")}
+    site.install("acme-losses", specs=specs, modules={"acme_losses.py": MODULE})
+
+
+def weights(manager):
+    return manager.get_loss_weights(precision=None)
+
+
+def objective(config: Config, subspec: Literal["basic", "extended"] = "basic") -> dict[str, LMLoss]:
+    names = ["base"] if subspec == "basic" else ["base", "more"]
+    return {name: LMLoss(name=name, function=torch.dist) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("subspec", "names"),
+    [
+        ("basic", ["base"]),
+        ("extended", ["base", "more"]),
+        ("extended+plain", ["base", "more", "G_P"]),
+        ("basic+acme:extended+plain", ["base", "G_A", "G_B", "G_P"]),
+    ],
+)
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_a_spec_called_directly_may_name_further_terms_in_its_variant(subspec, names, by_keyword):
+    manager = LossManager()
+    args, kwargs = ((Config(),), {"subspec": subspec}) if by_keyword else ((Config(), subspec), {})
+    manager.init_from_spec(objective, *args, **kwargs)
+    assert list(manager.get_registered_losses()) == names
+
+
+def test_further_terms_see_the_configuration_that_was_passed():
+    manager = LossManager()
+    manager.init_from_spec(objective, Config.model_validate({"train": {"loss": {"lambda_a": 20.0}}}), "basic+acme")
+    assert weights(manager)["G_A"] == 20.0
+
+
+@pytest.mark.parametrize("subspec", ["extnded", "extnded+plain", "+plain"])
+def test_a_misspelt_variant_of_a_function_is_an_error(subspec):
+    with pytest.raises(UnknownVariantError, match="objective has no variant"):
+        LossManager().init_from_spec(objective, Config(), subspec)
+
+
+def test_a_further_term_that_is_none_is_a_syntax_error():
+    with pytest.raises(SpecSyntaxError):
+        LossManager().init_from_spec(objective, Config(), "basic+")
+
+
+def test_a_function_whose_parameter_is_no_literal_gets_the_string_as_it_is():
+    seen = []
+
+    def spec(config, subspec):
+        seen.append(subspec)
+        return {}
+
+    LossManager().init_from_spec(spec, Config(), "extended+vgg")
+    assert seen == ["extended+vgg"]
+
+
+def test_a_function_takes_any_arguments_at_all():
+    def spec(layers, *, scale=1.0, weights=None):
+        return {layer: LMLoss(name=layer, function=torch.dist, loss_weight=scale) for layer in layers}
+
+    manager = LossManager().init_from_spec(spec, ["a", "b"], scale=2.0, weights="its own")
+    assert weights(manager) == {"a": 2.0, "b": 2.0}
+
+
+def test_a_function_that_cannot_be_called_so_says_its_signature():
+    with pytest.raises(SpecError, match=r"spec objective\(config: .*cannot be called with what was given"):
+        LossManager().init_from_spec(objective)
+
+
+def test_from_spec_calls_a_function_with_the_configuration():
+    assert list(LossManager.from_spec(objective).get_registered_losses()) == ["base"]
+
+
+@pytest.mark.parametrize("spec", [3, {"a": LMLoss(name="a", function=torch.dist)}])
+def test_what_is_neither_name_nor_function_is_refused(spec):
+    with pytest.raises(TypeError, match="a spec is the name of an objective or a function, got"):
+        LossManager().init_from_spec(spec)
+
+
+# Variants
+
+
+def test_variants_are_read_although_other_annotations_cannot_be():
+    module = importlib.import_module("acme_losses")
+    assert variants_of(module.acme) == ("basic", "extended")
+
+
+class Callable:
+    def __call__(self, config, subspec: "Literal['a', 'b']" = "a"):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (objective, ("basic", "extended")),
+        (functools.partial(objective, Config()), ("basic", "extended")),
+        (Callable(), ("a", "b")),
+        (lambda config: {}, None),
+        (lambda config, subspec: {}, None),
+        (dict, None),
+    ],
+)
+def test_variants_are_the_literal_of_the_parameter_subspec(spec, expected):
+    assert variants_of(spec) == expected
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ('Literal["a", "b"]', ("a", "b")),
+        ("Literal['a'] | None", ("a",)),
+        ("Optional[Literal['a', 'b']]", ("a", "b")),
+        ("Union[Literal['a'], Literal['b']]", ("a", "b")),
+        ("Annotated[Literal['a'], 'doc']", ("a",)),
+        ("Literal[1, 'a']", ("a",)),
+        ("str", None),
+        ("NotImported", None),
+        ("1 / 0", None),
+    ],
+)
+@pytest.mark.parametrize("future", ["from __future__ import annotations\n", ""])
+def test_variants_are_read_from_any_spelling_and_the_unreadable_is_unknown(annotation, expected, future):
+    if not future:
+        annotation = repr(annotation)
+    namespace = {}
+    source = f"{future}from typing import *\ndef spec(config, subspec: {annotation} = 'a'): ..."
+    exec(compile(source, "spec.py", "exec", dont_inherit=True), namespace)
+    assert variants_of(namespace["spec"]) == expected
