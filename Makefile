@@ -30,8 +30,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.to
 EXTRAS_nectargan-pix2pix := [train]
 EXTRAS_nectargan-vgg := [safetensors]
 
+# One thread: on a busy machine the threads of OpenMP spend more time waiting for each other than they save.
 demo: $(VENV)/.ready
-	$(BIN)/nectargan-pix2pix train --sample-photos --spec pix2pix:extended --epochs 40 --out runs/demo
+	OMP_NUM_THREADS=1 $(BIN)/nectargan-pix2pix train --sample-photos --spec pix2pix:extended --epochs 30 --out runs/demo
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parent.parent
+PARSERS = [PythonCodeBlockParser(), SkipParser()]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_python_example_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for example in Sybil(parsers=[PythonCodeBlockParser()], path=str(ROOT)).parse(path).examples():
+    for example in Sybil(parsers=PARSERS, path=str(ROOT)).parse(path).examples():
         example.evaluate()
