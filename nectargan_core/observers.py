@@ -39,10 +39,11 @@ class Observers:
         try:
             self.hooks.register(plugin)
             self.hooks.check_pending()
+            self._refuse_wrappers(plugin)
         except (pluggy.PluginValidationError, ValueError) as error:
             if self.hooks.is_registered(plugin):
                 self.hooks.unregister(plugin)
-            source = str(offered_by) if offered_by else getattr(plugin, "__name__", type(plugin).__name__)
+            source = str(offered_by) if offered_by else _name(plugin)
             events = ", ".join(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
             message = f"{source} cannot observe this manager: {_first_line(error)}; the events are {events}"
             if offered_by is None:
@@ -74,7 +75,18 @@ class Observers:
             try:
                 implementation.function(*[arguments[name] for name in implementation.argnames])
             except Exception as error:  # noqa: BLE001 # an observer must not stop the training
-                warn(f"{implementation.plugin_name} failed to observe {event}: {type(error).__name__}: {error}")
+                name = _name(implementation.plugin)
+                warn(f"{name} failed to observe {event}: {type(error).__name__}: {error}")
+
+    def _refuse_wrappers(self, plugin: object) -> None:
+        for caller in self.hooks.get_hookcallers(plugin) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin and (implementation.wrapper or implementation.hookwrapper):
+                    raise ValueError(f"{caller.name} is a wrapper, and hooks only observe")
+
+
+def _name(plugin: object) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__name__))
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import pluggy
@@ -194,7 +195,7 @@ class LossRegistry:
             self._observers.remove(added)
             raise
         if spec is not None:
-            frozen = {name: loss.frozen() for name, loss in losses.items()}
+            frozen = MappingProxyType({name: loss.frozen() for name, loss in losses.items()})
             self._observers.tell("nectargan_losses_built", spec=spec, losses=frozen, config=self.config)
         if replace:
             self._recorder.flush()
