@@ -24,7 +24,8 @@ class Scheduler:
     Raises:
         UnknownScheduleError: If no installed plugin has the name.
         ScheduleError: If the function does not take the parameters, or fails or returns something else than a
-            finite number at an end that was set, here or in a schedule in the parameters (at the start, if none was).
+            finite number at an end that was set (at the start, if none was), or at those of a schedule in the
+            parameters.
 
     Example:
         >>> Scheduler(Schedule(end_epoch=10, initial_value=0.0, target_value=5.0)).value(4)
@@ -37,8 +38,8 @@ class Scheduler:
 
     def __init__(self, schedule: Schedule, *, loss_name: str | None = None) -> None:
         self._assemble(schedule, f" of loss {loss_name!r}" if loss_name else "")
-        for epoch in _ends_given(self.schedule) or [self.schedule.start_epoch]:
-            self.value(max(epoch, 0))
+        for epoch in _epochs_to_try(self.schedule):
+            self.value(epoch)
 
     def _assemble(self, schedule: Schedule, owner: str = "") -> None:
         # A loss has filled in the ends that were left out; on its own a schedule takes 1.0 for them.
@@ -160,9 +161,14 @@ class Scheduler:
         return ScheduleError(f"schedule {self._label}{what}")
 
 
-def _ends_given(schedule: Schedule) -> list[float]:
-    parts = list(schedules_in(schedule))
-    return sorted({getattr(part, end) for part in parts for end in ("start_epoch", "end_epoch") if part.gives(end)})
+def _epochs_to_try(schedule: Schedule) -> list[float]:
+    """The ends that were set, and where each schedule in the parameters begins to count."""
+    whole, *parts = schedules_in(schedule)
+    epochs = {part.start_epoch for part in parts}
+    epochs |= {
+        getattr(each, end) for each in (whole, *parts) for end in ("start_epoch", "end_epoch") if each.gives(end)
+    }
+    return sorted(max(epoch, 0) for epoch in epochs or {whole.start_epoch})
 
 
 def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:

@@ -30,22 +30,23 @@ CURVES = [
 ]
 
 
-def in_steps(schedule):
-    """Return the same schedule, counting steps."""
-    parts = {
-        name: [in_steps(each) if isinstance(each, Schedule) else each for each in value]
-        if isinstance(value, list)
-        else value
-        for name, value in schedule.params.items()
-    }
-    return schedule.model_copy(update={"unit": "step", "params": parts})
-
-
 def pytest_generate_tests(metafunc):
     if "curve" in metafunc.fixturenames:
         metafunc.parametrize("curve", CURVES, ids=lambda schedule: schedule.schedule)
-    if "curve_in_steps" in metafunc.fixturenames:
-        metafunc.parametrize("curve_in_steps", map(in_steps, CURVES), ids=lambda schedule: schedule.schedule)
+
+
+@pytest.fixture
+def in_steps():
+    """Return what makes the same schedule count steps."""
+
+    def convert(schedule):
+        definition = schedule.model_dump(exclude_unset=True) | {"unit": "step"}
+        for parts in ("parts", "factors"):
+            if parts in schedule.params:
+                definition["params"] = {parts: [convert(part) for part in schedule.params[parts]]}
+        return Schedule.model_validate(definition)
+
+    return convert
 
 
 @pytest.fixture

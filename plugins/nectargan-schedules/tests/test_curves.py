@@ -1,4 +1,4 @@
-"""Each curve against an independent formulation: torch's schedulers where it has one, SciPy, NumPy or a table if not."""
+"""Each curve against an independent formulation: torch's schedulers where there is one, SciPy, NumPy, a table."""
 
 import math
 import warnings

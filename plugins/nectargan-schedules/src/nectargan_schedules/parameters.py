@@ -54,7 +54,7 @@ def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, en
     except (TypeError, LookupError):
         valid = False
     if not valid:
-        raise refused(name, f"epochs (or steps) from {start:g} to {end:g}, each later than the one before", epochs)
+        raise refused(name, f"numbers from {start:g} to {end:g}, each larger than the one before", epochs)
 
 
 def refused(name: str, expected: str, value: object) -> ScheduleError:

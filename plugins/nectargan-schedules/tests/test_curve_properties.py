@@ -1,0 +1,226 @@
+"""What holds for every curve, whatever it is given: bounds, ends, order, purity, and which errors there are."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from nectargan_core import Schedule, Scheduler
+from nectargan_core.errors import ScheduleError
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+epochs = st.one_of(st.integers(0, 300), st.floats(0.0, 300.0), st.floats(0.0, allow_infinity=False))
+shares = st.floats(0.0, 1.0)
+positive = st.one_of(st.floats(1e-3, 1e3), st.floats(0.0, exclude_min=True, allow_infinity=False))
+
+
+@st.composite
+def ends(draw, values=numbers):
+    start, end = sorted(draw(st.tuples(*[st.one_of(st.integers(0, 200), st.floats(0.0, 200.0))] * 2)))
+    return {"start": start, "end": end, "initial_value": draw(values), "target_value": draw(values)}
+
+
+@st.composite
+def decays(draw, name, **params):
+    """A curve that shrinks, with or without a target on its way."""
+    definition = draw(ends())
+    if draw(st.booleans()):
+        definition["target_value"] = definition["initial_value"] * draw(shares)
+    else:
+        del definition["target_value"]
+    return Schedule(name, **definition, params={key: draw(value) for key, value in params.items()})
+
+
+def curves(name, **params):
+    return st.builds(lambda ends, params: Schedule(name, **ends, params=params), ends(), st.fixed_dictionaries(params))
+
+
+@st.composite
+def multisteps(draw):
+    schedule = draw(decays("multistep", gamma=shares))
+    at = st.floats(schedule.start_epoch, schedule.end_epoch)
+    milestones = sorted(draw(st.sets(at, min_size=1, max_size=4)))
+    return Schedule.model_validate(schedule.model_dump() | {"params": {**schedule.params, "milestones": milestones}})
+
+
+@st.composite
+def warmup_cosines(draw):
+    definition = draw(ends())
+    warmup = (definition["end"] - definition["start"]) * draw(shares)
+    return Schedule("warmup-cosine", **definition, params={"warmup": warmup, "begin": draw(shares)})
+
+
+MONOTONE = {
+    "cosine": curves("cosine"),
+    "polynomial": curves("polynomial", power=positive),
+    "sigmoid": curves("sigmoid", steepness=positive),
+}
+BETWEEN = MONOTONE | {
+    "cosine-restarts": curves("cosine-restarts", period=positive, multiplier=st.integers(1, 5)),
+    "cyclic": curves("cyclic", period=positive),
+    "every": curves("every", n=st.integers(1, 50)),
+    "window": curves("window"),
+}
+SHRINKING = {
+    "step": decays("step", every=positive, gamma=shares),
+    "multistep": multisteps(),
+    "inverse-sqrt": decays("inverse-sqrt", warmup=positive, begin=st.just(1.0)),
+}
+RISING_FIRST = {
+    "warmup-cosine": warmup_cosines(),
+    "one-cycle": curves("one-cycle", rise=st.floats(0.01, 0.99), begin=shares),
+    "inverse-sqrt": decays("inverse-sqrt", warmup=positive, begin=shares),
+}
+
+
+def each_of(strategies):
+    """Parametrize a test over strategies, of which it draws the schedule itself."""
+    return pytest.mark.parametrize("strategy", strategies.values(), ids=strategies)
+
+
+@each_of(BETWEEN)
+@given(data=st.data(), epoch=epochs)
+def test_it_stays_between_initial_and_target(strategy, data, epoch):
+    schedule = data.draw(strategy)
+    low, high = sorted(schedule.ends())
+    assert low <= Scheduler(schedule).value(epoch) <= high
+
+
+@each_of(MONOTONE)
+@given(data=st.data())
+def test_it_begins_at_the_initial_value_and_ends_at_the_target(strategy, data):
+    schedule = data.draw(strategy)
+    curve, (initial, target) = Scheduler(schedule), schedule.ends()
+    if schedule.start_epoch < schedule.end_epoch:
+        assert curve.value(0) == curve.value(schedule.start_epoch) == initial
+    assert curve.value(schedule.end_epoch) == curve.value(1e9) == target
+
+
+@each_of(MONOTONE)
+@given(data=st.data(), pair=st.tuples(epochs, epochs))
+def test_it_goes_one_way(strategy, data, pair):
+    schedule = data.draw(strategy)
+    curve, (initial, target) = Scheduler(schedule), schedule.ends()
+    earlier, later = (curve.value(epoch) for epoch in sorted(pair))
+    # The libraries' sine and power are within some units of the last place, and may go back by those.
+    slack = 1e-14 * max(abs(initial), abs(target))
+    assert later >= earlier - slack if target >= initial else later <= earlier + slack
+
+
+@each_of(SHRINKING)
+@given(data=st.data(), pair=st.tuples(epochs, epochs))
+def test_it_shrinks_as_far_as_the_target_and_no_farther(strategy, data, pair):
+    schedule = data.draw(strategy)
+    curve, (initial, target) = Scheduler(schedule), schedule.ends()
+    floor = abs(target) if schedule.gives("target_value") else 0.0
+    earlier, later = (curve.value(epoch) for epoch in sorted(pair))
+    assert floor <= abs(later) <= abs(earlier) <= abs(initial)
+    assert later * initial >= 0.0
+
+
+@each_of(RISING_FIRST)
+@given(data=st.data(), epoch=epochs)
+def test_it_leaves_the_range_of_its_heights_nowhere(strategy, data, epoch):
+    schedule = data.draw(strategy)
+    initial, target = schedule.ends()
+    heights = [schedule.params.get("begin", 0.0) * initial, initial, target if schedule.gives("target_value") else 0.0]
+    assert min(heights) <= Scheduler(schedule).value(epoch) <= max(heights)
+
+
+@pytest.mark.parametrize("name", ["warmup-cosine", "one-cycle"])
+@given(data=st.data())
+def test_a_rise_is_followed_by_a_way_to_the_target(name, data):
+    schedule = data.draw(RISING_FIRST[name])
+    assert Scheduler(schedule).value(schedule.end_epoch) == schedule.target_value
+
+
+@given(points=st.dictionaries(st.floats(0.0, 1e6), numbers, min_size=1, max_size=6), epoch=epochs)
+def test_a_table_has_its_values_at_its_points_and_nothing_beyond_them(points, epoch):
+    curve = Scheduler(Schedule("piecewise-linear", params={"points": sorted(points.items())}))
+    assert [curve.value(at) for at in points] == list(points.values())
+    assert min(points.values()) <= curve.value(epoch) <= max(points.values())
+
+
+@each_of(BETWEEN | SHRINKING | RISING_FIRST)
+@given(data=st.data(), some=st.lists(epochs, min_size=2, max_size=6))
+def test_it_is_pure(strategy, data, some):
+    schedule = data.draw(strategy)
+    before = schedule.model_dump_json()
+    curve = Scheduler(schedule)
+    forwards = [curve.value(epoch) for epoch in some]
+    assert [curve.value(epoch) for epoch in reversed(some)] == forwards[::-1]
+    assert schedule.model_dump_json() == before
+
+
+@each_of(BETWEEN | SHRINKING | RISING_FIRST)
+@given(data=st.data(), epoch=epochs)
+def test_what_json_gives_back_has_the_same_values(strategy, data, epoch):
+    schedule = data.draw(strategy).with_weight(3.0)
+    read = Schedule.model_validate_json(schedule.model_dump_json())
+    assert read == schedule
+    assert Scheduler(read).value(epoch) == Scheduler(schedule).value(epoch)
+
+
+# Anything at all
+
+PARAMS = {
+    "constant": (),
+    "cosine": (),
+    "cosine-restarts": ("period", "multiplier"),
+    "cyclic": ("period",),
+    "every": ("n",),
+    "inverse-sqrt": ("warmup", "begin"),
+    "multistep": ("milestones", "gamma"),
+    "one-cycle": ("rise", "begin"),
+    "piecewise-linear": ("points",),
+    "polynomial": ("power",),
+    "product": ("factors",),
+    "sequence": ("parts",),
+    "sigmoid": ("steepness",),
+    "step": ("every", "gamma"),
+    "warmup-cosine": ("warmup", "begin"),
+    "window": (),
+}
+plain_numbers = st.one_of(st.integers(-3, 200), shares, numbers, st.integers())
+garbage = st.recursive(
+    st.one_of(st.none(), st.booleans(), plain_numbers, st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=6,
+)
+lists = st.one_of(
+    st.lists(st.integers(0, 100), min_size=1, max_size=4, unique=True).map(sorted),
+    st.lists(st.tuples(st.integers(0, 100), plain_numbers), min_size=1, max_size=4, unique_by=lambda pair: pair[0]).map(
+        sorted
+    ),
+    st.lists(st.one_of(plain_numbers, st.tuples(plain_numbers, plain_numbers)), max_size=4),
+)
+
+
+@st.composite
+def anything(draw, depth=2):
+    """A definition of any curve, in which everything may be wrong."""
+    name = draw(st.sampled_from(sorted(PARAMS)))
+    values = [plain_numbers, lists, garbage]
+    if depth and name in ("sequence", "product"):
+        parts = st.lists(anything(depth=depth - 1), max_size=3)
+        values = [parts, parts.map(lambda parts: sorted(parts, key=lambda part: part.get("start", 0)))]
+    params = {key: draw(st.one_of(values)) for key in PARAMS[name] if draw(st.integers(0, 9))}
+    # Large ones multiplied may become infinite, and that is no fault of a factor.
+    small = st.floats(-1e3, 1e3)
+    definition = {key: draw(small) for key in ("initial_value", "target_value") if draw(st.booleans())}
+    for key in ("start", "end"):
+        if draw(st.booleans()):
+            definition[key] = draw(st.one_of(st.integers(0, 100), st.floats(0.0, 100.0)))
+    return {"schedule": name, **definition, "params": params}
+
+
+@given(definition=anything(), some=st.lists(epochs, max_size=8), weight=st.floats(-1e3, 1e3))
+def test_what_is_wrong_is_told_at_registration_and_what_is_right_never_fails(definition, some, weight):
+    try:
+        curve = Scheduler(Schedule.model_validate(definition).with_weight(weight))
+    except (ScheduleError, ValidationError):
+        return
+    for epoch in some:
+        assert math.isfinite(curve.value(epoch))
