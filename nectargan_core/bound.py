@@ -70,14 +70,18 @@ class BoundLoss:
         self.parameters = None if named is None else tuple(named)
         self.series: Series = recorder.open(loss.name)
         self._own = self.series
-        self._first = self.series.count
-        self._ran_before = False
         self._recorder = recorder
         self._device = device
         self._enabled = True
         self._number = compiled.enlist(self)
+        self.begin()
         self._warned_of_epoch = False
         self.redefine(loss, scheduler)
+
+    def begin(self) -> None:
+        """Take what is recorded so far for that of another run."""
+        self._first = self._last_change = self.series.count
+        self._ran_before = False
 
     def redefine(self, loss: LMLoss, scheduler: Scheduler | None) -> None:
         """Take another weight or schedule from now on."""

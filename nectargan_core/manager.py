@@ -448,6 +448,8 @@ class LossManager(LossReporter):
         if weights not in ("saved", "current"):
             raise ValueError(f"weights must be 'saved' or 'current', got {weights!r}")
         self._recorder.load_state(state)
+        for bound in self._losses.values():
+            bound.begin()
         saved = state["losses"]
         if saved.keys() != self._losses.keys():
             differing = ", ".join(sorted(saved.keys() ^ self._losses.keys()))

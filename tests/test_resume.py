@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 
 import pytest
 import torch
@@ -198,6 +199,16 @@ def test_a_state_with_other_losses_is_warned_of_by_name(tmp_path):
         manager.register_loss_fn("new", torch.nn.L1Loss())
         with pytest.warns(NectarganWarning, match="new"):
             manager.load_state_dict(state)
+
+
+def test_what_ran_before_the_state_is_not_taken_for_a_run_of_this_manager(tmp_path, recwarn):
+    with start(tmp_path / "a") as manager:
+        run(manager, 3)
+        state = manager.state_dict()
+    with start(tmp_path / "b") as manager:
+        manager.load_state_dict(state)
+        assert math.isnan(manager.get_loss_values()["G_L1"])
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("state", [None, {}, {"version": 2}, [1]])
