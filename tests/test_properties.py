@@ -1,0 +1,328 @@
+"""What holds for any input: of schedules, of the lines of a log, of reading what is damaged, and of whole runs."""
+
+import json
+import math
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from nectargan_core import LossLog, LossManager, Schedule, Scheduler
+from nectargan_core.log_format import decode_line, encode_chunk
+from nectargan_core.records import Records, joined
+
+NAME = "loss_log.jsonl"
+finite = st.floats(allow_nan=False, allow_infinity=False)
+epochs = st.one_of(st.integers(0, 10**6), st.floats(0, 1e6))
+
+
+@st.composite
+def ranges(draw):
+    start, end = sorted((draw(epochs), draw(epochs)))
+    return {"start_epoch": start, "end_epoch": end}
+
+
+@st.composite
+def linears(draw):
+    return Schedule(**draw(ranges()), initial_value=draw(finite), target_value=draw(finite))
+
+
+@st.composite
+def exponentials(draw):
+    sign = draw(st.sampled_from([1.0, -1.0]))
+    initial, target = (sign * draw(st.floats(0, 1e308)) for _ in range(2))
+    params = {"epsilon": draw(st.floats(1e-300, 1e300))}
+    return Schedule("exponential", **draw(ranges()), initial_value=initial, target_value=target, params=params)
+
+
+schedules = linears() | exponentials()
+
+
+# Schedules
+
+
+@given(schedules, epochs)
+def test_a_curve_is_exact_outside_its_range_and_at_its_ends(schedule, distance):
+    curve = Scheduler(schedule)
+    assume(schedule.start_epoch < schedule.end_epoch)
+    assert curve.value(schedule.start_epoch) == schedule.initial_value
+    assert curve.value(max(0, schedule.start_epoch - distance)) == schedule.initial_value
+    assert curve.value(schedule.end_epoch) == schedule.target_value
+    assert curve.value(schedule.end_epoch + distance) == schedule.target_value
+
+
+@given(schedules, epochs)
+def test_a_curve_stays_between_its_ends(schedule, epoch):
+    low, high = sorted((schedule.initial_value, schedule.target_value))
+    value = Scheduler(schedule).value(epoch)
+    if schedule.schedule == "exponential":
+        # It may run to its epsilon where an end is 0.
+        low, high = (
+            min(low, -schedule.params["epsilon"] * (low < 0)),
+            max(high, schedule.params["epsilon"] * (high > 0)),
+        )
+    assert low <= value <= high
+
+
+@given(schedules, epochs)
+def test_a_curve_is_pure(schedule, epoch):
+    curve, before = Scheduler(schedule), schedule.model_copy()
+    value = curve.value(epoch)
+    curve.value(epoch / 2)
+    assert curve.value(epoch) == Scheduler(schedule).value(epoch) == value
+    assert schedule == before
+
+
+@given(linears(), st.lists(epochs, min_size=2, max_size=10))
+def test_linear_never_turns_back(schedule, epochs):
+    values = [Scheduler(schedule).value(epoch) for epoch in sorted(epochs)]
+    rising = schedule.initial_value <= schedule.target_value
+    assert values == sorted(values, reverse=not rising)
+
+
+@given(linears(), epochs)
+def test_linear_is_what_it_says(schedule, epoch):
+    span = schedule.target_value / 2 - schedule.initial_value / 2
+    expected = schedule.initial_value + 2 * span * schedule.progress(epoch)
+    assume(math.isfinite(expected))
+    scale = max(abs(schedule.initial_value), abs(schedule.target_value))
+    assert Scheduler(schedule).value(epoch) == pytest.approx(expected, rel=1e-9, abs=1e-12 * scale)
+
+
+@given(ranges(), epochs)
+def test_progress_is_between_0_and_1_and_never_turns_back(range_, epoch):
+    schedule = Schedule(**range_)
+    assert 0.0 <= schedule.progress(epoch) <= schedule.progress(epoch + 1) <= 1.0
+
+
+plain = st.recursive(
+    st.booleans() | st.integers(-(2**53), 2**53) | finite | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5).filter(lambda key: key != "schedule"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+words = st.text("abcxyz_-.09", min_size=1, max_size=8)
+
+
+@given(
+    words | st.sampled_from([math.fsum, json.dumps, Path.exists]),
+    ranges(),
+    st.none() | finite,
+    st.none() | finite,
+    st.dictionaries(words, plain, max_size=3),
+)
+def test_any_schedule_round_trips_through_json_exactly(curve, range_, initial, target, params):
+    schedule = Schedule(curve, **range_, initial_value=initial, target_value=target, params=params)
+    text = schedule.model_dump_json()
+    assert Schedule.model_validate_json(text) == schedule
+    assert Schedule.model_validate_json(text).is_scheduled == schedule.is_scheduled
+    assert Schedule.model_validate(json.loads(text)).model_dump_json() == text
+
+
+# The lines of a log
+
+doubles = st.floats()
+singles = st.floats(width=32)
+
+
+@st.composite
+def chunks(draw, numbers):
+    count = draw(st.integers(1, 12))
+
+    def column(values):
+        runs = st.lists(st.tuples(values, st.integers(1, 4)), min_size=count, max_size=count)
+        single = st.lists(values, min_size=count, max_size=count)
+        return draw(single | runs.map(lambda pairs: [value for value, length in pairs for _ in range(length)][:count]))
+
+    first, stride = draw(st.tuples(st.integers(0, 2**40), st.integers(0, 2**20)))
+    steps = draw(
+        st.lists(st.integers(0, 2**63 - 1), min_size=count, max_size=count)
+        | st.just([first + stride * index for index in range(count)])
+    )
+    weight, unweighted = column(finite), column(numbers)
+    loss = column(numbers)
+    if draw(st.booleans()):
+        with np.errstate(all="ignore"):
+            loss = [float(raw * factor) if factor else 0.0 for raw, factor in zip(unweighted, weight, strict=True)]
+    return Records(
+        draw(st.text(min_size=1, max_size=10).filter(lambda name: name.isprintable())),
+        step=np.array(steps, dtype=np.int64),
+        epoch=np.array(column(doubles)),
+        loss=np.array(loss),
+        weight=np.array(weight),
+        unweighted=np.array(unweighted),
+    )
+
+
+def equal(left, right):
+    columns = ("step", "epoch", "loss", "weight", "unweighted")
+    return left.name == right.name and all(
+        np.array_equal(getattr(left, column), getattr(right, column), equal_nan=True) for column in columns
+    )
+
+
+@given(chunks(doubles) | chunks(singles))
+def test_any_chunk_is_one_line_of_strict_json_that_is_read_back_exactly(chunk):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    line = encode_chunk(chunk, 1.0)
+    assert line.endswith("\n")
+    assert "\n" not in line[:-1]
+    json.loads(line, parse_constant=refuse)
+    assert equal(decode_line(line), chunk)
+
+
+@given(st.data(), chunks(singles))
+def test_any_damage_to_a_line_is_reported_or_harmless(data, chunk):
+    line = bytearray(encode_chunk(chunk, 1.0).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(line) - 2))
+        kind = data.draw(st.sampled_from(["change", "remove", "insert"]))
+        byte = data.draw(st.sampled_from(b'0123456789"[]{},:.e+-naif\\ \xff'))
+        if kind == "change":
+            line[at] = byte
+        elif kind == "remove":
+            del line[at]
+        else:
+            line.insert(at, byte)
+    try:
+        decoded = decode_line(bytes(line))
+    except ValueError:
+        return
+    if isinstance(decoded, Records):
+        assert len({len(getattr(decoded, column)) for column in ("step", "epoch", "loss", "weight", "unweighted")}) == 1
+
+
+@given(st.lists(chunks(singles), min_size=1, max_size=3), st.data())
+@settings(max_examples=30)
+def test_a_log_that_is_cut_anywhere_has_what_is_whole(parts, data):
+    directory = Path(tempfile.mkdtemp())
+    try:
+        lines = [encode_chunk(Records("a", *columns(part)), 1.0).encode() for part in parts]
+        text = b"".join(lines)
+        cut = data.draw(st.integers(0, len(text)))
+        (directory / NAME).write_bytes(text[:cut])
+        whole = sum(sum(map(len, lines[: index + 1])) <= cut for index in range(len(lines)))
+        log = LossLog(directory)
+        found = log.series("a") if log.names else joined("a", [])
+        assert equal(found, joined("a", [Records("a", *columns(part)) for part in parts[:whole]]))
+    finally:
+        shutil.rmtree(directory)
+
+
+def columns(records):
+    return [getattr(records, column) for column in ("step", "epoch", "loss", "weight", "unweighted")]
+
+
+@given(chunks(st.floats(-1e6, 1e6)))
+def test_the_mean_per_step_is_that_of_a_plain_loop(chunk):
+    by_step = {}
+    for step, loss, raw in zip(chunk.step.tolist(), chunk.loss.tolist(), chunk.unweighted.tolist(), strict=True):
+        by_step.setdefault(step, []).append((loss, raw))
+    mean = chunk.per_step()
+    assert mean.step.tolist() == sorted(by_step)
+    assert mean.count.tolist() == [len(by_step[step]) for step in sorted(by_step)]
+    for index, step in enumerate(sorted(by_step)):
+        losses, raws = zip(*by_step[step], strict=True)
+        assert mean.loss[index] == pytest.approx(math.fsum(losses) / len(losses), rel=1e-9, abs=1e-6)
+        assert mean.unweighted[index] == pytest.approx(math.fsum(raws) / len(raws), rel=1e-9, abs=1e-6)
+
+
+# Whole runs
+
+
+class Run(RuleBasedStateMachine):
+    """Whatever is done to a manager, history and log have what was returned, and when, and under which weight."""
+
+    @initialize(buffer=st.integers(1, 5))
+    def begin(self, buffer):
+        self.directory = Path(tempfile.mkdtemp())
+        self.expected = {"a": [], "b": []}
+        self.buffer = buffer
+        self.weights = {"a": 1.0, "b": 1.0}
+        self.epoch = 0
+        self.open()
+
+    def open(self):
+        self.manager = LossManager(
+            experiment_dir=self.directory, history_buffer_size=self.buffer, resume=True, nonfinite="ignore"
+        )
+        for name in "ab":
+            self.manager.register_loss_fn(name, lambda x, y: x * 1, self.weights[name])
+        self.enabled = {"a": True, "b": True}
+
+    @rule(epoch=st.none() | st.integers(0, 5) | st.floats(0, 5), step=st.none() | st.integers(0, 2**40))
+    def tick(self, epoch, step):
+        self.manager.tick(epoch=epoch, step=step)
+        self.epoch = self.epoch if epoch is None else epoch
+
+    @rule(
+        name=st.sampled_from("ab"),
+        value=st.floats(width=16),
+        dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+        shape=st.sampled_from([(), (1,), (3,)]),
+    )
+    def compute(self, name, value, dtype, shape):
+        if not self.manager._recorder.ticked:
+            self.tick(None, None)
+        result = self.manager.compute_loss_xy(name, torch.full(shape, value, dtype=dtype), None)
+        weight = self.weights[name] if self.enabled[name] else 0.0
+        self.expected[name].append((self.manager.step, float(self.epoch), weight, result.mean().item()))
+        reported = self.manager.get_loss_values(name, precision=None)[name]
+        assert reported == result.mean().item() or (math.isnan(reported) and math.isnan(result.mean().item()))
+        assert self.manager.get_loss_weights(name, precision=None) == {name: weight}
+
+    @rule(name=st.sampled_from("ab"), weight=st.just(0.0) | st.floats(-100, 100, width=16))
+    def set_weight(self, name, weight):
+        self.manager.set_weight(name, weight)
+        self.weights[name] = weight
+
+    @rule(name=st.sampled_from("ab"), enabled=st.booleans())
+    def enable(self, name, enabled):
+        (self.manager.enable if enabled else self.manager.disable)(name)
+        self.enabled[name] = enabled
+
+    @rule()
+    def flush(self):
+        self.manager.update_loss_log()
+
+    @rule()
+    def reopen(self):
+        self.close()
+        self.open()
+        self.epoch = 0
+
+    @rule()
+    def compare(self):
+        for name, rows in self.expected.items():
+            if rows:
+                records = self.manager.series(name)
+                found = [records.step, records.epoch, records.weight, records.loss]
+                for column, values in zip(found, zip(*rows, strict=True), strict=True):
+                    assert np.array_equal(column, np.array(values), equal_nan=True)
+
+    def close(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of losses that never ran
+            self.manager.close()
+
+    def teardown(self):
+        if hasattr(self, "manager"):
+            self.compare()
+            self.close()
+            self.compare()
+            shutil.rmtree(self.directory)
+
+
+TestRun = Run.TestCase
+TestRun.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
