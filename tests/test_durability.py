@@ -185,7 +185,9 @@ def test_a_killed_owner_does_not_block_its_successor_even_if_its_worker_lives_on
     )
     worker = int(owner.stdout.readline())
     owner.kill()
-    owner.communicate()
+    owner.wait()
+    for pipe in (owner.stdin, owner.stdout, owner.stderr):  # not read to their end, which the worker holds open
+        pipe.close()
     try:
         os.kill(worker, 0)
         with start(tmp_path, resume=True) as manager:

@@ -164,11 +164,12 @@ def test_scalars_and_maps_may_alternate():
     assert history(manager).losses == expected
 
 
-def test_steps_beyond_32_bits_are_recorded():
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_steps_beyond_32_bits_are_recorded(dtype):
     manager = logged()
     for step in (1, 2**32 - 1, 2**32, 2**63 - 1):
         manager.tick(step=step)
-        manager.compute_loss_xy("a", torch.tensor(1.0), None)
+        manager.compute_loss_xy("a", torch.tensor(1.0, dtype=dtype), None)
     assert history(manager).steps == [1, 2**32 - 1, 2**32, 2**63 - 1]
 
 

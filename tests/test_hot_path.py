@@ -110,15 +110,15 @@ def test_asking_again_does_not_wait(done):
 
 
 @pytest.mark.parametrize("logging", [True, False])
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64])
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_what_a_device_computed_is_reported_exactly(logging, dtype, shape):
     manager = LossManager(enable_logging=logging)
     manager.register_loss_fn("a", identity, 1 / 3)
-    result = manager.compute_loss_xy("a", OnDevice(torch.rand(shape).to(dtype)), None)
+    result = manager.compute_loss_xy("a", OnDevice((9 * torch.rand(shape)).to(dtype)), None)
     assert manager.get_loss_values(precision=None) == {"a": result.mean().item()}
     tensor = manager.get_loss_tensors()["a"]
-    assert (tensor.device, tensor.dtype) == (result.device, dtype)
+    assert (tensor.device, tensor.dtype) == (result.device, result.dtype)
     assert torch.equal(tensor.inner, result.inner)
 
 

@@ -311,6 +311,13 @@ def test_an_empty_file_is_not_moved_aside(tmp_path):
     assert not (tmp_path / "loss_log.1.jsonl").exists()
 
 
+def test_a_log_that_was_killed_in_its_first_line_is_begun_anew(tmp_path):
+    (tmp_path / NAME).write_text('{"nectargan_lo', encoding="utf-8")
+    write(tmp_path, [1.0], resume=True)
+    assert LossLog(tmp_path).series("a").loss.tolist() == [3.0]
+    assert LossLog(tmp_path).header["nectargan_log"] == VERSION
+
+
 def test_the_log_of_a_former_run_is_no_part_of_this_one_s_series(tmp_path):
     write(tmp_path, [1.0])
     manager = manager_in(tmp_path, weight=1.0)

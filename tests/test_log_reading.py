@@ -71,6 +71,16 @@ def test_a_newer_version_is_refused(tmp_path):
         LossLog(tmp_path)
 
 
+def test_a_log_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write(tmp_path, [1.0])
+    monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
+    with pytest.raises(LossLogError, match=r"cannot read .*loss_log.jsonl: Permission denied"):
+        LossLog(tmp_path)
+
+
 def test_an_empty_log_has_no_losses(tmp_path):
     (tmp_path / NAME).touch()
     log = LossLog(tmp_path)

@@ -356,6 +356,22 @@ def test_the_module_of_a_failed_registration_observes_nothing(site):
     assert list(manager.hooks.get_plugins()) == []
 
 
+def test_the_module_of_a_plugin_observes_nothing_if_another_loss_cannot_be_registered(site):
+    class Immovable(nn.Module):
+        def to(self, *args, **kwargs):
+            raise RuntimeError("no such device")
+
+    site.install("acme", schedules={"flat": "acme:flat"}, modules={"acme.py": SCHEDULE})
+    manager = LossManager(device="cpu")
+    losses = {
+        "a": LMLoss(name="a", function=nn.L1Loss(), schedule=Schedule("flat", end_epoch=3)),
+        "b": LMLoss(name="b", function=Immovable()),
+    }
+    with pytest.raises(NectarganError):
+        manager.init_from_spec(lambda: losses)
+    assert list(manager.hooks.get_plugins()) == []
+
+
 def test_observers_do_not_keep_the_manager_alive(observer):
     manager = LossManager(plugins=[observer])
     gone = weakref.ref(manager)

@@ -103,6 +103,11 @@ def test_a_function_takes_any_arguments_at_all():
     assert weights(manager) == {"a": 2.0, "b": 2.0}
 
 
+def test_a_spec_may_be_a_function_without_a_signature():
+    manager = LossManager().init_from_spec(dict, a=LMLoss(name="a", function=torch.dist))
+    assert list(manager.get_registered_losses()) == ["a"]
+
+
 def test_a_function_that_cannot_be_called_so_says_its_signature():
     with pytest.raises(SpecError, match=r"spec objective\(config: .*cannot be called with what was given"):
         LossManager().init_from_spec(objective)
