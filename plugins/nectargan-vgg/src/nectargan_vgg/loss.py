@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -28,7 +29,7 @@ _PERCEPTUAL_LAYERS = MappingProxyType({"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3"
 _STYLE_LAYERS = MappingProxyType(dict.fromkeys(["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"], 0.2))
 
 
-class _VGGLoss(nn.Module):
+class _VGGLoss(nn.Module, ABC):
     """What both losses share: the network, the preparation of images, the sum over layers, the reduction."""
 
     _anchor: Tensor
@@ -157,8 +158,9 @@ class _VGGLoss(nn.Module):
             return torch.addcmul(self._shift, image, self._scale)
         return image.expand(-1, 3, -1, -1)
 
+    @abstractmethod
     def _described(self, features: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return what of a layer's features is compared."""
 
     def _distance(self, fake: Tensor, real: Tensor) -> Tensor:
         fake, real = self._described(fake), self._described(real)
