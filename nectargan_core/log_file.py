@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -66,6 +67,8 @@ class LogFile:
         former = _OPEN.get(self.path)
         if former is not None and former.is_mine:
             former._hand_over()
+        # Whether the directory is there for this log alone, and may go with it if nothing is ever written.
+        self._made_directory = not directory.exists()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -115,6 +118,10 @@ class LogFile:
             self._lock.release()
             if _OPEN.get(self.path) is self:
                 del _OPEN[self.path]
+            if self._made_directory and not self._begun:
+                with contextlib.suppress(OSError):  # not empty: others have put something there
+                    Path(self._lock.lock_file).unlink(missing_ok=True)
+                    self.path.parent.rmdir()
 
     def _hand_over(self) -> None:
         warn(f"{self.path} is opened again in this process; the manager that had it open is closed")

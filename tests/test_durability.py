@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from nectargan_core import LossLog, LossManager
-from nectargan_core.errors import LossLogError, NectarganError, NectarganWarning
+from nectargan_core.errors import LossLogError, NectarganError, NectarganWarning, PluginNotFoundError
 
 ZERO, ONE = torch.zeros(2), torch.ones(2)
 
@@ -216,6 +216,19 @@ def test_a_forked_worker_does_not_write_the_log_of_its_parent(tmp_path):
     _, errors = program.communicate(timeout=120)
     assert (program.returncode, errors) == (0, "")
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
+
+
+def test_a_manager_that_came_to_nothing_leaves_no_directory(tmp_path):
+    with pytest.raises(PluginNotFoundError):
+        LossManager.from_spec("no-such-objective", experiment_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_with_anything_in_it_stays(tmp_path):
+    manager = start(tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").write_text("")
+    manager.close()
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path):
