@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -146,14 +147,23 @@ def variants_of(spec: Callable[..., Any]) -> tuple[str, ...] | None:
         parameter = inspect.signature(spec).parameters[_SUBSPEC]
         annotation = parameter.annotation
         if isinstance(annotation, str):
-            function = inspect.unwrap(spec)
-            while not hasattr(function, "__globals__"):  # a partial, or an object with __call__
-                function = inspect.unwrap(getattr(function, "func", None) or type(function).__call__)
             # The plugin's own source, already imported; typing's names serve one that imports them for checkers only.
-            annotation = eval(annotation, {**vars(typing), **function.__globals__})  # noqa: S307
+            annotation = eval(annotation, {**vars(typing), **_namespace(spec)})  # noqa: S307
         return _literals(annotation) or None
     except Exception:  # noqa: BLE001 # whatever an annotation does, it must not break the plugin
         return None
+
+
+def _namespace(spec: Any) -> dict[str, Any]:
+    """Return the globals of the function that a spec comes down to."""
+    function = inspect.unwrap(spec)
+    while isinstance(function, functools.partial):
+        function = inspect.unwrap(function.func)
+    if not hasattr(function, "__globals__"):
+        # A class, or an object that can be called.
+        owner, method = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
+        function = inspect.unwrap(getattr(owner, method))
+    return typing.cast("dict[str, Any]", function.__globals__)
 
 
 def _literals(annotation: Any) -> tuple[str, ...]:

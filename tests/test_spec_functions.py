@@ -136,9 +136,23 @@ class Callable:
         return {}
 
 
+class Built(dict):
+    def __init__(self, config, subspec: "Literal['a', 'b']" = "a"):
+        super().__init__()
+
+
+class Opaque(type):
+    def __call__(cls, config, subspec: "Literal['a', 'b']" = "a"):
+        return {}
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
+        (Built, ("a", "b")),
+        (functools.partial(Callable(), Config()), ("a", "b")),
+        (functools.lru_cache(objective), ("basic", "extended")),
+        (Opaque("Spec", (), {}), None),
         (objective, ("basic", "extended")),
         (functools.partial(objective, Config()), ("basic", "extended")),
         (Callable(), ("a", "b")),
