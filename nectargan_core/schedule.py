@@ -190,9 +190,10 @@ class Schedule(Freezable):
             >>> Schedule(start_epoch=10, end_epoch=20).progress(12.5)
             0.25
         """
-        start, end = self.start_epoch, self.end_epoch
+        end = self.end_epoch
         if epoch >= end:
             return 1.0
+        start = self.start_epoch
         return (epoch - start) / (end - start) if epoch > start else 0.0
 
     def ends(self) -> tuple[float, float]:
@@ -205,7 +206,9 @@ class Schedule(Freezable):
             (1.0, 0.0)
         """
         initial, target = self.initial_value, self.target_value
-        return 1.0 if initial is None else initial, 1.0 if target is None else target
+        if initial is None or target is None:
+            return 1.0 if initial is None else initial, 1.0 if target is None else target
+        return initial, target
 
     def with_weight(self, weight: float) -> Schedule:
         """Return a copy in which each end that the user left out is `weight`.
@@ -228,7 +231,7 @@ class Schedule(Freezable):
 
     def gives(self, field: str) -> bool:
         """Whether the user set a field, and not to None."""
-        return field in self.model_fields_set and getattr(self, field) is not None
+        return getattr(self, field) is not None and field in self.model_fields_set
 
 
 _DEFINITION = tuple(name for name in Schedule.model_fields if name != "current_value")
@@ -254,12 +257,13 @@ def interpolate(initial: float, target: float, fraction: float) -> float:
     if fraction >= 1.0:
         return target
     span = target - initial
-    if not -math.inf < span < math.inf:
+    if span - span != 0.0:  # infinite
         return 2.0 * interpolate(0.5 * initial, 0.5 * target, fraction)
     value = initial + span * fraction
     # Rounding may go past the target.
-    passed = value > target if span > 0.0 else value < target
-    return target if passed else value
+    if span > 0.0:
+        return value if value < target else target
+    return value if value > target else target
 
 
 def linear(schedule: Schedule, epoch: float) -> float:
@@ -275,7 +279,8 @@ def linear(schedule: Schedule, epoch: float) -> float:
         >>> linear(Schedule(start_epoch=10, end_epoch=20, initial_value=1.0, target_value=-1.0), 15)
         0.0
     """
-    return interpolate(*schedule.ends(), schedule.progress(epoch))
+    initial, target = schedule.ends()
+    return interpolate(initial, target, schedule.progress(epoch))
 
 
 def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = None) -> float:
@@ -298,11 +303,11 @@ def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = Non
     """
     initial, target = schedule.ends()
     progress = schedule.progress(epoch)
-    if min(initial, target) < 0 < max(initial, target):
+    if initial < 0.0 < target or target < 0.0 < initial:
         raise ScheduleError(
             f"exponential needs values of one sign, got {initial:g} and {target:g}; use linear to cross zero"
         )
-    if epsilon is not None and not 0 < epsilon < math.inf:
+    if epsilon is not None and not (isinstance(epsilon, (int, float)) and 0 < epsilon < math.inf):
         raise ScheduleError(f"exponential needs a finite epsilon above 0, got {epsilon!r}")
     if initial == target:
         return initial
@@ -316,7 +321,9 @@ def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = Non
     start, end = abs(initial) or epsilon or 0.0, abs(target) or epsilon or 0.0
     # In logarithms, since the ratio of two ordinary weights may be no finite number; rounding stays inside.
     value = math.exp((1.0 - progress) * math.log(start) + progress * math.log(end))
-    return math.copysign(min(max(value, min(start, end)), max(start, end)), initial or target)
+    low, high = (start, end) if start < end else (end, start)
+    value = low if value < low else high if value > high else value
+    return value if initial > 0.0 or target > 0.0 else -value
 
 
 def _reference(function: Curve) -> str:

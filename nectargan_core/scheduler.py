@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import isfinite
 from typing import Any
 
 from nectargan_core import catalog, names
@@ -32,7 +33,7 @@ class Scheduler:
         2.0
     """
 
-    __slots__ = ("_function", "_label", "_params", "_weighted", "plugins", "schedule")
+    __slots__ = ("_call", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
 
     plugins: tuple[catalog.Plugin, ...]
 
@@ -51,6 +52,7 @@ class Scheduler:
         self._params = self._prepared(self.schedule.params)
         self._weighted: tuple[float, Scheduler] | None = None
         self._check_params(self._params)
+        self._call: Callable[[float], Any] = partial(self._function, self.schedule, **self._params)
 
     def value(self, epoch: float, **params: Any) -> float:
         """Return the value of the schedule at an epoch.
@@ -69,9 +71,9 @@ class Scheduler:
             >>> Scheduler(Schedule("exponential", end_epoch=2, initial_value=4.0)).value(1)
             2.0
         """
-        given = self._overridden(params) if params else self._params
+        call = partial(self._function, self.schedule, **self._overridden(params)) if params else self._call
         try:
-            value = self._function(self.schedule, epoch, **given)
+            value = call(epoch)
         except ScheduleError as error:
             raise self._error(f": {error}") from error
         except NectarganError:
@@ -80,7 +82,7 @@ class Scheduler:
             raise self._error(f" failed at {self._at(epoch)}: {type(error).__name__}: {error}") from error
         if type(value) is not float:
             value = self._as_float(value, epoch)
-        if not math.isfinite(value):
+        if not isfinite(value):
             raise self._not_finite(value, epoch)
         return value
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from math import pi, sin, tanh
 
 from nectargan_core import Schedule
 from nectargan_core.schedule import interpolate
 from nectargan_schedules.parameters import above_zero, whole
+
+_QUARTER_TURN = 0.5 * pi
 
 
 def cosine(schedule: Schedule, epoch: float) -> float:
@@ -27,13 +29,14 @@ def cosine(schedule: Schedule, epoch: float) -> float:
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5.
     """
-    return interpolate(*schedule.ends(), half_cosine(schedule.progress(epoch)))
+    initial, target = schedule.ends()
+    return interpolate(initial, target, half_cosine(schedule.progress(epoch)))
 
 
 def half_cosine(progress: float) -> float:
     """Return (1 - cos πp)/2, how far half a cosine has come, exact at both ends."""
     # As a square, which does not cancel near 0.
-    root = math.sin(0.5 * math.pi * progress)
+    root = sin(_QUARTER_TURN * progress)
     return root * root
 
 
@@ -137,8 +140,8 @@ def sigmoid(schedule: Schedule, epoch: float, *, steepness: float = 10.0) -> flo
     initial, target = schedule.ends()
     progress = schedule.progress(epoch)
     # The same in terms of tanh(z/2) = 2·S(z) - 1, which overflows nowhere.
-    height = math.tanh(0.25 * steepness)
+    height = tanh(0.25 * steepness)
     if height == 0.0:
         return interpolate(initial, target, progress)
-    fraction = 0.5 + 0.5 * math.tanh(0.25 * steepness * (2.0 * progress - 1.0)) / height
+    fraction = 0.5 + 0.5 * tanh(0.25 * steepness * (2.0 * progress - 1.0)) / height
     return interpolate(initial, target, fraction)

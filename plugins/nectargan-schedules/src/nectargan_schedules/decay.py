@@ -115,7 +115,7 @@ def _multiplied(schedule: Schedule, gamma: float, times: float) -> float:
     if gamma <= 1.0:
         return _shrunk(schedule, gamma**times)
     initial, target = schedule.ends()
-    if not (schedule.gives("target_value") and abs(initial) <= math.copysign(1.0, initial) * target):
+    if not (schedule.gives("target_value") and (0.0 < initial <= target or target <= initial < 0.0)):
         raise ScheduleError(
             f"gamma {gamma:g} grows without an end from initial_value {initial:g}; give a gamma of at most 1, or a "
             "target_value farther from 0 at which it stops"
@@ -133,7 +133,7 @@ def _shrunk(schedule: Schedule, factor: float) -> float:
     value = initial * factor
     if not schedule.gives("target_value"):
         return value
-    if not 0.0 <= math.copysign(1.0, initial) * target <= abs(initial):
+    if not (0.0 <= target <= initial or initial <= target <= 0.0):
         raise ScheduleError(
             f"a curve that shrinks goes from initial_value {initial:g} towards 0, never to target_value {target:g}; "
             "leave the target out, or give one between them"

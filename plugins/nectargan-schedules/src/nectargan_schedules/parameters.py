@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Sequence
+from operator import index, lt
 
 from nectargan_core.errors import ScheduleError
 
 _LARGEST = sys.float_info.max
-_SMALLEST = 5e-324
 # As far as the start and end of a schedule go: beyond, a float does not tell one step from the next.
 _FARTHEST = 2**53
 
@@ -20,16 +19,21 @@ def number(
     """Refuse what is no finite number from `low` to `high`, both included."""
     try:
         # The sum refuses text, and an int that no float can hold.
-        valid = low <= value + 0.0 <= high
+        if low <= value + 0.0 <= high:
+            return
     except (TypeError, ValueError, OverflowError):
-        valid = False
-    if not valid:
-        raise refused(name, expected, value)
+        pass
+    raise refused(name, expected, value)
 
 
 def above_zero(name: str, value: float) -> None:
     """Refuse what is no finite number above 0."""
-    number(name, value, "a finite number above 0", _SMALLEST)
+    try:
+        if 0.0 < value + 0.0 <= _LARGEST:
+            return
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise refused(name, "a finite number above 0", value)
 
 
 def share(name: str, value: float) -> None:
@@ -40,17 +44,17 @@ def share(name: str, value: float) -> None:
 def whole(name: str, value: int) -> None:
     """Refuse what is no integer of at least 1."""
     try:
-        valid = 1 <= operator.index(value) <= _FARTHEST
+        if 1 <= index(value) <= _FARTHEST:
+            return
     except TypeError:
-        valid = False
-    if not valid:
-        raise refused(name, "an integer of at least 1", value)
+        pass
+    raise refused(name, "an integer of at least 1", value)
 
 
 def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float = _FARTHEST) -> None:
     """Refuse what are no epochs from start to end, each later than the one before, or none at all."""
     try:
-        valid = start <= epochs[0] and epochs[-1] <= end and all(map(operator.lt, epochs, epochs[1:]))
+        valid = start <= epochs[0] and epochs[-1] <= end and all(map(lt, epochs, epochs[1:]))
     except (TypeError, LookupError):
         valid = False
     if not valid:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from math import floor, isfinite
 
 from nectargan_core import Schedule
 from nectargan_core.schedule import interpolate
@@ -68,7 +68,7 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
     initial, target = schedule.ends()
     if not schedule.start_epoch <= epoch < schedule.end_epoch:
         return initial
-    return initial if math.floor(epoch - schedule.start_epoch) % n else target
+    return initial if floor(epoch - schedule.start_epoch) % n else target
 
 
 def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
@@ -126,7 +126,7 @@ def piecewise_linear(schedule: Schedule, epoch: float, *, points: Sequence[Seque
     """
     try:
         epochs, values = zip(*points, strict=True)
-        finite = all(map(math.isfinite, values))
+        finite = all(map(isfinite, values))
     except (TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
