@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
     field_serializer,
@@ -20,6 +19,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler  # which pydantic 2.7 exports here only
 
 from nectargan_core.errors import ScheduleError
 from nectargan_core.snapshot import Freezable
