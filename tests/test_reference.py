@@ -4,6 +4,7 @@ Imports are those of this package, and what the documents misspell is spelt righ
 `experiment_directory=`, `loss_name=` for `name=`, `last_loss_map` for `last_lost_map`.
 """
 
+import inspect
 import json
 import re
 
@@ -53,6 +54,29 @@ def ran(registered):
     result = registered.compute_loss_xy(loss_name="mylossfunction", x=y_fake, y=y)
     assert isinstance(result, torch.Tensor)
     return registered
+
+
+# LossManager: what is called how
+
+
+@pytest.mark.parametrize(
+    ("method", "signature"),
+    [
+        ("get_registered_losses", "query=None, strip=True"),
+        ("get_loss_values", "query=None, precision=2"),
+        ("get_loss_tensors", "query=None"),
+        ("get_loss_weights", "query=None, precision=2"),
+        ("print_losses", "epoch, iter, precision=2, capture=False"),
+        ("print_weights", "precision=2, capture=False"),
+        ("update_loss_log", "silent=True, capture=False"),
+        ("compute_loss_xy", "loss_name, x, y, epoch=None, loss_kwargs=None"),
+        ("init_from_spec", "spec, *args, **kwargs"),
+    ],
+)
+def test_a_method_takes_what_it_took(method, signature):
+    _, *parameters = inspect.signature(getattr(LossManager, method)).parameters.values()
+    shown = (str(parameter.replace(annotation=inspect.Parameter.empty)) for parameter in parameters)
+    assert ", ".join(shown) == signature
 
 
 # LossManager: initialising, registering, running

@@ -1,0 +1,105 @@
+"""Errors and warnings: of which kinds they are, what they carry, and where they point."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+
+from nectargan_core import errors
+from nectargan_core.errors import NectarganError, NectarganWarning, PluginError
+
+KINDS = {
+    "UnknownLossError": KeyError,
+    "DuplicateLossError": ValueError,
+    "SnapshotError": AttributeError,
+    "SpecError": RuntimeError,
+    "SpecSyntaxError": ValueError,
+    "UnknownVariantError": ValueError,
+    "ConfigError": ValueError,
+    "ScheduleError": ValueError,
+    "LossLogError": OSError,
+    "MissingInputError": KeyError,
+    "LossResultError": TypeError,
+    "NonFiniteLossError": ArithmeticError,
+    "WeightsError": OSError,
+    "PluginError": NectarganError,
+    "PluginNotFoundError": LookupError,
+    "UnknownScheduleError": KeyError,
+    "PluginLoadError": ImportError,
+    "PluginBlockedError": PluginError,
+    "AmbiguousPluginError": PluginError,
+    "PluginContractError": TypeError,
+}
+PLUGIN_ERRORS = [name for name in KINDS if issubclass(getattr(errors, name), PluginError)]
+CARRIED = {
+    "UnknownLossError": {"name": "G_L1", "known": ("G_GAN",)},
+    "DuplicateLossError": {"name": "G_L1"},
+    "SpecSyntaxError": {"text": "a+", "column": 2},
+    "UnknownVariantError": {"variant": "x", "known": ("a", "b")},
+    "ConfigError": {"path": "config.json", "key": "common.device"},
+    "MissingInputError": {"loss_name": "G_L1", "input_name": "y", "given": ("x",)},
+    "LossResultError": {"loss_name": "G_L1"},
+    "NonFiniteLossError": {"loss_name": "G_L1", "step": 3, "epoch": 1.5},
+    **{name: {"group": "g", "name": "vgg", "dist": "acme", "version": "1.0"} for name in PLUGIN_ERRORS},
+}
+
+
+def test_every_error_has_its_place_in_this_list():
+    defined = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert defined - {"NectarganError", "NectarganWarning"} == KINDS.keys()
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_an_error_is_ours_and_of_the_kind_that_python_has_for_it(name, kind):
+    error = getattr(errors, name)("what happened")
+    assert isinstance(error, NectarganError)
+    assert isinstance(error, kind)
+
+
+@pytest.mark.parametrize("name", ["NectarganError", *KINDS])
+def test_the_text_of_an_error_is_its_message(name):
+    assert str(getattr(errors, name)("what happened, 'quoted'\nand below")) == "what happened, 'quoted'\nand below"
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+def test_an_error_survives_the_way_between_processes(name, copied):
+    error = getattr(errors, name)("what happened", **CARRIED.get(name, {}))
+    again = copied(error)
+    assert (type(again), str(again)) == (type(error), "what happened")
+    for attribute, value in CARRIED.get(name, {}).items():
+        assert getattr(again, attribute) == value
+
+
+def test_an_unknown_schedule_is_a_plugin_that_is_not_found():
+    assert issubclass(errors.UnknownScheduleError, errors.PluginNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates", "said"),
+    [
+        ("G_l1", ["G_L1", "G_GAN"], ' Did you mean "G_L1"?'),
+        ("G_L", ["G_L1", "G_L2"], ' Did you mean "G_L2" or "G_L1"?'),
+        ("VGG", ["vgg", "Vgg"], ' Did you mean "vgg" or "Vgg"?'),
+        ("nothing", ["G_L1"], ""),
+        ("a", [], ""),
+    ],
+)
+def test_what_was_meant_is_guessed_whatever_its_case(name, candidates, said):
+    assert sorted(errors.did_you_mean(name, candidates)) == sorted(said)
+
+
+def test_a_warning_points_at_the_caller_outside_of_the_package():
+    module = {"__name__": "nectargan_core.made_up", "warn": errors.warn}
+    exec(compile("def inner(): warn('careful')\ndef outer(): inner()", "nectargan_core/made_up.py", "exec"), module)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        module["outer"]()
+    assert [(str(each.message), each.category, each.filename) for each in caught] == [
+        ("careful", NectarganWarning, __file__)
+    ]
+
+
+def test_a_warning_of_ours_is_a_user_warning():
+    assert issubclass(NectarganWarning, UserWarning)
