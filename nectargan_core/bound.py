@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nectargan_core import compiled
-from nectargan_core.errors import LossResultError, warn
+from nectargan_core.errors import LossResultError, ScheduleError, warn
 from nectargan_core.history import Series
 from nectargan_core.loss import LMLoss
 from nectargan_core.recorder import Recorder
@@ -100,13 +100,13 @@ class BoundLoss:
         self._last_change = self.series.count
 
     def state(self, epoch: float) -> dict[str, Any]:
-        """Return weight, schedule and enabling as plain data."""
+        """Return weight, schedule and enabling as plain data, and only the last of a schedule that is no data."""
         schedule = self.loss.schedule
-        return {
-            "weight": float(self.current_weight(epoch)),
-            "schedule": schedule.model_dump(mode="json") if schedule.is_scheduled else None,
-            "enabled": self._enabled,
-        }
+        try:
+            definition = schedule.model_dump(mode="json") if schedule.is_scheduled else None
+        except ScheduleError:  # a lambda, which must not cost anybody a checkpoint
+            return {"enabled": self._enabled}
+        return {"weight": float(self.current_weight(epoch)), "schedule": definition, "enabled": self._enabled}
 
     def enable(self, enabled: bool) -> None:
         """Let the loss count, or count 0."""

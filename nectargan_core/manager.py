@@ -163,7 +163,8 @@ class LossManager(LossReporter):
             raise ValueError(f"epoch must be a number of at least 0, got {epoch!r}")
         if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
             raise ValueError(f"step must be at least 0 and below 2**63, got {step!r}")
-        self._recorder.tick(epoch, step)
+        # A tensor or a number of numpy would be no plain data in a state.
+        self._recorder.tick(epoch if epoch is None or type(epoch) is int else float(epoch), step)
 
     @property
     def step(self) -> int:
@@ -424,7 +425,9 @@ class LossManager(LossReporter):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as plain data, after a flush: save it with the networks.
 
-        Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss.
+        Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss; but no
+        schedule whose function cannot be imported by a name, such as a lambda, for which a manager that loads the
+        state keeps its own.
         """
         self._recorder.flush()
         losses = {name: bound.state(self.epoch) for name, bound in self._losses.items()}

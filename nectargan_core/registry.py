@@ -224,6 +224,9 @@ class LossRegistry:
         Returns:
             Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
 
+        Raises:
+            DuplicateLossError: If two names differ by that only.
+
         Example:
             >>> from nectargan_core import LossManager
             >>> manager = LossManager()
@@ -231,13 +234,14 @@ class LossRegistry:
             >>> sum(p.numel() for p in manager.modules().parameters())
             4
         """
-        return nn.ModuleDict(
-            {
-                name.replace(".", "_"): bound.function
-                for name, bound in self._losses.items()
-                if isinstance(bound.function, nn.Module)
-            }
-        )
+        modules: dict[str, nn.Module] = {}
+        for name, bound in self._losses.items():
+            if isinstance(bound.function, nn.Module):
+                key = name.replace(".", "_")
+                if key in modules:
+                    raise DuplicateLossError(f"two losses are {key!r} without their dots; rename {name!r}", name=name)
+                modules[key] = bound.function
+        return nn.ModuleDict(modules)
 
     def set_weight(self, name: str, weight: float) -> None:
         """Set the weight of a loss from now on; a schedule that it has ends.
@@ -273,6 +277,9 @@ class LossRegistry:
             loss = specs.replaced(bound.loss, name, None, schedule.with_weight(current))
         else:
             loss = specs.replaced(bound.loss, name, current, schedule)
+        self._redefine(bound, loss)
+
+    def _redefine(self, bound: BoundLoss, loss: LMLoss) -> None:
         scheduler = scheduler_of(loss)
         for plugin in scheduler.plugins if scheduler is not None else ():
             self._observers.add_module_of(plugin)
@@ -282,11 +289,11 @@ class LossRegistry:
         """Give a loss the weight or schedule, and the enabling, that `BoundLoss.state` returned."""
         bound = self._losses[name]
         if saved != bound.state(self._recorder.epoch):
-            if saved["schedule"] is not None:
+            if saved.get("schedule") is not None:
+                # Its ends are filled in, with the weight that the loss had then and not with its own now.
                 schedule = Schedule.model_validate(saved["schedule"])
-                # What was left out stands for the weight that the loss had then, and not for its own now.
-                self._change(name, schedule.initial_value, schedule)
-            else:
+                self._redefine(bound, specs.replaced(bound.loss, name, None, schedule))
+            elif "weight" in saved:
                 self._change(name, saved["weight"], Schedule())
             bound.enable(saved["enabled"])
 

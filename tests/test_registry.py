@@ -342,6 +342,14 @@ def test_a_dot_in_a_name_is_no_obstacle():
     assert list(manager.modules()) == ["acme_learned"]
 
 
+def test_names_that_differ_by_a_dot_only_are_an_error():
+    manager = LossManager()
+    manager.register_loss_fn("acme.learned", nn.Linear(3, 1))
+    manager.register_loss_fn("acme_learned", nn.Linear(3, 1))
+    with pytest.raises(DuplicateLossError, match="two losses are 'acme_learned' without their dots"):
+        manager.modules()
+
+
 def test_a_loss_of_a_spec_keeps_what_it_reads_and_whether_it_skips():
     loss = LMLoss(name="a", function=mean, inputs={"x": "mask", "y": "y"}, skip_when_zero=False)
     manager = LossManager().init_from_spec(lambda: {"a": loss})

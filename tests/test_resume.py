@@ -6,6 +6,7 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -180,6 +181,58 @@ def test_a_state_brings_what_is_disabled(tmp_path):
     with start(tmp_path / "b") as manager:
         manager.load_state_dict(state)
         assert manager.get_loss_weights() == {"G_L1": 0.0}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(start_epoch=5, end_epoch=15),
+        Schedule(start_epoch=5, end_epoch=15, target_value=0.0),
+        Schedule(start_epoch=5, end_epoch=15, initial_value=3.0),
+        Schedule(start_epoch=5, end_epoch=15, initial_value=3.0, target_value=0.0),
+    ],
+)
+def test_a_state_brings_the_ends_that_a_schedule_left_out(schedule):
+    def make():
+        manager = LossManager()
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss(), 100.0, Schedule(end_epoch=10, target_value=0.0))
+        return manager
+
+    old, new = make(), make()
+    old.tick(epoch=4)
+    old.set_schedule("G_L1", schedule)
+    new.load_state_dict(old.state_dict())
+    for epoch in (4, 10, 15):
+        old.tick(epoch=epoch)
+        new.tick(epoch=epoch)
+        assert new.get_loss_weights(precision=None) == old.get_loss_weights(precision=None)
+
+
+def test_a_schedule_that_is_no_data_costs_nobody_a_state():
+    def make():
+        manager = LossManager()
+        schedule = Schedule(lambda schedule, epoch: 2.0 * epoch, end_epoch=10)
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss(), schedule=schedule)
+        return manager
+
+    old, new = make(), make()
+    old.tick(epoch=4)
+    old.disable("G_L1")
+    new.load_state_dict(old.state_dict())
+    assert new.get_loss_weights() == {"G_L1": 0.0}
+    new.enable("G_L1")
+    assert new.get_loss_weights() == {"G_L1": 8.0}
+
+
+@pytest.mark.parametrize("epoch", [np.float32(1.5), np.float64(1.5), torch.tensor(1.5)])
+def test_a_state_is_plain_data_whatever_the_clock_was_told(epoch):
+    manager = LossManager()
+    manager.tick(epoch=epoch, step=np.int64(3))
+    file = io.BytesIO()
+    torch.save(manager.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    assert (state["epoch"], state["step"]) == (1.5, 3)
 
 
 def test_a_new_run_may_keep_its_own_weights(tmp_path):
