@@ -107,6 +107,7 @@ class Recorder:
         """Return a series that keeps its records for a mean from now on, even where others keep only their last."""
         series = self.open(name, keep=True)
         if not self.keep:
+            settle((series,))  # or what is on a device would later be put where other records are
             series.drop(len(series))
         series.begin_window()
         return series

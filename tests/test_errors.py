@@ -92,7 +92,7 @@ def test_what_was_meant_is_guessed_whatever_its_case(name, candidates, said):
 
 def test_a_warning_points_at_the_caller_outside_of_the_package():
     module = {"__name__": "nectargan_core.made_up", "warn": errors.warn}
-    exec(compile("def inner(): warn('careful')\ndef outer(): inner()", "nectargan_core/made_up.py", "exec"), module)
+    exec(compile("def inner(): warn('careful')\ndef outer(): inner()", "<made up>", "exec"), module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         module["outer"]()

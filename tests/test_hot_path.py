@@ -165,6 +165,33 @@ def test_editing_a_result_on_a_device_in_place_changes_nothing_recorded():
         assert manager.get_loss_values() == {"a": 2.0}
 
 
+@pytest.mark.parametrize("logging", [True, False])
+def test_a_split_on_a_device_has_its_own_mean_each_time_it_is_entered(logging):
+    manager = LossManager(enable_logging=logging)
+    manager.register_loss_fn("a", identity, 2.0)
+    for count in (70, 5):
+        with manager.split("val"):
+            for number in range(count):
+                manager.compute_loss_xy("a", OnDevice(torch.tensor(float(number))), None)
+    with manager.split("val"):
+        for number in range(3):
+            manager.compute_loss_xy("a", OnDevice(torch.tensor(float(number))), None)
+        assert manager.means() == {"a": 2.0}
+
+
+def test_the_newest_value_known_is_told_without_waiting(done):
+    manager = LossManager()
+    manager.register_loss_fn("a", identity, 2.0)
+    manager.compute_loss_xy("a", OnDevice(torch.tensor(1.0)), None)
+    assert math.isnan(manager.latest()["a"])
+    manager.get_loss_values()
+    manager.compute_loss_xy("a", OnDevice(torch.tensor(3.0)), None)
+    assert manager.latest() == {"a": 2.0}
+    manager.compute_loss_xy("a", torch.tensor(5.0), None)
+    assert manager.latest() == {"a": 10.0}
+    assert done.count("tolist") == 1
+
+
 def test_a_recorded_scalar_on_a_device_is_what_it_was_then():
     manager = logged()
     rate = OnDevice(torch.tensor(0.5))
