@@ -173,7 +173,7 @@ class Recorder:
         if self._fault is None:
             self.deadline = time.monotonic() + self._flush_every
         chunks = [series.records() for series in self.series.values() if len(series)]
-        if not chunks:
+        if not chunks and not self._unwritten:
             return 0
         now = time.time()
         try:
@@ -222,8 +222,9 @@ class Recorder:
             # What could not be written, or has nowhere to go.
             series.rewind(self.step + 1 if self.ticked else series.count)
             series.begin_window()
-        if ahead:
+        if ahead and self.log is not None:
             self._unwritten += encode_rewind(self.step + 1 if self.ticked else None, self._counts)
+            self.flush()
 
     def _is_ahead(self, counts: Mapping[str, int]) -> bool:
         mine = self.state()["counts"]
@@ -256,7 +257,7 @@ class Recorder:
                 f"cannot write the loss log {path}: {error.strerror or error}; the records stay in memory, and every "
                 "flush tries again"
             )
-        longest = max(len(series) for series in self.series.values())
+        longest = max((len(series) for series in self.series.values()), default=0)
         self.room = longest + self._buffer_size
         limit = _BUFFERS_KEPT * self._buffer_size
         if longest > limit:

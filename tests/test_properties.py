@@ -5,6 +5,7 @@ import math
 import shutil
 import tempfile
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -244,43 +245,59 @@ def test_the_mean_per_step_is_that_of_a_plain_loop(chunk):
 class Run(RuleBasedStateMachine):
     """Whatever is done to a manager, history and log have what was returned, and when, and under which weight."""
 
-    @initialize(buffer=st.integers(1, 5))
-    def begin(self, buffer):
-        self.directory = Path(tempfile.mkdtemp())
-        self.expected = {"a": [], "b": []}
-        self.buffer = buffer
-        self.weights = {"a": 1.0, "b": 1.0}
-        self.epoch = 0
+    @initialize(buffer=st.integers(1, 5), clock=st.booleans(), logged=st.booleans())
+    def begin(self, buffer, clock, logged):
+        self.directory = Path(tempfile.mkdtemp()) if logged else None
+        self.buffer, self.clock = buffer, clock
+        self.rows, self.counts = {}, {}
+        self.weights, self.enabled = {"a": 1.0, "b": 1.0}, {"a": True, "b": True}
+        self.epoch, self.step, self.saved = 0, -1, None
         self.open()
 
     def open(self):
         self.manager = LossManager(
-            experiment_dir=self.directory, history_buffer_size=self.buffer, resume=True, nonfinite="ignore"
+            None, self.directory, True, self.buffer, resume=self.directory is not None, nonfinite="ignore"
         )
         for name in "ab":
             self.manager.register_loss_fn(name, lambda x, y: x * 1, self.weights[name])
-        self.enabled = {"a": True, "b": True}
+        self.epoch = 0
+        self.tick(0, 1)
 
-    @rule(epoch=st.none() | st.integers(0, 5) | st.floats(0, 5), step=st.none() | st.integers(0, 2**40))
-    def tick(self, epoch, step):
-        self.manager.tick(epoch=epoch, step=step)
-        self.epoch = self.epoch if epoch is None else epoch
+    @rule(epoch=st.none() | st.integers(0, 5) | st.floats(0, 5), steps=st.none() | st.integers(1, 2**40))
+    def tick(self, epoch, steps):
+        if not self.clock:
+            return
+        self.manager.tick(epoch=epoch, step=None if steps is None else self.step + steps)
+        self.epoch = self.epoch if epoch is None else float(epoch)
+        self.step = self.step + (1 if steps is None else steps)
+        assert (self.manager.epoch, self.manager.step) == (self.epoch, self.step)
 
     @rule(
         name=st.sampled_from("ab"),
         value=st.floats(width=16),
         dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
         shape=st.sampled_from([(), (1,), (3,)]),
+        where=st.sampled_from(["", "", "val", "test", None]),
     )
-    def compute(self, name, value, dtype, shape):
-        if not self.manager._recorder.ticked:
-            self.tick(None, None)
-        result = self.manager.compute_loss_xy(name, torch.full(shape, value, dtype=dtype), None)
-        weight = self.weights[name] if self.enabled[name] else 0.0
-        self.expected[name].append((self.manager.step, float(self.epoch), weight, result.mean().item()))
-        reported = self.manager.get_loss_values(name, precision=None)[name]
-        assert reported == result.mean().item() or (math.isnan(reported) and math.isnan(result.mean().item()))
-        assert self.manager.get_loss_weights(name, precision=None) == {name: weight}
+    def compute(self, name, value, dtype, shape, where):
+        with nullcontext() if where == "" else self.manager.split(where) if where else self.manager.paused():
+            result = self.manager.compute_loss_xy(name, torch.full(shape, value, dtype=dtype), None)
+            weight = self.weights[name] if self.enabled[name] else 0.0
+            assert self.manager.get_loss_weights(name, precision=None) == {name: weight}
+            reported = self.manager.get_loss_values(name, precision=None)[name]
+            assert np.array_equal(reported, result.mean().item(), equal_nan=True)
+        if where is not None:
+            self.expect(f"{where}/{name}" if where else name, weight, result.mean().item())
+
+    @rule(value=st.floats())
+    def record(self, value):
+        self.manager.record("rate", value)
+        self.expect("rate", 1.0, value)
+
+    def expect(self, name, weight, value):
+        count = self.counts.get(name, 0)
+        self.counts[name] = count + 1
+        self.rows.setdefault(name, []).append((self.step if self.clock else count, self.epoch, weight, value))
 
     @rule(name=st.sampled_from("ab"), weight=st.just(0.0) | st.floats(-100, 100, width=16))
     def set_weight(self, name, weight):
@@ -297,19 +314,39 @@ class Run(RuleBasedStateMachine):
         self.manager.update_loss_log()
 
     @rule()
+    def save(self):
+        kept = self.weights, self.enabled, self.counts
+        self.saved = self.manager.state_dict(), self.step, self.epoch, *map(dict, kept)
+
+    @rule()
+    def load(self):
+        if self.saved is not None:
+            state, self.step, self.epoch, *kept = self.saved
+            self.manager.load_state_dict(state)
+            self.weights, self.enabled, self.counts = map(dict, kept)
+            for name, rows in self.rows.items():
+                end = self.step + 1 if self.clock else self.counts.get(name, 0)
+                rows[:] = [row for row in rows if row[0] < end]
+
+    @rule()
     def reopen(self):
+        if self.directory is None:
+            return
         self.close()
+        # A run goes on after the last step of its log, and nothing else of it is known.
+        self.step = max((row[0] for rows in self.rows.values() for row in rows), default=-1)
+        self.counts = {name: rows[-1][0] + 1 for name, rows in self.rows.items() if rows}
+        self.enabled = {"a": True, "b": True}
         self.open()
-        self.epoch = 0
 
     @rule()
     def compare(self):
-        for name, rows in self.expected.items():
-            if rows:
-                records = self.manager.series(name)
-                found = [records.step, records.epoch, records.weight, records.loss]
-                for column, values in zip(found, zip(*rows, strict=True), strict=True):
-                    assert np.array_equal(column, np.array(values), equal_nan=True)
+        for name, rows in self.rows.items():
+            records = self.manager.series(name)
+            assert len(records) == len(rows)
+            found = [records.step, records.epoch, records.weight, records.loss]
+            for column, values in zip(found, zip(*rows, strict=True), strict=False):
+                assert np.array_equal(column, np.array(values), equal_nan=True)
 
     def close(self):
         with warnings.catch_warnings():
@@ -321,7 +358,8 @@ class Run(RuleBasedStateMachine):
             self.compare()
             self.close()
             self.compare()
-            shutil.rmtree(self.directory)
+            if self.directory is not None:
+                shutil.rmtree(self.directory)
 
 
 TestRun = Run.TestCase

@@ -123,6 +123,16 @@ def test_loading_an_older_state_supersedes_what_came_after(tmp_path):
     assert records.epoch.tolist() == [0, 0, 0, 9, 9]
 
 
+def test_a_state_supersedes_at_once(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 2)
+        state = manager.state_dict()
+        run(manager, 3)
+        manager.load_state_dict(state)
+        assert manager.series("G_L1").step.tolist() == [0, 1]
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
+
+
 def test_states_supersede_again_and_again(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 2)
