@@ -163,7 +163,12 @@ class BoundLoss:
     def reported_weight(self) -> float:
         """Return the weight that was last applied; before that, or after a change by hand, the one that will be."""
         last = self.series.last_weight() if self.series.count > self._last_change else None
-        return self.weight(self._recorder.epoch) if last is None else last
+        if last is not None:
+            return last
+        try:
+            return self.weight(self._recorder.epoch)
+        except ScheduleError:
+            return self._weight  # asking never raises; computing will
 
     def last_value(self) -> float:
         """Return the mean of the last weighted result, nan before the first."""
@@ -220,7 +225,7 @@ class BoundLoss:
     def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
         """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
         recorder = self._recorder
-        if recorder.watching and (len(self.series) >= recorder.room or _monotonic() >= recorder.deadline):
+        if recorder.is_due(self.series):
             recorder.attend()
         weight = self._changing_weight(epoch, None)
         step = recorder.step if recorder.ticked else self.series.count
@@ -251,12 +256,12 @@ class BoundLoss:
                 raw = self.function(*args, **kwargs)
             if not isinstance(raw, Tensor):
                 raise self._no_tensor(raw, epoch)
-            zero = torch.zeros_like(raw, dtype=_floating(raw.dtype), requires_grad=True)
+            zero = torch.zeros_like(raw, dtype=_floating(raw.dtype), requires_grad=torch.is_grad_enabled())
             self.series.add(step, epoch, 0.0, raw, zero)
             return zero
         like = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)), None)
         dtype, device = (None, self._device) if like is None else (_floating(like.dtype), like.device)
-        zero = torch.zeros((), dtype=dtype, device=device, requires_grad=True)
+        zero = torch.zeros((), dtype=dtype, device=device, requires_grad=torch.is_grad_enabled())
         self.series.add_zero(step, epoch, zero)
         return zero
 
@@ -311,7 +316,7 @@ def total(results: Iterable[Tensor]) -> Tensor:
     """Return the sum of the means of results; of none, a zero that `backward()` accepts."""
     scalars = [result.mean() if result.ndim else result for result in results]
     if not scalars:
-        return torch.zeros((), requires_grad=True)
+        return torch.zeros((), requires_grad=torch.is_grad_enabled())
     summed = scalars[0]
     for scalar in scalars[1:]:
         summed = summed + scalar

@@ -56,6 +56,7 @@ class Series:
         keep: Whether all records are kept, or only the last.
         on_nonfinite: Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite; None
             where that is nothing to speak of.
+        on_device: Called before the first value is left on a device.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Series:
         "_known",
         "_last",
         "_losses",
+        "_on_device",
         "_on_nonfinite",
         "_pending",
         "_unweighted",
@@ -79,7 +81,13 @@ class Series:
         "steps",
     )
 
-    def __init__(self, name: str, keep: bool, on_nonfinite: Callable[[Series, int, float, float], None] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        keep: bool,
+        on_nonfinite: Callable[[Series, int, float, float], None] | None = None,
+        on_device: Callable[[], None] | None = None,
+    ) -> None:
         self.name = name
         self.keep = keep
         self.count = 0
@@ -93,6 +101,7 @@ class Series:
         self._pending: list[tuple[int, Tensor, Tensor | None]] = []
         self._blocks: list[_Block] = []
         self._on_nonfinite = on_nonfinite or _ignore
+        self._on_device = on_device
         # Where the records begin that `mean` is over, and what of them has been dropped since: sum and count.
         self._window = 0
         self._carried, self._carried_count = 0.0, 0
@@ -129,9 +138,10 @@ class Series:
             self._last = (step, epoch, None, weight, value)
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
             # Maybe: the bounds are not rounded as the product is, and a weight of 0 makes nothing of an infinity.
-            self._look_at(step, epoch, weighted.item())
+            self.look_at(step, epoch, weighted.item())
 
-    def _look_at(self, step: int, epoch: float, weighted: float) -> None:
+    def look_at(self, step: int, epoch: float, weighted: float) -> None:
+        """Tell of a weighted value that is nan or infinite."""
         if weighted - weighted != 0.0:
             self._on_nonfinite(self, step, epoch, weighted)
 
@@ -139,7 +149,7 @@ class Series:
         """Record a value before and after weighting."""
         self.count += 1
         self._put(step, epoch, weight, raw, weighted)
-        self._look_at(step, epoch, weighted)
+        self.look_at(step, epoch, weighted)
 
     def _put(self, step: int, epoch: float, weight: float, raw: float, weighted: float) -> None:
         if not self.keep:
@@ -194,10 +204,16 @@ class Series:
             self.add_number(step, epoch, weight, raw.item(), weighted.item())
             return
         # Not the weighted result, which the user may edit in place.
-        self.result = result = raw.detach()
+        result = raw.detach()
+        if raw.is_leaf and raw.requires_grad and not raw.is_cpu:
+            result = result.clone()  # a parameter, which its optimizer edits in place
+        self.result = result
         if raw.is_cpu:
             self.add_number(step, epoch, weight, _mean(result).item(), _mean(weighted.detach()).item())
             return
+        if self._on_device is not None:
+            self._on_device()
+            self._on_device = None
         self.count += 1
         if not self.keep:
             self._known = self.latest()
@@ -232,20 +248,26 @@ class Series:
         blocks, self._blocks = self._blocks, []
         return blocks
 
-    def fill(self, indices: list[int], raw: list[float], weighted: list[float] | None, dtype: torch.dtype) -> None:
-        """Put values that were read from a device where they belong; without `weighted`, weigh them here."""
+    def fill(
+        self, indices: list[int], raw: list[float], weighted: list[float] | None, dtype: torch.dtype
+    ) -> list[tuple[int, float, float]]:
+        """Put values that were read from a device where they belong; without `weighted`, weigh them here.
+
+        Returns:
+            `(step, epoch, weighted)` of what was filled in.
+        """
         if weighted is None:
             weights = [self._last[3]] if self._last and not self.keep else [self._weights[i] for i in indices]
             weighted = _weigh(raw, weights, dtype)
         if not self.keep and self._last is not None:
             step, epoch, _, weight, _ = self._last
             self._last = (step, epoch, weighted[0], weight, raw[0])
-            self._look_at(step, epoch, weighted[0])
-            return
+            return [(step, epoch, weighted[0])]
         for index, value, product in zip(indices, raw, weighted, strict=True):
             self._unweighted[index] = value
             self._losses[index] = product
-            self._look_at(self.steps[index], self._epochs[index], product)
+        places = [(self.steps[index], self._epochs[index]) for index in indices]
+        return [(*place, product) for place, product in zip(places, weighted, strict=True)]
 
     def last(self) -> tuple[int, float, float, float, float] | None:
         """Return `(step, epoch, loss, weight, unweighted)` of the last record, as far as it has been settled."""
@@ -261,7 +283,7 @@ class Series:
 
     def latest(self) -> float:
         """Return the newest weighted value that can be had without waiting for a device, nan if there is none."""
-        waiting = [block.indices[0] for block in self._blocks] + [row[0] for row in self._pending[:1]]
+        waiting = [block.indices[0] for block in self._blocks[:1]] + [row[0] for row in self._pending[:1]]
         known = min(waiting, default=len(self.steps))
         if known:
             self._complete()
@@ -333,6 +355,7 @@ class Series:
                 for column in columns:
                     del column[index]
         self._window = min(self._window, len(self.steps))
+        self._last, self._known, self.result = None, _NAN, None
 
     def drop(self, count: int) -> None:
         """Forget the oldest records, settled before; the last one stays known."""
@@ -363,6 +386,7 @@ def _ignore(series: Series, step: int, epoch: float, value: float) -> None:
 def settle(series: Iterable[Series]) -> None:
     """Read what is still on a device into its series, with one wait for each device and dtype."""
     groups: dict[Any, list[_Block]] = {}
+    filled: list[tuple[Series, list[tuple[int, float, float]]]] = []
     for one in series:
         for block in one.take_blocks():
             groups.setdefault((block.raw.device, block.raw.dtype), []).append(block)
@@ -378,7 +402,11 @@ def settle(series: Iterable[Series]) -> None:
             weighted = None
             if block.weighted is not None:
                 weighted, start = values[start : start + count], start + count
-            block.series.fill(block.indices, raw, weighted, block.raw.dtype)
+            filled.append((block.series, block.series.fill(block.indices, raw, weighted, block.raw.dtype)))
+    # Once all is in its place, since who is told may ask for values, or flush.
+    for one, values_of_one in filled:
+        for step, epoch, value in values_of_one:
+            one.look_at(step, epoch, value)
 
 
 def _mean(tensor: Tensor) -> Tensor:

@@ -47,6 +47,10 @@ class LossLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
+        # Of an earlier run with more ranks, files may be left that are no part of this one.
+        sizes: list[Any] = [header.get("world_size") for header in self._logs[0][0]] if 0 in self._logs else []
+        if sizes and None not in sizes:
+            self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -165,7 +169,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Records]]:
     for line in _lines(path):
         if isinstance(line, Records):
             chunks.setdefault(line.name, []).append(line)
-        elif REWIND_KEY in line:
+        elif VERSION_KEY not in line:
             _rewind(chunks, line[REWIND_KEY])
         elif line[VERSION_KEY] > VERSION:
             raise LossLogError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -67,8 +66,6 @@ class LogFile:
         former = _OPEN.get(self.path)
         if former is not None and former.is_mine:
             former._hand_over()
-        # Whether the directory is there for this log alone, and may go with it if nothing is ever written.
-        self._made_directory = not directory.exists()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -103,11 +100,14 @@ class LogFile:
             size = os.fstat(descriptor).st_size
             # Also when somebody removed the file in mid-run: what follows is a log again.
             data = ((header if size else encode_header(self.header)) + lines).encode()
-            if os.write(descriptor, data) != len(data):
+            try:
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                if self._fsync:
+                    os.fsync(descriptor)
+            except BaseException:  # Ctrl-C, too: what is not known to be written is written again
                 os.ftruncate(descriptor, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            if self._fsync:
-                os.fsync(descriptor)
+                raise
         finally:
             os.close(descriptor)
         self._begun = True
@@ -118,10 +118,6 @@ class LogFile:
             self._lock.release()
             if _OPEN.get(self.path) is self:
                 del _OPEN[self.path]
-            if self._made_directory and not self._begun:
-                with contextlib.suppress(OSError):  # not empty: others have put something there
-                    Path(self._lock.lock_file).unlink(missing_ok=True)
-                    self.path.parent.rmdir()
 
     def _hand_over(self) -> None:
         warn(f"{self.path} is opened again in this process; the manager that had it open is closed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -26,19 +27,24 @@ _Numbers = npt.NDArray[np.float64]
 _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
 
 
-def describe_run(experiment_dir: Path, config: Config, device: object, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def describe_run(
+    experiment_dir: Path, config: Config, device: object, world_size: int | None, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what a header says about a run, as far as it is known.
 
     Raises:
         ValueError: If JSON cannot hold the metadata.
     """
     try:
-        json.dumps(dict(metadata), allow_nan=False)
+        # A copy that nobody else holds, since it is written later.
+        told = json.loads(json.dumps(dict(metadata), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata must be what JSON can hold: {error}") from error
     dataroot = config.dataloader.dataroot
     training = None if dataroot is None else Path(dataroot) / "train"
-    length = sum(1 for _ in training.iterdir()) if training is not None and training.is_dir() else None
+    length = None
+    with contextlib.suppress(OSError):  # it is only told, where it is known
+        length = sum(1 for _ in training.iterdir()) if training is not None and training.is_dir() else None
     return {
         "experiment": experiment_dir.name,
         "objective": None,
@@ -46,7 +52,8 @@ def describe_run(experiment_dir: Path, config: Config, device: object, metadata:
         "dataroot": dataroot,
         "dataset_length": length,
         "started": time.time(),
-        "metadata": dict(metadata),
+        "world_size": world_size,
+        "metadata": told,
     }
 
 

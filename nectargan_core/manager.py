@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType, TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from nectargan_core.errors import (
     ConfigError,
     DuplicateLossError,
     MissingInputError,
+    NectarganError,
     did_you_mean,
     warn,
 )
@@ -31,7 +32,7 @@ from nectargan_core.log_file import LogFile
 from nectargan_core.log_format import describe_run
 from nectargan_core.observers import Observers
 from nectargan_core.recorder import OnNonFinite, Recorder
-from nectargan_core.registry import ADJUSTMENTS, Query
+from nectargan_core.registry import ADJUSTMENTS, Query, outside_of_graphs
 from nectargan_core.reporting import LossReporter
 from nectargan_core.spec import Spec
 
@@ -104,8 +105,9 @@ class LossManager(LossReporter):
         keep = self.experiment_dir is not None if enable_logging is None else enable_logging
         log = None
         if keep and self.experiment_dir is not None:
-            header = describe_run(self.experiment_dir, settings, target, metadata or {})
-            log = LogFile(self.experiment_dir, _rank(), resume, header, fsync)
+            rank, world_size = _rank_and_world_size()
+            header = describe_run(self.experiment_dir, settings, target, world_size, metadata or {})
+            log = LogFile(self.experiment_dir, rank, resume, header, fsync)
         recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, observers)
         if log is not None and resume and log.path.exists():
             recorder.resume(LossLog(log.path))
@@ -159,6 +161,7 @@ class LossManager(LossReporter):
             >>> manager.step, manager.epoch
             (1, 0)
         """
+        outside_of_graphs("the clock ticks")
         if epoch is not None and not 0 <= epoch < float("inf"):
             raise ValueError(f"epoch must be a number of at least 0, got {epoch!r}")
         if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
@@ -219,6 +222,8 @@ class LossManager(LossReporter):
 
     @contextmanager
     def _diverted(self, prefix: str | None, series: Callable[[str], Series]) -> Iterator[None]:
+        if self._prefix is None:  # paused: nothing inside is recorded, in a split neither
+            prefix, series = None, self._recorder.scratch
         before = {bound: bound.divert(series(bound.name)) for bound in self._losses.values()}
         scalars, self._scalars = self._scalars, {}
         outer, self._prefix = self._prefix, prefix
@@ -258,9 +263,9 @@ class LossManager(LossReporter):
                 self._scalars[name] = recorder.scratch(name)
             else:
                 self._scalars[name] = recorder.open_scalar(self._prefix + name, in_split=bool(self._prefix))
-        if recorder.closed:
-            recorder.attend()
         series = self._scalars[name]
+        if recorder.is_due(series):
+            recorder.attend()
         series.add_scalar(recorder.step if recorder.ticked else series.count, recorder.epoch, value)
 
     def compute_loss_xy(
@@ -296,7 +301,7 @@ class LossManager(LossReporter):
             100.0
         """
         if loss_kwargs is not None:
-            return self._compute(loss_name, (x, y), epoch, **_split(loss_kwargs))
+            return self._compute(loss_name, (x, y), epoch, **_unpacked(loss_kwargs))
         # What _compute does, spelled out: this is the hot path.
         try:
             bound = self._losses[loss_name]
@@ -314,7 +319,7 @@ class LossManager(LossReporter):
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Tensor:
         """Compute, weigh and record a loss of three inputs, such as one with a mask; see `compute_loss_xy`."""
-        return self._compute(loss_name, (x, y, z), epoch, **_split(loss_kwargs))
+        return self._compute(loss_name, (x, y, z), epoch, **_unpacked(loss_kwargs))
 
     def compute_loss(
         self,
@@ -430,6 +435,7 @@ class LossManager(LossReporter):
         state keeps its own.
         """
         self._recorder.flush()
+        self._recorder.raise_fault()
         losses = {name: bound.state(self.epoch) for name, bound in self._losses.items()}
         return {"version": 1, **self._recorder.state(), "losses": losses}
 
@@ -444,36 +450,46 @@ class LossManager(LossReporter):
                 manager was made with.
 
         Raises:
-            ValueError: If it is no such state.
+            ValueError: If it is no such state; the manager is then as it was.
+            NectarganError: If a schedule of the state cannot be used; likewise.
         """
-        if not isinstance(state, Mapping) or state.get("version") != 1:
+        if not isinstance(state, Mapping) or state.get("version") != 1 or not state.keys() >= _STATE:
             raise ValueError("expected what LossManager.state_dict() returned, in version 1")
         if weights not in ("saved", "current"):
             raise ValueError(f"weights must be 'saved' or 'current', got {weights!r}")
+        saved = state["losses"]
+        both = saved.keys() & self._losses.keys() if weights == "saved" else set()
+        restored = {name: self._restored(name, saved[name]) for name in both}
         self._recorder.load_state(state)
         for bound in self._losses.values():
             bound.begin()
-        saved = state["losses"]
+        for name, (loss, scheduler) in restored.items():
+            self._losses[name].redefine(loss, scheduler)
+            self._losses[name].enable(saved[name]["enabled"])
         if saved.keys() != self._losses.keys():
             differing = ", ".join(sorted(saved.keys() ^ self._losses.keys()))
             warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
-        for name in saved.keys() & self._losses.keys() if weights == "saved" else ():
-            self._restore(name, saved[name])
 
     def close(self) -> None:
-        """Flush the log and give it up; nothing can be computed afterwards, everything can be asked."""
+        """Flush the log and give it up; nothing can be computed afterwards, everything can be asked.
+
+        Raises:
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
+        """
+        self._close()
+        self._recorder.raise_fault()
+
+    def _close(self) -> None:
         if self._recorder.closed:
             return
-        self._recorder.flush()
+        self._finalizer()
         ran = [bound.name for bound in self._losses.values() if bound.has_run]
-        idle = [bound.name for bound in self._losses.values() if not bound.has_run and bound.weight(self.epoch)]
+        idle = [bound.name for bound in self._losses.values() if not bound.has_run and bound.reported_weight()]
         if ran and idle:
             warn(
                 f"registered with a weight and never computed: {', '.join(idle)}; compute_losses(inputs) without a "
                 "query computes every loss there is"
             )
-        self._finalizer()
-        self._observers.tell("nectargan_manager_closed")
 
     def __enter__(self) -> LossManager:
         return self
@@ -481,9 +497,16 @@ class LossManager(LossReporter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
         if kind is None:
-            self._recorder.raise_fault()
+            self.close()
+        else:
+            self._close()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise NectarganError(
+            "a LossManager owns a log and cannot be copied or pickled; keep it outside of modules that are, and save "
+            "its state_dict()"
+        )
 
     def __repr__(self) -> str:
         where = f", experiment_dir={str(self.experiment_dir)!r}" if self.experiment_dir else ""
@@ -491,14 +514,15 @@ class LossManager(LossReporter):
 
 
 _PLAIN_FUNCTIONS = (FunctionType, MethodType, partial)
-_PRECISE = {"weight_kwargs", "function_kwargs"}
+_LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
+_STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
 
-def _split(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+def _unpacked(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
     if loss_kwargs is None:
         return {}
     for key in loss_kwargs:
-        if key not in _PRECISE:
+        if key not in _LOSS_KWARGS:
             raise TypeError(f"loss_kwargs takes 'weight_kwargs' and 'function_kwargs', got {key!r}")
     return dict(loss_kwargs)
 
@@ -527,8 +551,11 @@ def _device(device: str | torch.device | None, config: Config) -> torch.device |
         ) from error
 
 
-def _rank() -> int:
-    """Return the rank of this process in a distributed run, 0 in any other."""
+def _rank_and_world_size() -> tuple[int, int | None]:
+    """Return the rank of this process in a distributed run and the number of ranks, None where nothing says it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    return int(os.environ.get("RANK", "0"))
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if not rank.isdigit():
+        return 0, 1
+    return int(rank), int(size) if size.isdigit() else None

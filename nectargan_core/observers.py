@@ -69,7 +69,9 @@ class Observers:
 
     def tell(self, event: str, **arguments: Any) -> None:
         """Tell each observer in turn; one that raises is named in a warning and costs the others nothing."""
-        arguments["manager"] = self._manager()
+        arguments["manager"] = manager = self._manager()
+        if manager is None:
+            return  # it is being collected, and takes its observers with it
         caller = getattr(self.hooks.hook, event)
         for implementation in reversed(caller.get_hookimpls()):
             try:

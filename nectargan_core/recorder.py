@@ -41,6 +41,7 @@ class Recorder:
         "_counts",
         "_fault",
         "_flush_every",
+        "_lost",
         "_nonfinite",
         "_observers",
         "_told",
@@ -93,13 +94,15 @@ class Recorder:
         # Whether a call has to look at the room and the deadline at all.
         self.watching = log is not None
         self._warned_of_write = False
+        self._lost = 0
         if log is not None:
             log.on_taken_over = weakref.WeakMethod(self.close)
 
     def open(self, name: str, keep: bool | None = None) -> Series:
         """Return the series of a loss: the one there is, or a new one."""
         if name not in self.series:
-            self.series[name] = Series(name, self.keep if keep is None else keep, self._note_nonfinite)
+            keep = self.keep if keep is None else keep
+            self.series[name] = Series(name, keep, self._note_nonfinite, self._watch_device)
             self.series[name].count = self._counts.get(name, 0)
         return self.series[name]
 
@@ -117,6 +120,15 @@ class Recorder:
         series = self.open_window(name) if in_split else self.open(name)
         series.watch_nonfinite(None)
         return series
+
+    def is_due(self, series: Series) -> bool:
+        """Whether `attend` is due before a record is added to a series."""
+        return self.watching and (len(series) >= self.room or time.monotonic() >= self.deadline)
+
+    def _watch_device(self) -> None:
+        """Look at what is on a device now and then, where no log has it read: it may be nan or infinite."""
+        if self._nonfinite != "ignore" and not self.watching:
+            self.watching, self.deadline = True, time.monotonic() + self._flush_every
 
     def scratch(self, name: str) -> Series:
         """Return a series that goes nowhere."""
@@ -156,22 +168,22 @@ class Recorder:
         if self._fault is not None:
             fault, self._fault = self._fault, None
             # In the past, so that a flush that may have been due meanwhile is.
-            self.watching, self.deadline = self.log is not None or self.closed, -math.inf
+            self.deadline = -math.inf
             raise fault
 
     def flush(self) -> int:
         """Write what is new to the log.
 
         Returns:
-            How many records were written. None where there is no log, nothing is new, or writing failed: then
-            a warning says so, once, everything stays in memory, and the next flush tries again.
+            How many records were written; 0 where there is no log, nothing is new, or writing failed: then a
+            warning says so, once, everything stays in memory, and the next flush tries again.
         """
         self.settle()
         self._told.clear()
+        if self._fault is None and not self.closed:
+            self.deadline = time.monotonic() + self._flush_every
         if self.log is None or not self.log.is_mine or self.closed:
             return 0
-        if self._fault is None:
-            self.deadline = time.monotonic() + self._flush_every
         chunks = [series.records() for series in self.series.values() if len(series)]
         if not chunks and not self._unwritten:
             return 0
@@ -195,6 +207,10 @@ class Recorder:
         if self.closed:
             return
         self.flush()
+        self._tell("nectargan_manager_closed")
+        lost = sum(map(len, self.series.values()))
+        if lost and self.log is not None and self.log.is_mine:
+            warn(f"LOST: the last {lost} records of the loss log {self.log.path}, which cannot be written at the end")
         self.closed = True
         # The next loss call attends, and is told.
         self.watching, self.deadline = True, -math.inf
@@ -266,8 +282,10 @@ class Recorder:
                 excess = max(0, len(series) - limit)
                 series.drop(excess)
                 dropped += excess
+            self._lost += dropped
             self.room = limit + self._buffer_size
+            # The number makes each of these warnings another one, which Python shows again.
             warn(
-                f"LOST: the {dropped} oldest records of the loss log {path}, which still cannot be written: "
-                f"{error.strerror or error}"
+                f"LOST: the {dropped} oldest records of the loss log {path} ({self._lost} in all), which still cannot "
+                f"be written: {error.strerror or error}"
             )

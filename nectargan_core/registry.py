@@ -14,7 +14,7 @@ from nectargan_core import catalog
 from nectargan_core import spec as specs
 from nectargan_core.bound import BoundLoss
 from nectargan_core.config import Config
-from nectargan_core.errors import ConfigError, DuplicateLossError, UnknownLossError, did_you_mean
+from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError, UnknownLossError, did_you_mean
 from nectargan_core.history import Series
 from nectargan_core.loss import LMLoss
 from nectargan_core.observers import Observers
@@ -183,6 +183,10 @@ class LossRegistry:
                     "change the one there is",
                     name=name,
                 )
+            if name in self._scalars:
+                raise DuplicateLossError(f"{name!r} is recorded as a scalar; choose another name", name=name)
+        if self._prefix != "":
+            raise NectarganError("losses are registered outside of split() and paused(), for all that follows")
         added: list[object] = []
         try:
             schedulers = {name: scheduler_of(loss) for name, loss in losses.items()}
@@ -199,12 +203,13 @@ class LossRegistry:
             self._observers.tell("nectargan_losses_built", spec=spec, losses=frozen, config=self.config)
         if replace:
             self._recorder.flush()
+            self._recorder.raise_fault()
             self._losses.clear()
-        for name, loss in losses.items():
-            self._losses[name] = BoundLoss(loss, schedulers[name], self._recorder, self.device)
+        made = {name: BoundLoss(loss, schedulers[name], self._recorder, self.device) for name, loss in losses.items()}
+        self._losses.update(made)
         self._selections.clear()
-        for name in losses:
-            self._observers.tell("nectargan_loss_registered", loss=self._losses[name].snapshot(False))
+        for bound in made.values():
+            self._observers.tell("nectargan_loss_registered", loss=bound.snapshot(False))
 
     def _move(self, loss: LMLoss) -> None:
         if self.device is None or not isinstance(loss.function, nn.Module):
@@ -271,31 +276,31 @@ class LossRegistry:
         self._change(name, None, schedule)
 
     def _change(self, name: str, weight: float | None, schedule: Schedule) -> None:
+        outside_of_graphs("a weight or schedule is set")
         bound = self._bound(name)
+        specs.check_schedule(name, schedule)
         current = bound.current_weight(self._recorder.epoch) if weight is None else weight
         if schedule.is_scheduled:
             loss = specs.replaced(bound.loss, name, None, schedule.with_weight(current))
         else:
             loss = specs.replaced(bound.loss, name, current, schedule)
-        self._redefine(bound, loss)
+        bound.redefine(loss, self._scheduler(loss))
 
-    def _redefine(self, bound: BoundLoss, loss: LMLoss) -> None:
+    def _scheduler(self, loss: LMLoss) -> Scheduler | None:
         scheduler = scheduler_of(loss)
         for plugin in scheduler.plugins if scheduler is not None else ():
             self._observers.add_module_of(plugin)
-        bound.redefine(loss, scheduler)
+        return scheduler
 
-    def _restore(self, name: str, saved: Mapping[str, Any]) -> None:
-        """Give a loss the weight or schedule, and the enabling, that `BoundLoss.state` returned."""
-        bound = self._losses[name]
-        if saved != bound.state(self._recorder.epoch):
-            if saved.get("schedule") is not None:
-                # Its ends are filled in, with the weight that the loss had then and not with its own now.
-                schedule = Schedule.model_validate(saved["schedule"])
-                self._redefine(bound, specs.replaced(bound.loss, name, None, schedule))
-            elif "weight" in saved:
-                self._change(name, saved["weight"], Schedule())
-            bound.enable(saved["enabled"])
+    def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
+        """Return a loss with the weight or schedule that `BoundLoss.state` returned."""
+        loss = self._losses[name].loss
+        if saved.get("schedule") is not None:
+            # Its ends are filled in, with the weight that the loss had then and not with its own now.
+            loss = specs.replaced(loss, name, None, Schedule.model_validate(saved["schedule"]))
+        elif "weight" in saved:
+            loss = specs.replaced(loss, name, saved["weight"], Schedule())
+        return loss, self._scheduler(loss)
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
@@ -314,6 +319,7 @@ class LossRegistry:
         self._enable(query, True)
 
     def _enable(self, query: Query, enabled: bool) -> None:
+        outside_of_graphs("a loss is enabled or disabled")
         selected = self._select(query)
         if not selected:
             raise self._nothing_found(query)
@@ -382,6 +388,12 @@ class LossRegistry:
             name=", ".join(asked),
             known=known,
         )
+
+
+def outside_of_graphs(what: str) -> None:
+    """Refuse to change inside `torch.compile` what its graphs look up: it would take effect only after them."""
+    if torch.compiler.is_compiling():
+        raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
 
 
 def scheduler_of(loss: LMLoss) -> Scheduler | None:

@@ -144,7 +144,9 @@ class LossReporter(LossRegistry):
         return joined(name, parts)
 
     def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
-        wanted = None if query is None else {query} if isinstance(query, str) else set(query)
+        if query is not None and not isinstance(query, str):
+            query = tuple(query)
+        wanted = {query} if isinstance(query, str) else query
         for bound in self._select(query):
             yield bound.name, bound.series
         for name, series in self._scalars.items():

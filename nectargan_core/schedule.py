@@ -115,7 +115,7 @@ class Schedule(Freezable):
 
     @field_validator("params")
     @classmethod
-    def _params_areplain(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
         return plain_params(value)
 
     @model_validator(mode="after")

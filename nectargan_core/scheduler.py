@@ -33,7 +33,7 @@ class Scheduler:
         2.0
     """
 
-    __slots__ = ("_call", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
+    __slots__ = ("_call", "_checked", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
 
     plugins: tuple[catalog.Plugin, ...]
 
@@ -51,6 +51,8 @@ class Scheduler:
         self.plugins = () if plugin is None else (plugin,)
         self._params = self._prepared(self.schedule.params)
         self._weighted: tuple[float, Scheduler] | None = None
+        # Which parameters have been given to a call, and found to be taken.
+        self._checked: set[frozenset[str]] = set()
         self._check_params(self._params)
         self._call: Callable[[float], Any] = partial(self._function, self.schedule, **self._params)
 
@@ -131,7 +133,10 @@ class Scheduler:
 
     def _overridden(self, params: dict[str, Any]) -> dict[str, Any]:
         merged = {**self._params, **self._prepared(params)}
-        self._check_params(merged)
+        given = frozenset(params)
+        if given not in self._checked:
+            self._check_params(merged)
+            self._checked.add(given)
         return merged
 
     def _as_float(self, value: object, epoch: float) -> float:

@@ -298,6 +298,7 @@ def replaced(loss: LMLoss, name: str, weight: float | None, schedule: Schedule |
     """
     base = loss.loss_weight if weight is None else weight
     schedule = loss.schedule if schedule is None else schedule
+    check_schedule(name, schedule)
     if schedule.is_scheduled:
         if weight is not None and schedule.gives("initial_value") and schedule.initial_value != weight:
             raise ScheduleError(
@@ -316,3 +317,12 @@ def replaced(loss: LMLoss, name: str, weight: float | None, schedule: Schedule |
         inputs=loss.inputs,
         skip_when_zero=loss.skip_when_zero,
     )
+
+
+def check_schedule(name: str, schedule: object) -> None:
+    """Refuse what is no `Schedule`."""
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"the schedule of loss {name!r} must be a Schedule, such as Schedule('linear', start=0, end=10, "
+            f"target_value=0.0), got {schedule!r}"
+        )

@@ -107,3 +107,18 @@ def test_a_compiled_graph_keeps_no_loss_alive():
     del manager
     gc.collect()
     assert gone() is None
+
+
+def test_the_clock_ticks_outside_of_a_graph():
+    manager = make()
+
+    def step(x):
+        manager.tick(epoch=0)
+        return manager.compute_loss_xy("L1", x, x)
+
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="outside_of_graphs"):
+        torch.compile(step, backend="eager", fullgraph=True)(torch.ones(2))
+    broken = torch.compile(step, backend="eager")
+    for _ in range(3):
+        broken(torch.ones(2))
+    assert manager.series("L1").step.tolist() == [0, 1, 2]

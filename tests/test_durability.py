@@ -15,8 +15,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from nectargan_core import LossLog, LossManager
-from nectargan_core.errors import LossLogError, NectarganError, NectarganWarning, PluginNotFoundError
+from nectargan_core import LossLog, LossManager, Schedule
+from nectargan_core.errors import LossLogError, NectarganError, NectarganWarning
 
 ZERO, ONE = torch.zeros(2), torch.ones(2)
 
@@ -218,19 +218,6 @@ def test_a_forked_worker_does_not_write_the_log_of_its_parent(tmp_path):
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
 
 
-def test_a_manager_that_came_to_nothing_leaves_no_directory(tmp_path):
-    with pytest.raises(PluginNotFoundError):
-        LossManager.from_spec("no-such-objective", experiment_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_directory_with_anything_in_it_stays(tmp_path):
-    manager = start(tmp_path / "run")
-    (tmp_path / "run" / "checkpoint.pt").write_text("")
-    manager.close()
-    assert (tmp_path / "run" / "checkpoint.pt").exists()
-
-
 def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LossLogError, match="file"):
@@ -308,6 +295,75 @@ def test_only_a_disk_that_stays_full_loses_the_oldest_and_says_how_many(tmp_path
     said = sum(int(message.split("the ")[1].split(" oldest")[0]) for message in lost)
     assert kept == [float(scale) for scale in range(said + 1, 51)]
     assert 40 <= len(kept) < 50
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(5, "Input/output error")])
+@pytest.mark.parametrize("flushes_before", [0, 1])
+def test_a_flush_that_is_interrupted_is_taken_back_and_written_once(tmp_path, monkeypatch, failure, flushes_before):
+    manager = start(tmp_path, fsync=True)
+    for _ in range(flushes_before):
+        compute(manager)
+        manager.update_loss_log()
+
+    def interrupted(descriptor):
+        monkeypatch.undo()
+        raise failure
+
+    compute(manager)
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt) if failure is KeyboardInterrupt else pytest.warns(NectarganWarning):
+        manager.update_loss_log()
+    manager.close()
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == list(range(flushes_before + 1))
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
+def test_what_cannot_be_written_at_the_end_is_lost_with_a_warning(tmp_path, full_disk):
+    manager = start(tmp_path)
+    full_disk(0)
+    with pytest.warns(NectarganWarning, match="stay in memory"):
+        compute(manager)
+        manager.update_loss_log()
+    compute(manager)
+    with pytest.warns(NectarganWarning, match="LOST: the last 2 records"):
+        manager.close()
+
+
+def test_each_loss_of_records_is_said_with_the_total(tmp_path, full_disk):
+    manager = start(tmp_path, history_buffer_size=2)
+    full_disk(0)
+    with pytest.warns(NectarganWarning) as warned:
+        for scale in range(1, 60):
+            compute(manager, float(scale))
+    messages = [str(one.message) for one in warned if "LOST" in str(one.message)]
+    assert len(set(messages)) == len(messages) > 1
+    full_disk(None)
+    manager.close()
+
+
+def test_scalars_alone_flush_too(tmp_path):
+    manager = LossManager(experiment_dir=tmp_path, history_buffer_size=10)
+    for value in range(25):
+        manager.tick(epoch=0)
+        manager.record("psnr", value)
+    assert len(LossLog(tmp_path).series("psnr")) == 20
+    manager.close()
+
+
+def test_a_close_that_meets_a_failing_schedule_gives_up_the_log(tmp_path):
+    def failing(schedule, epoch):
+        if epoch == 5:
+            raise RuntimeError
+        return 1.0
+
+    manager = start(tmp_path)
+    manager.register_loss_fn("idle", torch.nn.L1Loss(), schedule=Schedule(failing, end=4, target_value=0.0))
+    manager.tick(epoch=5)
+    compute(manager)
+    assert manager.get_loss_weights()["idle"] == 1.0
+    with pytest.warns(NectarganWarning, match="never computed: idle"):
+        manager.close()
+    start(tmp_path, resume=True).close()
 
 
 def test_a_log_that_somebody_removed_becomes_a_log_again(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nectargan_core import LossManager, Schedule
+from nectargan_core import LossManager, Schedule, hookimpl
+from nectargan_core.errors import NonFiniteLossError
 
 LOSSES = {
     "scalar": torch.nn.L1Loss(),
@@ -120,3 +121,48 @@ def test_on_cuda_a_call_never_synchronises(tmp_path, logging):
             torch.cuda.set_sync_debug_mode("default")
         last = {name: float(result.detach().mean()) for name, result in results.items()}
         assert manager.get_loss_values(precision=None) == last
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that can be read, and counts as one on a device."""
+
+    @property
+    def is_cpu(self):
+        return False
+
+
+def elsewhere(value):
+    return torch.tensor(value).as_subclass(Elsewhere)
+
+
+def test_an_observer_of_a_bad_value_may_flush(tmp_path):
+    class Flushes:
+        @hookimpl
+        def nectargan_nonfinite_loss(self, manager):
+            manager.update_loss_log()
+
+    with LossManager(experiment_dir=tmp_path, plugins=[Flushes()], nonfinite="ignore") as manager:
+        manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+        for value in (1.0, math.inf, 3.0, 4.0):
+            manager.compute_loss_xy("loss", elsewhere(value), None)
+        manager.update_loss_log()
+        assert manager.series("loss").loss.tolist() == [1.0, math.inf, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_a_bad_value_on_a_device_is_noticed_without_a_log_file(logging):
+    manager = LossManager(enable_logging=logging, nonfinite="raise", flush_every=0)
+    manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+    with pytest.raises(NonFiniteLossError):
+        for _ in range(3):
+            manager.compute_loss_xy("loss", elsewhere(math.inf), None)
+
+
+def test_a_parameter_that_is_a_loss_is_recorded_as_it_was():
+    manager = LossManager(enable_logging=True)
+    parameter = elsewhere(1.0).requires_grad_()
+    manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+    manager.compute_loss_xy("loss", parameter, None)
+    with torch.no_grad():
+        parameter.add_(41)
+    assert manager.get_loss_values() == {"loss": 1.0}

@@ -53,6 +53,26 @@ def test_a_rank_without_a_log_is_an_error_that_lists_the_ranks(tmp_path, monkeyp
         LossLog(tmp_path).series("loss", rank=3)
 
 
+def test_the_files_of_an_earlier_run_with_more_ranks_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        run(tmp_path, monkeypatch, rank, [1.0])
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("RANK")
+    with LossManager(experiment_dir=tmp_path) as manager:
+        manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+        manager.compute_loss_xy("loss", torch.tensor(5.0), None)
+    log = LossLog(tmp_path)
+    assert log.ranks == (0,)
+    assert log.series("loss").loss.tolist() == [5.0]
+
+
+@pytest.mark.parametrize("rank", ["", "none"])
+def test_a_rank_that_is_no_number_is_no_rank(tmp_path, monkeypatch, rank):
+    run(tmp_path, monkeypatch, rank, [1.0])
+    assert LossLog(tmp_path).ranks == (0,)
+
+
 @pytest.mark.slow
 def test_a_distributed_run_logs_without_communicating(tmp_path):
     program = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from nectargan_core import LossLog, LossManager, Schedule
-from nectargan_core.errors import NectarganWarning
+from nectargan_core.errors import NectarganError, NectarganWarning, UnknownScheduleError
 
 ZERO, ONE = torch.zeros(2), torch.ones(2)
 
@@ -278,3 +279,33 @@ def test_what_ran_before_the_state_is_not_taken_for_a_run_of_this_manager(tmp_pa
 def test_what_is_no_state_is_refused(tmp_path, state):
     with start(tmp_path) as manager, pytest.raises(ValueError, match="state_dict"):
         manager.load_state_dict(state)
+
+
+@pytest.mark.parametrize("part", ["losses", "counts", "step"])
+def test_a_state_that_lacks_a_part_changes_nothing(tmp_path, part):
+    with start(tmp_path) as manager:
+        run(manager, 2)
+        state = manager.state_dict()
+        run(manager, 3)
+        del state[part]
+        with pytest.raises(ValueError, match="state_dict"):
+            manager.load_state_dict(state)
+        assert manager.step == 4
+    assert len(LossLog(tmp_path).series("G_L1")) == 5
+
+
+def test_a_state_with_a_schedule_that_is_not_installed_changes_nothing(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 2)
+        state = manager.state_dict()
+        run(manager, 3)
+        state["losses"]["G_L1"]["schedule"] = {"schedule": "no-such-curve", "initial_value": 1.0, "target_value": 0.0}
+        with pytest.raises(UnknownScheduleError):
+            manager.load_state_dict(state)
+        assert manager.step == 4
+    assert len(LossLog(tmp_path).series("G_L1")) == 5
+
+
+def test_a_manager_cannot_be_copied(tmp_path):
+    with start(tmp_path) as manager, pytest.raises(NectarganError, match="state_dict"):
+        copy.deepcopy(manager)

@@ -184,3 +184,32 @@ def test_series_of_nothing_says_what_there_is(manager):
     compute(manager)
     with pytest.raises(KeyError, match='Did you mean "G_L1"'):
         manager.series("G_l1")
+
+
+def test_paused_holds_for_a_split_inside(manager):
+    with manager.paused(), manager.split("val"):
+        compute(manager)
+        manager.record("psnr", 1.0)
+    manager.close()
+    assert manager.latest() == {"G_L1": pytest.approx(math.nan, nan_ok=True)}
+    with pytest.raises(KeyError):
+        manager.series("val/G_L1")
+
+
+@pytest.mark.parametrize("inside", ["split", "paused"])
+def test_losses_are_registered_outside_of_splits_and_pauses(manager, inside):
+    context = manager.split("val") if inside == "split" else manager.paused()
+    with context, pytest.raises(NectarganError, match="outside"):
+        manager.register_loss_fn("new", torch.nn.L1Loss())
+
+
+def test_a_loss_may_not_have_the_name_of_a_scalar(manager):
+    manager.record("psnr", 1.0)
+    with pytest.raises(DuplicateLossError, match="psnr"):
+        manager.register_loss_fn("psnr", torch.nn.L1Loss())
+
+
+@pytest.mark.parametrize("method", ["means", "latest", "get_loss_values"])
+def test_a_query_may_be_any_iterable(manager, method):
+    compute(manager)
+    assert getattr(manager, method)(name for name in ["G"]) == {"G_L1": 10.0}
