@@ -201,7 +201,11 @@ class BoundLoss:
         step = recorder.step if recorder.ticked else series.count
         if weight == 0.0:
             return self._compute_nothing(args, kwargs or {}, step, epoch)
-        raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+        try:
+            raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+        except Exception as error:
+            self._note(error, args, kwargs)
+            raise
         if type(raw) is not Tensor and not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch)
         weighted = raw * weight
@@ -272,6 +276,13 @@ class BoundLoss:
             "manager.tick(epoch=epoch) at each step, or pass epoch="
         )
 
+    def _note(self, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> None:
+        """Say in the traceback which loss it was, and what it was given."""
+        if not hasattr(error, "add_note"):  # Python 3.10
+            return
+        given = [_told(arg) for arg in args] + [f"{name}={_told(arg)}" for name, arg in (kwargs or {}).items()]
+        error.add_note(f"in the function of loss {self.name!r}, called with ({', '.join(given)})")
+
     def _no_tensor(self, result: object, epoch: float) -> LossResultError:
         return LossResultError(
             f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; "
@@ -291,6 +302,12 @@ class BoundLoss:
         if with_history:
             values["history"] = self.series.history()
         return LMLoss.model_construct(_fields_set=set(self.loss.model_fields_set), **values).frozen()
+
+
+def _told(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{type(value).__name__} of {tuple(value.shape)}, {value.dtype}, {value.device}"
+    return type(value).__name__
 
 
 def _floating(dtype: torch.dtype) -> torch.dtype:

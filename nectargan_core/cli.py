@@ -29,6 +29,7 @@ class _Program(click.Group):
 
 
 @click.group(cls=_Program)
+@click.version_option(package_name="nectargan-core")
 def main() -> None:
     """Look at what NectarGAN finds installed, and at what it would do."""
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from nectargan_core.errors import LossResultError
+from nectargan_core.errors import LossResultError, warn
 from nectargan_core.records import Records
 from nectargan_core.snapshot import Freezable
 
@@ -392,10 +392,13 @@ def settle(series: Iterable[Series]) -> None:
             groups.setdefault((block.raw.device, block.raw.dtype), []).append(block)
     for blocks in groups.values():
         tensors = [tensor for block in blocks for tensor in (block.raw, block.weighted) if tensor is not None]
-        read = torch.cat(tensors)
-        if read.is_meta:
+        if tensors[0].is_meta:
             continue  # It has no values; what would be read stays nan.
-        values, start = read.tolist(), 0
+        try:
+            values, start = torch.cat(tensors).tolist(), 0
+        except RuntimeError as error:  # the device failed; what is on the host already is not to be lost with it
+            warn(f"values of losses on {tensors[0].device} cannot be read, and count as nan: {error}")
+            continue
         for block in blocks:
             count = len(block.indices)
             raw, start = values[start : start + count], start + count

@@ -85,6 +85,13 @@ class LMLoss(Freezable):
             raise ValueError(f"a loss name may not contain '/', which stands between a split and a loss: {value!r}")
         return value
 
+    @field_validator("function")
+    @classmethod
+    def _no_class(cls, value: Callable[..., Any]) -> Callable[..., Any]:
+        if isinstance(value, type) and issubclass(value, torch.nn.Module):
+            raise ValueError(f"{value.__name__} is a class of loss functions; make one of it: {value.__name__}()")
+        return value
+
     @field_validator("tags", mode="before")
     @classmethod
     def _tags_are_several(cls, value: Any) -> Any:

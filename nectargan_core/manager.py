@@ -476,10 +476,6 @@ class LossManager(LossReporter):
         Raises:
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
         """
-        self._close()
-        self._recorder.raise_fault()
-
-    def _close(self) -> None:
         if self._recorder.closed:
             return
         self._finalizer()
@@ -490,6 +486,7 @@ class LossManager(LossReporter):
                 f"registered with a weight and never computed: {', '.join(idle)}; compute_losses(inputs) without a "
                 "query computes every loss there is"
             )
+        self._recorder.raise_fault()
 
     def __enter__(self) -> LossManager:
         return self
@@ -500,7 +497,7 @@ class LossManager(LossReporter):
         if kind is None:
             self.close()
         else:
-            self._close()
+            self._finalizer()  # without what close() says: the error is what matters
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise NectarganError(

@@ -351,7 +351,7 @@ class LossRegistry:
         else:
             for one in wanted:
                 if not isinstance(one, str):
-                    raise TypeError(f"a query is a tag or loss name, or several; got {one!r} in it")
+                    raise TypeError(f"a query is a tag or loss name, or several; got {type(one).__name__} in it")
             found = tuple(
                 bound
                 for bound in self._losses.values()

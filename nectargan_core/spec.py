@@ -60,7 +60,8 @@ def build_named(objective: str, config: Config, options: Mapping[str, Mapping[st
     Args:
         objective: Such as `"pix2pix:extended+vgg"`.
         config: What each spec is given; it carries the device.
-        options: Keyword arguments for the specs, by the name of the term.
+        options: Keyword arguments for the specs, by the name of the spec (`"vgg"`) or by its whole term
+            (`"vgg:style"`).
 
     Returns:
         The losses of all terms, in the order of the terms.
@@ -108,17 +109,19 @@ def _build_terms(
     options: Mapping[str, Mapping[str, Any]],
     result: Objective,
 ) -> Objective:
-    known = [term.name for term in terms]
+    known = dict.fromkeys(key for term in terms for key in (term.name, str(term)))
     for name in options:
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise SpecError(f"options are given for {name!r}, which is no term of {'+'.join(known)!r}.{hint}")
+            objective = "+".join(map(str, terms))
+            raise SpecError(
+                f"options are given for {name!r}, which is no term of {objective!r}.{did_you_mean(name, known)}"
+            )
     plugins = [catalog.find(catalog.SPECS, term.name, term.provider) for term in terms]
     for term, plugin in zip(terms, plugins, strict=True):
         spec = typing.cast("Spec", plugin.load())
         if plugin not in result.plugins:
             result.plugins.append(plugin)
-        keywords = dict(options.get(term.name, {}))
+        keywords = {**options.get(term.name, {}), **options.get(str(term), {})}
         _check_options(spec, keywords, plugin)
         if term.variant is not None:
             _check_variant(spec, str(term), term.variant, plugin)

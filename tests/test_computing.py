@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from nectargan_core.errors import (
     MissingInputError,
     NectarganWarning,
     ScheduleError,
+    SpecError,
     UnknownLossError,
 )
 
@@ -436,3 +438,43 @@ def test_losses_that_do_nothing_stay_in_the_results():
     manager.set_weight("G_L1", 0.0)
     losses = manager.compute_losses({"y_fake": ZERO, "y": ONE, "pred_fake": ONE}, query="G")
     assert {name: value.item() for name, value in losses.items()} == {"G_L1": 0.0, "G_GAN": -1.0}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="notes on errors came with Python 3.11")
+def test_a_function_that_fails_is_named_in_the_traceback():
+    manager = LossManager()
+    manager.register_loss_fn("broken", torch.nn.L1Loss())
+    with pytest.raises(Exception) as caught:  # noqa: PT011 # whatever torch raises
+        manager.compute_losses({"y_fake": torch.zeros(2), "y": None})
+    note = caught.value.__notes__[0]
+    assert "loss 'broken'" in note
+    assert "Tensor of (2,), torch.float32, cpu, NoneType" in note
+
+
+def test_a_tensor_is_no_query_and_is_not_printed():
+    manager = LossManager()
+    manager.register_loss_fn("a", torch.nn.L1Loss())
+    with pytest.raises(TypeError, match="got Tensor in it"):
+        manager.compute_losses({}, torch.rand(3, 3))
+
+
+def test_a_class_of_losses_is_no_loss():
+    with pytest.raises(ValueError, match=r"make one of it: L1Loss\(\)"):
+        LossManager().register_loss_fn("a", torch.nn.L1Loss)
+
+
+def test_an_error_in_the_with_block_is_not_joined_by_warnings(recwarn):
+    with pytest.raises(RuntimeError), LossManager() as manager:
+        manager.register_loss_fn("a", torch.nn.L1Loss())
+        manager.register_loss_fn("b", torch.nn.L1Loss())
+        manager.compute_loss_xy("a", torch.zeros(1), torch.zeros(1))
+        raise RuntimeError
+    assert not recwarn.list
+
+
+def test_options_go_to_a_spec_or_to_one_term_of_it():
+    manager = LossManager()
+    with pytest.raises(SpecError, match="no term of 'pix2pix:basic'"):
+        manager.init_from_spec("pix2pix:basic", options={"vgg": {}})
+    manager.init_from_spec("pix2pix:basic", options={"pix2pix:basic": {}, "pix2pix": {}})
+    assert len(manager.get_registered_losses()) == 4

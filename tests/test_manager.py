@@ -223,7 +223,7 @@ def test_an_error_inside_is_not_swallowed(tmp_path):
     manager.register_loss_fn("a", mean)
     manager.register_loss_fn("broken", lambda x, y: 1 / 0)
     manager.compute_loss_xy("a", ZERO, ONE)
-    with pytest.warns(NectarganWarning, match="broken"), pytest.raises(ZeroDivisionError), manager:
+    with pytest.raises(ZeroDivisionError), manager:
         manager.compute_loss_xy("broken", ZERO, ONE)
     assert (tmp_path / "loss_log.jsonl").exists()
 
