@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from managers import ONE, ZERO, adversarial, decaying, manager_of, mean, one
 from torch import nn
 
 from nectargan_core import ComputedLosses, LMLoss, LossManager, Schedule
@@ -17,38 +18,6 @@ from nectargan_core.errors import (
     SpecError,
     UnknownLossError,
 )
-
-ZERO, ONE = torch.zeros(4), torch.ones(4)
-
-
-def mean(x, y):
-    return (x + y).mean()
-
-
-def manager_of(*losses, **kwargs):
-    manager = LossManager(**kwargs)
-    manager.register_spec(lambda: {loss.name: loss for loss in losses})
-    return manager
-
-
-def one(weight=3.0, function=mean, **fields):
-    return manager_of(LMLoss(name="a", function=function, loss_weight=weight, **fields))
-
-
-def decaying(weight=100.0, **kwargs):
-    manager = LossManager(**kwargs)
-    manager.register_loss_fn("a", mean, weight, Schedule(start_epoch=10, end_epoch=20, target_value=0.0))
-    return manager
-
-
-def adversarial(**kwargs):
-    return manager_of(
-        LMLoss(name="G_L1", function=nn.L1Loss(), loss_weight=100.0, tags=["G"]),
-        LMLoss(name="G_GAN", function=lambda pred: -pred.mean(), tags=["G"], inputs=("pred_fake",)),
-        LMLoss(name="D_real", function=lambda pred: pred.mean(), tags=["D"], inputs=("pred_real",)),
-        **kwargs,
-    )
-
 
 # Computing one loss
 

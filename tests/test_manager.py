@@ -4,7 +4,7 @@ import inspect
 import math
 
 import pytest
-import torch
+from managers import ONE, ZERO, adversarial, manager_of, mean, one
 from torch import nn
 
 from nectargan_core import Config, ConfigManager, LMLoss, LossManager
@@ -13,32 +13,6 @@ from nectargan_core.errors import (
     NectarganWarning,
     NonFiniteLossError,
 )
-
-ZERO, ONE = torch.zeros(4), torch.ones(4)
-
-
-def mean(x, y):
-    return (x + y).mean()
-
-
-def manager_of(*losses, **kwargs):
-    manager = LossManager(**kwargs)
-    manager.register_spec(lambda: {loss.name: loss for loss in losses})
-    return manager
-
-
-def one(weight=3.0, function=mean, **fields):
-    return manager_of(LMLoss(name="a", function=function, loss_weight=weight, **fields))
-
-
-def adversarial(**kwargs):
-    return manager_of(
-        LMLoss(name="G_L1", function=nn.L1Loss(), loss_weight=100.0, tags=["G"]),
-        LMLoss(name="G_GAN", function=lambda pred: -pred.mean(), tags=["G"], inputs=("pred_fake",)),
-        LMLoss(name="D_real", function=lambda pred: pred.mean(), tags=["D"], inputs=("pred_real",)),
-        **kwargs,
-    )
-
 
 # Making one
 
