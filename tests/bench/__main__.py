@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 def main(names: list[str]) -> None:
     """Run the benchmarks by name; all of them if none is named."""
-    known = sorted(path.stem for path in HERE.glob("*.py") if "def main() -> None" in path.read_text())
+    known = sorted(path.stem for path in HERE.glob("[!_]*.py") if "def main() -> None" in path.read_text())
     for name in names or known:
         if name not in known:
             sys.exit(f"no benchmark {name!r}; there are {', '.join(known)}")
