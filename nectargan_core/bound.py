@@ -20,7 +20,7 @@ from nectargan_core.scheduler import Scheduler
 
 _NAN = float("nan")
 _monotonic = time.monotonic
-_is_compiling = torch.compiler.is_compiling
+_is_compiling = torch.compiler.is_dynamo_compiling
 
 
 class BoundLoss:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -224,46 +225,41 @@ def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path):
         start(tmp_path / "file" / "run")
 
 
-@pytest.fixture
-def full_disk():
-    """Let no file grow beyond a size; returns what sets it, None for no limit."""
+@contextmanager
+def full_disk(size):
+    """Let no file of this process grow beyond a size: that of the test runner's own output neither, so end it soon."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
 
-    yield limit
-    limit(None)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_stops_no_training_and_damages_nothing(tmp_path, full_disk):
+def test_a_full_disk_stops_no_training_and_damages_nothing(tmp_path):
     manager = start(tmp_path)
     path = tmp_path / "loss_log.jsonl"
     compute(manager, 1.0)
     manager.update_loss_log()
     before = path.read_bytes()
-    full_disk(len(before) + 20)
-    with pytest.warns(NectarganWarning, match="stay in memory") as warned:
+    with full_disk(len(before) + 20), pytest.warns(NectarganWarning, match="stay in memory") as warned:
         for scale in (2.0, 3.0):
             compute(manager, scale)
             manager.update_loss_log()
     assert len(warned) == 1
     assert path.read_bytes() == before
-    full_disk(None)
     compute(manager, 4.0)
     manager.close()
     assert LossLog(tmp_path).series("G_L1").loss.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_disk_that_is_full_from_the_start_gets_everything_once_there_is_space(tmp_path, full_disk):
+def test_a_disk_that_is_full_from_the_start_gets_everything_once_there_is_space(tmp_path):
     manager = start(tmp_path)
-    full_disk(10)
-    with pytest.warns(NectarganWarning, match="stay in memory"):
+    with full_disk(10), pytest.warns(NectarganWarning, match="stay in memory"):
         compute(manager)
         manager.update_loss_log()
-    full_disk(None)
     manager.close()
     assert "nectargan_log" in LossLog(tmp_path).header
     assert len(LossLog(tmp_path).series("G_L1")) == 1
@@ -282,14 +278,12 @@ def test_a_directory_that_is_gone_and_comes_back_gets_everything(tmp_path):
     assert LossLog(directory).series("G_L1").loss.tolist() == [1.0, 2.0]
 
 
-def test_only_a_disk_that_stays_full_loses_the_oldest_and_says_how_many(tmp_path, full_disk):
+def test_only_a_disk_that_stays_full_loses_the_oldest_and_says_how_many(tmp_path):
     manager = start(tmp_path, history_buffer_size=2)
-    full_disk(0)
-    with pytest.warns(NectarganWarning) as warned:
+    with full_disk(0), pytest.warns(NectarganWarning) as warned:
         for scale in range(1, 51):
             compute(manager, float(scale))
     lost = [str(one.message) for one in warned if "LOST" in str(one.message)]
-    full_disk(None)
     manager.close()
     kept = LossLog(tmp_path).series("G_L1").loss.tolist()
     said = sum(int(message.split("the ")[1].split(" oldest")[0]) for message in lost)
@@ -318,26 +312,24 @@ def test_a_flush_that_is_interrupted_is_taken_back_and_written_once(tmp_path, mo
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
 
 
-def test_what_cannot_be_written_at_the_end_is_lost_with_a_warning(tmp_path, full_disk):
+def test_what_cannot_be_written_at_the_end_is_lost_with_a_warning(tmp_path):
     manager = start(tmp_path)
-    full_disk(0)
-    with pytest.warns(NectarganWarning, match="stay in memory"):
+    with full_disk(0):
+        with pytest.warns(NectarganWarning, match="stay in memory"):
+            compute(manager)
+            manager.update_loss_log()
         compute(manager)
-        manager.update_loss_log()
-    compute(manager)
-    with pytest.warns(NectarganWarning, match="LOST: the last 2 records"):
-        manager.close()
+        with pytest.warns(NectarganWarning, match="LOST: the last 2 records"):
+            manager.close()
 
 
-def test_each_loss_of_records_is_said_with_the_total(tmp_path, full_disk):
+def test_each_loss_of_records_is_said_with_the_total(tmp_path):
     manager = start(tmp_path, history_buffer_size=2)
-    full_disk(0)
-    with pytest.warns(NectarganWarning) as warned:
+    with full_disk(0), pytest.warns(NectarganWarning) as warned:
         for scale in range(1, 60):
             compute(manager, float(scale))
     messages = [str(one.message) for one in warned if "LOST" in str(one.message)]
     assert len(set(messages)) == len(messages) > 1
-    full_disk(None)
     manager.close()
 
 
