@@ -207,7 +207,6 @@ class Recorder:
         if self.closed:
             return
         self.flush()
-        self._tell("nectargan_manager_closed")
         lost = sum(map(len, self.series.values()))
         if lost and self.log is not None and self.log.is_mine:
             warn(f"LOST: the last {lost} records of the loss log {self.log.path}, which cannot be written at the end")
@@ -216,6 +215,7 @@ class Recorder:
         self.watching, self.deadline = True, -math.inf
         if self.log is not None:
             self.log.close()
+        self._tell("nectargan_manager_closed")
 
     def resume(self, log: LossLog) -> None:
         """Count on after the last step of a log."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -37,3 +39,25 @@ def adversarial(**kwargs):
         LMLoss(name="D_real", function=lambda pred: pred.mean(), tags=["D"], inputs=("pred_real",)),
         **kwargs,
     )
+
+
+def identity(x, y):
+    return x * 1
+
+
+def logged(function=identity, weight=3.0, **kwargs):
+    manager = LossManager(enable_logging=True, **kwargs)
+    manager.register_loss_fn("a", function, weight)
+    return manager
+
+
+def history(manager, name="a"):
+    return manager.get_registered_losses(strip=False)[name].history
+
+
+def loss(function, **kwargs):
+    return LMLoss(name="a", function=function, **kwargs)
+
+
+def same(left, right):
+    return left == right or (math.isnan(left) and math.isnan(right))

@@ -8,34 +8,13 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from managers import history, identity, logged, loss, same
 from torch import nn
 
-from nectargan_core import LMHistory, LMLoss, LossManager
+from nectargan_core import LMHistory, LossManager
 from nectargan_core.errors import LossResultError, NectarganWarning, SnapshotError
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-def identity(x, y):
-    return x * 1
-
-
-def logged(function=identity, weight=3.0, **kwargs):
-    manager = LossManager(enable_logging=True, **kwargs)
-    manager.register_loss_fn("a", function, weight)
-    return manager
-
-
-def history(manager, name="a"):
-    return manager.get_registered_losses(strip=False)[name].history
-
-
-def loss(function, **kwargs):
-    return LMLoss(name="a", function=function, **kwargs)
-
-
-def same(left, right):
-    return left == right or (math.isnan(left) and math.isnan(right))
 
 
 # What is reported is what was returned

@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from managers import history, identity, logged, same
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from nectargan_core import LMLoss, LossManager, Schedule
+from nectargan_core import LossManager, Schedule
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -48,28 +49,6 @@ def done():
     """What has been done on the device since the test began."""
     OnDevice.done = []
     return OnDevice.done
-
-
-def identity(x, y):
-    return x * 1
-
-
-def logged(function=identity, weight=3.0, **kwargs):
-    manager = LossManager(enable_logging=True, **kwargs)
-    manager.register_loss_fn("a", function, weight)
-    return manager
-
-
-def history(manager, name="a"):
-    return manager.get_registered_losses(strip=False)[name].history
-
-
-def loss(function, **kwargs):
-    return LMLoss(name="a", function=function, **kwargs)
-
-
-def same(left, right):
-    return left == right or (math.isnan(left) and math.isnan(right))
 
 
 # On a device

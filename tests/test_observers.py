@@ -378,3 +378,21 @@ def test_observers_do_not_keep_the_manager_alive(observer):
     del manager
     gc.collect()
     assert gone() is None
+
+
+def test_when_the_end_is_told_the_log_is_given_up_and_nothing_can_be_computed(tmp_path):
+    seen = []
+
+    class Watcher:
+        @hookimpl
+        def nectargan_manager_closed(self, manager):
+            manager.close()  # nothing is left to do
+            with pytest.raises(NectarganError, match="closed"):
+                manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1))
+            seen.append(len(LossLog(tmp_path).series("a")))
+
+    manager = LossManager(experiment_dir=tmp_path, plugins=[Watcher()])
+    manager.register_loss_fn("a", torch.nn.L1Loss())
+    manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1))
+    manager.close()
+    assert seen == [1]
