@@ -5,30 +5,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/nectargan-*))
 SOURCES := nectargan_core $(addsuffix /src,$(PLUGINS))
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INSTALL := -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
+FLOORS := .venv-floors
 
-.PHONY: help demo test test-all lint format bench docs dist clean
+.PHONY: help demo test test-all test-floors lint format bench docs dist clean
 
 help:
-	@echo "make demo      train pix2pix:extended on sample photographs; see runs/demo"
-	@echo "make test      the tests that one runs all day, and branch coverage"
-	@echo "make test-all  every test, the slow ones too"
-	@echo "make lint      ruff, mypy --strict, import-linter"
-	@echo "make format    let ruff format and fix"
-	@echo "make bench     what things cost, as ratios measured in one run"
-	@echo "make docs      the documentation, in docs/_build/html"
-	@echo "make dist      wheels and sdists of core and all plugins, in dist"
+	@echo "make demo         train pix2pix:extended on sample photographs; see runs/demo"
+	@echo "make test         the tests that one runs all day, and branch coverage"
+	@echo "make test-all     every test, the slow ones too"
+	@echo "make test-floors  the tests, with the lowest release that the metadata allows of each requirement"
+	@echo "make lint         ruff, mypy --strict, import-linter"
+	@echo "make format       let ruff format and fix"
+	@echo "make bench        what things cost, as ratios measured in one run"
+	@echo "make docs         the documentation, in docs/_build/html"
+	@echo "make dist         wheels and sdists of core and all plugins, in dist"
 
 # torch first: whatever comes after it is content with the build that is there.
 $(VENV)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
 	$(PIP) torch
-	$(PIP) --group dev --editable .[cli] $(foreach plugin,$(PLUGINS),--editable ./$(plugin)$(EXTRAS_$(notdir $(plugin))))
+	$(PIP) --group dev $(EDITABLES)
 	touch $@
 
 EXTRAS_nectargan-pix2pix := [train]
 EXTRAS_nectargan-vgg := [safetensors]
+EDITABLES = --editable .[cli] $(foreach plugin,$(PLUGINS),--editable ./$(plugin)$(EXTRAS_$(notdir $(plugin))))
 
 # One thread: on a busy machine the threads of OpenMP spend more time waiting for each other than they save.
 demo: $(VENV)/.ready
@@ -39,6 +43,21 @@ test: $(VENV)/.ready
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest --cov --cov-report=term -m "slow or not slow"
+
+# A venv of its own, made anew whenever a bound changes; of Python 3.10 or 3.11, which the oldest releases have wheels for.
+# The pins of constraints.txt hold for torch only: pytest and the like are whatever goes with our lower bounds.
+# packaging and tomli are what floors.py reads the metadata with.
+$(FLOORS)/.ready: pyproject.toml constraints.txt tests/floors.py $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -m venv --clear $(FLOORS)
+	$(FLOORS)/bin/python $(INSTALL) --upgrade pip
+	$(FLOORS)/bin/python $(INSTALL) --constraint constraints.txt torch packaging tomli
+	$(FLOORS)/bin/python tests/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python $(INSTALL) --constraint $(FLOORS)/floors.txt --group test $(EDITABLES)
+	touch $@
+
+# Old releases do what newer ones of others have deprecated since; that is no defect of ours.
+test-floors: $(FLOORS)/.ready
+	$(FLOORS)/bin/python -m pytest -W ignore::DeprecationWarning
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -64,4 +83,4 @@ dist: $(VENV)/.ready
 	for project in . $(PLUGINS); do $(BIN)/python -m build --outdir dist $$project || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/gallery runs
+	rm -rf $(VENV) $(FLOORS) build dist docs/_build docs/gallery runs
