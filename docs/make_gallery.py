@@ -6,8 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from nectargan_core import Schedule, catalog
-from nectargan_core.plot import plot
+from nectargan_core import Schedule, catalog, plot
 
 GALLERY = Path(__file__).parent / "gallery"
 

@@ -1,17 +1,20 @@
 """A loss registry for PyTorch: named, weighted, scheduled and logged losses from pip-installed parts."""
 
-from nectargan_core import catalog, errors, hookspecs
-from nectargan_core.bound import ComputedLosses
-from nectargan_core.config import Config, ConfigManager
-from nectargan_core.history import LMHistory
-from nectargan_core.hookspecs import hookimpl
-from nectargan_core.log import LossLog
-from nectargan_core.loss import LMLoss
-from nectargan_core.manager import LossManager
-from nectargan_core.plot import preview
-from nectargan_core.schedule import Schedule
-from nectargan_core.scheduler import Scheduler
-from nectargan_core.torch_scheduler import TorchScheduler
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nectargan_core import catalog, errors, hookspecs
+    from nectargan_core.config import Config, ConfigManager
+    from nectargan_core.history import LMHistory
+    from nectargan_core.hookspecs import hookimpl
+    from nectargan_core.log import LossLog, Records
+    from nectargan_core.losses import ComputedLosses, LMLoss
+    from nectargan_core.manager import LossManager
+    from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
+    from nectargan_core.schedules._torch_scheduler import TorchScheduler
 
 __all__ = [
     "ComputedLosses",
@@ -21,12 +24,53 @@ __all__ = [
     "LMLoss",
     "LossLog",
     "LossManager",
+    "Records",
     "Schedule",
     "Scheduler",
     "TorchScheduler",
     "catalog",
     "errors",
+    "exponential",
     "hookimpl",
     "hookspecs",
+    "interpolate",
+    "linear",
+    "plot",
     "preview",
 ]
+
+# Where each name is found when it is first used: what needs no tensor then starts without importing torch.
+_MODULES = {
+    "ComputedLosses": "losses",
+    "Config": "config",
+    "ConfigManager": "config",
+    "LMHistory": "history",
+    "LMLoss": "losses",
+    "LossLog": "log",
+    "LossManager": "manager",
+    "Records": "log",
+    "Schedule": "schedules",
+    "Scheduler": "schedules",
+    "TorchScheduler": "schedules._torch_scheduler",
+    "exponential": "schedules",
+    "hookimpl": "hookspecs",
+    "interpolate": "schedules",
+    "linear": "schedules",
+    "plot": "schedules",
+    "preview": "schedules",
+}
+_SUBMODULES = {"catalog", "errors", "hookspecs"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

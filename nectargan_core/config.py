@@ -27,7 +27,7 @@ _LAMBDA = "lambda_"
 
 
 class ConfiguredWeight(float):
-    """A weight that a configuration sets; `key` says where, so that a warning about it can, too."""
+    """A weight that a configuration sets; `key` says under which key, for warnings about it."""
 
     key: str
 
@@ -36,7 +36,7 @@ class ConfiguredWeight(float):
         weight.key = key
         return weight
 
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override] # what a copy is made of
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override] # copies and pickles are made with the key
         return float(self), self.key
 
 
@@ -92,7 +92,7 @@ class LossConfig(Section):
     def _new_lambdas_are_numbers(self) -> LossConfig:
         new = {key: value for key, value in (self.model_extra or {}).items() if key.startswith(_LAMBDA)}
         if new:
-            # What it raises says which key, and pydantic puts before it where this section is.
+            # Its error names the key; pydantic puts the path of this section before it.
             TypeAdapter(dict[str, FiniteFloat | None]).validate_python(new)
         return self
 

@@ -2,30 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import sys
-import warnings
-from collections.abc import Iterable
-from types import FrameType
-
-
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Say which of `candidates` look like `name`, as a sentence to append to a message.
-
-    Returns:
-        `' Did you mean "G_L1"?'`, or the empty string where nothing comes close.
-
-    Example:
-        >>> did_you_mean("G_l1", ["G_L1", "G_GAN"])
-        ' Did you mean "G_L1"?'
-    """
-    folded: dict[str, list[str]] = {}
-    for candidate in candidates:
-        folded.setdefault(candidate.casefold(), []).append(candidate)
-    found = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
-    matches = [f'"{match}"' for key in found for match in folded[key]]
-    return f" Did you mean {' or '.join(matches)}?" if matches else ""
-
 
 class NectarganError(Exception):
     """Base of everything that NectarGAN raises on purpose.
@@ -43,7 +19,7 @@ class NectarganError(Exception):
 
 
 class NectarganWarning(UserWarning):
-    """Something that trains, and probably not as meant."""
+    """Training goes on, but something in its set-up or in its values is probably a mistake."""
 
 
 class UnknownLossError(NectarganError, KeyError):
@@ -64,7 +40,11 @@ class DuplicateLossError(NectarganError, ValueError):
 
 
 class SnapshotError(NectarganError, AttributeError):
-    """A field of a snapshot was to be set; changing a registered loss goes through the manager."""
+    """A field of a loss, a schedule or a history was to be changed; these are values and never change.
+
+    `model_copy(update={...})` makes another value. What a manager computes with is changed through the manager:
+    `set_weight`, `set_schedule`, `enable`, `disable`.
+    """
 
 
 class SpecError(NectarganError, RuntimeError):
@@ -99,7 +79,7 @@ class ConfigError(NectarganError, ValueError):
 
 
 class ScheduleError(NectarganError, ValueError):
-    """A schedule cannot be evaluated as it was defined."""
+    """A schedule cannot be evaluated as it was defined, or contradicts the weight that is given with it."""
 
 
 class LossLogError(NectarganError, OSError):
@@ -179,12 +159,3 @@ class AmbiguousPluginError(PluginError):
 
 class PluginContractError(PluginError, TypeError):
     """A plugin was imported, and what it is or what it returned is not what its entry point group promises."""
-
-
-def warn(message: str) -> None:
-    """Warn with a `NectarganWarning` that points at the line outside of NectarGAN that led here."""
-    frame: FrameType | None = sys._getframe(1)
-    level = 2
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("nectargan_core"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, NectarganWarning, stacklevel=level)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from nectargan_core.config import Config
-from nectargan_core.loss import LMLoss
-from nectargan_core.records import Records
-
 if TYPE_CHECKING:
+    from nectargan_core.config import Config
+    from nectargan_core.log import Records
+    from nectargan_core.losses import LMLoss
     from nectargan_core.manager import LossManager
 
 PROJECT = "nectargan"
@@ -34,7 +33,7 @@ def nectargan_losses_built(spec: Any, losses: Mapping[str, LMLoss], config: Conf
 
 @hookspec
 def nectargan_loss_registered(manager: LossManager, loss: LMLoss) -> None:
-    """A loss has been registered; `loss` is a snapshot of it."""
+    """A loss has been registered; `loss` is its definition."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""The manager: holds the losses, computes them, keeps their history and tells observers."""
+"""The manager: holds losses, computes them, keeps their history and notifies observers, each by a part of its own."""
 
 from __future__ import annotations
 
@@ -8,43 +8,38 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from types import FunctionType, MethodType, TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NoReturn, get_args
 
+import pluggy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nectargan_core.bound import BoundLoss, ComputedLosses
+from nectargan_core import catalog
+from nectargan_core._messages import warn
+from nectargan_core._observers import Observers
 from nectargan_core.config import Config, read_config
-from nectargan_core.errors import (
-    ConfigError,
-    DuplicateLossError,
-    MissingInputError,
-    NectarganError,
-    did_you_mean,
-    warn,
-)
-from nectargan_core.history import Series
-from nectargan_core.log import LossLog
-from nectargan_core.log_file import LogFile
-from nectargan_core.log_format import describe_run
-from nectargan_core.observers import Observers
-from nectargan_core.recorder import OnNonFinite, Recorder
-from nectargan_core.registry import ADJUSTMENTS, Query, outside_of_graphs
-from nectargan_core.reporting import LossReporter
-from nectargan_core.spec import Spec
+from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError
+from nectargan_core.history import OnNonFinite, Recorder, Series, rank_and_world_size
+from nectargan_core.log import LogFile, LossLog, Records, describe_run
+from nectargan_core.losses import BoundLoss, ComputedLosses, LMLoss, Query, Registry, check_schedule, compute_all
+from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
+from nectargan_core.schedules import Schedule, Scheduler
+
+_ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
+_LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
+_STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
 
-class LossManager(LossReporter):
+class LossManager:
     """Holds named losses, computes them with their weights, and keeps their history and log.
 
     With an `experiment_dir` every value is logged to `loss_log.jsonl` there; without one only the last value of
     each loss is kept, unless `enable_logging=True` asks for the whole history in memory.
 
     Args:
-        config: A `Config`, a mapping in the shape of NectarGAN's config.json, or None for nothing configured.
+        config: A `Config`, a mapping in the shape of NectarGAN's config.json, or None for an empty one.
         experiment_dir: Where the log goes; made if it is not there.
         enable_logging: Whether to keep every value. None: if there is an `experiment_dir`.
         history_buffer_size: Records of one loss, at least 1, that are kept in memory before all are written.
@@ -52,17 +47,17 @@ class LossManager(LossReporter):
             stay where they are.
         resume: Whether to continue the log that is there, steps counting on after its last. Otherwise one that
             is there is moved aside to `loss_log.<n>.jsonl`.
-        metadata: What else to say of the run in the header of the log; plain data.
+        metadata: Further data for the header of the log, such as a seed; what JSON can hold.
         nonfinite: What happens when a weighted loss is nan or infinite: one warning a loss (`"warn"`), a
             `NonFiniteLossError` from the next compute or flush (`"raise"`), or nothing (`"ignore"`).
         flush_every: Seconds after which the next loss call writes what is new to the log.
-        fsync: Whether each write waits until the disk has it, which a crash of the machine then spares.
-        plugins: Objects whose functions marked with `hookimpl` observe this manager.
+        fsync: Whether each write waits until the disk has it, so that it survives a crash of the machine.
+        observers: Objects whose functions marked with `hookimpl` observe this manager.
 
     Raises:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
-        PluginContractError: If a plugin observes an event that does not exist.
+        PluginContractError: If an observer marks an event that does not exist.
 
     Example:
         >>> manager = LossManager()
@@ -86,7 +81,7 @@ class LossManager(LossReporter):
         nonfinite: OnNonFinite = "warn",
         flush_every: float = 30.0,
         fsync: bool = False,
-        plugins: Iterable[object] = (),
+        observers: Iterable[object] = (),
     ) -> None:
         if nonfinite not in get_args(OnNonFinite):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(OnNonFinite))}, got {nonfinite!r}")
@@ -98,22 +93,26 @@ class LossManager(LossReporter):
         target = _device(device, settings)
         if target is not None:
             settings = settings.on_device(target)
-        observers = Observers(self)
-        for plugin in plugins:
-            observers.add(plugin)
+        told = Observers(self)
+        for observer in observers:
+            told.add(observer)
+        self.config = settings
+        self.device = target
+        self.objective: str | None = None
         self.experiment_dir = None if experiment_dir is None else Path(experiment_dir)
         keep = self.experiment_dir is not None if enable_logging is None else enable_logging
         log = None
         if keep and self.experiment_dir is not None:
-            rank, world_size = _rank_and_world_size()
+            rank, world_size = rank_and_world_size()
             header = describe_run(self.experiment_dir, settings, target, world_size, metadata or {})
             log = LogFile(self.experiment_dir, rank, resume, header, fsync)
-        recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, observers)
+        self._registry = Registry()
+        self._observers = told
+        self._recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, told.weak_notify())
         if log is not None and resume and log.path.exists():
-            recorder.resume(LossLog(log.path))
-        super().__init__(settings, target, recorder, observers)
-        # Holds the recorder, not the manager, so that the manager can go before Python exits.
-        self._finalizer = weakref.finalize(self, recorder.close)
+            self._recorder.resume(LossLog(log.path))
+        # Holds the recorder, not the manager, so that the manager can be collected before Python exits.
+        self._finalizer = weakref.finalize(self, self._recorder.close)
 
     @classmethod
     def from_spec(
@@ -136,7 +135,7 @@ class LossManager(LossReporter):
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
         """
-        adjustments = {key: keywords.pop(key) for key in ADJUSTMENTS if key in keywords}
+        adjustments = {key: keywords.pop(key) for key in _ADJUSTMENTS if key in keywords}
         manager = cls(config, experiment_dir, **keywords)
         args = (manager.config,) if callable(spec) else ()
         try:
@@ -145,7 +144,251 @@ class LossManager(LossReporter):
             manager._finalizer()
             raise
 
-    # Computing
+    # Which losses there are
+
+    def register_loss_fn(
+        self,
+        loss_name: str,
+        loss_fn: Callable[..., Any],
+        loss_weight: float | None = None,
+        schedule: Schedule | None = None,
+        tags: Iterable[str] = (),
+        *,
+        inputs: tuple[str, ...] | Mapping[str, str] = ("y_fake", "y"),
+    ) -> None:
+        """Register one loss.
+
+        Args:
+            loss_name: Its name, unique in this manager; without `/`.
+            loss_fn: An `nn.Module` or any callable that returns a tensor.
+            loss_weight: What its result is multiplied by. None: 1.0.
+            schedule: How the weight changes over the epochs. None: not at all.
+            tags: Names to find it by, together with others.
+            inputs: The inputs that `compute_losses` passes to it, in the order of its parameters, or a mapping
+                from parameter to input.
+
+        Raises:
+            DuplicateLossError: If a loss of this name is registered.
+            UnknownScheduleError: If no installed plugin has the schedule's name.
+            ScheduleError: If the schedule cannot be evaluated, or contradicts the weight.
+            pydantic.ValidationError: If an argument has the wrong type.
+
+        Example:
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
+            >>> list(manager.get_registered_losses())
+            ['G_L1']
+        """
+        fields: dict[str, Any] = {"name": loss_name, "function": loss_fn, "inputs": inputs}
+        fields["tags"] = [tags] if isinstance(tags, str) else list(tags)
+        if loss_weight is not None:
+            fields["loss_weight"] = loss_weight
+        if schedule is not None:
+            fields["schedule"] = schedule
+        self._register({loss_name: LMLoss(**fields)})
+
+    def init_from_spec(self, spec: str | Spec | None, *args: Any, **kwargs: Any) -> LossManager:
+        """Replace all losses by those of an objective.
+
+        What is pending goes to the log first. A failure leaves the manager as it was.
+
+        Args:
+            spec: The name of an objective; or a spec function, which is called with what follows; or None for
+                no losses.
+            *args: Positional arguments for a spec function.
+            **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
+                name, which beat those of config and spec; `options`, keyword arguments for the specs by the name
+                of the term; `prefix`, put before every loss name.
+
+        Returns:
+            The manager.
+
+        Raises:
+            SpecSyntaxError: If the name cannot be read.
+            PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
+            UnknownVariantError: If a spec has no such variant.
+            DuplicateLossError: If two terms define a loss of one name.
+            UnknownLossError: If a weight or schedule is for no loss of the objective.
+            ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
+            SpecError: If a spec raises, or does not take the options.
+        """
+        self._add_spec(spec, args, kwargs, replace=True)
+        return self
+
+    def register_spec(self, spec: str | Spec, *args: Any, **kwargs: Any) -> LossManager:
+        """Add the losses of an objective to those that are registered.
+
+        Takes, returns and raises what `init_from_spec` does.
+
+        Raises:
+            DuplicateLossError: Also if a loss of one of the names is registered.
+        """
+        self._add_spec(spec, args, kwargs, replace=False)
+        return self
+
+    def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
+        built, adjustments = self._build(spec, args, kwargs)
+        losses = adjust(built.losses, **adjustments)
+        warn_of_zeros(losses)
+        self._register(losses, built.plugins, spec=spec, replace=replace)
+        name = spec if isinstance(spec, str) else getattr(spec, "__qualname__", None)
+        self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
+        if self._recorder.log is not None:
+            self._recorder.log.header["objective"] = self.objective
+
+    def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
+        if spec is None:
+            return Objective(), {}
+        if not isinstance(spec, str):
+            if not callable(spec):
+                raise TypeError(f"a spec is the name of an objective or a function, got {type(spec).__name__}")
+            return build_called(spec, args, kwargs, self.config), {}
+        unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
+        if args or unknown:
+            raise TypeError(
+                f"with the name of an objective, init_from_spec takes weights=, schedules=, options= and prefix=, got "
+                f"{', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; keyword arguments of a spec go into "
+                "options={'name': {...}}"
+            )
+        return build_named(spec, self.config, kwargs.pop("options", None)), kwargs
+
+    def _register(
+        self,
+        losses: Mapping[str, LMLoss],
+        plugins: Iterable[catalog.Plugin] = (),
+        spec: Any = None,
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Register all of `losses` or, if anything is wrong with one, none."""
+        registry, recorder, observers = self._registry, self._recorder, self._observers
+        if not replace:
+            registry.refuse_duplicates(losses, recorder.scalars)
+        if recorder.in_scope:
+            raise NectarganError("losses are registered outside of split() and paused(), for all that follows")
+        added: list[object] = []
+        try:
+            schedulers = {name: _scheduler_of(loss) for name, loss in losses.items()}
+            used = [plugin for scheduler in schedulers.values() if scheduler for plugin in scheduler.plugins]
+            for plugin in [*plugins, *used]:
+                added += observers.add_module_of(plugin)
+            for loss in losses.values():
+                self._move(loss)
+        except BaseException:
+            observers.remove(added)
+            raise
+        if spec is not None:
+            built = MappingProxyType(dict(losses))
+            observers.notify("nectargan_losses_built", spec=spec, losses=built, config=self.config)
+        if replace:
+            recorder.flush()
+            recorder.raise_pending_error()
+        made = [BoundLoss(loss, schedulers[name], recorder, self.device) for name, loss in losses.items()]
+        registry.add(made, replace=replace)
+        if observers.observe("nectargan_loss_registered"):
+            for bound in made:
+                observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
+
+    def _move(self, loss: LMLoss) -> None:
+        if self.device is None or not isinstance(loss.function, nn.Module):
+            return
+        try:
+            loss.function.to(self.device)
+        except Exception as error:
+            raise ConfigError(
+                f"loss {loss.name!r} cannot be moved to the device {str(self.device)!r} of this manager: {error}; set "
+                "common.device in the config, or device=, to one that is there",
+                key="common.device",
+            ) from error
+
+    def _scheduler(self, loss: LMLoss) -> Scheduler | None:
+        """Return what evaluates the schedule of a loss; the plugins that it comes from may observe."""
+        scheduler = _scheduler_of(loss)
+        for plugin in scheduler.plugins if scheduler is not None else ():
+            self._observers.add_module_of(plugin)
+        return scheduler
+
+    def modules(self) -> nn.ModuleDict:
+        """Return the losses that are modules, to optimise or to save with the networks.
+
+        Returns:
+            Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
+
+        Raises:
+            DuplicateLossError: If two names differ by that only.
+
+        Example:
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("learned", torch.nn.Linear(3, 1))
+            >>> sum(p.numel() for p in manager.modules().parameters())
+            4
+        """
+        return self._registry.modules()
+
+    @property
+    def hooks(self) -> pluggy.PluginManager:
+        """The pluggy manager of the observers."""
+        return self._observers.hooks
+
+    # Changing by hand
+
+    def set_weight(self, name: str, weight: float) -> None:
+        """Set the weight of a loss from now on; a schedule that it has ends.
+
+        Raises:
+            UnknownLossError: If no loss of this name is registered.
+            pydantic.ValidationError: If the weight is not a finite number.
+
+        Example:
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
+            >>> manager.set_weight("G_L1", 10.0)
+            >>> manager.get_loss_weights()
+            {'G_L1': 10.0}
+        """
+        _refuse_in_graphs("a weight or schedule is set")
+        self._registry[name].set_weight(weight)
+
+    def set_schedule(self, name: str, schedule: Schedule) -> None:
+        """Give a loss another schedule from now on; an end that it leaves out is the weight that the loss has now.
+
+        Raises:
+            UnknownLossError: If no loss of this name is registered.
+            UnknownScheduleError: If no installed plugin has the schedule's name.
+            ScheduleError: If the schedule cannot be evaluated.
+        """
+        _refuse_in_graphs("a weight or schedule is set")
+        bound = self._registry[name]
+        check_schedule(name, schedule)
+        weight = bound.current_weight(self._recorder.epoch)
+        if schedule.is_scheduled:
+            loss = bound.loss.model_copy(update={"schedule": schedule.with_weight(weight)})
+        else:
+            loss = bound.loss.model_copy(update={"loss_weight": weight, "schedule": schedule})
+        bound.redefine(loss, self._scheduler(loss))
+
+    def disable(self, query: Query) -> None:
+        """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+        """
+        self._enable(query, False)
+
+    def enable(self, query: Query) -> None:
+        """Undo `disable`.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+        """
+        self._enable(query, True)
+
+    def _enable(self, query: Query, enabled: bool) -> None:
+        _refuse_in_graphs("a loss is enabled or disabled")
+        for loss in self._registry.find(query):
+            loss.enable(enabled)
+
+    # The clock and the scope
 
     def tick(self, epoch: float | None = None, step: int | None = None) -> None:
         """Set the clock that every loss is computed and recorded by; call it once per step.
@@ -161,7 +404,7 @@ class LossManager(LossReporter):
             >>> manager.step, manager.epoch
             (1, 0)
         """
-        outside_of_graphs("the clock ticks")
+        _refuse_in_graphs("the clock ticks")
         if epoch is not None and not 0 <= epoch < float("inf"):
             raise ValueError(f"epoch must be a number of at least 0, got {epoch!r}")
         if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
@@ -201,7 +444,7 @@ class LossManager(LossReporter):
         """
         if not name or "/" in name:
             raise ValueError(f"the name of a split is not empty and has no '/', got {name!r}")
-        with self._diverted(f"{name}/", lambda loss: self._recorder.open_window(f"{name}/{loss}")):
+        with self._scope(f"{name}/"):
             yield
 
     @contextmanager
@@ -217,56 +460,15 @@ class LossManager(LossReporter):
             >>> manager.get_registered_losses(strip=False)["G_L1"].history.losses
             []
         """
-        with self._diverted(None, self._recorder.scratch):
+        with self._scope(None):
             yield
 
     @contextmanager
-    def _diverted(self, prefix: str | None, series: Callable[[str], Series]) -> Iterator[None]:
-        if self._prefix is None:  # paused: nothing inside is recorded, in a split neither
-            prefix, series = None, self._recorder.scratch
-        before = {bound: bound.divert(series(bound.name)) for bound in self._losses.values()}
-        scalars, self._scalars = self._scalars, {}
-        outer, self._prefix = self._prefix, prefix
-        try:
+    def _scope(self, prefix: str | None) -> Iterator[None]:
+        with self._recorder.scope(prefix) as series, self._registry.redirected(series):
             yield
-        finally:
-            self._prefix, self._scalars = outer, scalars
-            for bound, place in before.items():
-                bound.restore(place)
 
-    def record(self, name: str, value: float | Tensor) -> None:
-        """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
-
-        It is recorded with the weight 1 at the clock's step and epoch; inside a split under the split's name. It may
-        be nan or infinite without anybody being told.
-
-        Args:
-            name: Its name; not that of a loss, without `/`.
-            value: A number, or a tensor, of which the mean counts; no device is waited for.
-
-        Raises:
-            DuplicateLossError: If a loss has this name.
-
-        Example:
-            >>> manager = LossManager(enable_logging=True)
-            >>> manager.record("psnr", 31.5)
-            >>> manager.latest("psnr")
-            {'psnr': 31.5}
-        """
-        if name in self._losses:
-            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
-        if not name or "/" in name:
-            raise ValueError(f"the name of a scalar is not empty and has no '/', got {name!r}")
-        recorder = self._recorder
-        if name not in self._scalars:
-            if self._prefix is None:
-                self._scalars[name] = recorder.scratch(name)
-            else:
-                self._scalars[name] = recorder.open_scalar(self._prefix + name, in_split=bool(self._prefix))
-        series = self._scalars[name]
-        if recorder.is_due(series):
-            recorder.attend()
-        series.add_scalar(recorder.step if recorder.ticked else series.count, recorder.epoch, value)
+    # Computing and recording
 
     def compute_loss_xy(
         self,
@@ -276,7 +478,7 @@ class LossManager(LossReporter):
         epoch: float | None = None,
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Tensor:
-        """Compute, weigh and record a loss of two inputs.
+        """Compute, weight and record a loss of two inputs.
 
         Args:
             loss_name: The registered loss.
@@ -302,12 +504,12 @@ class LossManager(LossReporter):
         """
         if loss_kwargs is not None:
             return self._compute(loss_name, (x, y), epoch, **_unpacked(loss_kwargs))
-        # What _compute does, spelled out: this is the hot path.
+        # What _compute does, written out, since this is the hot path.
         try:
-            bound = self._losses[loss_name]
+            loss = self._registry.losses[loss_name]
         except KeyError:
-            raise self._unknown(loss_name) from None
-        return bound.compute((x, y), None, epoch, None)
+            raise self._registry.unknown(loss_name) from None
+        return loss.compute((x, y), None, epoch, None)
 
     def compute_loss_xyz(
         self,
@@ -318,7 +520,7 @@ class LossManager(LossReporter):
         epoch: float | None = None,
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Tensor:
-        """Compute, weigh and record a loss of three inputs, such as one with a mask; see `compute_loss_xy`."""
+        """Compute, weight and record a loss of three inputs, such as one with a mask; see `compute_loss_xy`."""
         return self._compute(loss_name, (x, y, z), epoch, **_unpacked(loss_kwargs))
 
     def compute_loss(
@@ -329,13 +531,13 @@ class LossManager(LossReporter):
         weight_kwargs: Mapping[str, Any] | None = None,
         function_kwargs: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        """Compute, weigh and record a loss of any number of inputs; see `compute_loss_xy`."""
+        """Compute, weight and record a loss of any number of inputs; see `compute_loss_xy`."""
         return self._compute(name, inputs, epoch, weight_kwargs, function_kwargs)
 
     def compute_losses(
         self, inputs: Mapping[str, Any], query: Query = None, epoch: float | None = None
     ) -> ComputedLosses:
-        """Compute, weigh and record every loss that a query finds, each with the inputs that it reads.
+        """Compute, weight and record every loss that a query finds, each with the inputs that it reads.
 
         Args:
             inputs: Values by input name. A plain function is called for its value, at most once, and only if a
@@ -360,33 +562,7 @@ class LossManager(LossReporter):
             >>> float(manager.compute_losses(images, query="G").total)
             99.0
         """
-        selected = self._select(query)
-        if not selected and (query is not None or not self._losses):
-            raise self._nothing_found(query)
-        # Before anything is computed, so that a mistake in the inputs records nothing.
-        plan = [(bound, bound.runs(epoch)) for bound in selected]
-        for bound, runs in plan:
-            if runs and not inputs.keys() >= bound.reads:
-                raise _missing_input(bound, inputs)
-        values: dict[str, Any] = {}
-        results = ComputedLosses()
-        for bound, runs in plan:
-            if not runs:
-                # The function is not called; the zero is made like the first tensor.
-                like = [value for value in inputs.values() if isinstance(value, Tensor)][:1]
-                results[bound.name] = bound.compute(tuple(like), None, epoch, None)
-                continue
-            for name in bound.inputs:
-                if name not in values:
-                    value = inputs[name]
-                    values[name] = value() if isinstance(value, _PLAIN_FUNCTIONS) else value
-            arguments = tuple([values[name] for name in bound.inputs])
-            if bound.parameters is None:
-                results[bound.name] = bound.compute(arguments, None, epoch, None)
-            else:
-                named = dict(zip(bound.parameters, arguments, strict=True))
-                results[bound.name] = bound.compute((), named, epoch, None)
-        return results
+        return compute_all(self._registry.find(query), inputs, epoch)
 
     def _compute(
         self,
@@ -396,13 +572,167 @@ class LossManager(LossReporter):
         weight_kwargs: Mapping[str, Any] | None = None,
         function_kwargs: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        try:
-            bound = self._losses[name]
-        except KeyError:
-            raise self._unknown(name) from None
-        return bound.compute(args, function_kwargs, epoch, weight_kwargs)
+        return self._registry[name].compute(args, function_kwargs, epoch, weight_kwargs)
 
-    # The log
+    def record(self, name: str, value: float | Tensor) -> None:
+        """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
+
+        It is recorded with the weight 1 at the clock's step and epoch; inside a split under the split's name. It may
+        be nan or infinite without a warning.
+
+        Args:
+            name: Its name; not that of a loss, without `/`.
+            value: A number, or a tensor, of which the mean counts; no device is waited for.
+
+        Raises:
+            DuplicateLossError: If a loss has this name.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.record("psnr", 31.5)
+            >>> manager.latest("psnr")
+            {'psnr': 31.5}
+        """
+        if name in self._registry:
+            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        if not name or "/" in name:
+            raise ValueError(f"the name of a scalar is not empty and has no '/', got {name!r}")
+        self._recorder.record(name, value)
+
+    # Asking
+
+    def get_registered_losses(self, query: Query = None, strip: bool = True) -> dict[str, LMLoss]:
+        """Return snapshots of the registered losses, by name.
+
+        Args:
+            query: Tag or loss name, or several; None for all losses.
+            strip: Whether to leave the histories out of the snapshots.
+
+        Returns:
+            Copies, which cannot be changed, in the order of registration; empty if the query finds none.
+        """
+        if not strip:
+            self._recorder.sync()
+        return {loss.name: loss.snapshot(not strip) for loss in self._registry.select(query)}
+
+    def get_loss_values(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
+        """Return the last value of each loss: the mean of the weighted result in its own dtype.
+
+        Waits for the device once, however many losses there are.
+
+        Args:
+            query: Tag or loss name, or several; None for all losses.
+            precision: Digits after the point to round to; None for all there are.
+
+        Returns:
+            Values by loss name; nan for a loss that has not run. Empty if the query finds none.
+        """
+        self._recorder.sync()
+        return {loss.name: _rounded(loss.last_value(), precision) for loss in self._registry.select(query)}
+
+    def get_loss_tensors(self, query: Query = None) -> dict[str, torch.Tensor]:
+        """Return the last weighted result of each loss, detached, on its device; nan for one that has not run."""
+        return {loss.name: loss.last_tensor() for loss in self._registry.select(query)}
+
+    def get_loss_weights(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
+        """Return the weight that was last applied to each loss, or will be if it has not run.
+
+        Args:
+            query: Tag or loss name, or several; None for all losses.
+            precision: Digits after the point to round to; None for all there are.
+        """
+        return {loss.name: _rounded(loss.reported_weight(), precision) for loss in self._registry.select(query)}
+
+    def print_losses(self, epoch: float, iter: int, precision: int = 2, capture: bool = False) -> str | None:  # noqa: A002 # the reference's name
+        """Print the last value of each loss, or return the line if `capture`.
+
+        Example:
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+            >>> manager.print_losses(epoch=1, iter=20)
+            (epoch: 1, iters: 20) Loss: G_L1: 1.0
+        """
+        return _print(
+            f"(epoch: {epoch}, iters: {iter}) Loss: {_listed(self.get_loss_values(None, precision))}", capture
+        )
+
+    def print_weights(self, precision: int = 2, capture: bool = False) -> str | None:
+        """Print the weight of each loss, or return the line if `capture`.
+
+        Example:
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
+            >>> manager.print_weights()
+            Loss weights: G_L1: 100.0
+        """
+        return _print(f"Loss weights: {_listed(self.get_loss_weights(None, precision))}", capture)
+
+    def latest(self, query: Query = None) -> dict[str, float]:
+        """Return the newest value of each loss that is known without waiting for a device, not rounded.
+
+        Args:
+            query: Tag, loss name or name of a recorded scalar, or several; None for all.
+
+        Returns:
+            Values by name; nan where none is known yet.
+        """
+        return {name: series.latest() for name, series in self._reported(query)}
+
+    def means(self, query: Query = None) -> dict[str, float]:
+        """Return the mean of each loss since the epoch began, or inside a split since the split was entered.
+
+        An epoch begins when the whole part of the clock's epoch changes. Every record counts the same. Waits for the
+        device once.
+
+        Args:
+            query: Tag, loss name or name of a recorded scalar, or several; None for all.
+
+        Returns:
+            Means of the weighted values by name; nan of no records.
+
+        Raises:
+            NectarganError: If only last values are kept, so that there is nothing to take a mean of.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> for scale in (1.0, 3.0):
+            ...     _ = manager.compute_loss_xy("G_L1", torch.zeros(2), scale * torch.ones(2))
+            >>> manager.means()
+            {'G_L1': 2.0}
+        """
+        self._recorder.sync()
+        reported = dict(self._reported(query))
+        if not all(series.keep for series in reported.values()):
+            raise NectarganError(
+                "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
+                "or enable_logging=True, or take the means of a split"
+            )
+        return {name: series.mean() for name, series in reported.items()}
+
+    def series(self, name: str) -> Records:
+        """Return all records of a loss or scalar: those of the log and those that are still in memory.
+
+        Args:
+            name: A loss, a recorded scalar, or one of a split, such as `"val/G_L1"`.
+
+        Raises:
+            UnknownLossError: If nothing of this name was ever recorded.
+        """
+        return self._recorder.records(name)
+
+    def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
+        if query is not None and not isinstance(query, str):
+            query = tuple(query)
+        wanted = {query} if isinstance(query, str) else query
+        for loss in self._registry.select(query):
+            yield loss.name, loss.series
+        for name, series in self._recorder.scalars.items():
+            if wanted is None or name in wanted:
+                yield name, series
+
+    # The log and the state
 
     def update_loss_log(self, silent: bool = True, capture: bool = False) -> str | None:
         """Write what is new to the log now.
@@ -416,7 +746,7 @@ class LossManager(LossReporter):
         """
         start = time.perf_counter()
         count = self._recorder.flush()
-        self._recorder.raise_fault()
+        self._recorder.raise_pending_error()
         if silent:
             return None
         log = self._recorder.log
@@ -435,8 +765,8 @@ class LossManager(LossReporter):
         state keeps its own.
         """
         self._recorder.flush()
-        self._recorder.raise_fault()
-        losses = {name: bound.state(self.epoch) for name, bound in self._losses.items()}
+        self._recorder.raise_pending_error()
+        losses = {loss.name: loss.state(self.epoch) for loss in self._registry}
         return {"version": 1, **self._recorder.state(), "losses": losses}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:
@@ -458,17 +788,27 @@ class LossManager(LossReporter):
         if weights not in ("saved", "current"):
             raise ValueError(f"weights must be 'saved' or 'current', got {weights!r}")
         saved = state["losses"]
-        both = saved.keys() & self._losses.keys() if weights == "saved" else set()
+        both = saved.keys() & self._registry.losses.keys() if weights == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
         self._recorder.load_state(state)
-        for bound in self._losses.values():
-            bound.begin()
-        for name, (loss, scheduler) in restored.items():
-            self._losses[name].redefine(loss, scheduler)
-            self._losses[name].enable(saved[name]["enabled"])
-        if saved.keys() != self._losses.keys():
-            differing = ", ".join(sorted(saved.keys() ^ self._losses.keys()))
+        for loss in self._registry:
+            loss.begin()
+        for name, (definition, scheduler) in restored.items():
+            self._registry[name].redefine(definition, scheduler)
+            self._registry[name].enable(saved[name]["enabled"])
+        if saved.keys() != self._registry.losses.keys():
+            differing = ", ".join(sorted(saved.keys() ^ self._registry.losses.keys()))
             warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
+
+    def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
+        """Return the definition of a loss with the weight or schedule that `BoundLoss.state` returned."""
+        loss = self._registry[name].loss
+        if saved.get("schedule") is not None:
+            # Its ends are filled in already, with the weight that the loss had then.
+            loss = loss.model_copy(update={"schedule": Schedule.model_validate(saved["schedule"])})
+        elif "weight" in saved:
+            loss = loss.model_copy(update={"loss_weight": saved["weight"], "schedule": Schedule()})
+        return loss, self._scheduler(loss)
 
     def close(self) -> None:
         """Flush the log and give it up; nothing can be computed afterwards, everything can be asked.
@@ -479,14 +819,14 @@ class LossManager(LossReporter):
         if self._recorder.closed:
             return
         self._finalizer()
-        ran = [bound.name for bound in self._losses.values() if bound.has_run]
-        idle = [bound.name for bound in self._losses.values() if not bound.has_run and bound.reported_weight()]
+        ran = [loss.name for loss in self._registry if loss.has_run]
+        idle = [loss.name for loss in self._registry if not loss.has_run and loss.reported_weight()]
         if ran and idle:
             warn(
                 f"registered with a weight and never computed: {', '.join(idle)}; compute_losses(inputs) without a "
                 "query computes every loss there is"
             )
-        self._recorder.raise_fault()
+        self._recorder.raise_pending_error()
 
     def __enter__(self) -> LossManager:
         return self
@@ -497,7 +837,7 @@ class LossManager(LossReporter):
         if kind is None:
             self.close()
         else:
-            self._finalizer()  # without what close() says: the error is what matters
+            self._finalizer()  # Not close(), whose warnings would distract from the error.
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise NectarganError(
@@ -507,12 +847,7 @@ class LossManager(LossReporter):
 
     def __repr__(self) -> str:
         where = f", experiment_dir={str(self.experiment_dir)!r}" if self.experiment_dir else ""
-        return f"LossManager({', '.join(self._losses) or 'no losses'}{where})"
-
-
-_PLAIN_FUNCTIONS = (FunctionType, MethodType, partial)
-_LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
-_STATE = {"step", "epoch", "ticked", "counts", "losses"}
+        return f"LossManager({', '.join(self._registry.losses) or 'no losses'}{where})"
 
 
 def _unpacked(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
@@ -522,18 +857,6 @@ def _unpacked(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, 
         if key not in _LOSS_KWARGS:
             raise TypeError(f"loss_kwargs takes 'weight_kwargs' and 'function_kwargs', got {key!r}")
     return dict(loss_kwargs)
-
-
-def _missing_input(bound: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
-    given = tuple(inputs)
-    name = next(name for name in bound.inputs if name not in inputs)
-    return MissingInputError(
-        f"loss {bound.name!r} reads the input {name!r}, which was not given; given were {', '.join(given) or 'none'}."
-        f"{did_you_mean(name, given)}",
-        loss_name=bound.name,
-        input_name=name,
-        given=given,
-    )
 
 
 def _device(device: str | torch.device | None, config: Config) -> torch.device | None:
@@ -548,11 +871,27 @@ def _device(device: str | torch.device | None, config: Config) -> torch.device |
         ) from error
 
 
-def _rank_and_world_size() -> tuple[int, int | None]:
-    """Return the rank of this process in a distributed run and the number of ranks, None where nothing says it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    if not rank.isdigit():
-        return 0, 1
-    return int(rank), int(size) if size.isdigit() else None
+def _refuse_in_graphs(what: str) -> None:
+    """Raise inside `torch.compile`, where a change would take effect when the graph is compiled, not when it runs."""
+    if torch.compiler.is_compiling():
+        raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
+
+
+def _scheduler_of(loss: LMLoss) -> Scheduler | None:
+    """Return what evaluates the schedule of a loss, None if it has none."""
+    return Scheduler(loss.schedule, loss_name=loss.name) if loss.schedule.is_scheduled else None
+
+
+def _rounded(value: float, precision: int | None) -> float:
+    return value if precision is None else round(value, precision)
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name}: {value}" for name, value in values.items())
+
+
+def _print(text: str, capture: bool) -> str | None:
+    if capture:
+        return text
+    print(text)
+    return None

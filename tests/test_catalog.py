@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from nectargan_core import catalog
-from nectargan_core.catalog import SCHEDULES, SPECS, find
+from nectargan_core.catalog import SCHEDULES, SPECS, _lookup, find
 from nectargan_core.errors import (
     AmbiguousPluginError,
     ConfigError,
@@ -227,7 +227,7 @@ def test_a_distribution_that_is_no_directory_is_found(site, monkeypatch):
 class TestReservedNames:
     def test_core_answers_to_its_own_names(self, site):
         site.install("acme", schedules={"linear": "acme:linear"})
-        assert find(SCHEDULES, "linear").target == "nectargan_core.schedule:linear"
+        assert find(SCHEDULES, "linear").target == "nectargan_core.schedules:linear"
 
     def test_a_foreign_claimant_is_reached_by_its_provider(self, site):
         site.install("acme", schedules={"linear": "acme:linear"})
@@ -498,7 +498,7 @@ class TestLoading:
     def test_many_threads_read_the_installed_metadata_once(self, site, monkeypatch):
         readings = []
         monkeypatch.setattr(
-            catalog, "Installed", lambda groups, read=catalog.Installed: readings.append(1) or read(groups)
+            _lookup, "Installed", lambda groups, read=_lookup.Installed: readings.append(1) or read(groups)
         )
         catalog.refresh()
         self.in_threads(lambda: find(SCHEDULES, "linear"))

@@ -117,7 +117,7 @@ def test_the_clock_ticks_outside_of_a_graph():
         manager.tick(epoch=0)
         return manager.compute_loss_xy("L1", x, x)
 
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="outside_of_graphs"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="outside of torch.compile"):
         torch.compile(step, backend="eager", fullgraph=True)(torch.ones(2))
     with pytest.raises(NectarganError, match="the clock ticks outside"):
         torch.compile(step, backend="eager")(torch.ones(2))

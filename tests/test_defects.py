@@ -47,9 +47,12 @@ def test_1_registering_a_loss_changes_the_weight_of_no_other():
 
 
 def test_1_losses_share_no_tags():
-    first, second = LMLoss(name="a", function=L1), LMLoss(name="b", function=L1)
-    first.tags.append("G")
-    assert second.tags == []
+    tags = ["G"]
+    first, second = LMLoss(name="a", function=L1, tags=tags), LMLoss(name="b", function=L1)
+    tags.append("late")
+    with pytest.raises(AttributeError):
+        first.tags.append("D")
+    assert (first.tags, second.tags) == (["G"], [])
 
 
 # 2

@@ -6,9 +6,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from nectargan_core import catalog, diagnosis
+from nectargan_core import catalog
+from nectargan_core.cli import _diagnosis as diagnosis
 from nectargan_core.cli import main
-from nectargan_core.diagnosis import diagnose
+from nectargan_core.cli._diagnosis import diagnose
 
 
 @pytest.fixture

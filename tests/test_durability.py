@@ -90,7 +90,7 @@ def test_a_full_buffer_flushes_before_the_next_call(tmp_path):
 def test_the_first_call_after_the_interval_flushes(tmp_path, monkeypatch):
     manager = start(tmp_path)
     compute(manager)
-    monkeypatch.setattr("nectargan_core.bound._monotonic", lambda: float("inf"))
+    monkeypatch.setattr("nectargan_core.losses._bound._monotonic", lambda: float("inf"))
     compute(manager)
     assert len(LossLog(tmp_path).series("G_L1")) == 1
     manager.close()
@@ -416,6 +416,7 @@ KILLS = """
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_kills_lose_nothing_that_was_flushed(tmp_path):
     """A child trains, and says after each flush what it has written; it is killed at a random moment, and resumed."""
     program = python(KILLS, tmp_path)

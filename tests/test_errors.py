@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from nectargan_core import errors
+from nectargan_core import _messages, errors
 from nectargan_core.errors import NectarganError, NectarganWarning, PluginError
 
 KINDS = {
@@ -87,11 +87,11 @@ def test_an_unknown_schedule_is_a_plugin_that_is_not_found():
     ],
 )
 def test_what_was_meant_is_guessed_whatever_its_case(name, candidates, said):
-    assert sorted(errors.did_you_mean(name, candidates)) == sorted(said)
+    assert sorted(_messages.did_you_mean(name, candidates)) == sorted(said)
 
 
 def test_a_warning_points_at_the_caller_outside_of_the_package():
-    module = {"__name__": "nectargan_core.made_up", "warn": errors.warn}
+    module = {"__name__": "nectargan_core.made_up", "warn": _messages.warn}
     exec(compile("def inner(): warn('careful')\ndef outer(): inner()", "<made up>", "exec"), module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

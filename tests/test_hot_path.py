@@ -1,47 +1,24 @@
 """The loss call: on a device it waits for nothing and copies nothing, and on the CPU it does no more than it must."""
 
+import gc
 import math
 import sys
+import weakref
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
+from devices import OnDevice, Operations, elsewhere
 from hypothesis import given
 from hypothesis import strategies as st
 from managers import history, identity, logged, same
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
-from nectargan_core import LossManager, Schedule
+import nectargan_core
+from nectargan_core import LossManager, Schedule, hookimpl
+from nectargan_core.errors import NonFiniteLossError
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-class OnDevice(torch.Tensor):
-    """A tensor that is on an accelerator as far as anybody can tell, and notes what is done there."""
-
-    done: ClassVar[list[str]] = []
-
-    @staticmethod
-    def __new__(cls, inner):
-        tensor = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype, device=torch.device("cuda:0")
-        )
-        tensor.inner = inner
-        return tensor
-
-    def tolist(self):
-        self.done.append("tolist")
-        return self.inner.tolist()
-
-    @classmethod
-    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        cls.done.append(function.__name__.partition(".")[0])
-        args, kwargs = tree_map(lambda each: each.inner if isinstance(each, cls) else each, (args, kwargs or {}))
-        result = function(*args, **kwargs)
-        return tree_map(lambda each: cls(each) if isinstance(each, torch.Tensor) else each, result)
 
 
 @pytest.fixture
@@ -54,9 +31,18 @@ def done():
 # On a device
 
 
+def with_losses(**keywords):
+    """A manager of a scalar loss, a map and a scheduled loss."""
+    manager = LossManager(**keywords)
+    manager.register_loss_fn("scalar", nn.L1Loss())
+    manager.register_loss_fn("map", nn.L1Loss(reduction="none"))
+    manager.register_loss_fn("scheduled", nn.MSELoss(), schedule=Schedule(end_epoch=2000, target_value=0.0))
+    return manager
+
+
 @pytest.mark.parametrize("logging", [True, False])
 @pytest.mark.parametrize("shape", [(), (2, 2)])
-def test_a_thousand_steps_on_a_device_wait_for_nothing_and_copy_nothing(done, logging, shape):
+def test_a_thousand_calls_on_a_device_wait_for_nothing_and_copy_nothing(done, logging, shape):
     manager = LossManager(enable_logging=logging)
     manager.register_loss_fn("a", identity, 3.0)
     x = OnDevice(torch.rand(shape))
@@ -66,6 +52,21 @@ def test_a_thousand_steps_on_a_device_wait_for_nothing_and_copy_nothing(done, lo
     assert set(done) <= {"mul", "detach", "mean", "stack"}
     assert done.count("mul") == 2000
     assert done.count("stack") <= 2 * math.ceil(1000 / 64)
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_a_thousand_training_steps_on_the_meta_device_wait_for_nothing_and_copy_nothing(tmp_path, logging):
+    y = torch.ones(1, 3, 4, 4, device="meta")
+    y_fake = torch.zeros(1, 3, 4, 4, device="meta", requires_grad=True)
+    with with_losses(experiment_dir=tmp_path, enable_logging=logging) as manager:
+        with Operations() as operations:
+            for step in range(1000):
+                manager.tick(epoch=step)
+                manager.compute_losses({"y_fake": y_fake, "y": y}).total.backward()
+        waits = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero"}
+        copies = {"_to_copy", "copy_", "clone"}
+        assert not (waits | copies) & {name.partition(".")[0] for name in operations.names}
+        assert all(math.isnan(value) for value in manager.get_loss_values().values())
 
 
 def test_asking_waits_once_however_many_losses_there_are(done):
@@ -191,31 +192,84 @@ def test_the_meta_device_has_no_values_and_no_harm_comes_of_it(reduction):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_no_call_synchronises_with_a_cuda_device():
-    manager = logged(nn.L1Loss())
-    x, y = torch.rand(3, device="cuda"), torch.rand(3, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(300):
-            result = manager.compute_loss_xy("a", x, y)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert manager.get_loss_values(precision=None) == {"a": result.item()}
+@pytest.mark.parametrize("logging", [True, False])
+def test_no_call_synchronises_with_a_cuda_device(tmp_path, logging):
+    with with_losses(experiment_dir=tmp_path, enable_logging=logging) as manager:
+        y = torch.ones(1, 3, 4, 4, device="cuda")
+        y_fake = torch.zeros(1, 3, 4, 4, device="cuda", requires_grad=True)
+        manager.tick(epoch=0)
+        manager.compute_losses({"y_fake": y_fake, "y": y})
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for step in range(1, 200):
+                manager.tick(epoch=step)
+                results = manager.compute_losses({"y_fake": y_fake, "y": y})
+                manager.latest()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        last = {name: float(result.detach().mean()) for name, result in results.items()}
+        assert manager.get_loss_values(precision=None) == last
+
+
+def test_an_observer_of_a_bad_value_may_flush(tmp_path):
+    class Flushes:
+        @hookimpl
+        def nectargan_nonfinite_loss(self, manager):
+            manager.update_loss_log()
+
+    with LossManager(experiment_dir=tmp_path, observers=[Flushes()], nonfinite="ignore") as manager:
+        manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+        for value in (1.0, math.inf, 3.0, 4.0):
+            manager.compute_loss_xy("loss", elsewhere(value), None)
+        manager.update_loss_log()
+        assert manager.series("loss").loss.tolist() == [1.0, math.inf, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_a_bad_value_on_a_device_is_noticed_without_a_log_file(logging):
+    manager = LossManager(enable_logging=logging, nonfinite="raise", flush_every=0)
+    manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+    with pytest.raises(NonFiniteLossError):
+        for _ in range(3):
+            manager.compute_loss_xy("loss", elsewhere(math.inf), None)
+
+
+def test_a_parameter_that_is_a_loss_is_recorded_as_it_was():
+    manager = LossManager(enable_logging=True)
+    parameter = elsewhere(1.0).requires_grad_()
+    manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
+    manager.compute_loss_xy("loss", parameter, None)
+    with torch.no_grad():
+        parameter.add_(41)
+    assert manager.get_loss_values() == {"loss": 1.0}
+
+
+# What a call does not keep
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("logging", [True, False])
+def test_nothing_keeps_the_graph_alive(device, logging):
+    manager = with_losses(enable_logging=logging)
+    y = torch.ones(1, 3, 4, 4, device=device)
+    y_fake = torch.zeros(1, 3, 4, 4, device=device, requires_grad=True)
+    leaf = weakref.ref(y_fake)
+    manager.tick(epoch=0)
+    manager.compute_losses({"y_fake": y_fake * 2, "y": y}).total.backward()
+    del y_fake
+    gc.collect()
+    assert leaf() is None
+
+
+def test_a_map_is_kept_without_a_copy():
+    manager = LossManager()
+    shared = torch.ones(1, 3, 4, 4)
+    manager.register_loss_fn("map", lambda y_fake, y: shared)
+    manager.compute_loss_xy("map", shared, shared)
+    assert manager._recorder.series["map"].result.data_ptr() == shared.data_ptr()
 
 
 # What a call does not do
-
-
-class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.names.append(function.__name__)
-        return function(*args, **(kwargs or {}))
 
 
 def test_beside_the_function_a_call_multiplies_and_takes_one_number():
@@ -253,20 +307,33 @@ def test_a_call_validates_formats_and_writes_nothing(tmp_path, place, schedule):
     manager.tick(epoch=1)
     manager.compute_loss_xy("a", x, None)
     files, builtins = called_in(lambda: manager.compute_loss_xy("a", x, None))
-    ours = {Path(file).name for file in files if Path(file).parent.name == "nectargan_core"}
-    others = [file for file in files if Path(file).parent.name != "nectargan_core" and file != __file__]
-    assert ours <= {"manager.py", "bound.py", "history.py"}
+    package = Path(nectargan_core.__file__).parent
+    ours = {Path(file).name for file in files if package in Path(file).parents}
+    others = [file for file in files if package not in Path(file).parents and file != __file__]
+    assert ours <= {"manager.py", "_bound.py", "_series.py"}
     assert not [file for file in others if Path(torch.__file__).parent not in Path(file).parents]
     assert len(files) <= 10
-    assert builtins <= {"mul", "item", "append", "len", "isinstance", "monotonic", "is_complex", "setprofile"}
+    assert builtins <= {"mul", "item", "pack", "extend", "len", "isinstance", "monotonic", "is_complex", "setprofile"}
     assert not (tmp_path / "loss_log.jsonl").exists()
 
 
-def test_a_thousand_records_take_36_bytes_each():
+def test_a_thousand_records_take_40_bytes_each():
     manager = logged()
     for _ in range(1000):
         manager.compute_loss_xy("a", torch.tensor(1.0), None)
     manager.get_loss_values()
-    series = manager._losses["a"].series
-    columns = (series.steps, series._epochs, series._losses, series._weights, series._unweighted)
-    assert sum(column.itemsize * len(column) for column in columns) == 36 * 1000
+    assert len(manager._recorder.series["a"].rows) == 40 * 1000
+
+
+@pytest.mark.parametrize("epoch", ["soon", None, [1.0]])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_a_record_that_cannot_be_made_leaves_no_part_of_it(epoch, shape):
+    manager = logged()
+    x = torch.ones(shape)
+    manager.compute_loss_xy("a", x, None, epoch=1)
+    series = manager._recorder.series["a"]
+    with pytest.raises(TypeError, match="an epoch a number"):
+        series.add(1, epoch, 3.0, x, x * 3.0)
+    manager.compute_loss_xy("a", x, None, epoch=2)
+    assert (history(manager).epochs, history(manager).steps) == ([1.0, 2.0], [0, 1])
+    assert history(manager).losses == [3.0, 3.0]

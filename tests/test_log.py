@@ -10,7 +10,7 @@ import torch
 from logs import identity, manager_in, strictly, write
 
 from nectargan_core import LossLog, LossManager, Schedule
-from nectargan_core.log_format import VERSION
+from nectargan_core.log._format import VERSION
 
 NAME = "loss_log.jsonl"
 

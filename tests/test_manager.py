@@ -22,7 +22,7 @@ def test_the_signature_is_the_one_that_was_promised():
     promised = ("config", "experiment_dir", "enable_logging", "history_buffer_size")
     assert tuple(parameters)[:4] == promised
     assert all(parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for name in promised)
-    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("device", "plugins"))
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("device", "observers"))
     assert parameters["history_buffer_size"].default == 50_000
     assert parameters["enable_logging"].default is None
 

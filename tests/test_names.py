@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nectargan_core._messages import printable
+from nectargan_core._names import Term
 from nectargan_core.errors import SpecSyntaxError
-from nectargan_core.names import Term, parse, printable
+from nectargan_core.objectives._grammar import parse
 
 words = st.text(st.characters(categories=["L", "Nd"], include_characters="_-."), min_size=1, max_size=8)
 terms = st.builds(Term, st.none() | words, words, st.none() | words)

@@ -70,7 +70,7 @@ def test_there_are_five_events_and_each_is_documented():
 
 
 def test_building_is_told_before_registering_and_flushing_before_closing(tmp_path, observer):
-    with LossManager(experiment_dir=tmp_path, plugins=[observer]) as manager:
+    with LossManager(experiment_dir=tmp_path, observers=[observer]) as manager:
         manager.init_from_spec(spec)
         manager.compute_losses({"y_fake": ONE, "y": ONE})
     told = ["losses_built", "loss_registered", "loss_registered", "history_flushed", "history_flushed"]
@@ -79,7 +79,7 @@ def test_building_is_told_before_registering_and_flushing_before_closing(tmp_pat
 
 def test_what_was_built_comes_with_its_spec_and_its_configuration(observer, site):
     site.install_spec("acme", "acme")
-    manager = LossManager(plugins=[observer], device="cpu")
+    manager = LossManager(observers=[observer], device="cpu")
     manager.init_from_spec("acme", prefix="my_", weights={"my_acme": 5.0})
     manager.register_spec(spec)
     by_name, by_function = observer.arguments("losses_built")
@@ -97,7 +97,7 @@ def test_what_was_built_is_told_before_any_of_it_is_registered():
         def nectargan_losses_built(self, losses):
             seen.append(list(manager.get_registered_losses()))
 
-    manager = LossManager(plugins=[Early()])
+    manager = LossManager(observers=[Early()])
     manager.init_from_spec(spec)
     assert seen == [[]]
 
@@ -116,13 +116,13 @@ def test_what_is_told_cannot_be_changed():
             with pytest.raises(SnapshotError):
                 loss.tags.append("mine")
 
-    manager = LossManager(plugins=[Meddler()])
+    manager = LossManager(observers=[Meddler()])
     manager.init_from_spec(spec)
     assert list(manager.get_registered_losses()) == ["a", "b"]
 
 
 def test_a_registered_loss_is_told_with_its_manager(observer):
-    manager = LossManager(plugins=[observer])
+    manager = LossManager(observers=[observer])
     manager.register_loss_fn("c", nn.L1Loss(), 3.0)
     (told,) = observer.arguments("loss_registered")
     assert told["manager"] is manager
@@ -138,7 +138,7 @@ def test_a_flush_is_told_once_per_loss_after_it_is_in_the_log(tmp_path, observer
         def nectargan_history_flushed(self, manager, chunk):
             written.append(len(LossLog(tmp_path).series(chunk.name)))
 
-    manager = LossManager(experiment_dir=tmp_path, plugins=[observer, Reader()])
+    manager = LossManager(experiment_dir=tmp_path, observers=[observer, Reader()])
     manager.init_from_spec(spec)
     for _ in range(3):
         manager.tick(epoch=2)
@@ -155,7 +155,7 @@ def test_a_flush_is_told_once_per_loss_after_it_is_in_the_log(tmp_path, observer
 
 
 def test_no_event_is_told_per_step(tmp_path, observer):
-    manager = LossManager(experiment_dir=tmp_path, plugins=[observer])
+    manager = LossManager(experiment_dir=tmp_path, observers=[observer])
     manager.init_from_spec(spec)
     observer.seen.clear()
     for _ in range(100):
@@ -167,7 +167,7 @@ def test_no_event_is_told_per_step(tmp_path, observer):
 
 @pytest.mark.parametrize("nonfinite", ["warn", "ignore", "raise"])
 def test_a_loss_that_is_not_finite_is_told_once_per_flush_at_its_first_bad_step(tmp_path, observer, nonfinite):
-    manager = LossManager(experiment_dir=tmp_path, plugins=[observer], nonfinite=nonfinite)
+    manager = LossManager(experiment_dir=tmp_path, observers=[observer], nonfinite=nonfinite)
     manager.init_from_spec(spec)
 
     def step(y):
@@ -204,7 +204,7 @@ def test_closing_is_told_once_and_the_log_is_complete_by_then(tmp_path):
         def nectargan_manager_closed(self, manager):
             counts.append(len(LossLog(tmp_path).series("a")))
 
-    with LossManager(experiment_dir=tmp_path, plugins=[Last()]) as manager:
+    with LossManager(experiment_dir=tmp_path, observers=[Last()]) as manager:
         manager.register_loss_fn("a", nn.L1Loss())
         manager.compute_loss_xy("a", ONE, ONE)
     manager.close()
@@ -218,7 +218,7 @@ def test_an_observer_that_raises_is_named_and_costs_the_others_and_the_log_nothi
         def nectargan_history_flushed(self, chunk):
             raise error
 
-    manager = LossManager(experiment_dir=tmp_path, plugins=[Broken(), observer, Broken()])
+    manager = LossManager(experiment_dir=tmp_path, observers=[Broken(), observer, Broken()])
     manager.register_loss_fn("a", nn.L1Loss())
     manager.compute_loss_xy("a", ONE, ONE)
     said = rf"^Broken failed to observe nectargan_history_flushed: {type(error).__name__}: mine$"
@@ -236,7 +236,7 @@ def test_an_interrupt_is_not_swallowed():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        LossManager(plugins=[Interrupted()]).register_loss_fn("a", nn.L1Loss())
+        LossManager(observers=[Interrupted()]).register_loss_fn("a", nn.L1Loss())
 
 
 def test_an_observer_takes_the_arguments_that_it_names():
@@ -247,7 +247,7 @@ def test_an_observer_takes_the_arguments_that_it_names():
         def nectargan_nonfinite_loss(self, step):
             steps.append(step)
 
-    manager = LossManager(plugins=[Terse()], nonfinite="ignore")
+    manager = LossManager(observers=[Terse()], nonfinite="ignore")
     manager.register_loss_fn("a", lambda x, y: (x / 0).mean())
     manager.tick(step=7)
     manager.compute_loss_xy("a", ONE, ONE)
@@ -255,13 +255,13 @@ def test_an_observer_takes_the_arguments_that_it_names():
 
 
 def test_an_observer_is_told_once_however_often_it_was_given(observer):
-    manager = LossManager(plugins=[observer, observer])
+    manager = LossManager(observers=[observer, observer])
     manager.register_loss_fn("a", nn.L1Loss())
     assert observer.events() == ["loss_registered"]
 
 
 def test_each_manager_has_its_own_observers(observer):
-    first, second = LossManager(plugins=[observer]), LossManager()
+    first, second = LossManager(observers=[observer]), LossManager()
     second.register_loss_fn("a", nn.L1Loss())
     assert observer.seen == []
     assert first.hooks is not second.hooks
@@ -301,7 +301,7 @@ class WrappingAsOfOld:
 )
 def test_a_hook_that_could_not_work_is_refused_at_registration(kind, said):
     with pytest.raises(PluginContractError) as caught:
-        LossManager(plugins=[kind()])
+        LossManager(observers=[kind()])
     message = str(caught.value)
     assert message.startswith(f"{kind.__name__} cannot observe this manager: ")
     assert said in message
@@ -373,7 +373,7 @@ def test_the_module_of_a_plugin_observes_nothing_if_another_loss_cannot_be_regis
 
 
 def test_observers_do_not_keep_the_manager_alive(observer):
-    manager = LossManager(plugins=[observer])
+    manager = LossManager(observers=[observer])
     gone = weakref.ref(manager)
     del manager
     gc.collect()
@@ -391,7 +391,7 @@ def test_when_the_end_is_told_the_log_is_given_up_and_nothing_can_be_computed(tm
                 manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1))
             seen.append(len(LossLog(tmp_path).series("a")))
 
-    manager = LossManager(experiment_dir=tmp_path, plugins=[Watcher()])
+    manager = LossManager(experiment_dir=tmp_path, observers=[Watcher()])
     manager.register_loss_fn("a", torch.nn.L1Loss())
     manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1))
     manager.close()

@@ -71,7 +71,7 @@ def test_every_command_of_the_page_prints_what_the_page_shows(make_environment, 
     program = environment.python.with_name("nectargan")
     program.write_text(f"#!{environment.python}\nfrom nectargan_core.cli import main\nmain()\n")
     program.chmod(0o755)
-    core = {name: f"nectargan_core.schedule:{name}" for name in ("linear", "exponential")}
+    core = {name: f"nectargan_core.schedules:{name}" for name in ("linear", "exponential")}
     site.install("nectargan-core", "0.1.0", schedules=core)
     site.install("nectargan-sobel", "0.1.0", specs={"sobel": "nectargan_sobel:sobel"})
     site.install("acme-losses", **THIRD_PARTIES["acme-losses"])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nectargan_core import Schedule, Scheduler, catalog, preview
+from nectargan_core import Schedule, Scheduler, catalog, plot, preview
+from nectargan_core.catalog._first_party import FIRST_PARTY
 from nectargan_core.cli import main
 from nectargan_core.errors import NectarganError, UnknownScheduleError
-from nectargan_core.plot import plot
 
 ROOT = Path(__file__).parent.parent
 DECAY = Schedule("linear", start=2, end=6, initial_value=8.0, target_value=0.0)
@@ -31,7 +31,7 @@ def nectargan(tmp_path, monkeypatch):
 def plotted(monkeypatch):
     """Return the schedules that are plotted, which are not drawn."""
     seen = []
-    monkeypatch.setattr("nectargan_core.cli.plot", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr("nectargan_core.schedules.plot", lambda *arguments: seen.append(arguments))
     return seen
 
 
@@ -182,7 +182,7 @@ def test_the_gallery_shows_every_curve_that_comes_with_the_project(tmp_path):
     gallery["main"].__globals__["GALLERY"] = tmp_path
     gallery["main"]()
     page = (tmp_path / "index.md").read_text()
-    for name in (*catalog.FIRST_PARTY[catalog.SCHEDULES], "linear", "exponential"):
+    for name in (*FIRST_PARTY[catalog.SCHEDULES], "linear", "exponential"):
         assert f"\n## {name}\n" in page
         assert f"![{name}]({name}.png)" in page
         assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from nectargan_core import LossLog, LossManager, Schedule, Scheduler
-from nectargan_core.log_format import decode_line, encode_chunk
-from nectargan_core.records import Records, joined
+from nectargan_core.log import Records, joined
+from nectargan_core.log._format import decode_line, encode_chunk
 
 NAME = "loss_log.jsonl"
 finite = st.floats(allow_nan=False, allow_infinity=False)

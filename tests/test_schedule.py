@@ -1,23 +1,22 @@
 """Schedules: what a definition means and refuses, how it is copied and written, and how it is evaluated."""
 
+import copy
 import json
 import math
+import pickle
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
+from managers import mean
 from pydantic import ValidationError
 
 from nectargan_core import LMLoss, LossManager, Schedule, Scheduler
 from nectargan_core.errors import ScheduleError, SnapshotError, UnknownScheduleError
 
 DECAY = {"start_epoch": 100, "end_epoch": 200, "initial_value": 100.0, "target_value": 0.0}
-
-
-def mean(*tensors):
-    return sum(tensors).mean()
 
 
 def half(schedule, epoch):
@@ -73,7 +72,7 @@ def test_equals_nothing_but_schedules(other):
     assert Schedule() != other
 
 
-def test_is_not_hashable_since_it_can_change():
+def test_is_not_hashable_since_its_parameters_are_not():
     with pytest.raises(TypeError, match="unhashable"):
         hash(Schedule())
 
@@ -106,7 +105,19 @@ def test_a_start_after_the_end_says_so():
 def test_a_change_is_validated_too():
     schedule = Schedule(start_epoch=10, end_epoch=20)
     with pytest.raises(ValidationError):
-        schedule.end_epoch = 9
+        schedule.model_copy(update={"end_epoch": 9})
+
+
+def test_another_one_is_made_by_either_name_of_an_end():
+    schedule = Schedule(start_epoch=10, end_epoch=20, target_value=0.0)
+    assert schedule.model_copy(update={"end": 30}) == schedule.model_copy(update={"end_epoch": 30})
+    assert schedule.model_copy(update={"end": 30}) == Schedule(start_epoch=10, end_epoch=30, target_value=0.0)
+
+
+def test_another_one_keeps_which_ends_were_left_out():
+    filled = Schedule(end_epoch=20, target_value=0.0).with_weight(100.0)
+    other = filled.model_copy(update={"end_epoch": 30})
+    assert (other.initial_value, other.with_weight(5.0).initial_value) == (100.0, 5.0)
 
 
 # Writing and reading
@@ -175,20 +186,19 @@ def test_a_reference_to_nothing_is_refused_when_it_is_read(reference, said):
 
 
 @pytest.mark.parametrize("given", [{"initial_value": 1.0}, {"initial_value": 1.0, "target_value": 0.0}, {}])
-def test_losses_share_no_parameters(given):
+def test_losses_share_no_parameters_that_change(given):
     schedule = Schedule(schedule=scaled, params={"factor": 1.0, "offset": 0.0}, end_epoch=5, **given)
-    first = LMLoss(name="a", function=mean, schedule=schedule)
-    second = LMLoss(name="b", function=mean, schedule=schedule)
-    first.schedule.params["factor"] = 2.0
-    assert second.schedule.params["factor"] == schedule.params["factor"] == 1.0
+    made = LMLoss(name="a", function=mean, schedule=schedule)
+    with pytest.raises(SnapshotError):
+        made.schedule.params["factor"] = 2.0
+    assert made.schedule.params["factor"] == schedule.params["factor"] == 1.0
 
 
 @pytest.mark.parametrize("given", [{"initial_value": 1.0, "target_value": 0.0}, {}])
-def test_a_scheduler_keeps_a_copy(given):
-    schedule = Schedule(schedule=scaled, params={"factor": 1.0}, **given)
-    scheduler = Scheduler(schedule)
-    schedule.params["factor"] = 2.0
-    schedule.end_epoch = 1
+def test_a_scheduler_keeps_what_it_was_given(given):
+    params = {"factor": 1.0}
+    scheduler = Scheduler(Schedule(schedule=scaled, params=params, **given))
+    params["factor"] = 2.0
     assert scheduler.value(3) == 3.0
     assert scheduler.schedule.end_epoch == 10_000_000
 
@@ -200,26 +210,31 @@ def test_parameters_are_copied_from_whom_they_came():
     assert schedule.params == {"milestones": [1, 2]}
 
 
-def test_a_frozen_copy_refuses_to_change():
-    frozen = Schedule(**DECAY, params={"a": [1]}).frozen()
+@pytest.mark.parametrize(
+    "made",
+    [
+        Schedule(**DECAY, params={"a": [1]}),
+        Schedule(**DECAY, params={"a": [1]}).model_copy(),
+        copy.deepcopy(Schedule(**DECAY, params={"a": [1]})),
+        pickle.loads(pickle.dumps(Schedule(**DECAY, params={"a": [1]}))),
+    ],
+)
+def test_a_schedule_and_its_copies_refuse_to_change(made):
+    with pytest.raises(SnapshotError, match="model_copy"):
+        made.end_epoch = 5
     with pytest.raises(SnapshotError):
-        frozen.end_epoch = 5
+        made.params["a"] = 2
     with pytest.raises(SnapshotError):
-        frozen.params["a"] = 2
-    with pytest.raises(SnapshotError):
-        frozen.params["a"].append(2)
-    assert frozen == Schedule(**DECAY, params={"a": [1]})
+        made.params["a"].append(2)
+    assert made == Schedule(**DECAY, params={"a": [1]})
 
 
-def test_a_copy_of_a_frozen_one_can_be_changed():
-    copied = Schedule(**DECAY).frozen().model_copy()
-    copied.end_epoch = 300
-    copied.params["a"] = 1
-    assert (copied.end_epoch, copied.params) == (300, {"a": 1})
-
-
-def test_asking_a_frozen_one_evaluates_it():
-    assert Scheduler(Schedule(**DECAY).frozen()).value(150) == 50.0
+def test_whether_it_is_scheduled_is_worked_out_once():
+    schedule = Schedule(**DECAY)
+    assert "is_scheduled" not in vars(schedule)
+    assert schedule.is_scheduled
+    assert vars(schedule)["is_scheduled"] is True
+    assert "is_scheduled" not in schedule.model_dump()
 
 
 # Ends left out

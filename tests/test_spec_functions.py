@@ -9,7 +9,7 @@ import torch
 
 from nectargan_core import Config, LMLoss, LossManager
 from nectargan_core.errors import SpecError, SpecSyntaxError, UnknownVariantError
-from nectargan_core.spec import variants_of
+from nectargan_core.objectives import variants_of
 
 MODULE = """
 from __future__ import annotations

@@ -137,13 +137,6 @@ def test_it_chains_with_torch_s_own():
     assert seen == pytest.approx([0.2, 0.2, 0.4, 0.2, 0.0])
 
 
-def test_its_schedule_is_its_own():
-    schedule = Schedule(end_epoch=4, target_value=0.0)
-    scheduler = TorchScheduler(optimizer_of(0.4), schedule)
-    schedule.end_epoch = 1
-    assert run(scheduler, 2)[-1] == pytest.approx(0.2)
-
-
 def test_a_bad_schedule_surfaces_at_once_and_leaves_the_optimizer_alone():
     optimizer = optimizer_of(0.4)
     with pytest.raises(UnknownScheduleError):

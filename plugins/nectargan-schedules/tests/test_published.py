@@ -12,11 +12,6 @@ README = Path(__file__).parent.parent / "README.md"
 PUBLISHED = [point for point in entry_points(group=catalog.SCHEDULES) if point.dist.name == "nectargan-schedules"]
 
 
-def test_the_names_are_those_that_core_knows_it_by():
-    known = [name for name, home in catalog.FIRST_PARTY[catalog.SCHEDULES].items() if home == "nectargan-schedules"]
-    assert sorted(point.name for point in PUBLISHED) == sorted(known)
-
-
 @pytest.mark.parametrize("point", PUBLISHED, ids=lambda point: point.name)
 def test_a_name_is_that_of_its_function(point):
     assert point.value == f"nectargan_schedules:{point.name.replace('-', '_')}"

@@ -97,8 +97,8 @@ def test_parts_out_of_order_are_told(starts):
 
 @pytest.mark.parametrize("wrong", [0, 1])
 def test_every_part_is_tried_at_registration(wrong):
-    parts = [Schedule("polynomial", start=index * 10, params={"power": 1.0}) for index in range(2)]
-    parts[wrong].params["power"] = 0.0
+    powers = [0.0 if index == wrong else 1.0 for index in range(2)]
+    parts = [Schedule("polynomial", start=index * 10, params={"power": power}) for index, power in enumerate(powers)]
     with pytest.raises(ScheduleError, match="'sequence': schedule 'polynomial': power must be"):
         Scheduler(Schedule("sequence", params={"parts": parts}))
 
@@ -107,7 +107,7 @@ def test_every_part_is_tried_at_registration(wrong):
     "missing", ["cosine-restarts", "cyclic", "every", "inverse-sqrt", "multistep", "piecewise-linear"]
 )
 def test_a_parameter_without_a_default_has_to_be_given(missing):
-    with pytest.raises(ScheduleError, match="missing a required argument"):
+    with pytest.raises(ScheduleError, match="missing a required .*argument"):
         Scheduler(Schedule(missing))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import pi, sin, tanh
 
-from nectargan_core import Schedule
-from nectargan_core.schedule import interpolate
+from nectargan_core import Schedule, interpolate
 from nectargan_schedules.parameters import above_zero, whole
 
 _QUARTER_TURN = 0.5 * pi

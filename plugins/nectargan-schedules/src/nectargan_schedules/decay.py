@@ -6,9 +6,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from nectargan_core import Schedule
+from nectargan_core import Schedule, interpolate
 from nectargan_core.errors import ScheduleError
-from nectargan_core.schedule import interpolate
 from nectargan_schedules.parameters import above_zero, increasing, number, share
 
 

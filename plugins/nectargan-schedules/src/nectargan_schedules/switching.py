@@ -6,8 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from math import floor, isfinite
 
-from nectargan_core import Schedule
-from nectargan_core.schedule import interpolate
+from nectargan_core import Schedule, interpolate
 from nectargan_schedules.parameters import above_zero, increasing, refused, whole
 
 

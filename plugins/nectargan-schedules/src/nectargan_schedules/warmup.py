@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from nectargan_core import Schedule
+from nectargan_core import Schedule, interpolate
 from nectargan_core.errors import ScheduleError
-from nectargan_core.schedule import interpolate
 from nectargan_schedules.annealing import half_cosine
 from nectargan_schedules.parameters import number, refused, share
 

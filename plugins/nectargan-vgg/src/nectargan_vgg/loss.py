@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 import os
 from abc import ABC, abstractmethod
@@ -14,7 +15,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from torch import Tensor, nn
 
-from nectargan_core.errors import did_you_mean
 from nectargan_vgg.network import LAYERS, VGG19, frozen_network
 from nectargan_vgg.weights import weight_source
 
@@ -314,9 +314,9 @@ def _checked_layers(layers: Mapping[str, float]) -> dict[str, float]:
         raise ValueError(f'layers maps names to weights, such as {{"relu1_2": 1.0}}, one at least; got {layers!r}')
     for name, weight in layers.items():
         if name not in LAYERS:
+            close = "".join(f' Did you mean "{each}"?' for each in difflib.get_close_matches(str(name), LAYERS, n=1))
             raise ValueError(
-                f"VGG19 has no layer {name!r}; it has conv1_1, relu1_1, ... relu5_4, and pool1 to pool5."
-                f"{did_you_mean(str(name), LAYERS)}"
+                f"VGG19 has no layer {name!r}; it has conv1_1, relu1_1, ... relu5_4, and pool1 to pool5.{close}"
             )
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
             raise ValueError(f"the weight of the layer {name} is to be a finite number, not {weight!r}")

@@ -1,0 +1,58 @@
+"""Text for messages: warnings, suggestions of close names, and what is safe to print."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Iterable
+from types import FrameType
+
+from nectargan_core.errors import NectarganWarning
+
+
+def warn(message: str) -> None:
+    """Warn with a `NectarganWarning` that points at the line outside of NectarGAN that led here."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("nectargan_core"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, NectarganWarning, stacklevel=level)
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Say which of `candidates` look like `name`, as a sentence to append to a message.
+
+    Returns:
+        `' Did you mean "G_L1"?'`, or the empty string where nothing comes close.
+
+    Example:
+        >>> did_you_mean("G_l1", ["G_L1", "G_GAN"])
+        ' Did you mean "G_L1"?'
+    """
+    folded: dict[str, list[str]] = {}
+    for candidate in candidates:
+        folded.setdefault(candidate.casefold(), []).append(candidate)
+    found = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    matches = [f'"{match}"' for key in found for match in folded[key]]
+    return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with whatever a terminal would act on, or could not show, written as an escape.
+
+    Example:
+        >>> print(printable("a" + chr(27)))
+        a\x1b
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def one_line(error: BaseException) -> str:
+    """Name an exception and quote the first line of what it says, whatever it does when asked."""
+    try:
+        text = next(filter(None, map(str.strip, str(error).splitlines())), "")
+    except Exception:  # noqa: BLE001 # a stranger's __str__
+        text = ""
+    text = text if len(text) <= 200 else f"{text[:200]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,105 @@
+"""How a plugin is named in text: reads `provider/name:variant`, without asking whether such a plugin exists."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from nectargan_core._messages import printable
+from nectargan_core.errors import SpecSyntaxError
+
+# `\w` matches letters and digits of every script, and "_".
+_WORD = r"[\w.-]+"
+_TERM = re.compile(rf"(?:({_WORD})/)?({_WORD})(?::({_WORD}))?")
+# How many characters before and after the column an error shows.
+_CONTEXT = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """The name of a plugin as it is written: `provider/name:variant`, of which only the name is required.
+
+    Args:
+        provider: The distribution that the name is to come from, as written; `None` where none is named.
+        name: The name of the plugin.
+        variant: The variant of the spec; `None` where none is named.
+        column: Where the term starts in the text that it was read from, counted from 0. Not part of equality.
+
+    Example:
+        >>> str(Term("acme-vgg", "vgg", "deep"))
+        'acme-vgg/vgg:deep'
+    """
+
+    provider: str | None
+    name: str
+    variant: str | None
+    column: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        provider = "" if self.provider is None else f"{self.provider}/"
+        variant = "" if self.variant is None else f":{self.variant}"
+        return f"{provider}{self.name}{variant}"
+
+
+def read_term(text: str, column: int = 0) -> tuple[Term, int]:
+    """Read one term.
+
+    Args:
+        text: The text that the term is part of.
+        column: Where in the text the term starts, counted from 0.
+
+    Returns:
+        The term, and the column after its last character. What follows there may be anything but a `:` or `/`
+        that would have to belong to the term.
+
+    Raises:
+        SpecSyntaxError: No term starts at the column, or a `:` or `/` has no word after it.
+
+    Example:
+        >>> read_term("pix2pix:extended+vgg", 17)[0].name
+        'vgg'
+    """
+    match = _TERM.match(text, column)
+    if match is None:
+        raise syntax_error(text, column, "the name of a spec")
+    provider, name, variant = match.groups()
+    end = match.end()
+    following = text[end : end + 1]
+    if following == ":" and variant is None:
+        raise syntax_error(text, end + 1, 'a variant after ":"')
+    if following == "/" and provider is None and variant is None:
+        raise syntax_error(text, end + 1, 'the name of a spec after "/"')
+    return Term(provider, name, variant, column), end
+
+
+def syntax_error(text: str, column: int, expected: str) -> SpecSyntaxError:
+    """Make the error that says what was expected at a column of a text, and shows the place.
+
+    Args:
+        text: The whole text.
+        column: Where it cannot be read further, from 0 to its length.
+        expected: What would have been right there.
+    """
+    if not text:
+        return SpecSyntaxError(f"expected {expected}, found an empty string.", text=text, column=column)
+    found = f'"{printable(text[column])}"' if column < len(text) else "the end"
+    start, stop = max(0, column - _CONTEXT), column + _CONTEXT
+    before = ("..." if start else "") + printable(text[start:column])
+    after = printable(text[column:stop]) + ("..." if stop < len(text) else "")
+    return SpecSyntaxError(
+        f"expected {expected}, found {found} at column {column}.{_advice(text[column : column + 1])}\n"
+        f"  {before}{after}\n"
+        f"  {' ' * len(before)}^",
+        text=text,
+        column=column,
+    )
+
+
+def _advice(found: str) -> str:
+    if found.isspace():
+        return " Names are written without blanks."
+    if found == "/":
+        return ' One "/" stands between provider and name; a file is passed as a pathlib.Path.'
+    if found in ("\\", "~"):
+        return " A string is always a name; a file is passed as a pathlib.Path."
+    return ""

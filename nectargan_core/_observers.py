@@ -1,0 +1,112 @@
+"""The observers of a manager: registers and removes objects with hooks, and notifies each of an event."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+from nectargan_core import catalog, hookspecs
+from nectargan_core._messages import warn
+from nectargan_core.errors import PluginContractError
+
+
+class Observers:
+    """The observers of one manager.
+
+    Args:
+        manager: The manager; not kept alive.
+    """
+
+    def __init__(self, manager: object) -> None:
+        self._manager = weakref.ref(manager)
+        self.hooks = pluggy.PluginManager(hookspecs.PROJECT)
+        self.hooks.add_hookspecs(hookspecs)
+
+    def add(self, plugin: object, offered_by: catalog.Plugin | None = None) -> list[object]:
+        """Register an object whose functions are marked with `hookimpl`, once.
+
+        Returns:
+            The object, in a list, if it was not an observer before; to hand to `remove` if need be.
+
+        Raises:
+            PluginContractError: If it marks a hook for an event that does not exist, or one with arguments that
+                the event does not have. It is no observer then.
+        """
+        if self.hooks.is_registered(plugin):
+            return []
+        try:
+            self.hooks.register(plugin)
+            self.hooks.check_pending()
+            self._refuse_wrappers(plugin)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self.hooks.is_registered(plugin):
+                self.hooks.unregister(plugin)
+            source = str(offered_by) if offered_by else _name(plugin)
+            events = ", ".join(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
+            message = f"{source} cannot observe this manager: {_first_line(error)}; the events are {events}"
+            if offered_by is None:
+                raise PluginContractError(message) from error
+            raise PluginContractError(
+                message,
+                group=offered_by.group,
+                name=offered_by.name,
+                dist=offered_by.dist,
+                version=offered_by.version,
+            ) from error
+        return [plugin]
+
+    def add_module_of(self, plugin: catalog.Plugin) -> list[object]:
+        """Register the module that an entry point names."""
+        module = sys.modules.get(plugin.module)
+        return [] if module is None else self.add(module, plugin)
+
+    def remove(self, plugins: list[object]) -> None:
+        """Remove observers that `add` registered."""
+        for plugin in plugins:
+            self.hooks.unregister(plugin)
+
+    def observe(self, event: str) -> bool:
+        """Whether anybody observes an event."""
+        return bool(getattr(self.hooks.hook, event).get_hookimpls())
+
+    def weak_notify(self) -> Callable[..., None]:
+        """Return what calls `notify` for as long as these observers exist, and does not keep them alive."""
+        notify = weakref.WeakMethod(self.notify)
+
+        def notify_if_alive(event: str, **arguments: Any) -> None:
+            if (method := notify()) is not None:
+                method(event, **arguments)
+
+        return notify_if_alive
+
+    def notify(self, event: str, **arguments: Any) -> None:
+        """Notify each observer in turn; one that raises is named in a warning, and the others are still notified."""
+        arguments["manager"] = manager = self._manager()
+        if manager is None:
+            return  # The manager is being collected, and its observers with it.
+        caller = getattr(self.hooks.hook, event)
+        for implementation in reversed(caller.get_hookimpls()):
+            try:
+                implementation.function(*[arguments[name] for name in implementation.argnames])
+            except Exception as error:  # noqa: BLE001 # an observer must not stop the training
+                name = _name(implementation.plugin)
+                warn(f"{name} failed to observe {event}: {type(error).__name__}: {error}")
+
+    def _refuse_wrappers(self, plugin: object) -> None:
+        for caller in self.hooks.get_hookcallers(plugin) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin and (implementation.wrapper or implementation.hookwrapper):
+                    raise ValueError(f"{caller.name} is a wrapper, and hooks only observe")
+
+
+def _name(plugin: object) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__name__))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])

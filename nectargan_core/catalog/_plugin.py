@@ -1,0 +1,224 @@
+"""One plugin: what its metadata says, how it is imported once, and the error that explains why it cannot be used."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nectargan_core._messages import one_line
+from nectargan_core.catalog import _settings as settings
+from nectargan_core.catalog._installed import CORE, canonical, core_version, supports_core
+from nectargan_core.catalog._settings import Settings
+from nectargan_core.errors import PluginBlockedError, PluginContractError, PluginError, PluginLoadError
+
+SPECS: Final = "nectargan.loss_specs"
+SCHEDULES: Final = "nectargan.schedules"
+KINDS: Final = {SPECS: "loss spec", SCHEDULES: "schedule"}
+
+_TARGET = re.compile(r"(?P<module>[\w.]+)(?::(?P<attribute>[\w.]+))?")
+_TAKES = {SPECS: "(config) or (config, subspec)", SCHEDULES: "(schedule, epoch)"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One installed plugin: what its metadata says of it, and the way to import it.
+
+    Args:
+        group: The entry point group, `SPECS` or `SCHEDULES`.
+        name: The name that it is asked for by.
+        dist: The distribution that offers it.
+        version: The version of the distribution; `None` where its metadata does not say.
+        target: What the name stands for, as `"module:attribute"`.
+        supports: The versions of nectargan-core that the distribution depends on, such as `"<0.2,>=0.1"`;
+            empty where it says none.
+    """
+
+    group: str
+    name: str
+    dist: str
+    version: str | None
+    target: str
+    supports: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.release}, {self.target})"
+
+    @property
+    def release(self) -> str:
+        """The distribution and its version."""
+        return f"{self.dist} {self.version}" if self.version else self.dist
+
+    @property
+    def key(self) -> str:
+        """The distribution, as package indexes compare names."""
+        return canonical(self.dist)
+
+    @property
+    def label(self) -> str:
+        """The plugin and its kind, for messages."""
+        return f"{KINDS.get(self.group, 'plugin')} {self}"
+
+    @property
+    def module(self) -> str:
+        """The name of the module that `target` is in."""
+        return self.target.partition(":")[0]
+
+    def blocked(self, now: Settings) -> str:
+        """Say which setting blocks the plugin, and what to do; empty where none does, and for core's own."""
+        return "" if self.key == CORE else now.blocks(self.name, self.key)
+
+    def incompatibility(self) -> str:
+        """Say that the plugin requires another nectargan-core than the running one; empty where it does not."""
+        if supports_core(self.supports):
+            return ""
+        return f"{self.release} is for nectargan-core{self.supports}, and this is {core_version()}"
+
+    def imported(self) -> Any | None:
+        """Return the spec or schedule if its code is in this process already, whoever asked for it."""
+        try:
+            # Not getattr(), which a module may answer by importing more.
+            return functools.reduce(inspect.getattr_static, self._attributes, sys.modules[self.module])
+        except (KeyError, AttributeError):
+            return None
+
+    def problem(self) -> str:
+        """Say why the plugin cannot be used, as far as is known without importing it; empty where it may work."""
+        if not _TARGET.fullmatch(self.target):
+            return f"has the entry point {self.target!r}, which is to be module:attribute; {self._remedy}"
+        if failure := self._known_failure():
+            return self._explain(failure)
+        found = self.imported()
+        return "" if found is None else self._violation(found)
+
+    def load(self) -> Callable[..., Any]:
+        """Import the plugin, once, and check that it can be called as its group promises.
+
+        Returns:
+            The spec or the schedule.
+
+        Raises:
+            PluginBlockedError: A setting forbids it.
+            PluginLoadError: Importing it raised. That is remembered; `catalog.refresh()` makes it try again.
+            PluginContractError: What was imported is not a spec or a schedule.
+        """
+        if blocked := self.blocked(settings.current()):
+            raise self.error(PluginBlockedError, f"is {blocked}")
+        if not _TARGET.fullmatch(self.target):
+            raise self.error(PluginLoadError, self.problem())
+        with _lock_of(self.module):
+            failure = self._known_failure()
+            loaded: Any = None
+            if failure is None:
+                try:
+                    loaded = functools.reduce(getattr, self._attributes, _import(self.module))
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 # a plugin that calls sys.exit() must not end the training
+                    failure = _failures[self.target] = error
+        if failure is not None:
+            again = " (after a repair, catalog.refresh() tries again)"
+            raise self.error(PluginLoadError, self._explain(failure) + again) from failure
+        if violation := self._violation(loaded):
+            raise self.error(PluginContractError, violation)
+        return loaded  # type: ignore[no-any-return] # callable, as was just checked
+
+    def error(self, kind: type[PluginError], what: str) -> PluginError:
+        """Make an error about this plugin, which begins with its incompatibility, if there is one."""
+        incompatibility = "" if kind is PluginBlockedError else self.incompatibility()
+        return kind(
+            f"{incompatibility}{'; ' if incompatibility else ''}{self.label} {what}",
+            group=self.group,
+            name=self.name,
+            dist=self.dist,
+            version=self.version,
+        )
+
+    @property
+    def _attributes(self) -> list[str]:
+        return [part for part in self.target.partition(":")[2].split(".") if part]
+
+    @property
+    def _remedy(self) -> str:
+        return f"tell the authors of {self.dist}"
+
+    def _violation(self, loaded: object) -> str:
+        violation = _violation(self.group, loaded)
+        return violation and f"{violation}; {self._remedy}"
+
+    def _known_failure(self) -> BaseException | None:
+        return _failures.get(self.module) or _failures.get(self.target)
+
+    def _explain(self, failure: BaseException) -> str:
+        missing = failure.name if isinstance(failure, ModuleNotFoundError) else None
+        if missing is not None and missing.partition(".")[0] == self.module.partition(".")[0]:
+            what = f"there is no module {missing!r}; reinstall or uninstall {self.dist}"
+        elif missing is not None:
+            what = f"it needs the module {missing!r}, which is not installed; install what provides it"
+        elif isinstance(failure, SystemExit):
+            what = f"it calls sys.exit({failure.code!r}); {self._remedy}"
+        else:
+            what = f"{one_line(failure)}; {self._remedy}"
+        return f"cannot be imported: {what}"
+
+
+_lock = threading.Lock()
+_locks: dict[str, threading.RLock] = {}
+_failures: dict[str, BaseException] = {}
+
+
+def forget_failures() -> None:
+    """Let the next `load()` of a plugin that failed try again."""
+    importlib.invalidate_caches()
+    _failures.clear()
+
+
+def _lock_of(module: str) -> threading.RLock:
+    # One lock a module: a plugin whose import waits for another thread must not hold up the others.
+    # Reentrant, for a plugin that looks itself up while it is imported.
+    with _lock:
+        return _locks.setdefault(module, threading.RLock())
+
+
+def _import(name: str) -> object:
+    before = set(sys.modules)
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        # When the import of a package fails, Python removes it from sys.modules, but not the submodules that it had
+        # imported by then. A second attempt would use those, which belong to the package that was removed.
+        for added in sorted(set(sys.modules) - before):
+            parent = added.rpartition(".")[0]
+            if parent and parent not in sys.modules:
+                sys.modules.pop(added, None)
+        if not isinstance(error, KeyboardInterrupt):
+            _failures[name] = error
+        raise
+
+
+def _violation(group: str, loaded: object) -> str:
+    """Say how what was loaded violates the contract of its group; empty where it does not."""
+    kind = KINDS.get(group, "plugin")
+    if inspect.ismodule(loaded):
+        return f"is a module and no {kind}; its entry point is to be module:attribute"
+    if not callable(loaded):
+        return f"is no {kind} but {type(loaded).__name__}; it must be callable with {_TAKES[group]}"
+    try:
+        signature = inspect.signature(loaded)
+    except Exception:  # noqa: BLE001 # functions written in C may have no signature, and may be right all the same
+        return ""
+    try:
+        if group == SCHEDULES:
+            # What else it takes comes from Schedule.params, and is checked with them.
+            signature.bind_partial(None, None)
+        else:
+            signature.bind(None, **({"subspec": None} if "subspec" in signature.parameters else {}))
+    except TypeError:
+        return f"must be callable with {_TAKES[group]}, and takes ({', '.join(signature.parameters)})"
+    return ""

@@ -1,0 +1,178 @@
+"""Describes every installed plugin, and tries to load each in a process of its own, for `nectargan plugins`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nectargan_core import catalog
+from nectargan_core._messages import one_line
+from nectargan_core.catalog import SPECS, Plugin
+
+_TIMEOUT_S = 60.0
+# Each process imports torch, at some hundreds of megabytes.
+_PROCESSES = min(8, os.cpu_count() or 1)
+
+# The program of the other process.
+_CHILD = """
+import json, sys
+task = json.loads(open(sys.argv[1], encoding="utf-8").read())
+sys.path[:] = task["path"]
+from nectargan_core.cli._diagnosis import load_in_child
+load_in_child(task["plugins"], sys.argv[2])
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One plugin, as shown to a user.
+
+    Args:
+        name: The name that it is asked for by.
+        group: The entry point group.
+        distribution: The distribution that offers it.
+        version: The version of the distribution; `None` where its metadata does not say.
+        target: What the name stands for, as `"module:attribute"`.
+        state: As in `catalog.Entry`; `loaded` also where it was tried in another process.
+        variants: The variants of a spec; `None` where they are not known, as before it is loaded.
+        doc: The first line of its docstring; empty before it is loaded.
+        note: What there is to know about the state, and what to do.
+    """
+
+    name: str
+    group: str
+    distribution: str
+    version: str | None
+    target: str
+    state: catalog.State
+    variants: tuple[str, ...] | None
+    doc: str
+    note: str
+
+
+def diagnose(load: bool = False) -> list[Row]:
+    """Describe every installed plugin.
+
+    Args:
+        load: Try to load each that no setting blocks, in processes of their own, so that whatever they do there
+            cannot harm this one.
+
+    Returns:
+        A row for each plugin.
+    """
+    entries = catalog.plugins()
+    modules: dict[tuple[str, str], list[Plugin]] = {}
+    for entry in entries:
+        if load and entry.state not in ("blocked", "broken", "duplicate"):
+            modules.setdefault((entry.plugin.key, entry.plugin.module), []).append(entry.plugin)
+    with ThreadPoolExecutor(_PROCESSES) as pool:
+        outcomes = [outcome for module in pool.map(_load_in_process, modules.values()) for outcome in module]
+    tried = [plugin for plugins in modules.values() for plugin in plugins]
+    found = dict(zip(tried, outcomes, strict=True))
+    return [_row(entry, found.get(entry.plugin)) for entry in entries]
+
+
+def load_in_child(plugins: list[dict[str, Any]], path: str) -> None:
+    """Load plugins, write the outcome of each to a file, and end the process; runs in what `diagnose` starts.
+
+    Args:
+        plugins: The fields of each plugin.
+        path: The file to write.
+    """
+    outcomes = [_load(Plugin(**fields)) for fields in plugins]
+    pathlib.Path(path).write_text(json.dumps(outcomes), encoding="ascii")
+    os._exit(0)  # sys.exit() would wait for threads that a plugin may have started.
+
+
+def _load(plugin: Plugin) -> dict[str, Any]:
+    try:
+        return _describe(plugin, plugin.load())
+    except BaseException as error:  # noqa: BLE001 # whatever a plugin raises is the outcome
+        return {"failure": plugin.problem() or one_line(error)}
+
+
+def _describe(plugin: Plugin, loaded: Any) -> dict[str, Any]:
+    try:
+        doc = (inspect.getdoc(loaded) or "").strip().partition("\n")[0]
+    except Exception:  # noqa: BLE001 # asking an object of a plugin may run any code
+        doc = ""
+    if plugin.group != SPECS:
+        return {"variants": None, "doc": doc}
+    # Imported here, since it needs torch, which a spec that is loaded has imported already.
+    from nectargan_core.objectives import variants_of
+
+    return {"variants": variants_of(loaded), "doc": doc}
+
+
+def _row(entry: catalog.Entry, outcome: dict[str, Any] | None) -> Row:
+    plugin, state, note = entry.plugin, entry.state, entry.note
+    if outcome is None:
+        loaded = plugin.imported() if state == "loaded" else None
+        outcome = {} if loaded is None else _describe(plugin, loaded)
+    elif "failure" in outcome:
+        state, note = "broken", "; ".join(filter(None, (plugin.incompatibility(), outcome["failure"])))
+    elif state == "available":
+        state = "loaded"
+    variants = outcome.get("variants")
+    return Row(
+        name=plugin.name,
+        group=plugin.group,
+        distribution=plugin.dist,
+        version=plugin.version,
+        target=plugin.target,
+        state=state,
+        variants=None if variants is None else tuple(variants),
+        doc=outcome.get("doc", ""),
+        note=note,
+    )
+
+
+def _load_in_process(plugins: list[Plugin]) -> list[dict[str, Any]]:
+    """Load the plugins of one module in one process, or in one each if it dies."""
+    with tempfile.TemporaryDirectory(prefix="nectargan-") as directory:
+        task, result, log = (pathlib.Path(directory) / name for name in ("task", "result", "log"))
+        task.write_text(json.dumps({"plugins": [asdict(each) for each in plugins], "path": sys.path}))
+        command = [sys.executable, "-c", _CHILD, str(task), str(result)]
+        # To a file: a pipe would stay open for as long as a process that the plugin started.
+        with log.open("wb") as output:
+            try:
+                process = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    timeout=_TIMEOUT_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                late = f"did not load within {_TIMEOUT_S:g} s; tell the authors of {plugins[0].dist}"
+                return [{"failure": late} for _ in plugins]
+        try:
+            outcomes: list[dict[str, Any]] = json.loads(result.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            said = log.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()
+        else:
+            return outcomes
+    if len(plugins) > 1:
+        return [outcome for plugin in plugins for outcome in _load_in_process([plugin])]
+    last = f", saying {said[-1][:200]!r}" if said else ""
+    ending = _ending(process.returncode)
+    return [{"failure": f"ended Python {ending}{last}; tell the authors of {plugins[0].dist}"}]
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"with exit status {status}"
+    try:
+        return f"by signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"by signal {-status}"

@@ -1,0 +1,29 @@
+"""The program itself: its commands, and how an error of ours ends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nectargan_core.cli._plugins import plugins
+from nectargan_core.cli._schedules import schedules
+from nectargan_core.errors import NectarganError
+
+
+class _Program(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NectarganError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Program)
+@click.version_option(package_name="nectargan-core")
+def main() -> None:
+    """Look at what NectarGAN finds installed, and at what it would do."""
+
+
+main.add_command(plugins)
+main.add_command(schedules)

@@ -1,0 +1,69 @@
+"""The command `nectargan schedules plot`: draws a schedule as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from nectargan_core.errors import NectarganError
+
+
+@click.group()
+def schedules() -> None:
+    """Look at schedules before they run."""
+
+
+@schedules.command("plot")
+@click.argument("name")
+@click.option("--unit", type=click.Choice(["epoch", "step"]), default="epoch", help="What it counts.  [epoch]")
+@click.option("--start", type=float, help="Epoch (or step) at which it begins to change.  [0]")
+@click.option("--end", type=float, help="Epoch (or step) at which it has changed.")
+@click.option("--initial", "initial_value", type=float, help="Value before.  [1]")
+@click.option("--target", "target_value", type=float, help="Value after.  [1]")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter of the curve, in JSON.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Up to which epoch (or step).  [a quarter beyond the end]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The picture.  [NAME.png]")
+def plot_schedule(
+    name: str,
+    unit: Literal["epoch", "step"],
+    params: Sequence[str],
+    epochs: int | None,
+    out: Path | None,
+    **ends: float | None,
+) -> None:
+    """Draw the schedule NAME as a picture, such as: cosine --start 100 --end 200 --initial 10 --target 0."""
+    # Imported here, so that `nectargan --help` and the other commands start without them.
+    from pydantic import ValidationError
+
+    from nectargan_core.schedules import Schedule, plot, reasons
+
+    given: Any = {key: value for key, value in ends.items() if value is not None}
+    try:
+        schedule = Schedule(name, unit=unit, params=dict(map(_param, params)), **given)
+    except ValidationError as error:
+        raise click.UsageError(reasons(error)) from error
+    if epochs is None:
+        epochs = 100 if ends["end"] is None else max(1, math.ceil(1.25 * ends["end"]))
+    path = out or Path(f"{name.replace('/', '-')}.png")
+    try:
+        plot(schedule, epochs, path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, NectarganError):
+            raise
+        raise click.ClickException(f"cannot write {path}: {error}") from error
+    click.echo(path)
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--param takes NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

@@ -1,0 +1,369 @@
+"""The recorder: the clock of a run, the scope it records in, the series of its losses, and their flush to the log."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor
+
+from nectargan_core._messages import did_you_mean, warn
+from nectargan_core.errors import NectarganError, NonFiniteLossError, UnknownLossError
+from nectargan_core.history._series import Series, sync
+from nectargan_core.log import RECORD, LogFile, LossLog, Records, encode_chunk, encode_rewind, joined
+
+OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
+
+# After so many failed flushes' worth of records the oldest are dropped, so that a full disk does not fill the memory.
+_BUFFERS_KEPT = 20
+
+
+class Recorder:
+    """The clock, the scope and the series of one manager, and the log that they go to.
+
+    Holds nothing of the manager, so that it can outlive it by the one flush at the end.
+
+    Args:
+        log: The file to append to; None to keep everything in memory.
+        keep: Whether to keep every record, or only the last of each loss.
+        buffer_size: Records of one loss that are kept before all are flushed.
+        flush_every: Seconds after which the next loss call flushes.
+        nonfinite: What happens when a weighted loss is nan or infinite.
+        notify: Called with the name of an event and its arguments: of flushes, of such losses, and of the end.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer_size",
+        "_counts",
+        "_flush_every",
+        "_lost",
+        "_nonfinite",
+        "_notified_of_nonfinite",
+        "_notify",
+        "_pending_error",
+        "_prefix",
+        "_scalars",
+        "_unwritten",
+        "_warned_of_nonfinite",
+        "_warned_of_write",
+        "closed",
+        "deadline",
+        "epoch",
+        "full",
+        "keep",
+        "log",
+        "series",
+        "step",
+        "ticked",
+        "watching",
+    )
+
+    def __init__(
+        self,
+        log: LogFile | None,
+        keep: bool,
+        buffer_size: int,
+        flush_every: float,
+        nonfinite: OnNonFinite,
+        notify: Callable[..., None],
+    ) -> None:
+        self.log = log
+        self.keep = keep
+        # Every series of the run, by its full name, such as `val/G_L1`.
+        self.series: dict[str, Series] = {}
+        # The scope: what stands before the names of what is recorded; None where nothing is recorded.
+        self._prefix: str | None = ""
+        # The scalars recorded in this scope, by the names that the user gave.
+        self._scalars: dict[str, Series] = {}
+        # -1 before the first tick, which makes it 0; a resumed run goes on after the last step of the log.
+        self.step = -1
+        self.epoch: float = 0
+        self.ticked = False
+        self.closed = False
+        # Where the series of a resumed run begin to count.
+        self._counts: Mapping[str, int] = {}
+        # Lines that go before the next chunks.
+        self._unwritten = ""
+        self._notify = notify
+        self._nonfinite = nonfinite
+        self._warned_of_nonfinite: set[str] = set()
+        # The losses whose first bad value since the last flush observers know.
+        self._notified_of_nonfinite: set[str] = set()
+        # Raised by the next compute or flush.
+        self._pending_error: NonFiniteLossError | None = None
+        self._buffer_size = buffer_size
+        self._flush_every = flush_every
+        # A flush is due when the rows of a series have so many bytes, or at this time.
+        self.full: float = math.inf if log is None else buffer_size * RECORD.size
+        self.deadline = math.inf if log is None else time.monotonic() + flush_every
+        # Whether a call has to look at either at all.
+        self.watching = log is not None
+        self._warned_of_write = False
+        self._lost = 0
+        if log is not None:
+            log.on_taken_over = weakref.WeakMethod(self.close)
+
+    # Scope
+
+    @property
+    def in_scope(self) -> bool:
+        """Whether a split or a pause is entered."""
+        return self._prefix != ""
+
+    @property
+    def scalars(self) -> Mapping[str, Series]:
+        """The series of what was recorded in this scope that is no loss, by name."""
+        return self._scalars
+
+    @contextmanager
+    def scope(self, prefix: str | None) -> Iterator[Callable[[str], Series]]:
+        """Record under a prefix, or nothing at all, until the context is left.
+
+        Args:
+            prefix: Such as `val/`; None to record nothing.
+
+        Yields:
+            What gives the series of a loss in this scope, by the name of the loss.
+        """
+        outer, scalars = self._prefix, self._scalars
+        # Inside a pause nothing is recorded, not in a split either.
+        self._prefix = prefix = None if outer is None else prefix
+        self._scalars = {}
+        try:
+            yield _unrecorded if prefix is None else lambda name: self._open_window(f"{prefix}{name}")
+        finally:
+            self._prefix, self._scalars = outer, scalars
+
+    def open(self, name: str, keep: bool | None = None) -> Series:
+        """Return the series of a full name: the one there is, or a new one."""
+        if name not in self.series:
+            keep = self.keep if keep is None else keep
+            self.series[name] = Series(name, keep, self._on_nonfinite, self._watch_device)
+            self.series[name].count = self._counts.get(name, 0)
+        return self.series[name]
+
+    def _open_window(self, name: str) -> Series:
+        """Return a series that keeps its records for a mean from now on, even where others keep only their last."""
+        series = self.open(name, keep=True)
+        if not self.keep:
+            sync((series,))  # Values on a device belong to the records that are dropped here.
+            series.drop(len(series))
+        series.begin_window()
+        return series
+
+    # Recording
+
+    def tick(self, epoch: float | None, step: int | None) -> None:
+        """Set the clock: the step is the one given or one more than before, the epoch likewise or as before."""
+        self.step = self.step + 1 if step is None else step
+        if epoch is not None and epoch != self.epoch:
+            if math.floor(epoch) != math.floor(self.epoch):
+                for series in self.series.values():
+                    series.begin_window()
+            self.epoch = epoch
+        self.ticked = True
+
+    def record(self, name: str, value: float | Tensor) -> None:
+        """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
+        if name not in self._scalars:
+            if self._prefix is None:
+                self._scalars[name] = _unrecorded(name)
+            else:
+                full = self._prefix + name
+                self._scalars[name] = self._open_window(full) if self._prefix else self.open(full)
+                self._scalars[name].watch_nonfinite(None)
+        series = self._scalars[name]
+        if self.is_due(series):
+            self.flush_or_raise()
+        series.add_scalar(self.step if self.ticked else series.count, self.epoch, value)
+
+    def is_due(self, series: Series) -> bool:
+        """Whether `flush_or_raise` is due before a record is added to a series."""
+        return self.watching and (len(series.rows) >= self.full or time.monotonic() >= self.deadline)
+
+    def _watch_device(self) -> None:
+        """Let a call now and then read what is on a device, where no log does: it may be nan or infinite."""
+        if self._nonfinite != "ignore" and not self.watching:
+            self.watching, self.deadline = True, time.monotonic() + self._flush_every
+
+    def _on_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
+        name = series.name
+        what = f"loss {name!r} became {value} at step {step}, epoch {epoch:g}"
+        if self._nonfinite == "raise" and self._pending_error is None:
+            message = f"{what}, and this manager was made with nonfinite='raise'"
+            self._pending_error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
+            self.watching, self.deadline = True, -math.inf
+        if name in self._notified_of_nonfinite:
+            return
+        self._notified_of_nonfinite.add(name)
+        if self._nonfinite == "warn" and name not in self._warned_of_nonfinite:
+            self._warned_of_nonfinite.add(name)
+            warn(f"{what}; this loss is not warned of again")
+        self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
+
+    # Reading
+
+    def sync(self) -> None:
+        """Read what is still on a device."""
+        sync(self.series.values())
+
+    def records(self, name: str) -> Records:
+        """Return all records of a full name: those of the log and those that are still in memory.
+
+        Raises:
+            UnknownLossError: If nothing of this name was ever recorded.
+        """
+        self.sync()
+        parts = []
+        if self.log is not None and self.log.is_begun and self.log.path.exists():
+            log = LossLog(self.log.path)
+            if name in log.names:
+                parts.append(log.series(name))
+        if name in self.series:
+            parts.append(self.series[name].records())
+        if not parts:
+            known = tuple(self.series)
+            listed = ", ".join(known) or "none"
+            raise UnknownLossError(
+                f"nothing is recorded under {name!r}; there are {listed}.{did_you_mean(name, known)}",
+                name=name,
+                known=known,
+            )
+        return joined(name, parts)
+
+    # Flushing
+
+    def flush_or_raise(self) -> None:
+        """Do what is due before a loss is computed: flush, or raise why it cannot be computed.
+
+        Raises:
+            NectarganError: If the manager is closed.
+            NonFiniteLossError: If one is due.
+        """
+        self.raise_pending_error()
+        if self.closed:
+            raise NectarganError(
+                "this manager is closed, so that nothing it computed would be recorded; make another one, or compute "
+                "inside its with block"
+            )
+        self.flush()
+
+    def raise_pending_error(self) -> None:
+        """Raise the `NonFiniteLossError` that is due, once."""
+        if self._pending_error is not None:
+            error, self._pending_error = self._pending_error, None
+            # The flush that this error replaces is due at the next call.
+            self.deadline = -math.inf
+            raise error
+
+    def flush(self) -> int:
+        """Write what is new to the log.
+
+        Returns:
+            How many records were written; 0 where there is no log, nothing is new, or writing failed: then a
+            warning says so, once, everything stays in memory, and the next flush tries again.
+        """
+        self.sync()
+        self._notified_of_nonfinite.clear()
+        if self._pending_error is None and not self.closed:
+            self.deadline = time.monotonic() + self._flush_every
+        if self.log is None or not self.log.is_mine or self.closed:
+            return 0
+        chunks = [series.records() for series in self.series.values() if len(series)]
+        if not chunks and not self._unwritten:
+            return 0
+        now = time.time()
+        try:
+            self.log.append(self._unwritten + "".join(encode_chunk(chunk, now) for chunk in chunks))
+        except OSError as error:
+            self._keep_unwritten(str(self.log.path), error)
+            return 0
+        self._unwritten = ""
+        for chunk in chunks:
+            self.series[chunk.name].drop(len(chunk))
+        self.full = self._buffer_size * RECORD.size
+        self._warned_of_write = False
+        for chunk in chunks:
+            self._notify("nectargan_history_flushed", chunk=chunk)
+        return sum(map(len, chunks))
+
+    def close(self) -> None:
+        """Flush and give up the log; called at the latest when the manager is collected or Python exits."""
+        if self.closed:
+            return
+        self.flush()
+        lost = sum(map(len, self.series.values()))
+        if lost and self.log is not None and self.log.is_mine:
+            warn(f"LOST: the last {lost} records of the loss log {self.log.path}, which cannot be written at the end")
+        self.closed = True
+        # The next loss call then gets to `flush_or_raise`, which says that the manager is closed.
+        self.watching, self.deadline = True, -math.inf
+        if self.log is not None:
+            self.log.close()
+        self._notify("nectargan_manager_closed")
+
+    def _keep_unwritten(self, path: str, error: OSError) -> None:
+        if not self._warned_of_write:
+            self._warned_of_write = True
+            warn(
+                f"cannot write the loss log {path}: {error.strerror or error}; the records stay in memory, and every "
+                "flush tries again"
+            )
+        longest = max((len(series) for series in self.series.values()), default=0)
+        limit = _BUFFERS_KEPT * self._buffer_size
+        if longest > limit:
+            dropped = 0
+            for series in self.series.values():
+                excess = max(0, len(series) - limit)
+                series.drop(excess)
+                dropped += excess
+            self._lost += dropped
+            longest = limit
+            # The total makes each of these warnings a new one, which Python does not suppress as a repetition.
+            warn(
+                f"LOST: the {dropped} oldest records of the loss log {path} ({self._lost} in all), which still cannot "
+                f"be written: {error.strerror or error}"
+            )
+        # Tried again when another buffer's worth has gathered.
+        self.full = (longest + self._buffer_size) * RECORD.size
+
+    # Resuming
+
+    def resume(self, log: LossLog) -> None:
+        """Count on after the last step of a log."""
+        self.step = log.last_step
+        self._counts = {name: int(log.series(name).step[-1]) + 1 for name in log.names if len(log.series(name))}
+
+    def state(self) -> dict[str, Any]:
+        """Return where the clock and the series stand, as plain data."""
+        counts = {name: series.count for name, series in self.series.items()}
+        return {"step": self.step, "epoch": self.epoch, "ticked": self.ticked, "counts": {**self._counts, **counts}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; what the log has beyond that is superseded."""
+        self.flush()
+        ahead = self.step > state["step"] if state["ticked"] else self._is_ahead(state["counts"])
+        self.step, self.epoch, self.ticked = state["step"], state["epoch"], state["ticked"]
+        self._counts = dict(state["counts"])
+        for name, series in self.series.items():
+            series.count = self._counts.get(name, 0)
+            # Records that could not be written, or that no log takes.
+            series.rewind(self.step + 1 if self.ticked else series.count)
+            series.begin_window()
+        if ahead and self.log is not None:
+            self._unwritten += encode_rewind(self.step + 1 if self.ticked else None, self._counts)
+            self.flush()
+
+    def _is_ahead(self, counts: Mapping[str, int]) -> bool:
+        mine = self.state()["counts"]
+        return any(count > counts.get(name, 0) for name, count in mine.items())
+
+
+def _unrecorded(name: str) -> Series:
+    """Return a series that the recorder does not know, so that it goes nowhere."""
+    return Series(name, False, None)

@@ -1,0 +1,21 @@
+"""The log of a run: the record, the lines and the file that records are written to, and their reader."""
+
+from nectargan_core.log._file import LogFile
+from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
+from nectargan_core.log._reader import LossLog
+from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, product, unpacked
+
+__all__ = [
+    "COLUMNS",
+    "RECORD",
+    "LogFile",
+    "LossLog",
+    "Records",
+    "as_records",
+    "describe_run",
+    "encode_chunk",
+    "encode_rewind",
+    "joined",
+    "product",
+    "unpacked",
+]

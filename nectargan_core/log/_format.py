@@ -1,0 +1,221 @@
+"""The lines of a loss log: how a header and a chunk of records become strict JSON, and how they are read back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nectargan_core.config import Config
+from nectargan_core.log._records import COLUMNS, Layout, Records, product
+
+VERSION = 1
+"""The version of the format that this module writes, and the newest that it reads."""
+
+VERSION_KEY = "nectargan_log"
+
+REWIND_KEY = "rewind"
+
+_Numbers = npt.NDArray[np.float64]
+_SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
+
+
+def describe_run(
+    experiment_dir: Path, config: Config, device: object, world_size: int | None, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a header says about a run, as far as it is known.
+
+    Raises:
+        ValueError: If JSON cannot hold the metadata.
+    """
+    try:
+        # A copy that nobody else can change before it is written.
+        copied = json.loads(json.dumps(dict(metadata), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be what JSON can hold: {error}") from error
+    dataroot = config.dataloader.dataroot
+    training = None if dataroot is None else Path(dataroot) / "train"
+    length = None
+    with contextlib.suppress(OSError):  # null where it cannot be counted
+        length = sum(1 for _ in training.iterdir()) if training is not None and training.is_dir() else None
+    return {
+        "experiment": experiment_dir.name,
+        "objective": None,
+        "device": None if device is None else str(device),
+        "dataroot": dataroot,
+        "dataset_length": length,
+        "started": time.time(),
+        "world_size": world_size,
+        "metadata": copied,
+    }
+
+
+def encode_header(fields: Mapping[str, Any]) -> str:
+    """Return a header line, newline included.
+
+    Example:
+        >>> encode_header({"experiment": "facades"}).strip()
+        '{"nectargan_log":1,"experiment":"facades"}'
+    """
+    return _line({VERSION_KEY: VERSION, **fields})
+
+
+def encode_rewind(step: int | None, counts: Mapping[str, int]) -> str:
+    """Return the line that supersedes what stands before it, newline included.
+
+    Args:
+        step: The records of this step and later ones are superseded; None where the run had no clock.
+        counts: Then, by loss, the first number of a call that is superseded.
+    """
+    return _line({REWIND_KEY: {"counts": dict(counts)} if step is None else {"step": step}})
+
+
+def encode_chunk(chunk: Records, time: float) -> str:
+    """Return the line of a chunk, newline included.
+
+    Columns are written as short as they can be without losing anything: a step that counts on as its first
+    number and its stride, a column in runs as its runs, float32 values in nine digits, and no `loss` at all
+    where it is the product of the weight and the unweighted value.
+
+    Args:
+        chunk: At least one record.
+        time: When it is written, in seconds since the epoch of Unix.
+    """
+    single = _is_single(chunk.unweighted) and _is_single(chunk.loss)
+    digits = 32 if single else 64
+    parts = [f'{{"loss_name":{json.dumps(chunk.name)},"time":{time:.3f},"n":{len(chunk)},"float":{digits}']
+    for name, layout in COLUMNS.items():
+        if name != "loss" or not _same(product(chunk.unweighted, chunk.weight, single), chunk.loss):
+            parts.append(f'"{name}":{_encode(getattr(chunk, name), layout, single)}')
+    return ",".join(parts) + "}\n"
+
+
+def decode_line(line: str | bytes) -> dict[str, Any] | Records:
+    """Return the fields of a header or a rewind, or the records of a chunk.
+
+    Raises:
+        ValueError: If the line is none of them.
+    """
+    try:
+        fields = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")
+    if VERSION_KEY in fields:
+        if not isinstance(fields[VERSION_KEY], int):
+            raise ValueError("a header without a version")
+        return fields
+    if REWIND_KEY in fields:
+        return {REWIND_KEY: _decode_rewind(fields[REWIND_KEY])}
+    try:
+        count, single = int(fields["n"]), fields["float"] == 32
+        columns = {
+            name: _decode(fields[name], layout, count, single)
+            for name, layout in COLUMNS.items()
+            if name != "loss" or name in fields
+        }
+        if "loss" not in columns:
+            columns["loss"] = product(columns["unweighted"], columns["weight"], single)
+        return Records(str(fields["loss_name"]), **columns)
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError(f"not a chunk of records: {error!r}") from error
+
+
+def _decode_rewind(to: Any) -> dict[str, Any]:
+    limits = to if isinstance(to, dict) and "step" in to else to.get("counts") if isinstance(to, dict) else None
+    if not isinstance(limits, dict) or not all(isinstance(limit, int) for limit in limits.values()):
+        raise ValueError("a rewind to nowhere")
+    return dict(to)
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _is_single(values: _Numbers) -> bool:
+    with np.errstate(over="ignore"):
+        return _same(values.astype(np.float32).astype(np.float64), values)
+
+
+def _same(left: _Numbers, right: _Numbers) -> bool:
+    return np.array_equal(left, right, equal_nan=True)
+
+
+def _encode(values: npt.NDArray[Any], layout: Layout, single: bool) -> str:
+    if layout == "stride":
+        return _encode_steps(values)
+    return _encode_runs(values) if layout == "runs" else _encode_floats(values, single)
+
+
+def _decode(column: Any, layout: Layout, count: int, single: bool) -> npt.NDArray[Any]:
+    if layout == "stride":
+        return _decode_steps(column, count)
+    return _decode_runs(column, count) if layout == "runs" else _decode_floats(column, count, single)
+
+
+def _encode_steps(steps: npt.NDArray[np.int64]) -> str:
+    first = int(steps[0])
+    stride = int(steps[1]) - first if len(steps) > 1 else 1
+    if np.array_equal(steps, first + stride * np.arange(len(steps))):
+        return json.dumps({"first": first, "stride": stride}, separators=(",", ":"))
+    return json.dumps(steps.tolist(), separators=(",", ":"))
+
+
+def _decode_steps(column: Any, count: int) -> npt.NDArray[np.int64]:
+    if isinstance(column, dict):
+        return np.arange(count, dtype=np.int64) * int(column["stride"]) + int(column["first"])
+    return _counted(np.array(column, dtype=np.int64), count)
+
+
+def _encode_runs(values: _Numbers) -> str:
+    starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    if len(starts) * 3 > len(values) > 1 or not np.isfinite(values).all():
+        return _encode_floats(values, single=False)
+    lengths = np.diff(np.append(starts, len(values)))
+    runs = zip(values[starts].tolist(), lengths.tolist(), strict=True)
+    return json.dumps({"runs": [list(run) for run in runs]}, separators=(",", ":"), allow_nan=False)
+
+
+def _decode_runs(column: Any, count: int) -> _Numbers:
+    if isinstance(column, dict):
+        values, lengths = zip(*column["runs"], strict=True)
+        if sum(lengths) != count:  # checked first, since a damaged line may ask for an array beyond memory
+            raise ValueError(f"the runs of a column have {sum(lengths)} values, not {count}")
+        return _counted(np.repeat(np.array(values, dtype=np.float64), lengths), count)
+    return _decode_floats(column, count, single=False)
+
+
+def _encode_floats(values: _Numbers, single: bool) -> str:
+    if not np.isfinite(values).all():
+        return "[" + ",".join(_spell(value, single) for value in values.tolist()) + "]"
+    # One formatting call for the whole column. Nine digits tell every float32 from its neighbours.
+    form = "%.9g" if single else "%r"
+    return "[" + ",".join([form] * len(values)) % tuple(values.tolist()) + "]"
+
+
+def _spell(value: float, single: bool) -> str:
+    if math.isfinite(value):
+        return f"{value:.9g}" if single else repr(value)
+    return _SPELLED.get(value, '"nan"')
+
+
+def _decode_floats(column: Sequence[float | str], count: int, single: bool) -> _Numbers:
+    values = np.array(column, dtype=np.float64)
+    if single:
+        with np.errstate(over="ignore"):  # a damaged line may hold any number
+            values = values.astype(np.float32).astype(np.float64)
+    return _counted(values, count)
+
+
+def _counted(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    if values.shape != (count,):
+        raise ValueError(f"a column has the shape {values.shape}, not {(count,)}")
+    return values

@@ -1,0 +1,205 @@
+"""`LossLog`: reads a log back as arrays, and exports it as CSV, as NectarGAN's JSON or to pandas."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nectargan_core._messages import did_you_mean, warn
+from nectargan_core.errors import LossLogError, UnknownLossError
+from nectargan_core.log._file import log_name, log_rank
+from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, decode_line
+from nectargan_core.log._records import COLUMNS, Records, joined
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class LossLog:
+    """A loss log, read back.
+
+    Reads what has been flushed when it is made, also while the run goes on. What a resumed run superseded is left
+    out. So is a last line that a kill left unfinished, and a damaged line in the middle, which is named in a warning.
+
+    Args:
+        path: A log, or the directory that the logs of a run are in: one, or one for each rank.
+
+    Raises:
+        LossLogError: If there is no log, or it was written by a newer version.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from nectargan_core import LossManager
+        >>> directory = tempfile.mkdtemp()
+        >>> with LossManager(experiment_dir=directory) as manager:
+        ...     manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
+        ...     _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+        >>> log = LossLog(directory)
+        >>> log.names, log.series("G_L1").loss.tolist()
+        (('G_L1',), [100.0])
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
+        # Of an earlier run with more ranks, files may be left that are no part of this one.
+        sizes: list[Any] = [header.get("world_size") for header in self._logs[0][0]] if 0 in self._logs else []
+        if sizes and None not in sizes:
+            self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that have a log here, in order."""
+        return tuple(self._logs)
+
+    @property
+    def headers(self) -> tuple[dict[str, Any], ...]:
+        """The header of each run in the log of the first rank: the one that began it, and those that resumed it."""
+        return tuple(next(iter(self._logs.values()))[0])
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The header of the run that began the log; empty if there is none."""
+        return next(iter(self.headers), {})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The losses that have records, in the order of their first."""
+        return tuple(dict.fromkeys(name for _, series in self._logs.values() for name in series))
+
+    @property
+    def last_step(self) -> int:
+        """The last step of any loss, -1 if there are no records."""
+        steps = (records.step for _, series in self._logs.values() for records in series.values())
+        return max((int(step.max()) for step in steps if len(step)), default=-1)
+
+    def series(self, name: str, rank: int | None = None) -> Records:
+        """Return the records of a loss.
+
+        Args:
+            name: The loss.
+            rank: The rank whose records are asked for. None: all, in the order in which they were made if there is
+                one rank; with several, one entry a step, the mean over the ranks.
+
+        Returns:
+            An object with the arrays `step`, `epoch`, `loss` (weighted), `weight`, `unweighted` and `count`; its
+            `per_step()` gives one entry a step.
+
+        Raises:
+            UnknownLossError: If the log has no records of it.
+            LossLogError: If there is no log of the rank.
+        """
+        if name not in self.names:
+            listed = ", ".join(self.names) or "none"
+            raise UnknownLossError(
+                f"the log has no records of a loss {name!r}; it has {listed}.{did_you_mean(name, self.names)}",
+                name=name,
+                known=self.names,
+            )
+        if rank is not None and rank not in self._logs:
+            raise LossLogError(f"there is no log of rank {rank}; there are those of {', '.join(map(str, self.ranks))}")
+        ranks = self.ranks if rank is None else (rank,)
+        parts = [self._logs[one][1][name] for one in ranks if name in self._logs[one][1]]
+        if len(ranks) == 1:
+            return parts[0] if parts else joined(name, [])
+        return joined(name, parts).per_step()
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write every record as a row `name,step,epoch,loss,weight,unweighted`, a loss after the other."""
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("name", *COLUMNS))
+            for name in self.names:
+                records = self.series(name)
+                columns = (getattr(records, column).tolist() for column in COLUMNS)
+                writer.writerows((name, *row) for row in zip(*columns, strict=True))
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.
+
+        Values that are nan or infinite are written as null, which JSON has in their place.
+        """
+        functions = {}
+        for name in self.names:
+            records = self.series(name)
+            functions[name] = {"loss": _jsonable(records.loss), "weights": _jsonable(records.weight)}
+        keys = ("device", "dataroot", "dataset_length", "experiment")
+        log = {**{key: self.header.get(key) for key in keys}, "loss_functions": functions}
+        text = json.dumps({"LOSSMANAGER_LOG": log}, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return every record as a row of a data frame with the columns of `to_csv`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("LossLog.to_pandas needs pandas: pip install pandas") from error
+        frames = [pd.DataFrame({"name": [], **{column: [] for column in COLUMNS}})]
+        for name in self.names:
+            records = self.series(name)
+            frames.append(pd.DataFrame({"name": name, **{column: getattr(records, column) for column in COLUMNS}}))
+        frame: pd.DataFrame = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+        return frame
+
+
+def _find(path: Path) -> dict[int, Path]:
+    if path.is_file():
+        return {log_rank(path.name) or 0: path}
+    if not path.is_dir():
+        raise LossLogError(f"there is no loss log at {path}; give the log, or the experiment_dir that it is in")
+    found = {rank: file for file in path.iterdir() if (rank := log_rank(file.name)) is not None}
+    if not found:
+        raise LossLogError(f"there is no {log_name()} in {path}; was the run logged, and flushed or closed?")
+    return dict(sorted(found.items()))
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Records]]:
+    """Return the headers of a file and its records by loss."""
+    headers: list[dict[str, Any]] = []
+    chunks: dict[str, list[Records]] = {}
+    for line in _lines(path):
+        if isinstance(line, Records):
+            chunks.setdefault(line.name, []).append(line)
+        elif VERSION_KEY not in line:
+            _rewind(chunks, line[REWIND_KEY])
+        elif line[VERSION_KEY] > VERSION:
+            raise LossLogError(
+                f"{path} is in version {line[VERSION_KEY]} of the format, and this reads up to {VERSION}; update "
+                "nectargan-core"
+            )
+        else:
+            headers.append(line)
+    return headers, {name: joined(name, parts) for name, parts in chunks.items()}
+
+
+def _rewind(chunks: dict[str, list[Records]], to: dict[str, Any]) -> None:
+    for name, parts in chunks.items():
+        limit = to.get("step", to.get("counts", {}).get(name, 0))
+        parts[:] = [part.before(limit) if part.step.max(initial=-1) >= limit else part for part in parts]
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any] | Records]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
+    # What follows the last line end is being written, or was when the process was killed.
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            yield decode_line(line)
+        except ValueError as error:
+            warn(f"{path}:{number} is damaged and left out: {error}")
+
+
+def _jsonable(values: npt.NDArray[np.float64]) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]

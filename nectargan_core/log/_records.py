@@ -1,0 +1,131 @@
+"""The record: its columns, their order and types, and `Records`, the records of one loss as arrays."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_Integers: TypeAlias = npt.NDArray[np.int64]
+_Floats: TypeAlias = npt.NDArray[np.float64]
+
+Layout: TypeAlias = Literal["stride", "runs", "values"]
+"""How a chunk writes a column: as first value and stride, as runs of equal values, or value by value."""
+
+
+def _column(code: Literal["q", "d"], layout: Layout) -> dict[str, str]:
+    """Describe a column by its type, as `struct` names it, and by the way a chunk writes it."""
+    return {"code": code, "layout": layout}
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Records of one loss, as arrays of one length.
+
+    Args:
+        name: Name of the loss.
+        step: Steps, int64.
+        epoch: Epochs, float64.
+        loss: Means of the weighted results, float64.
+        weight: Weights applied, float64.
+        unweighted: Means of the results before weighting, float64; nan where a weight of 0 left the function
+            uncalled.
+        count: How many records each entry stands for, int64; ones where it is not given.
+
+    Example:
+        >>> steps, ones = np.array([0, 0]), np.ones(2)
+        >>> twice = Records("G_L1", steps, epoch=ones, loss=np.array([2.0, 4.0]), weight=ones, unweighted=ones)
+        >>> mean = twice.per_step()
+        >>> mean.step.tolist(), mean.loss.tolist(), mean.count.tolist()
+        ([0], [3.0], [2])
+    """
+
+    name: str
+    # The columns of a record. Memory, chunks and files take them and their order from here.
+    step: _Integers = field(metadata=_column("q", "stride"))
+    epoch: _Floats = field(metadata=_column("d", "runs"))
+    loss: _Floats = field(metadata=_column("d", "values"))
+    weight: _Floats = field(metadata=_column("d", "runs"))
+    unweighted: _Floats = field(metadata=_column("d", "values"))
+    count: _Integers = field(default_factory=lambda: np.ones(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.count) != len(self.step):
+            object.__setattr__(self, "count", np.ones(len(self.step), dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def before(self, step: int) -> Records:
+        """Return the records of the steps before one."""
+        kept = self.step < step
+        return Records(self.name, **{name: getattr(self, name)[kept] for name in (*COLUMNS, "count")})
+
+    def per_step(self) -> Records:
+        """Return one entry per step, in the order of the steps.
+
+        Each number is the mean over the records of the step, weighted by their counts; `count` is their sum. Of
+        `unweighted` it is the mean of those that are not nan.
+        """
+        steps, where = np.unique(self.step, return_inverse=True)
+
+        def sums(values: npt.NDArray[Any]) -> _Floats:
+            return np.bincount(where, weights=values, minlength=len(steps)).astype(np.float64)
+
+        count = sums(self.count)
+        known = np.where(np.isnan(self.unweighted), 0, self.count)
+        with np.errstate(invalid="ignore"):
+            means = {name: sums(getattr(self, name) * self.count) / count for name in COLUMNS if name != "step"}
+            means["unweighted"] = sums(np.where(known, self.unweighted * known, 0.0)) / sums(known)
+        return Records(self.name, step=steps, count=count.astype(np.int64), **means)
+
+
+_FIELDS = [each for each in fields(Records) if "code" in each.metadata]
+
+COLUMNS: dict[str, Layout] = {each.name: each.metadata["layout"] for each in _FIELDS}
+"""The columns of a record in their order, and how a chunk writes each."""
+
+RECORD = struct.Struct("=" + "".join(each.metadata["code"] for each in _FIELDS))
+"""One record in memory: its columns in their order, without padding."""
+
+_DTYPE = np.dtype([(each.name, np.dtype(each.metadata["code"])) for each in _FIELDS])
+
+
+def unpacked(rows: bytes | bytearray) -> npt.NDArray[np.void]:
+    """Return a copy of records that `RECORD` has packed, as an array with a field for each column.
+
+    Example:
+        >>> unpacked(RECORD.pack(7, 0.5, 2.0, 100.0, 0.02))["weight"].tolist()
+        [100.0]
+    """
+    return np.frombuffer(bytearray(rows), dtype=_DTYPE)
+
+
+def as_records(name: str, rows: npt.NDArray[np.void]) -> Records:
+    """Return records from an array with a field for each column."""
+    return Records(name, **{column: np.ascontiguousarray(rows[column]) for column in COLUMNS})
+
+
+def joined(name: str, parts: Iterable[Records]) -> Records:
+    """Return the records of several parts as one, in the order of the parts."""
+    parts = [as_records(name, unpacked(b"")), *parts]
+    columns = {column: np.concatenate([getattr(part, column) for part in parts]) for column in (*COLUMNS, "count")}
+    return Records(name, **columns)
+
+
+def product(unweighted: _Floats, weight: _Floats, single: bool) -> _Floats:
+    """Multiply results by their weights in the precision of the results, as was done when they were computed.
+
+    Args:
+        unweighted: Results before weighting.
+        weight: Their weights; a weight of 0 gives 0 whatever it is multiplied by.
+        single: Whether the results are of single precision.
+    """
+    dtype = np.float32 if single else np.float64
+    with np.errstate(over="ignore", invalid="ignore"):
+        weighted = unweighted.astype(dtype) * weight.astype(dtype)
+    return np.where(weight == 0, 0.0, weighted.astype(np.float64))

@@ -1,0 +1,9 @@
+"""Losses: their definition, a loss at work in a manager, the registry that finds it, and the results of a call."""
+
+from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._inputs import compute_all
+from nectargan_core.losses._loss import LMLoss, check_schedule
+from nectargan_core.losses._registry import Query, Registry
+from nectargan_core.losses._results import ComputedLosses
+
+__all__ = ["BoundLoss", "ComputedLosses", "LMLoss", "Query", "Registry", "check_schedule", "compute_all"]

@@ -1,0 +1,348 @@
+"""A loss at work in a manager: its weight now, and the one call that computes, weights and records it."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nectargan_core._messages import warn
+from nectargan_core.errors import LossResultError, ScheduleError
+from nectargan_core.history import LMHistory, Recorder, Series
+from nectargan_core.losses import _compiled
+from nectargan_core.losses._loss import LMLoss
+from nectargan_core.schedules import Schedule, Scheduler
+
+_NAN = float("nan")
+_EMPTY = LMHistory.model_construct()
+_monotonic = time.monotonic
+_is_compiling = torch.compiler.is_dynamo_compiling
+
+
+class BoundLoss:
+    """What the hot path touches of one registered loss, in plain slots.
+
+    Args:
+        loss: The definition.
+        scheduler: What evaluates its schedule, None if it has none.
+        recorder: Where its records go.
+        device: Where a result is made that no input tells the device of.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_by_step",
+        "_constant",
+        "_device",
+        "_enabled",
+        "_first",
+        "_last_change",
+        "_loss",
+        "_number",
+        "_own",
+        "_position",
+        "_ran_before",
+        "_recorder",
+        "_scheduler",
+        "_warned_of_epoch",
+        "_weight",
+        "function",
+        "inputs",
+        "name",
+        "parameters",
+        "reads",
+        "series",
+        "skip_when_zero",
+        "tags",
+    )
+
+    def __init__(
+        self, loss: LMLoss, scheduler: Scheduler | None, recorder: Recorder, device: torch.device | None
+    ) -> None:
+        self.name = loss.name
+        self.function = loss.function
+        self.tags = frozenset(loss.tags)
+        self.skip_when_zero = loss.skip_when_zero
+        named = loss.inputs if isinstance(loss.inputs, dict) else None
+        # Names of the inputs, and of the parameters that take them where they are passed by keyword.
+        self.inputs = tuple(loss.inputs if named is None else named.values())
+        self.reads = frozenset(self.inputs)
+        self.parameters = None if named is None else tuple(named)
+        # Where records go now, and where they go outside of splits and pauses.
+        self.series: Series = recorder.open(loss.name)
+        self._own = self.series
+        self._recorder = recorder
+        self._device = device
+        self._enabled = True
+        self._number = _compiled.register(self)
+        self._warned_of_epoch = False
+        self._loss: LMLoss = loss
+        self.begin()
+        self.redefine(loss, scheduler)
+
+    def begin(self) -> None:
+        """Treat what is recorded so far as the records of another run."""
+        self._first = self._last_change = self.series.count
+        self._ran_before = False
+
+    # Weight
+
+    @property
+    def loss(self) -> LMLoss:
+        """The definition, with the weight or schedule that it has now."""
+        loss = self._loss
+        if self._scheduler is None and (loss.schedule.is_scheduled or loss.loss_weight != self._weight):
+            # `set_weight` leaves it to whoever asks to make the definition.
+            self._loss = loss = loss.model_copy(update={"loss_weight": self._weight, "schedule": Schedule()})
+        return loss
+
+    def redefine(self, loss: LMLoss, scheduler: Scheduler | None) -> None:
+        """Take the weight or schedule of another definition from now on."""
+        self._loss = loss
+        # A weight from a configuration is a float that also knows its key; here only the number counts.
+        self._take(float(loss.loss_weight), scheduler)
+
+    def set_weight(self, weight: float) -> None:
+        """Take another weight, unscheduled, from now on.
+
+        Raises:
+            pydantic.ValidationError: If it is not a finite number.
+        """
+        if type(weight) is not float or not math.isfinite(weight):
+            # What pydantic takes for a number, an int or "1.5" among it, or its error.
+            weight = self._loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()}).loss_weight
+        self._take(float(weight), None)
+
+    def _take(self, weight: float, scheduler: Scheduler | None) -> None:
+        self._weight = weight
+        self._scheduler = scheduler
+        self._by_step = scheduler is not None and scheduler.schedule.unit == "step"
+        # The epoch or step that `_weight` was last evaluated for. A schedule is pure, so once is enough.
+        self._position: float | None = None
+        self._weight_changed()
+
+    def enable(self, enabled: bool) -> None:
+        """Let the loss count, or count 0."""
+        self._enabled = enabled
+        self._weight_changed()
+
+    def _weight_changed(self) -> None:
+        # The weight where it is the same at every call, None where a call has to work it out.
+        self._constant = self._weight if self._enabled and self._scheduler is None else None
+        self._last_change = self.series.count
+
+    def current_weight(self, epoch: float) -> float:
+        """Return the weight of weight or schedule at an epoch, whether or not the loss is enabled."""
+        if self._scheduler is not None:
+            position = self._step() if self._by_step else epoch
+            if position != self._position:
+                self._weight = self._scheduler.value(position)
+                self._position = position
+        return self._weight
+
+    def _step(self) -> int:
+        """Return the step of the clock; without one, how often the loss has been computed outside of splits."""
+        return self._recorder.step if self._recorder.ticked else self._own.count
+
+    def weight(self, epoch: float) -> float:
+        """Return the weight that applies at an epoch."""
+        return self.current_weight(epoch) if self._enabled else 0.0
+
+    def reported_weight(self) -> float:
+        """Return the weight that was last applied; before that, or after a change by hand, the one that will be."""
+        last = self.series.last_weight() if self.series.count > self._last_change else None
+        if last is not None:
+            return last
+        try:
+            return self.weight(self._recorder.epoch)
+        except ScheduleError:
+            return self._weight  # Asking for a weight does not raise. Computing with it will.
+
+    def state(self, epoch: float) -> dict[str, Any]:
+        """Return weight, schedule and enabling as plain data; of a schedule whose function has no name, no schedule."""
+        schedule = self.loss.schedule
+        try:
+            definition = schedule.model_dump(mode="json") if schedule.is_scheduled else None
+        except ScheduleError:  # such as a lambda, which must not prevent a checkpoint
+            return {"enabled": self._enabled}
+        return {"weight": float(self.current_weight(epoch)), "schedule": definition, "enabled": self._enabled}
+
+    # Scope
+
+    def redirect(self, series: Series) -> tuple[Series, int, int]:
+        """Let the records go to another series from now on; returns what `restore` takes to undo it."""
+        before = self.series, self._first, self._last_change
+        self.series = series
+        self._first = self._last_change = series.count
+        return before
+
+    def restore(self, before: tuple[Series, int, int]) -> None:
+        """Let the records go where they went before `redirect`."""
+        self._ran_before = self.has_run
+        self.series, self._first, self._last_change = before
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the loss has been computed since it was registered."""
+        return self._ran_before or self._has_run_in_scope
+
+    @property
+    def _has_run_in_scope(self) -> bool:
+        return self.series.count > self._first
+
+    # Results
+
+    def last_value(self) -> float:
+        """Return the mean of the last weighted result, nan before the first."""
+        last = self.series.last() if self._has_run_in_scope else None
+        return _NAN if last is None else last.loss
+
+    def last_tensor(self) -> Tensor:
+        """Return the last weighted result, detached, nan before the first."""
+        return self.series.last_tensor() if self._has_run_in_scope else torch.tensor(_NAN, device="cpu")
+
+    def snapshot(self, with_history: bool) -> LMLoss:
+        """Return the definition with the state of the run."""
+        loss = self.loss
+        schedule = loss.schedule.model_copy()
+        schedule.__dict__["current_value"] = self.reported_weight()
+        history = self.series.history() if with_history else _EMPTY
+        values = {**loss.__dict__, "schedule": schedule, "last_loss_map": self.last_tensor(), "history": history}
+        return LMLoss.model_construct(_fields_set=set(loss.model_fields_set), **values)
+
+    # Computing
+
+    def runs(self, epoch: float | None) -> bool:
+        """Whether the function is called at an epoch; always, in a graph that serves every weight."""
+        if _is_compiling():
+            return True
+        weight = self._constant
+        if weight is None:
+            weight = self.weight(self._recorder.epoch if epoch is None else epoch)
+        return weight != 0.0 or (self._enabled and not self.skip_when_zero)
+
+    def compute(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        epoch: float | None,
+        weight_kwargs: Mapping[str, Any] | None,
+    ) -> Tensor:
+        """Compute, weight and record the loss once; the result is the caller's."""
+        if _is_compiling():
+            return self._compute_compiled(args, kwargs or {}, epoch, weight_kwargs)
+        recorder = self._recorder
+        series = self.series
+        if recorder.watching and (len(series.rows) >= recorder.full or _monotonic() >= recorder.deadline):
+            recorder.flush_or_raise()
+        weight = self._constant
+        if weight is None:
+            weight = self._changing_weight(epoch, weight_kwargs)
+        if epoch is None:
+            epoch = recorder.epoch
+        step = recorder.step if recorder.ticked else series.count
+        if weight == 0.0:
+            return self._compute_zero(args, kwargs or {}, step, epoch)
+        try:
+            raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+        except Exception as error:
+            self._annotate(error, args, kwargs)
+            raise
+        if type(raw) is not Tensor and not isinstance(raw, Tensor):
+            raise self._no_tensor(raw, epoch)
+        weighted = raw * weight
+        series.add(step, epoch, weight, raw, weighted)
+        return weighted
+
+    def _compute_compiled(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        epoch: float | None,
+        weight_kwargs: Mapping[str, Any] | None,
+    ) -> Tensor:
+        if weight_kwargs:
+            raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
+        raw = self.function(*args, **kwargs)
+        if not isinstance(raw, Tensor):
+            raise self._no_tensor(raw, epoch or 0)
+        return _compiled.apply_weight(raw, self._number, epoch)
+
+    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
+        """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
+        recorder = self._recorder
+        if recorder.is_due(self.series):
+            recorder.flush_or_raise()
+        weight = self._changing_weight(epoch, None)
+        step = recorder.step if recorder.ticked else self.series.count
+        weighted = raw * weight if weight else torch.zeros_like(raw)
+        self.series.add(step, recorder.epoch if epoch is None else epoch, weight, raw, weighted)
+        return weight
+
+    def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
+        recorder = self._recorder
+        if epoch is None:
+            epoch = recorder.epoch
+            if self._scheduler is not None and not (self._by_step or recorder.ticked or self._warned_of_epoch):
+                self._warn_of_epoch()
+        if weight_kwargs and self._scheduler is not None and self._enabled:
+            return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
+        return self.weight(epoch)
+
+    def _compute_zero(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        step: int,
+        epoch: float,
+    ) -> Tensor:
+        """Return a new zero; 0 times a loss that is infinite, or has an infinite gradient, would be nan."""
+        if self._enabled and not self.skip_when_zero:
+            with torch.no_grad():
+                raw = self.function(*args, **kwargs)
+            if not isinstance(raw, Tensor):
+                raise self._no_tensor(raw, epoch)
+            zero = torch.zeros_like(raw, dtype=_floating(raw.dtype), requires_grad=torch.is_grad_enabled())
+            self.series.add(step, epoch, 0.0, raw, zero)
+            return zero
+        like = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)), None)
+        dtype, device = (None, self._device) if like is None else (_floating(like.dtype), like.device)
+        zero = torch.zeros((), dtype=dtype, device=device, requires_grad=torch.is_grad_enabled())
+        self.series.add_zero(step, epoch, zero)
+        return zero
+
+    def _warn_of_epoch(self) -> None:
+        self._warned_of_epoch = True
+        warn(
+            f"loss {self.name!r} is scheduled and is computed without an epoch, so its weight stays where it is; call "
+            "manager.tick(epoch=epoch) at each step, or pass epoch="
+        )
+
+    def _annotate(self, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> None:
+        """Add a note to an error: which loss failed, and what it was given."""
+        if not hasattr(error, "add_note"):  # Python 3.10
+            return
+        given = [_summary(arg) for arg in args] + [f"{name}={_summary(arg)}" for name, arg in (kwargs or {}).items()]
+        error.add_note(f"in the function of loss {self.name!r}, called with ({', '.join(given)})")
+
+    def _no_tensor(self, result: object, epoch: float) -> LossResultError:
+        return LossResultError(
+            f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; "
+            "expected a tensor of real numbers, such as a scalar or a map",
+            loss_name=self.name,
+        )
+
+
+def _summary(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{type(value).__name__} of {tuple(value.shape)}, {value.dtype}, {value.device}"
+    return type(value).__name__
+
+
+def _floating(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()

@@ -1,0 +1,63 @@
+"""Losses inside `torch.compile`: one operator, opaque to the compiler, looks up the weight and records the result."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class CompiledLoss(Protocol):
+    """What the operator calls: records a result, and returns the weight that applies to it."""
+
+    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
+        """Record a result that was computed in a compiled graph."""
+
+
+# An input that the operator changes, so that the compiler neither drops, merges nor reorders its calls.
+_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
+_NUMBERS = itertools.count()
+_LOSSES: weakref.WeakValueDictionary[int, CompiledLoss] = weakref.WeakValueDictionary()
+
+
+def register(loss: CompiledLoss) -> int:
+    """Return a number by which the operator finds a loss; the loss is not kept alive."""
+    number = next(_NUMBERS)
+    _LOSSES[number] = loss
+    return number
+
+
+def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
+    """Weight a result and record it, in a graph that stays the same while weights, steps and epochs change.
+
+    Args:
+        raw: What the function of the loss returned.
+        number: The loss, as `register` numbered it.
+        epoch: Epoch for schedule and record, None for that of the clock.
+
+    Returns:
+        The weighted result, attached to the graph.
+    """
+    factor = _weight_and_record(_ORDER, raw.detach(), number, epoch)
+    # As eager code multiplies by a number: in float32 at least, then rounded.
+    weighted = (raw.to(factor.dtype) * factor).to(raw.dtype)
+    return torch.where(factor == 0, torch.zeros_like(weighted), weighted)
+
+
+@torch.library.custom_op("nectargan::weight_and_record", mutates_args={"order"})
+def _weight_and_record(order: Tensor, raw: Tensor, number: int, epoch: float | None) -> Tensor:
+    order += 1
+    weight = _LOSSES[number].record_compiled(raw, epoch)
+    return torch.full((), weight, dtype=_precise(raw), device=raw.device)
+
+
+@_weight_and_record.register_fake
+def _(order: Tensor, raw: Tensor, number: int, epoch: float | None) -> Tensor:
+    return torch.empty((), dtype=_precise(raw), device=raw.device)
+
+
+def _precise(raw: Tensor) -> torch.dtype:
+    return torch.float64 if raw.dtype is torch.float64 else torch.float32

@@ -1,0 +1,66 @@
+"""Computing several losses from named inputs: each gets the inputs that it reads, lazy ones are called at most once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+from torch import Tensor
+
+from nectargan_core._messages import did_you_mean
+from nectargan_core.errors import MissingInputError
+from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._results import ComputedLosses
+
+_LAZY = (FunctionType, MethodType, partial)
+
+
+def compute_all(losses: Iterable[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+    """Compute, weight and record losses, each with the inputs that it reads.
+
+    Args:
+        losses: The losses, in the order in which they are computed.
+        inputs: Values by input name. A function is called for its value, at most once, and only if a loss that
+            runs reads it.
+        epoch: Epoch for the schedules and the records. None: that of the clock.
+
+    Raises:
+        MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
+    """
+    # Before anything is computed, so that a mistake in the inputs records nothing.
+    planned = [(loss, loss.runs(epoch)) for loss in losses]
+    for loss, runs in planned:
+        if runs and not inputs.keys() >= loss.reads:
+            raise _missing_input(loss, inputs)
+    values: dict[str, Any] = {}
+    results = ComputedLosses()
+    for loss, runs in planned:
+        if not runs:
+            # The function is not called; its zero gets dtype and device of the first tensor.
+            like = [value for value in inputs.values() if isinstance(value, Tensor)][:1]
+            results[loss.name] = loss.compute(tuple(like), None, epoch, None)
+            continue
+        for name in loss.inputs:
+            if name not in values:
+                value = inputs[name]
+                values[name] = value() if isinstance(value, _LAZY) else value
+        arguments = tuple([values[name] for name in loss.inputs])
+        if loss.parameters is None:
+            results[loss.name] = loss.compute(arguments, None, epoch, None)
+        else:
+            results[loss.name] = loss.compute((), dict(zip(loss.parameters, arguments, strict=True)), epoch, None)
+    return results
+
+
+def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
+    given = tuple(inputs)
+    name = next(name for name in loss.inputs if name not in inputs)
+    return MissingInputError(
+        f"loss {loss.name!r} reads the input {name!r}, which was not given; given were {', '.join(given) or 'none'}."
+        f"{did_you_mean(name, given)}",
+        loss_name=loss.name,
+        input_name=name,
+        given=given,
+    )

@@ -1,0 +1,176 @@
+"""`LMLoss`, the definition of a loss: a named function with a weight or a schedule, tags, and the inputs it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import torch
+from pydantic import ConfigDict, Field, FiniteFloat, ValidatorFunctionWrapHandler, WrapValidator, field_validator
+
+from nectargan_core._frozen import FrozenModel
+from nectargan_core.config import ConfiguredWeight
+from nectargan_core.errors import ScheduleError
+from nectargan_core.history import LMHistory
+from nectargan_core.schedules import Schedule
+
+
+def _keep_origin(value: Any, handler: ValidatorFunctionWrapHandler) -> float:
+    weight: float = handler(value)
+    return value if isinstance(value, ConfiguredWeight) else weight
+
+
+def _never_run() -> torch.Tensor:
+    return torch.tensor(float("nan"))
+
+
+class LMLoss(FrozenModel):
+    """A named loss function with its weight or schedule, tags and inputs.
+
+    A loss does not change once it is made: `model_copy(update={...})` makes another, and the manager that it is
+    registered with has `set_weight` and `set_schedule`. What is passed in is copied, except the function.
+
+    Args:
+        name: Name of the loss, unique in its manager; not empty, without `/`.
+        function: An `nn.Module` or any callable that returns a real-valued tensor: a scalar, or a map of any
+            shape, of which the mean counts.
+        loss_weight: What the result is multiplied by. A schedule with an `initial_value` replaces it.
+        schedule: How the weight changes over the epochs; `Schedule()` for not at all. An end that it leaves
+            out is `loss_weight`.
+        tags: Names to find this loss by, together with others.
+        inputs: What the function reads, in the order of its parameters, or a mapping from parameter to name.
+            The names in use: `x` (source image), `y` (target), `y_fake` (generated), `pred_real` and
+            `pred_fake` (what the discriminator says), `mask`; plugins add their own.
+        skip_when_zero: Whether the function is left uncalled while the weight is 0.
+        last_loss_map: Where a manager hands out the loss: the last weighted result, detached; nan for a loss that
+            has not run.
+        history: Where a manager hands out the loss: the records that are in memory.
+
+    Raises:
+        SnapshotError: If a field is set.
+        pydantic.ValidationError: If a field has the wrong type.
+        ScheduleError: If `loss_weight` contradicts the schedule's `initial_value`.
+
+    Example:
+        >>> l1 = LMLoss(name="G_L1", function=torch.nn.L1Loss(), loss_weight=100.0, tags=["G"])
+        >>> l1.schedule.current_value
+        100.0
+        >>> l1.model_copy(update={"loss_weight": 50.0}).loss_weight
+        50.0
+        >>> decay = Schedule(start_epoch=100, end_epoch=200, target_value=0.0)
+        >>> LMLoss(name="G_L1", function=torch.nn.L1Loss(), loss_weight=100.0, schedule=decay).schedule.initial_value
+        100.0
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    _uncompared: ClassVar[frozenset[str]] = frozenset({"last_loss_map", "history"})
+
+    name: str = Field(min_length=1)
+    function: Callable[..., Any]
+    loss_weight: Annotated[FiniteFloat, WrapValidator(_keep_origin)] = 1.0
+    schedule: Schedule = Field(default_factory=Schedule)
+    last_loss_map: torch.Tensor = Field(default_factory=_never_run, repr=False)
+    history: LMHistory = Field(default_factory=LMHistory, repr=False)
+    tags: list[str] = Field(default_factory=list)
+    inputs: tuple[str, ...] | dict[str, str] = ("y_fake", "y")
+    skip_when_zero: bool = True
+
+    # Type checkers see the arguments that pydantic gives `__init__`.
+    if not TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None:
+            super().__init__(**fields)
+            # Not a validator, whose errors pydantic replaces by its own.
+            given = "loss_weight" in self.model_fields_set
+            weight, schedule = agreed_weight(self.name, self.loss_weight, self.schedule, given=given)
+            self.__dict__.update(loss_weight=weight, schedule=schedule)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> LMLoss:
+        """Return a copy, with other values for the fields in `update`, which are validated.
+
+        A schedule in `update` replaces the weight of this loss; an end that it leaves out is that weight.
+
+        Raises:
+            pydantic.ValidationError: If a value in `update` has the wrong type.
+            ScheduleError: If a weight in `update` contradicts the schedule's `initial_value`.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        update = dict(update)
+        schedule = update.get("schedule", self.schedule)
+        if isinstance(schedule, Schedule) and schedule.is_scheduled:
+            given = "loss_weight" in update
+            if given or None in (schedule.initial_value, schedule.target_value):
+                name, weight = update.get("name", self.name), update.get("loss_weight", self.loss_weight)
+                _, schedule = agreed_weight(name, weight, schedule, given=given)
+            update |= {"loss_weight": schedule.ends()[0], "schedule": schedule}
+        return super().model_copy(update=update)
+
+    @field_validator("name")
+    @classmethod
+    def _no_slash(cls, value: str) -> str:
+        if "/" in value:
+            raise ValueError(f"a loss name may not contain '/', which stands between a split and a loss: {value!r}")
+        return value
+
+    @field_validator("function")
+    @classmethod
+    def _no_class(cls, value: Callable[..., Any]) -> Callable[..., Any]:
+        if isinstance(value, type) and issubclass(value, torch.nn.Module):
+            raise ValueError(f"{value.__name__} is a class of loss functions; make one of it: {value.__name__}()")
+        return value
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _tags_are_several(cls, value: Any) -> Any:
+        return list(value) if isinstance(value, (tuple, set, frozenset)) else value
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _inputs_are_several(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"inputs is a tuple of names; write ({value!r},)")
+        return value
+
+
+def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) -> tuple[float, Schedule]:
+    """Return the weight and the schedule of a loss so that they say the same.
+
+    Args:
+        name: The loss, for the error.
+        weight: The weight.
+        schedule: The schedule. Each end that nobody gave becomes the weight.
+        given: Whether somebody gave the weight, so that it must not differ from an `initial_value` that was given.
+
+    Returns:
+        The value that the schedule begins with, or `weight` where nothing is scheduled; and the schedule with its
+        ends and `current_value` filled in.
+
+    Raises:
+        ScheduleError: If the weight that was given contradicts the `initial_value` that was given.
+
+    Example:
+        >>> agreed_weight("G_L1", 100.0, Schedule(end=10, target_value=0.0), given=True)[1].initial_value
+        100.0
+    """
+    if not schedule.is_scheduled:
+        return weight, schedule.with_weight(weight)
+    initial = schedule.initial_value
+    if given and schedule.gives("initial_value") and initial != weight:
+        raise ScheduleError(
+            f"loss {name!r} is given the weight {weight:g} and a schedule that begins at {initial:g}; "
+            "give one of them (a schedule without initial_value begins at the weight)"
+        )
+    if None in (initial, schedule.target_value) or initial != weight:
+        schedule = schedule.with_weight(weight)
+    return schedule.ends()[0], schedule
+
+
+def check_schedule(name: str, schedule: object) -> None:
+    """Raise `TypeError` for what is given as the schedule of a loss and is no `Schedule`."""
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"the schedule of loss {name!r} must be a Schedule, such as Schedule('linear', start=0, end=10, "
+            f"target_value=0.0), got {schedule!r}"
+        )

@@ -1,0 +1,144 @@
+"""The registry: the losses of a manager by name, how a query finds them, and the errors of what is not found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from nectargan_core._messages import did_you_mean
+from nectargan_core.errors import DuplicateLossError, UnknownLossError
+from nectargan_core.history import Series
+from nectargan_core.losses._bound import BoundLoss
+
+Query: TypeAlias = "str | Iterable[str] | None"
+"""A tag or loss name, or several of which any may match; None for all losses."""
+
+
+class Registry:
+    """The losses of one manager, in the order of their registration."""
+
+    def __init__(self) -> None:
+        # Public, since a lookup here is what the hot path can afford.
+        self.losses: dict[str, BoundLoss] = {}
+        # What each query found, until the losses change.
+        self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.losses
+
+    def __iter__(self) -> Iterator[BoundLoss]:
+        return iter(self.losses.values())
+
+    def __getitem__(self, name: str) -> BoundLoss:
+        """Return a loss by its name.
+
+        Raises:
+            UnknownLossError: If no loss of this name is registered.
+        """
+        try:
+            return self.losses[name]
+        except KeyError:
+            raise self.unknown(name) from None
+
+    def add(self, losses: Iterable[BoundLoss], *, replace: bool) -> None:
+        """Add losses, or replace all there are by them."""
+        added = {loss.name: loss for loss in losses}
+        self.losses = added if replace else {**self.losses, **added}
+        self._selections.clear()
+
+    def select(self, query: Query) -> tuple[BoundLoss, ...]:
+        """Return the losses that have the name or tag, or one of several; none where nothing matches."""
+        key = query if query is None or isinstance(query, str) else tuple(query)
+        try:
+            return self._selections[key]
+        except KeyError:
+            wanted = {key} if isinstance(key, str) else key
+        if wanted is None:
+            found = tuple(self.losses.values())
+        else:
+            for one in wanted:
+                if not isinstance(one, str):
+                    raise TypeError(f"a query is a tag or loss name, or several; got {type(one).__name__} in it")
+            found = tuple(
+                loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
+            )
+        # Not while a graph is compiled: its guards would see the change, and it would be compiled again.
+        if not torch.compiler.is_compiling():
+            self._selections[key] = found
+        return found
+
+    def find(self, query: Query) -> tuple[BoundLoss, ...]:
+        """Return what `select` does, at least one loss.
+
+        Raises:
+            UnknownLossError: If nothing matches.
+        """
+        found = self.select(query)
+        if not found:
+            raise self._nothing_found(query)
+        return found
+
+    @contextmanager
+    def redirected(self, series: Callable[[str], Series]) -> Iterator[None]:
+        """Let each loss record to the series that `series` gives for its name, until the context is left."""
+        before = {loss: loss.redirect(series(loss.name)) for loss in self}
+        try:
+            yield
+        finally:
+            for loss, place in before.items():
+                loss.restore(place)
+
+    def modules(self) -> nn.ModuleDict:
+        """Return the losses that are modules, under their names with `_` for each `.`.
+
+        Raises:
+            DuplicateLossError: If two names differ by that only.
+        """
+        modules: dict[str, nn.Module] = {}
+        for loss in self:
+            if isinstance(loss.function, nn.Module):
+                key = loss.name.replace(".", "_")
+                if key in modules:
+                    raise DuplicateLossError(
+                        f"two losses are {key!r} without their dots; rename {loss.name!r}", name=loss.name
+                    )
+                modules[key] = loss.function
+        return nn.ModuleDict(modules)
+
+    def refuse_duplicates(self, names: Iterable[str], scalars: Mapping[str, object]) -> None:
+        """Raise `DuplicateLossError` for a name that is taken by a loss, or by a scalar that was recorded."""
+        for name in names:
+            if name in self.losses:
+                raise DuplicateLossError(
+                    f"loss {name!r} is registered already; choose another name, or use set_weight and set_schedule to "
+                    "change the one there is",
+                    name=name,
+                )
+            if name in scalars:
+                raise DuplicateLossError(f"{name!r} is recorded as a scalar; choose another name", name=name)
+
+    def unknown(self, name: str) -> UnknownLossError:
+        """Make the error that no loss has a name, with the names that come close."""
+        known = tuple(self.losses)
+        listed = f"registered are {', '.join(known)}" if known else "none is registered; call init_from_spec first"
+        return UnknownLossError(
+            f"no loss is named {name!r}; {listed}.{did_you_mean(str(name), known)}", name=name, known=known
+        )
+
+    def _nothing_found(self, query: Query) -> UnknownLossError:
+        if not self.losses:
+            return UnknownLossError("no loss is registered; call init_from_spec or register_loss_fn first")
+        asked = [] if query is None else [query] if isinstance(query, str) else list(query)
+        tags = sorted({tag for loss in self for tag in loss.tags})
+        known = (*self.losses, *tags)
+        hints = "".join(did_you_mean(one, known) for one in asked)
+        return UnknownLossError(
+            f"no loss has the name or tag {' or '.join(map(repr, asked)) or '(none given)'}; there are the losses "
+            f"{', '.join(self.losses)} and the tags {', '.join(tags) or '(none)'}.{hints}",
+            name=", ".join(asked),
+            known=known,
+        )

@@ -1,0 +1,28 @@
+"""`ComputedLosses`: the weighted results of a call of `compute_losses`, and their total."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class ComputedLosses(dict[str, Tensor]):
+    """Weighted results by loss name, with their `total`.
+
+    Example:
+        >>> losses = ComputedLosses(a=torch.tensor(1.0), b=torch.tensor([2.0, 4.0]))
+        >>> float(losses.total)
+        4.0
+    """
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the results, of which each that is not a scalar counts with its mean."""
+        scalars = [result.mean() if result.ndim else result for result in self.values()]
+        if not scalars:
+            # A zero that backward() accepts.
+            return torch.zeros((), requires_grad=torch.is_grad_enabled())
+        summed = scalars[0]
+        for scalar in scalars[1:]:
+            summed = summed + scalar
+        return summed

@@ -1,0 +1,63 @@
+"""What a caller changes of an objective that was built: names by a prefix, weights and schedules by loss name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nectargan_core._messages import did_you_mean, warn
+from nectargan_core.config import ConfiguredWeight
+from nectargan_core.errors import UnknownLossError
+from nectargan_core.losses import LMLoss, check_schedule
+from nectargan_core.schedules import Schedule
+
+
+def adjust(
+    losses: Mapping[str, LMLoss],
+    weights: Mapping[str, float] | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
+    prefix: str = "",
+) -> dict[str, LMLoss]:
+    """Return the losses of an objective under their final names, with the weights and schedules asked for.
+
+    Args:
+        losses: The losses as they were built.
+        weights: Weights by final name. They beat those of config and spec.
+        schedules: Schedules by final name. They replace weights and schedules of config and spec; an end that
+            is left out is the weight that the loss would have had.
+        prefix: Put before every name.
+
+    Raises:
+        UnknownLossError: If a weight or schedule is for a loss that the objective does not have.
+        ScheduleError: If a weight contradicts the `initial_value` of a schedule.
+    """
+    final = {prefix + name: loss for name, loss in losses.items()}
+    for what, given in (("weight", weights), ("schedule", schedules)):
+        for name in given or ():
+            if name not in final:
+                raise UnknownLossError(
+                    f"a {what} is given for loss {name!r}, which this objective does not have; it has "
+                    f"{', '.join(final) or 'none'}.{did_you_mean(name, final)}",
+                    name=name,
+                    known=tuple(final),
+                )
+    for name, loss in final.items():
+        update: dict[str, Any] = {"name": name} if prefix else {}
+        if weights and name in weights:
+            update["loss_weight"] = weights[name]
+        if schedules and name in schedules:
+            check_schedule(name, schedules[name])
+            update["schedule"] = schedules[name]
+        final[name] = loss.model_copy(update=update) if update else loss
+    return final
+
+
+def warn_of_zeros(losses: Mapping[str, LMLoss]) -> None:
+    """Warn of each loss that does nothing because a configuration sets its weight to 0."""
+    for name, loss in losses.items():
+        weight = loss.loss_weight
+        if isinstance(weight, ConfiguredWeight) and not weight and not loss.schedule.is_scheduled:
+            warn(
+                f"loss {name!r} does nothing: the configuration sets {weight.key} to 0; remove the key "
+                "for the spec's own weight, or choose an objective without this loss"
+            )

@@ -1,0 +1,196 @@
+"""Building an objective: its specs are found, called and checked, and the losses that they return are merged."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from nectargan_core import catalog
+from nectargan_core._messages import did_you_mean
+from nectargan_core._names import Term
+from nectargan_core.config import Config
+from nectargan_core.errors import (
+    DuplicateLossError,
+    NectarganError,
+    PluginContractError,
+    PluginError,
+    SpecError,
+    UnknownVariantError,
+)
+from nectargan_core.losses import LMLoss
+from nectargan_core.objectives._grammar import parse
+from nectargan_core.objectives._variants import SUBSPEC, variants_of
+
+Spec = Callable[..., "dict[str, LMLoss]"]
+"""What a spec plugin publishes: `(config)` or `(config, subspec)`, and options by keyword."""
+
+
+@dataclass
+class Objective:
+    """Losses by name, which term each came from, and the plugins that were loaded for them."""
+
+    losses: dict[str, LMLoss] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    plugins: list[catalog.Plugin] = field(default_factory=list)
+
+    def add(self, losses: Mapping[str, LMLoss], origin: str) -> None:
+        """Merge in the losses of one more term."""
+        for name, loss in losses.items():
+            if name in self.losses:
+                raise DuplicateLossError(
+                    f"loss {name!r} is defined twice, by {self.origins[name]} and by {origin}; leave one of them "
+                    "out, or register one under a prefix (register_spec(..., prefix='second_'))",
+                    name=name,
+                )
+            self.losses[name] = loss
+            self.origins[name] = origin
+
+
+def build_named(objective: str, config: Config, options: Mapping[str, Mapping[str, Any]] | None = None) -> Objective:
+    """Build the losses of an objective from its name.
+
+    Args:
+        objective: Such as `"pix2pix:extended+vgg"`.
+        config: What each spec is given; it carries the device.
+        options: Keyword arguments for the specs, by the name of the spec (`"vgg"`) or by its whole term
+            (`"vgg:style"`).
+
+    Returns:
+        The losses of all terms, in the order of the terms.
+
+    Raises:
+        SpecSyntaxError: If the name cannot be read.
+        PluginError: If a term's plugin is missing, ambiguous, blocked, broken or breaks its contract.
+        UnknownVariantError: If a term's spec has no such variant.
+        DuplicateLossError: If two terms define a loss of one name.
+        SpecError: If a spec raises, or does not take the options.
+    """
+    return _build_terms(parse(objective), config, options or {}, Objective())
+
+
+def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], config: Config) -> Objective:
+    """Build the losses of a spec function with the arguments given.
+
+    Where its parameter `subspec` is a `Literal` and the string given is none of its members, what follows the
+    first `+` of the string becomes further terms, built by name.
+    """
+    terms: tuple[Term, ...] = ()
+    bound = _bind(spec, args, kwargs)
+    variants = variants_of(spec)
+    label = getattr(spec, "__qualname__", repr(spec))
+    if bound is not None and variants and isinstance(bound.arguments.get(SUBSPEC), str):
+        subspec = bound.arguments[SUBSPEC]
+        if subspec not in variants:
+            variant, plus, rest = subspec.partition("+")
+            if variant not in variants:
+                raise _unknown_variant(label, variant, variants)
+            if plus:
+                terms = parse(rest)
+            bound.arguments[SUBSPEC] = variant
+        given = bound.arguments.get("config")
+        config = given if isinstance(given, Config) else config
+        args, kwargs = bound.args, bound.kwargs
+    result = Objective()
+    result.add(_checked(_call(spec, args, kwargs, label), label, None), label)
+    return _build_terms(terms, config, {}, result)
+
+
+def _build_terms(
+    terms: tuple[Term, ...],
+    config: Config,
+    options: Mapping[str, Mapping[str, Any]],
+    result: Objective,
+) -> Objective:
+    known = dict.fromkeys(key for term in terms for key in (term.name, str(term)))
+    for name in options:
+        if name not in known:
+            objective = "+".join(map(str, terms))
+            raise SpecError(
+                f"options are given for {name!r}, which is no term of {objective!r}.{did_you_mean(name, known)}"
+            )
+    plugins = [catalog.find(catalog.SPECS, term.name, term.provider) for term in terms]
+    for term, plugin in zip(terms, plugins, strict=True):
+        spec = cast("Spec", plugin.load())
+        if plugin not in result.plugins:
+            result.plugins.append(plugin)
+        keywords = {**options.get(term.name, {}), **options.get(str(term), {})}
+        _check_options(spec, keywords, plugin)
+        if term.variant is not None:
+            _check_variant(spec, str(term), term.variant, plugin)
+            keywords[SUBSPEC] = term.variant
+        losses = _checked(_call(spec, (config,), keywords, str(plugin)), str(plugin), plugin)
+        result.add(losses, f"{str(term)!r} ({plugin.dist} {plugin.version})")
+    return result
+
+
+def _check_variant(spec: Spec, term: str, variant: str, plugin: catalog.Plugin) -> None:
+    try:
+        takes_variant = SUBSPEC in inspect.signature(spec).parameters
+    except (TypeError, ValueError):
+        return
+    if not takes_variant:
+        raise UnknownVariantError(f"{term!r} asks {plugin} for a variant, and it has none; write {plugin.name!r}")
+    variants = variants_of(spec)
+    if variants is not None and variant not in variants:
+        raise _unknown_variant(str(plugin), variant, variants)
+
+
+def _unknown_variant(spec: str, variant: str, variants: tuple[str, ...]) -> UnknownVariantError:
+    return UnknownVariantError(
+        f"{spec} has no variant {variant!r}, only {', '.join(variants)}.{did_you_mean(variant, variants)}",
+        variant=variant,
+        known=variants,
+    )
+
+
+def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
+    try:
+        signature = inspect.signature(spec)
+    except (TypeError, ValueError):
+        return None
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        label = getattr(spec, "__qualname__", repr(spec))
+        raise SpecError(f"spec {label}{signature} cannot be called with what was given: {error}") from None
+
+
+def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
+    try:
+        signature = inspect.signature(spec)
+    except (TypeError, ValueError):
+        return
+    takes = [name for name in signature.parameters if name not in ("config", SUBSPEC)]
+    any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for name in options:
+        if name not in takes and not any_name:
+            listed = f"takes {', '.join(takes)}" if takes else "takes none"
+            raise SpecError(f"spec {plugin} has no option {name!r}; it {listed}.{did_you_mean(name, takes)}")
+
+
+def _call(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], label: str) -> object:
+    try:
+        return spec(*args, **kwargs)
+    except NectarganError:
+        raise
+    except Exception as error:
+        raise SpecError(f"spec {label} failed: {type(error).__name__}: {error}") from error
+
+
+def _checked(result: object, label: str, plugin: catalog.Plugin | None) -> dict[str, LMLoss]:
+    def broken(what: str) -> PluginError:
+        returned = f"returned {what}; expected a dict that maps each loss's name to its LMLoss"
+        if plugin is not None:
+            return plugin.error(PluginContractError, returned)
+        return PluginContractError(f"spec {label} {returned}", group=catalog.SPECS, name=label)
+
+    if not isinstance(result, dict):
+        raise broken(f"{type(result).__name__}")
+    for key, loss in result.items():
+        if not isinstance(loss, LMLoss):
+            raise broken(f"{type(loss).__name__} under {key!r}")
+        if key != loss.name:
+            raise broken(f"a loss named {loss.name!r} under the key {key!r}")
+    return result

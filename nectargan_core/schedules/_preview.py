@@ -1,0 +1,78 @@
+"""Look at a schedule before it runs: its values as arrays, and as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nectargan_core.errors import NectarganError
+from nectargan_core.schedules._schedule import Schedule
+from nectargan_core.schedules._scheduler import Scheduler
+
+_MOST_POINTS = 20_000
+
+
+def preview(
+    schedule: Schedule, epochs: int | Sequence[float] | npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the values that a schedule will have.
+
+    Args:
+        schedule: The schedule. An end that it leaves out is 1.0.
+        epochs: How many epochs (or steps, if it counts those) the run has, which are 0, 1, …; or an array of them,
+            fractions included.
+
+    Returns:
+        The epochs and the values at them, float64, of one length.
+
+    Raises:
+        UnknownScheduleError: If no installed plugin has the schedule's name.
+        ScheduleError: If the schedule cannot be evaluated.
+
+    Example:
+        >>> epochs, values = preview(Schedule(end=4, target_value=0.0), 6)
+        >>> values.tolist()
+        [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    """
+    scheduler = Scheduler(schedule)
+    positions = np.array(range(epochs) if isinstance(epochs, int) else epochs, dtype=np.float64)
+    return positions, np.array([scheduler.value(position) for position in positions.tolist()], dtype=np.float64)
+
+
+def plot(schedule: Schedule, epochs: int, path: str | os.PathLike[str]) -> None:
+    """Draw a schedule as a picture.
+
+    Args:
+        schedule: The schedule. An end that it leaves out is 1.0.
+        epochs: Up to which epoch (or step, if it counts those) it is drawn, at least 1.
+        path: The file, in a format that its suffix names, such as `.png`.
+
+    Raises:
+        UnknownScheduleError: If no installed plugin has the schedule's name.
+        ScheduleError: If the schedule cannot be evaluated.
+        NectarganError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NectarganError(
+            "drawing a schedule needs matplotlib; pip install 'nectargan-core[cli]' brings it"
+        ) from error
+    # Steps are whole; epochs are drawn with their fractions, by which every curve may move.
+    count = epochs if schedule.unit == "step" else max(1000, 20 * epochs)
+    positions = np.linspace(0, epochs, min(count, _MOST_POINTS) + 1)
+    positions, values = preview(schedule, np.unique(np.round(positions)) if schedule.unit == "step" else positions)
+    # Not pyplot, which keeps every figure and may want a display.
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.add_subplot(xlabel=schedule.unit, ylabel="value", title=str(schedule.schedule))
+    axes.plot(positions, values, linewidth=1.8, drawstyle="steps-post" if schedule.unit == "step" else "default")
+    for end in (schedule.start_epoch, schedule.end_epoch):
+        if 0 < end < epochs:
+            axes.axvline(end, color="0.7", linestyle=":", linewidth=1.0, zorder=0)
+    axes.set_xlim(0, epochs)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)

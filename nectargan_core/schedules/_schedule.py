@@ -1,0 +1,333 @@
+"""A schedule: which curve a weight follows, from which epoch and value to which."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.functional_validators import ModelWrapValidatorHandler  # which pydantic 2.7 exports here only
+
+from nectargan_core._frozen import FrozenModel
+from nectargan_core.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Curve = Callable[..., float]
+"""What a schedule plugin publishes: `(schedule, epoch, **params) -> float`."""
+
+_VALUES = ("initial_value", "target_value")
+_LEFT_OUT = "left_out"
+_ALIASES = {"start": "start_epoch", "end": "end_epoch"}
+
+# Beyond 2**53 a float no longer tells one epoch or step from the next.
+_Position = Annotated[int | float, Field(ge=-(2**53), le=2**53)]
+
+
+class _Definition(TypedDict, total=False):
+    """The keyword arguments of `Schedule`, for type checkers."""
+
+    unit: Literal["epoch", "step"]
+    start_epoch: float
+    end_epoch: float
+    start: float
+    end: float
+    initial_value: float | None
+    target_value: float | None
+    params: Mapping[str, Any]
+    current_value: float | None
+
+
+class Schedule(FrozenModel):
+    """Which curve a weight follows, from which epoch and value to which.
+
+    `Schedule()`, with nothing set, means "not scheduled". Epochs are compared as they are given, nothing is
+    shifted: at `start_epoch` the value is still `initial_value`, at `end_epoch` it is `target_value`. A schedule
+    does not change once it is made; `model_copy(update={...})` makes another.
+
+    Args:
+        schedule: The curve: the name of an installed schedule (`"linear"`, `"acme/cosine"`), or a function
+            `(schedule, epoch, **params) -> float`. `"module:name"` stands for a function that can be imported.
+        unit: What `start_epoch`, `end_epoch` and whatever the curve counts are numbers of: `"epoch"` or `"step"`.
+        start_epoch: Epoch (or step) at which the value leaves `initial_value`, up to 2**53; may be fractional.
+            `start` is the same.
+        end_epoch: Epoch (or step) from which on the value is `target_value`; not before the start. `end` is the
+            same.
+        initial_value: Value up to the start. None: the weight of the loss that it is given to (1.0 on its own).
+        target_value: Value from the end on. None: likewise.
+        params: Keyword arguments for the function: finite numbers, strings, schedules, lists and dicts of them. A
+            dict with the key `schedule` is a schedule.
+        current_value: The value last applied. State of a run: neither compared nor serialised.
+
+    Raises:
+        SnapshotError: If a field is set.
+        pydantic.ValidationError: If an epoch or value is not a finite number, the start is after the end, or a
+            parameter cannot be written as JSON.
+
+    Example:
+        >>> from nectargan_core import Scheduler
+        >>> decay = Schedule("linear", start=100, end=200, initial_value=100.0, target_value=0.0)
+        >>> Scheduler(decay).value(150)
+        50.0
+        >>> Schedule.model_validate_json(decay.model_dump_json()) == decay
+        True
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False, populate_by_name=True)
+
+    _uncompared: ClassVar[frozenset[str]] = frozenset({"current_value"})
+
+    schedule: str | Callable[..., Any] = "linear"
+    unit: Literal["epoch", "step"] = "epoch"
+    start_epoch: _Position = Field(default=0, validation_alias="start")
+    end_epoch: _Position = Field(default=10_000_000, validation_alias="end")
+    initial_value: FiniteFloat | None = None
+    target_value: FiniteFloat | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    current_value: float | None = Field(default=None, exclude=True, repr=False)
+
+    def __init__(self, schedule: str | Curve = "linear", **definition: Unpack[_Definition]) -> None:
+        # pydantic's mypy plugin lets a base class without fields take no arguments.
+        super().__init__(schedule=schedule, **definition)  # type: ignore[call-arg,misc] # see above
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_end_is_given_once(cls, data: Any) -> Any:
+        for short, field in _ALIASES.items():
+            if isinstance(data, Mapping) and short in data and field in data:
+                raise ValueError(f"{short} and {field} are the same, and both are given; give one of them")
+        return data
+
+    @field_validator("schedule")
+    @classmethod
+    def _import_reference(cls, value: str | Curve) -> str | Curve:
+        return _imported(value) if isinstance(value, str) and ":" in value else value
+
+    @field_validator("params")
+    @classmethod
+    def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return plain_params(value)
+
+    @model_validator(mode="after")
+    def _start_is_not_after_end(self) -> Schedule:
+        if self.start_epoch > self.end_epoch:
+            raise ValueError(
+                f"start_epoch ({self.start_epoch:g}) is after end_epoch ({self.end_epoch:g}); swap them, and "
+                "swap initial_value and target_value to run the other way"
+            )
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_what_was_left_out(cls, data: Any, handler: ModelWrapValidatorHandler[Schedule]) -> Schedule:
+        if not (isinstance(data, Mapping) and _LEFT_OUT in data):
+            return handler(data)
+        left_out = data[_LEFT_OUT]
+        if not (isinstance(left_out, (list, tuple)) and all(end in _VALUES for end in left_out)):
+            raise ValueError(
+                f"{_LEFT_OUT} lists which of {' and '.join(_VALUES)} a loss has filled in, got {left_out!r}"
+            )
+        schedule = handler({key: value for key, value in data.items() if key != _LEFT_OUT})
+        schedule.model_fields_set.difference_update(left_out)
+        return schedule
+
+    @model_serializer(mode="wrap")
+    def _write_what_was_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A curve may treat an end that a loss has filled in differently from one that was set.
+        data: dict[str, Any] = handler(self)
+        left_out = [end for end in _VALUES if data.get(end) is not None and not self.gives(end)]
+        return {**data, _LEFT_OUT: left_out} if left_out else data
+
+    @field_serializer("schedule")
+    def _serialise_function(self, value: str | Curve) -> str:
+        return value if isinstance(value, str) else _reference(value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Schedule:
+        """Return a copy, with other values for the fields in `update`, which are validated.
+
+        Example:
+            >>> Schedule(start=10, end=20).model_copy(update={"end": 30}).end_epoch
+            30
+        """
+        named = {_ALIASES.get(name, name): value for name, value in (update or {}).items()}
+        return super().model_copy(update=named, deep=deep)
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Return the definition as a dict; `ScheduleError` where its function has no name that can be imported."""
+        self._check_functions()
+        return super().model_dump(**options)
+
+    def model_dump_json(self, **options: Any) -> str:
+        """Return the definition as JSON; `ScheduleError` where its function has no name that can be imported."""
+        self._check_functions()
+        return super().model_dump_json(**options)
+
+    def _check_functions(self) -> None:
+        """Raise `ScheduleError` for a function without an importable name; pydantic would wrap the error."""
+        for each in schedules_in(self):
+            each._serialise_function(each.schedule)
+
+    @cached_property
+    def is_scheduled(self) -> bool:
+        """Whether anything but `current_value` differs from `Schedule()`."""
+        values = self.__dict__
+        return any(values[name] != default for name, default in _DEFAULTS.items())
+
+    def progress(self, epoch: float) -> float:
+        """Return how far from start to end an epoch is, clamped to 0…1.
+
+        Args:
+            epoch: The epoch, fractions included.
+
+        Returns:
+            0.0 up to the start, 1.0 from the end on; 1.0 from a start on that is also the end.
+
+        Example:
+            >>> Schedule(start_epoch=10, end_epoch=20).progress(12.5)
+            0.25
+        """
+        end = self.end_epoch
+        if epoch >= end:
+            return 1.0
+        start = self.start_epoch
+        return (epoch - start) / (end - start) if epoch > start else 0.0
+
+    def ends(self) -> tuple[float, float]:
+        """Return `(initial_value, target_value)` as numbers: an end that is not set is 1.0.
+
+        Inside a loss both are set already, to the weight of the loss where the user left them out.
+
+        Example:
+            >>> Schedule(target_value=0.0).ends()
+            (1.0, 0.0)
+        """
+        initial, target = self.initial_value, self.target_value
+        if initial is None or target is None:
+            return 1.0 if initial is None else initial, 1.0 if target is None else target
+        return initial, target
+
+    def with_weight(self, weight: float) -> Schedule:
+        """Return a copy in which each end that the user left out is `weight`.
+
+        Example:
+            >>> Schedule(end_epoch=5, target_value=0.0).with_weight(100.0).initial_value
+            100.0
+        """
+        copy = self.model_copy()
+        # The copy is nobody's yet, so that its values may still be filled in.
+        values = copy.__dict__
+        if self.is_scheduled:
+            for end in _VALUES:
+                if not self.gives(end):
+                    values[end] = weight
+                    copy.model_fields_set.discard(end)
+            values["current_value"] = values["initial_value"]
+        else:
+            values["current_value"] = weight
+        return copy
+
+    def gives(self, field: str) -> bool:
+        """Whether the user set a field, and not to None."""
+        return getattr(self, field) is not None and field in self.model_fields_set
+
+
+_DEFAULTS = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in Schedule.model_fields.items()
+    if name != "current_value"
+}
+
+
+def _reference(function: Curve) -> str:
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    reference = f"{module}:{name}"
+    try:
+        if _imported(reference) is function:
+            return reference
+    except ScheduleError:
+        pass
+    raise ScheduleError(
+        f"{function!r} cannot be written as text, since it cannot be imported as {reference}; define it at the top "
+        "level of a module, or publish it as a plugin"
+    )
+
+
+def _imported(reference: str) -> Curve:
+    module, _, path = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ScheduleError(f"cannot import the schedule {reference!r}: {error}") from error
+    if not callable(found):
+        raise ScheduleError(f"the schedule {reference!r} is not a function but {type(found).__name__}")
+    return found  # type: ignore[no-any-return] # checked to be callable; its signature is checked later
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy parameters into plain types, so that what JSON gives back equals what was put in.
+
+    Raises:
+        ScheduleError: If one holds what no JSON can.
+    """
+    return {name: _plain(value) for name, value in params.items()}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ScheduleError(f"params may hold dicts with str keys only, got {value!r}; give a list of pairs")
+        return _nested(value) if "schedule" in value else {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        if not math.isfinite(value):
+            raise ScheduleError(f"params may hold finite numbers only, got {value!r}")
+        return float(value)
+    return value
+
+
+def _nested(definition: Mapping[str, Any]) -> Schedule:
+    try:
+        return Schedule.model_validate(dict(definition))
+    except ValidationError as error:
+        raise ScheduleError(f"a schedule in params is wrong: {reasons(error)}") from error
+
+
+def reasons(error: ValidationError) -> str:
+    """Say in one line what is wrong with a definition."""
+    places = (".".join(map(str, each["loc"])) for each in error.errors())
+    messages = (each["msg"].removeprefix("Value error, ") for each in error.errors())
+    return "; ".join(f"{place}: {what}" if place else what for place, what in zip(places, messages, strict=True))
+
+
+def schedules_in(value: Any) -> Iterator[Schedule]:
+    """Go through a schedule, or whatever params hold, and all schedules inside."""
+    if isinstance(value, Schedule):
+        yield value
+        yield from schedules_in(value.params)
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from schedules_in(item)

@@ -1,0 +1,193 @@
+"""Evaluates a schedule: finds its function, checks its parameters, and gives its value at any epoch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import isfinite
+from typing import Any
+
+from nectargan_core import catalog
+from nectargan_core._names import read_term
+from nectargan_core.errors import NectarganError, ScheduleError
+from nectargan_core.schedules._schedule import Curve, Schedule, schedules_in
+
+
+class Scheduler:
+    """A schedule made ready to be evaluated: its function found, its parameters and ends checked.
+
+    Each schedule in the parameters is made ready too: the function receives a `Scheduler` in its place.
+
+    Args:
+        schedule: The schedule.
+        loss_name: The loss that it belongs to, for error messages.
+
+    Raises:
+        UnknownScheduleError: If no installed plugin has the name.
+        ScheduleError: If the function does not take the parameters, or fails or returns something else than a
+            finite number at an end that was set (at the start, if none was), or at those of a schedule in the
+            parameters.
+
+    Example:
+        >>> Scheduler(Schedule(end_epoch=10, initial_value=0.0, target_value=5.0)).value(4)
+        2.0
+    """
+
+    __slots__ = ("_call", "_checked", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
+
+    plugins: tuple[catalog.Plugin, ...]
+
+    def __init__(self, schedule: Schedule, *, loss_name: str | None = None) -> None:
+        self._assemble(schedule, f" of loss {loss_name!r}" if loss_name else "")
+        for epoch in _epochs_to_try(self.schedule):
+            self.value(epoch)
+
+    def _assemble(self, schedule: Schedule, owner: str = "") -> None:
+        # In a loss the ends that were left out are filled in already; on its own a schedule takes 1.0 for them.
+        on_its_own = schedule.initial_value is None or schedule.target_value is None
+        self.schedule = schedule.with_weight(1.0) if on_its_own else schedule
+        self._label = _describe(schedule.schedule) + owner
+        self._function, plugin = _find(schedule.schedule)
+        self.plugins = () if plugin is None else (plugin,)
+        self._params = self._prepared(self.schedule.params)
+        self._weighted: tuple[float, Scheduler] | None = None
+        # Names of parameters that were given to a call before, and that the function takes.
+        self._checked: set[frozenset[str]] = set()
+        self._check_params(self._params)
+        self._call: Callable[[float], Any] = partial(self._function, self.schedule, **self._params)
+
+    def value(self, epoch: float, **params: Any) -> float:
+        """Return the value of the schedule at an epoch.
+
+        Args:
+            epoch: The epoch, or the step if the schedule counts steps; at least 0, fractions included.
+            **params: Parameters of the function that override those of the schedule for this call.
+
+        Returns:
+            A finite float.
+
+        Raises:
+            ScheduleError: If the function fails, or returns something else than a finite number.
+
+        Example:
+            >>> Scheduler(Schedule("exponential", end_epoch=2, initial_value=4.0)).value(1)
+            2.0
+        """
+        call = partial(self._function, self.schedule, **self._overridden(params)) if params else self._call
+        try:
+            value = call(epoch)
+        except ScheduleError as error:
+            raise self._error(f": {error}") from error
+        except NectarganError:
+            raise
+        except Exception as error:
+            raise self._error(f" failed at {self._at(epoch)}: {type(error).__name__}: {error}") from error
+        if type(value) is not float:
+            value = self._as_float(value, epoch)
+        if not isfinite(value):
+            raise self._not_finite(value, epoch)
+        return value
+
+    def with_weight(self, weight: float) -> Scheduler:
+        """Return what evaluates the same schedule on a loss of another weight, for curves that are made of schedules.
+
+        Args:
+            weight: What each end that the schedule leaves out stands for, instead of 1.0.
+
+        Example:
+            >>> Scheduler(Schedule(end_epoch=10, target_value=0.0)).with_weight(100.0).value(5)
+            50.0
+        """
+        # The last one is kept: a curve asks at every call, and nearly always for the same weight.
+        if self._weighted is None or self._weighted[0] != weight:
+            weighted = object.__new__(Scheduler)
+            weighted._assemble(self.schedule.with_weight(weight))
+            self._weighted = weight, weighted
+        return self._weighted[1]
+
+    def _prepared(self, value: Any) -> Any:
+        """Put a scheduler in the place of each schedule."""
+        if isinstance(value, Schedule):
+            return self._part(value)
+        if isinstance(value, dict):
+            return {key: self._prepared(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._prepared(item) for item in value]
+        return value
+
+    def _part(self, schedule: Schedule) -> Scheduler:
+        unit = self.schedule.unit
+        if schedule.unit != unit:
+            raise self._error(
+                f" counts {unit}s, and the schedule {_describe(schedule.schedule)} in its params {schedule.unit}s; "
+                "give both the same unit"
+            )
+        part = object.__new__(Scheduler)
+        try:
+            # Not evaluated here: only the function that it is a parameter of knows for which weight it is.
+            part._assemble(schedule)
+        except ScheduleError as error:
+            raise self._error(f": {error}") from error
+        self.plugins += part.plugins
+        return part
+
+    def _overridden(self, params: dict[str, Any]) -> dict[str, Any]:
+        merged = {**self._params, **self._prepared(params)}
+        given = frozenset(params)
+        if given not in self._checked:
+            self._check_params(merged)
+            self._checked.add(given)
+        return merged
+
+    def _as_float(self, value: object, epoch: float) -> float:
+        try:
+            if isinstance(value, (str, bytes)):
+                raise TypeError  # float() would parse text, and a curve has to return a number
+            return float(value)  # type: ignore[arg-type] # whatever it is, float() decides
+        except (TypeError, ValueError, OverflowError):
+            raise self._not_finite(value, epoch) from None
+
+    def _check_params(self, params: Mapping[str, Any]) -> None:
+        try:
+            signature = inspect.signature(self._function)
+        except (TypeError, ValueError):
+            return  # a builtin without a readable signature; the first call shows whether it takes them
+        try:
+            signature.bind(self.schedule, 0.0, **params)
+        except TypeError as error:
+            takes = ", ".join(["schedule", "epoch", *list(signature.parameters)[2:]])
+            raise self._error(f": {error}; it takes ({takes})") from None
+
+    def _at(self, epoch: float) -> str:
+        return f"{self.schedule.unit} {epoch:g}"
+
+    def _not_finite(self, value: object, epoch: float) -> ScheduleError:
+        return self._error(f" gave {value!r} at {self._at(epoch)}; expected a finite number")
+
+    def _error(self, what: str) -> ScheduleError:
+        return ScheduleError(f"schedule {self._label}{what}")
+
+
+def _epochs_to_try(schedule: Schedule) -> list[float]:
+    """The ends that were set, and where each schedule in the parameters begins to count."""
+    whole, *parts = schedules_in(schedule)
+    epochs = {part.start_epoch for part in parts}
+    epochs |= {
+        getattr(each, end) for each in (whole, *parts) for end in ("start_epoch", "end_epoch") if each.gives(end)
+    }
+    return sorted(max(epoch, 0) for epoch in epochs or {whole.start_epoch})
+
+
+def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:
+    if not isinstance(schedule, str):
+        return schedule, None
+    term, end = read_term(schedule)
+    if end != len(schedule) or term.variant is not None:
+        raise ScheduleError(f"a schedule is named by one name, optionally provider/name; got {schedule!r}")
+    plugin = catalog.find(catalog.SCHEDULES, term.name, term.provider)
+    return plugin.load(), plugin
+
+
+def _describe(schedule: str | Curve) -> str:
+    return repr(schedule) if isinstance(schedule, str) else getattr(schedule, "__qualname__", repr(schedule))

@@ -1,0 +1,140 @@
+"""The structure of the package: what is public, what a room says of itself, and what is imported when."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nectargan_core
+from nectargan_core import catalog, errors, hookspecs
+from nectargan_core.catalog._first_party import FIRST_PARTY
+from nectargan_core.log import COLUMNS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "nectargan_core"
+ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
+API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+PUBLIC_MODULES = {"catalog": catalog, "errors": errors, "hookspecs": hookspecs}
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+# What is public
+
+
+def test_the_api_page_shows_what_the_package_names_and_nothing_else():
+    shown = set(re.findall(r"auto(?:class|function|data):: nectargan_core\.([\w.]+)", API))
+    shown |= set(re.findall(r"automodule:: nectargan_core\.(\w+)", API))
+    # `hookimpl` is documented where the events are.
+    assert shown == set(nectargan_core.__all__) - {"hookimpl"}
+
+
+@pytest.mark.parametrize("name", nectargan_core.__all__)
+def test_every_public_name_is_there_and_listed(name):
+    assert getattr(nectargan_core, name) is not None
+    assert name in dir(nectargan_core)
+
+
+def test_a_name_that_is_not_there_is_an_ordinary_attribute_error():
+    with pytest.raises(AttributeError, match="module 'nectargan_core' has no attribute 'Losses'"):
+        nectargan_core.Losses  # noqa: B018 # asking is the test
+
+
+def test_type_checkers_see_the_names_that_are_resolved_lazily():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in guarded.body for alias in node.names}
+    lazily = {name: f"nectargan_core.{module}" for name, module in nectargan_core._MODULES.items()}
+    assert seen == lazily | dict.fromkeys(nectargan_core._SUBMODULES, "nectargan_core")
+    assert set(seen) == set(nectargan_core.__all__)
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_a_public_module_documents_all_that_it_names(name):
+    module = PUBLIC_MODULES[name]
+    own = [
+        public
+        for public in getattr(module, "__all__", vars(module))
+        if not public.startswith("_") and str(getattr(vars(module)[public], "__module__", "")).startswith("nectargan")
+    ]
+    assert own
+    assert all(vars(module)[public].__doc__ for public in own)
+
+
+# Rooms
+
+
+def test_what_is_private_is_called_so():
+    public = {"__init__.py", "__main__.py", "manager.py", "config.py", "errors.py", "hookspecs.py"}
+    assert {path.name for path in PACKAGE.glob("[!_]*.py")} | {"__init__.py", "__main__.py"} == public
+    for path in MODULES:
+        if path.parent != PACKAGE:
+            assert path.name.startswith("_"), relative(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_every_module_says_in_its_first_line_what_it_is_for(path):
+    first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    assert len(first) > 20
+    assert first.endswith(".")
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=relative)
+def test_every_room_names_what_it_offers(room):
+    tree = ast.parse((room / "__init__.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    (offered,) = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert offered == sorted(offered, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert set(offered) == imported
+
+
+def test_a_record_has_a_row_for_each_column_on_the_page_of_the_log():
+    page = (ROOT / "docs/log.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \|", page.partition("**A chunk**")[2].partition("**A rewind**")[0], re.M
+    )
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == [
+        "loss_name",
+        "time",
+        "n",
+        "float",
+        *COLUMNS,
+    ]
+
+
+def test_core_knows_the_names_of_all_plugins_of_this_project():
+    offered = {group: {} for group in FIRST_PARTY}
+    for path in ROOT.glob("plugins/*/pyproject.toml"):
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        for group, names in project["entry-points"].items():
+            offered[group] |= dict.fromkeys(names, project["name"])
+    assert offered == FIRST_PARTY
+
+
+# What is imported when
+
+LIGHT = [
+    "import nectargan_core",
+    "from nectargan_core import catalog, errors, hookimpl, hookspecs; catalog.plugins()",
+    "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)",
+    "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)",
+    "from nectargan_core import Schedule, preview; preview(Schedule('linear', end=5, target_value=0.0), 6)",
+]
+
+
+@pytest.mark.parametrize("code", LIGHT)
+def test_what_needs_no_tensor_does_not_import_torch(code):
+    check = "import sys; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
