@@ -97,8 +97,8 @@ class Series:
         self.result: Tensor | None = None
         # The records that are kept, packed one after the other.
         self.rows = bytearray()
-        # The last record where none are kept, or the last one that was dropped; packed.
-        self._last = b""
+        # The last record where none are kept, or the last one that was dropped.
+        self._last: tuple[int, float, float, float, float] | None = None
         # Results that are still on a device: the position of the record, its mean before weighting, and after
         # weighting where that is no product of numbers. A position counts from the first record that was ever kept.
         self._pending: list[tuple[int, Tensor, Tensor | None]] = []
@@ -129,14 +129,13 @@ class Series:
             return
         # The hot path: one number is read, one record appended.
         value = raw.item()
-        try:
-            record = _pack(step, epoch, _PRODUCT, weight, value)
-        except struct.error as error:
-            raise _not_packed(step, epoch) from error
         if self.keep:
-            self.rows.extend(record)
+            try:
+                self.rows.extend(_pack(step, epoch, _PRODUCT, weight, value))
+            except struct.error as error:
+                raise _not_packed(step, epoch) from error
         else:
-            self._last = record
+            self._last = (step, epoch, _PRODUCT, weight, value)
         self.count += 1
         self.result = None
         self.dtype = _FLOAT32
@@ -172,14 +171,13 @@ class Series:
         self.add_number(step, epoch, 0.0, _NAN, 0.0)
 
     def _append(self, step: int, epoch: float, loss: float, weight: float, unweighted: float) -> None:
-        try:
-            record = _pack(step, epoch, loss, weight, unweighted)
-        except struct.error as error:
-            raise _not_packed(step, epoch) from error
         if self.keep:
-            self.rows.extend(record)
+            try:
+                self.rows.extend(_pack(step, epoch, loss, weight, unweighted))
+            except struct.error as error:
+                raise _not_packed(step, epoch) from error
         else:
-            self._last = record
+            self._last = (step, epoch, loss, weight, unweighted)
         self.count += 1
 
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
@@ -249,7 +247,7 @@ class Series:
             The records that were filled in.
         """
         if not self.keep:
-            records = [RECORD.unpack(self._last)]
+            records: list[tuple[Any, ...]] = [] if self._last is None else [self._last]
         else:
             offsets = [(position - self._dropped) * _SIZE for position in positions]
             records = [RECORD.unpack_from(self.rows, offset) for offset in offsets]
@@ -260,7 +258,7 @@ class Series:
             for (step, epoch, _, weight, _), loss, value in zip(records, weighted, raw, strict=True)
         ]
         if not self.keep:
-            self._last = _pack(*filled[-1])
+            self._last = filled[-1]
         else:
             for offset, record in zip(offsets, filled, strict=True):
                 RECORD.pack_into(self.rows, offset, *record)
@@ -270,13 +268,13 @@ class Series:
 
     def last(self) -> _Record | None:
         """Return the last record; its loss is nan while it is still on a device."""
-        return _read(bytes(self.rows[-_SIZE:]) or self._last)
+        return _multiplied_record(RECORD.unpack(self.rows[-_SIZE:]) if self.rows else self._last)
 
     def latest(self) -> float:
         """Return the newest weighted value that can be had without waiting for a device, nan if there is none."""
         waiting = [block.positions[0] for block in self._blocks[:1]] + [row[0] for row in self._pending[:1]]
         end = min(waiting) - self._dropped if waiting else len(self)
-        newest = _read(bytes(self.rows[(end - 1) * _SIZE : end * _SIZE]) if end else self._last)
+        newest = _multiplied_record(RECORD.unpack_from(self.rows, (end - 1) * _SIZE) if end else self._last)
         return self._known if newest is None or _is_unread(newest.loss) else newest.loss
 
     def last_weight(self) -> float | None:
@@ -295,7 +293,10 @@ class Series:
 
     def history(self) -> LMHistory:
         """Return the records that are in memory, as lists."""
-        rows = self._unpacked() if self.keep else _multiplied(unpacked(self._last))
+        if not self.keep and self._last is not None:
+            rows = _multiplied(unpacked(_pack(*self._last)))
+        else:
+            rows = self._unpacked()
         return LMHistory.model_construct(
             losses=rows["loss"].tolist(),
             weights=rows["weight"].tolist(),
@@ -337,7 +338,7 @@ class Series:
         rows = self._unpacked()
         self.rows[:] = rows[rows["step"] < step].tobytes()
         self._window = min(self._window, self._dropped + len(self))
-        self._last, self._known, self.result = b"", _NAN, None
+        self._last, self._known, self.result = None, _NAN, None
 
     def drop(self, count: int) -> None:
         """Forget the oldest records, after a `sync`; the last one stays known."""
@@ -346,7 +347,7 @@ class Series:
             total, number = self._sum_of_window(count)
             self._dropped_sum += total
             self._dropped_count += number
-            self._last = bytes(self.rows[(count - 1) * _SIZE : count * _SIZE])
+            self._last = RECORD.unpack_from(self.rows, (count - 1) * _SIZE)
             self._dropped += count
             del self.rows[: count * _SIZE]
             self._window = max(self._window, self._dropped)
@@ -401,11 +402,11 @@ def _mean(tensor: Tensor) -> Tensor:
     return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()
 
 
-def _read(packed: bytes) -> _Record | None:
-    """Return a packed record, None of no bytes."""
-    if not packed:
+def _multiplied_record(values: tuple[Any, ...] | None) -> _Record | None:
+    """Return a record whose loss is the product, if that is what stands in its place; None of none."""
+    if values is None:
         return None
-    record = _Record(*RECORD.unpack(packed))
+    record = _Record(*values)
     if _bits(record.loss) != _PRODUCT_BITS:
         return record
     return record._replace(loss=_products([record.unweighted], [record.weight], _FLOAT32)[0])

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def encode_chunk(chunk: Records, time: float) -> str:
     parts = [f'{{"loss_name":{json.dumps(chunk.name)},"time":{time:.3f},"n":{len(chunk)},"float":{digits}']
     for name, layout in COLUMNS.items():
         if name != "loss" or not _same(product(chunk.unweighted, chunk.weight, single), chunk.loss):
-            parts.append(f'"{name}":{_encode(getattr(chunk, name), layout, single)}')
+            parts.append(f'"{name}":{_ENCODE[layout](getattr(chunk, name), single)}')
     return ",".join(parts) + "}\n"
 
 
@@ -118,7 +118,7 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
     try:
         count, single = int(fields["n"]), fields["float"] == 32
         columns = {
-            name: _decode(fields[name], layout, count, single)
+            name: _DECODE[layout](fields[name], count, single)
             for name, layout in COLUMNS.items()
             if name != "loss" or name in fields
         }
@@ -149,19 +149,7 @@ def _same(left: _Numbers, right: _Numbers) -> bool:
     return np.array_equal(left, right, equal_nan=True)
 
 
-def _encode(values: npt.NDArray[Any], layout: Layout, single: bool) -> str:
-    if layout == "stride":
-        return _encode_steps(values)
-    return _encode_runs(values) if layout == "runs" else _encode_floats(values, single)
-
-
-def _decode(column: Any, layout: Layout, count: int, single: bool) -> npt.NDArray[Any]:
-    if layout == "stride":
-        return _decode_steps(column, count)
-    return _decode_runs(column, count) if layout == "runs" else _decode_floats(column, count, single)
-
-
-def _encode_steps(steps: npt.NDArray[np.int64]) -> str:
+def _encode_stride(steps: npt.NDArray[np.int64], single: bool) -> str:
     first = int(steps[0])
     stride = int(steps[1]) - first if len(steps) > 1 else 1
     if np.array_equal(steps, first + stride * np.arange(len(steps))):
@@ -169,13 +157,13 @@ def _encode_steps(steps: npt.NDArray[np.int64]) -> str:
     return json.dumps(steps.tolist(), separators=(",", ":"))
 
 
-def _decode_steps(column: Any, count: int) -> npt.NDArray[np.int64]:
+def _decode_stride(column: Any, count: int, single: bool) -> npt.NDArray[np.int64]:
     if isinstance(column, dict):
         return np.arange(count, dtype=np.int64) * int(column["stride"]) + int(column["first"])
     return _counted(np.array(column, dtype=np.int64), count)
 
 
-def _encode_runs(values: _Numbers) -> str:
+def _encode_runs(values: _Numbers, single: bool) -> str:
     starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
     if len(starts) * 3 > len(values) > 1 or not np.isfinite(values).all():
         return _encode_floats(values, single=False)
@@ -184,7 +172,7 @@ def _encode_runs(values: _Numbers) -> str:
     return json.dumps({"runs": [list(run) for run in runs]}, separators=(",", ":"), allow_nan=False)
 
 
-def _decode_runs(column: Any, count: int) -> _Numbers:
+def _decode_runs(column: Any, count: int, single: bool) -> _Numbers:
     if isinstance(column, dict):
         values, lengths = zip(*column["runs"], strict=True)
         if sum(lengths) != count:  # checked first, since a damaged line may ask for an array beyond memory
@@ -219,3 +207,9 @@ def _counted(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     if values.shape != (count,):
         raise ValueError(f"a column has the shape {values.shape}, not {(count,)}")
     return values
+
+
+# By layout. The arguments are the values, or the JSON and their number, and whether they are of single precision, which
+# concerns only columns that are written value by value: the others hold steps, epochs and weights.
+_ENCODE: dict[Layout, Callable[..., str]] = {"stride": _encode_stride, "runs": _encode_runs, "values": _encode_floats}
+_DECODE: dict[Layout, Callable[..., Any]] = {"stride": _decode_stride, "runs": _decode_runs, "values": _decode_floats}
