@@ -45,7 +45,7 @@ def freeze(value: Any) -> Any:
     kind = type(value)
     if kind is FrozenList or kind is FrozenDict:
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return FrozenDict({key: freeze(item) for key, item in value.items()})
     if isinstance(value, list):
         return FrozenList(map(freeze, value))
@@ -65,7 +65,7 @@ class FrozenModel(BaseModel):
         """Freeze lists and dicts, whether the model was validated or constructed."""
         values = self.__dict__
         for name, value in values.items():
-            if isinstance(value, (list, Mapping)):
+            if isinstance(value, (list, dict)):
                 values[name] = freeze(value)
 
     def model_copy(self: _Model, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> _Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
@@ -22,6 +23,17 @@ def _keep_origin(value: Any, handler: ValidatorFunctionWrapHandler) -> float:
 
 def _never_run() -> torch.Tensor:
     return torch.tensor(float("nan"))
+
+
+# Values do not change, so that all losses can have the same default.
+@cache
+def _unscheduled() -> Schedule:
+    return Schedule()
+
+
+@cache
+def _no_history() -> LMHistory:
+    return LMHistory()
 
 
 class LMLoss(FrozenModel):
@@ -69,9 +81,9 @@ class LMLoss(FrozenModel):
     name: str = Field(min_length=1)
     function: Callable[..., Any]
     loss_weight: Annotated[FiniteFloat, WrapValidator(_keep_origin)] = 1.0
-    schedule: Schedule = Field(default_factory=Schedule)
+    schedule: Schedule = Field(default_factory=_unscheduled)
     last_loss_map: torch.Tensor = Field(default_factory=_never_run, repr=False)
-    history: LMHistory = Field(default_factory=LMHistory, repr=False)
+    history: LMHistory = Field(default_factory=_no_history, repr=False)
     tags: list[str] = Field(default_factory=list)
     inputs: tuple[str, ...] | dict[str, str] = ("y_fake", "y")
     skip_when_zero: bool = True
