@@ -11,7 +11,7 @@ from nectargan_core import Config, LossManager
 
 def main() -> None:
     """Print the medians, and their ratios to the bare calls."""
-    print("Managing (CPU time of one thread, medians of interleaved runs; aim for set_weight: 3x the bare no-op loss call)")
+    print("Managing (CPU time of one thread, medians of interleaved runs; aim for set_weight: 3x the bare no-op call)")
     scalar, config = torch.tensor(0.5, requires_grad=True), Config()
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn("loss", lambda x, y: x, loss_weight=2.0)
