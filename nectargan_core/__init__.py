@@ -39,7 +39,7 @@ __all__ = [
     "preview",
 ]
 
-# Where each name is found when it is first used: what needs no tensor then starts without importing torch.
+# The module of each name, imported when the name is first used, so that what needs no tensor starts without torch.
 _MODULES = {
     "ComputedLosses": "losses",
     "Config": "config",

@@ -78,12 +78,12 @@ class FrozenModel(BaseModel):
             return super().model_copy(deep=deep)
         values = {name: getattr(self, name) for name in type(self).model_fields if name not in self._uncompared}
         made = type(self)(**{**values, **update})
-        # A field that nobody set stays one that nobody set.
+        # A field that was left to its default, or filled in by a loss, still counts as not set.
         made.model_fields_set.intersection_update(self.model_fields_set | update.keys())
         return made
 
     def __eq__(self, other: object) -> bool:
-        # Not pydantic's, which compares all fields: `==` of two tensors is a tensor.
+        # pydantic would compare all fields, and `==` of two tensors is a tensor.
         if type(self) is not type(other):
             return NotImplemented
         fields = (name for name in type(self).model_fields if name not in self._uncompared)

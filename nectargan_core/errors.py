@@ -14,7 +14,7 @@ class NectarganError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        # KeyError would show the repr of the message, OSError its errno form.
+        # str() of a KeyError is the repr of the message, and that of an OSError may begin with the errno.
         return str(self.args[0])
 
 

@@ -90,28 +90,25 @@ class LossManager:
         if not flush_every >= 0:
             raise ValueError(f"flush_every must be a number of seconds of at least 0, got {flush_every!r}")
         settings = read_config(config)
-        target = _device(device, settings)
-        if target is not None:
-            settings = settings.on_device(target)
-        told = Observers(self)
-        for observer in observers:
-            told.add(observer)
-        self.config = settings
-        self.device = target
-        self.objective: str | None = None
+        self.device = _device(device, settings)
+        self.config = settings if self.device is None else settings.on_device(self.device)
         self.experiment_dir = None if experiment_dir is None else Path(experiment_dir)
+        self.objective: str | None = None
+        self._registry = Registry()
+        self._observers = Observers(self)
+        for observer in observers:
+            self._observers.add(observer)
         keep = self.experiment_dir is not None if enable_logging is None else enable_logging
         log = None
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
-            header = describe_run(self.experiment_dir, settings, target, world_size, metadata or {})
+            header = describe_run(self.experiment_dir, self.config, self.device, world_size, metadata or {})
             log = LogFile(self.experiment_dir, rank, resume, header, fsync)
-        self._registry = Registry()
-        self._observers = told
-        self._recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, told.weak_notify())
+        notify = self._observers.weak_notify()
+        self._recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, notify)
         if log is not None and resume and log.path.exists():
             self._recorder.resume(LossLog(log.path))
-        # Holds the recorder, not the manager, so that the manager can be collected before Python exits.
+        # The finalizer must not hold the manager, which could then not be collected before Python exits.
         self._finalizer = weakref.finalize(self, self._recorder.close)
 
     @classmethod
@@ -144,7 +141,7 @@ class LossManager:
             manager._finalizer()
             raise
 
-    # Which losses there are
+    # Registering
 
     def register_loss_fn(
         self,
@@ -330,7 +327,7 @@ class LossManager:
         """The pluggy manager of the observers."""
         return self._observers.hooks
 
-    # Changing by hand
+    # Changing weights
 
     def set_weight(self, name: str, weight: float) -> None:
         """Set the weight of a loss from now on; a schedule that it has ends.
@@ -409,7 +406,7 @@ class LossManager:
             raise ValueError(f"epoch must be a number of at least 0, got {epoch!r}")
         if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
             raise ValueError(f"step must be at least 0 and below 2**63, got {step!r}")
-        # A tensor or a number of numpy would be no plain data in a state.
+        # Plain numbers, so that a state of the manager is plain data.
         self._recorder.tick(epoch if epoch is None or type(epoch) is int else float(epoch), step)
 
     @property
@@ -504,7 +501,7 @@ class LossManager:
         """
         if loss_kwargs is not None:
             return self._compute(loss_name, (x, y), epoch, **_unpacked(loss_kwargs))
-        # What _compute does, written out, since this is the hot path.
+        # The same as _compute, written out, since this is the hot path.
         try:
             loss = self._registry.losses[loss_name]
         except KeyError:
@@ -837,7 +834,7 @@ class LossManager:
         if kind is None:
             self.close()
         else:
-            self._finalizer()  # Not close(), whose warnings would distract from the error.
+            self._finalizer()  # close() could also warn, and hide the error.
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise NectarganError(

@@ -91,7 +91,7 @@ class Source:
 
     @functools.cached_property
     def _is_installation_record(self) -> bool:
-        # An .egg-info directory has PKG-INFO instead, and is made in a source tree by merely building there.
+        # An .egg-info directory, which a build leaves in a source tree, has PKG-INFO instead of METADATA.
         try:
             return self._distribution.read_text("METADATA") is not None
         except Exception:  # noqa: BLE001 # there, and not to be read

@@ -83,7 +83,7 @@ class Plugin:
     def imported(self) -> Any | None:
         """Return the spec or schedule if its code is in this process already, whoever asked for it."""
         try:
-            # Not getattr(), which a module may answer by importing more.
+            # getattr() could run code: a module may define __getattr__, and import more in it.
             return functools.reduce(inspect.getattr_static, self._attributes, sys.modules[self.module])
         except (KeyError, AttributeError):
             return None
@@ -215,7 +215,7 @@ def _violation(group: str, loaded: object) -> str:
         return ""
     try:
         if group == SCHEDULES:
-            # What else it takes comes from Schedule.params, and is checked with them.
+            # Its other parameters come from Schedule.params, and are checked when a schedule is evaluated.
             signature.bind_partial(None, None)
         else:
             signature.bind(None, **({"subspec": None} if "subspec" in signature.parameters else {}))

@@ -19,7 +19,7 @@ from nectargan_core._messages import one_line
 from nectargan_core.catalog import SPECS, Plugin
 
 _TIMEOUT_S = 60.0
-# Each process imports torch, at some hundreds of megabytes.
+# Each process imports torch, which takes some hundreds of megabytes.
 _PROCESSES = min(8, os.cpu_count() or 1)
 
 # The program of the other process.
@@ -107,7 +107,7 @@ def _describe(plugin: Plugin, loaded: Any) -> dict[str, Any]:
         doc = ""
     if plugin.group != SPECS:
         return {"variants": None, "doc": doc}
-    # Imported here, since it needs torch, which a spec that is loaded has imported already.
+    # Imported here, since it imports torch, which a loaded spec has imported already.
     from nectargan_core.objectives import variants_of
 
     return {"variants": variants_of(loaded), "doc": doc}

@@ -18,7 +18,7 @@ from nectargan_core.log import RECORD, LogFile, LossLog, Records, encode_chunk, 
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
 
-# After so many failed flushes' worth of records the oldest are dropped, so that a full disk does not fill the memory.
+# Where writing fails, this many buffers of records are kept, so that a full disk does not fill the memory.
 _BUFFERS_KEPT = 20
 
 
@@ -76,7 +76,7 @@ class Recorder:
         self.keep = keep
         # Every series of the run, by its full name, such as `val/G_L1`.
         self.series: dict[str, Series] = {}
-        # The scope: what stands before the names of what is recorded; None where nothing is recorded.
+        # The scope: the prefix of the names under which records are kept; None in a pause, which keeps none.
         self._prefix: str | None = ""
         # The scalars recorded in this scope, by the names that the user gave.
         self._scalars: dict[str, Series] = {}
@@ -92,16 +92,16 @@ class Recorder:
         self._notify = notify
         self._nonfinite = nonfinite
         self._warned_of_nonfinite: set[str] = set()
-        # The losses whose first bad value since the last flush observers know.
+        # The losses whose first nan or infinity since the last flush observers were notified of.
         self._notified_of_nonfinite: set[str] = set()
         # Raised by the next compute or flush.
         self._pending_error: NonFiniteLossError | None = None
         self._buffer_size = buffer_size
         self._flush_every = flush_every
-        # A flush is due when the rows of a series have so many bytes, or at this time.
+        # A flush is due when the rows of a series have `full` bytes, or when the clock of the machine is at `deadline`.
         self.full: float = math.inf if log is None else buffer_size * RECORD.size
         self.deadline = math.inf if log is None else time.monotonic() + flush_every
-        # Whether a call has to look at either at all.
+        # Whether a call has to check the two.
         self.watching = log is not None
         self._warned_of_write = False
         self._lost = 0
@@ -131,7 +131,7 @@ class Recorder:
             What gives the series of a loss in this scope, by the name of the loss.
         """
         outer, scalars = self._prefix, self._scalars
-        # Inside a pause nothing is recorded, not in a split either.
+        # Inside a pause a split records nothing either.
         self._prefix = prefix = None if outer is None else prefix
         self._scalars = {}
         try:
@@ -257,7 +257,7 @@ class Recorder:
         """Raise the `NonFiniteLossError` that is due, once."""
         if self._pending_error is not None:
             error, self._pending_error = self._pending_error, None
-            # The flush that this error replaces is due at the next call.
+            # A flush may have been due at this call; let the next call do it.
             self.deadline = -math.inf
             raise error
 
@@ -352,7 +352,7 @@ class Recorder:
         self._counts = dict(state["counts"])
         for name, series in self.series.items():
             series.count = self._counts.get(name, 0)
-            # Records that could not be written, or that no log takes.
+            # Forget what is in memory because it could not be written, or because there is no log.
             series.rewind(self.step + 1 if self.ticked else series.count)
             series.begin_window()
         if ahead and self.log is not None:

@@ -110,7 +110,7 @@ class Series:
         # The position from which on `mean` counts, and what it counts of records that were dropped since.
         self._window = 0
         self._dropped_sum, self._dropped_count = 0.0, 0
-        # The newest value that was read, for while the last one is still on a device.
+        # The newest value that was read, which `latest` gives while the last one is still on a device.
         self._known = _NAN
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ class Series:
         self.result = None
         self.dtype = _FLOAT32
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
-            # This product is not rounded to float32, so it only tells which results to look at.
+            # This product is not rounded to float32, so the weighted result decides.
             self.check_finite(step, epoch, weighted.item())
 
     def check_finite(self, step: int, epoch: float, weighted: float) -> None:
@@ -156,7 +156,7 @@ class Series:
     def add_scalar(self, step: int, epoch: float, value: float | Tensor) -> None:
         """Record a value that is not weighted."""
         if isinstance(value, Tensor):
-            # On a device it is read later, and until then its owner may write to it, as schedulers do to rates.
+            # On a device it is read later, and its owner may change it until then, as schedulers change learning rates.
             value = value if value.is_cpu else value.detach().clone()
             self.add(step, epoch, 1.0, value, value)
         else:
@@ -331,17 +331,17 @@ class Series:
         values = self._unpacked(max(0, self._window - self._dropped), end)["loss"].tolist()
         return sum(values), len(values)
 
-    # Forgetting
+    # Removing
 
     def rewind(self, step: int) -> None:
-        """Forget the records of a step and later ones, after a `sync`."""
+        """Remove the records of a step and later ones, after a `sync`."""
         rows = self._unpacked()
         self.rows[:] = rows[rows["step"] < step].tobytes()
         self._window = min(self._window, self._dropped + len(self))
         self._last, self._known, self.result = None, _NAN, None
 
     def drop(self, count: int) -> None:
-        """Forget the oldest records, after a `sync`; the last one stays known."""
+        """Remove the oldest records, after a `sync`; the last one stays known."""
         count = min(count, len(self))
         if count:
             total, number = self._sum_of_window(count)
@@ -438,7 +438,7 @@ def _products(values: Sequence[float], weights: Sequence[float], dtype: torch.dt
         # On the CPU whatever the default device is.
         factors = torch.tensor(weights, dtype=torch.float64, device="cpu")
         numbers = torch.tensor(values, dtype=precise, device="cpu")
-        # A weight of 0 gives 0, whatever it is multiplied by; a small one that float32 rounds to 0 does not.
+        # A weight of 0 gives 0, also with an infinite value. A weight that only float32 rounds to 0 does not.
         products = torch.where(factors == 0, 0.0, numbers * factors.to(precise))
         return products.to(dtype).tolist()
 

@@ -58,7 +58,7 @@ class LogFile:
         self.path = (directory / log_name(rank)).resolve()
         self._resume = resume
         self._fsync = fsync
-        # What gives up the log when the same process opens it again.
+        # Called when the same process opens the log again, to close the manager that has it open.
         self.on_taken_over: weakref.WeakMethod[Callable[[], None]] | None = None
         self.header = header
         self._begun = False
@@ -99,14 +99,14 @@ class LogFile:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(descriptor).st_size
-            # Also when somebody removed the file in mid-run: what follows is a log again.
+            # A file that is empty, or was removed while the run goes on, gets a header again.
             data = ((header if size else encode_header(self.header)) + lines).encode()
             try:
                 if os.write(descriptor, data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 if self._fsync:
                     os.fsync(descriptor)
-            except BaseException:  # Ctrl-C, too: what is not known to be written is written again
+            except BaseException:  # Ctrl-C too: records that may not be on disk are written again by the next flush
                 os.ftruncate(descriptor, size)
                 raise
         finally:

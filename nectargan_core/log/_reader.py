@@ -48,7 +48,7 @@ class LossLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
-        # Of an earlier run with more ranks, files may be left that are no part of this one.
+        # An earlier run with more ranks may have left files, which are no part of this run.
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0][0]] if 0 in self._logs else []
         if sizes and None not in sizes:
             self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
@@ -193,7 +193,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | Records]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
-    # What follows the last line end is being written, or was when the process was killed.
+    # Bytes after the last line end are a line that is being written, or was when the process was killed.
     for number, line in enumerate(lines[:-1], start=1):
         try:
             yield decode_line(line)

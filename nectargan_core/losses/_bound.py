@@ -97,14 +97,14 @@ class BoundLoss:
         """The definition, with the weight or schedule that it has now."""
         loss = self._loss
         if self._scheduler is None and (loss.schedule.is_scheduled or loss.loss_weight != self._weight):
-            # `set_weight` leaves it to whoever asks to make the definition.
+            # `set_weight` is called often, and does not make a definition each time.
             self._loss = loss = loss.model_copy(update={"loss_weight": self._weight, "schedule": Schedule()})
         return loss
 
     def redefine(self, loss: LMLoss, scheduler: Scheduler | None) -> None:
         """Take the weight or schedule of another definition from now on."""
         self._loss = loss
-        # A weight from a configuration is a float that also knows its key; here only the number counts.
+        # A weight from a configuration is a float with its key. Only the number is needed here.
         self._take(float(loss.loss_weight), scheduler)
 
     def set_weight(self, weight: float) -> None:
@@ -114,7 +114,7 @@ class BoundLoss:
             pydantic.ValidationError: If it is not a finite number.
         """
         if type(weight) is not float or not math.isfinite(weight):
-            # What pydantic takes for a number, an int or "1.5" among it, or its error.
+            # pydantic converts what it takes for a number, such as an int, and raises its error for anything else.
             weight = self._loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()}).loss_weight
         self._take(float(weight), None)
 
@@ -161,7 +161,7 @@ class BoundLoss:
         try:
             return self.weight(self._recorder.epoch)
         except ScheduleError:
-            return self._weight  # Asking for a weight does not raise. Computing with it will.
+            return self._weight  # A getter does not raise; the next computation does.
 
     def state(self, epoch: float) -> dict[str, Any]:
         """Return weight, schedule and enabling as plain data; of a schedule whose function has no name, no schedule."""

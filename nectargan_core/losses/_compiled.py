@@ -42,7 +42,7 @@ def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
         The weighted result, attached to the graph.
     """
     factor = _weight_and_record(_ORDER, raw.detach(), number, epoch)
-    # As eager code multiplies by a number: in float32 at least, then rounded.
+    # Like eager code that multiplies by a number: in float32 at least, then rounded.
     weighted = (raw.to(factor.dtype) * factor).to(raw.dtype)
     return torch.where(factor == 0, torch.zeros_like(weighted), weighted)
 

@@ -25,7 +25,7 @@ def _never_run() -> torch.Tensor:
     return torch.tensor(float("nan"))
 
 
-# Values do not change, so that all losses can have the same default.
+# These do not change, so all losses can share one.
 @cache
 def _unscheduled() -> Schedule:
     return Schedule()
@@ -93,7 +93,7 @@ class LMLoss(FrozenModel):
 
         def __init__(self, **fields: Any) -> None:
             super().__init__(**fields)
-            # Not a validator, whose errors pydantic replaces by its own.
+            # Here and not in a validator: pydantic would replace the error by one of its own.
             given = "loss_weight" in self.model_fields_set
             weight, schedule = agreed_weight(self.name, self.loss_weight, self.schedule, given=given)
             self.__dict__.update(loss_weight=weight, schedule=schedule)

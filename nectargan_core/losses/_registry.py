@@ -22,7 +22,7 @@ class Registry:
     """The losses of one manager, in the order of their registration."""
 
     def __init__(self) -> None:
-        # Public, since a lookup here is what the hot path can afford.
+        # Read directly on the hot path, where a method call would cost too much.
         self.losses: dict[str, BoundLoss] = {}
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
@@ -66,7 +66,7 @@ class Registry:
             found = tuple(
                 loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
             )
-        # Not while a graph is compiled: its guards would see the change, and it would be compiled again.
+        # While a graph is compiled, a change here would make its guards fail, and compile it again.
         if not torch.compiler.is_compiling():
             self._selections[key] = found
         return found

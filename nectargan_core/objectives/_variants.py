@@ -46,7 +46,7 @@ def _namespace(spec: Any) -> dict[str, Any]:
     while isinstance(function, functools.partial):
         function = inspect.unwrap(function.func)
     if not hasattr(function, "__globals__"):
-        # A class, or an object that can be called.
+        # A class, or an object with __call__.
         owner, method = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
         function = inspect.unwrap(getattr(owner, method))
     return typing.cast("dict[str, Any]", function.__globals__)

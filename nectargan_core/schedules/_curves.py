@@ -31,10 +31,10 @@ def interpolate(initial: float, target: float, fraction: float) -> float:
     if fraction >= 1.0:
         return target
     span = target - initial
-    if span - span != 0.0:  # infinite
+    if not math.isfinite(span):
         return 2.0 * interpolate(0.5 * initial, 0.5 * target, fraction)
     value = initial + span * fraction
-    # Rounding may go past the target.
+    # Rounding may give a value past the target.
     if span > 0.0:
         return value if value < target else target
     return value if value > target else target
@@ -95,7 +95,7 @@ def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = Non
     if progress <= 0.0 or progress >= 1.0:
         return target if progress else initial
     start, end = abs(initial) or epsilon or 0.0, abs(target) or epsilon or 0.0
-    # In logarithms, since the ratio of two ordinary weights may be no finite number; rounding stays inside.
+    # In logarithms, since the ratio of two finite weights may be infinite.
     value = math.exp((1.0 - progress) * math.log(start) + progress * math.log(end))
     low, high = (start, end) if start < end else (end, start)
     value = low if value < low else high if value > high else value

@@ -62,11 +62,11 @@ def plot(schedule: Schedule, epochs: int, path: str | os.PathLike[str]) -> None:
         raise NectarganError(
             "drawing a schedule needs matplotlib; pip install 'nectargan-core[cli]' brings it"
         ) from error
-    # Steps are whole; epochs are drawn with their fractions, by which every curve may move.
+    # Steps are whole numbers. Epochs are drawn with fractions, since a curve may change within an epoch.
     count = epochs if schedule.unit == "step" else max(1000, 20 * epochs)
     positions = np.linspace(0, epochs, min(count, _MOST_POINTS) + 1)
     positions, values = preview(schedule, np.unique(np.round(positions)) if schedule.unit == "step" else positions)
-    # Not pyplot, which keeps every figure and may want a display.
+    # pyplot would keep every figure, and may need a display.
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.add_subplot(xlabel=schedule.unit, ylabel="value", title=str(schedule.schedule))
     axes.plot(positions, values, linewidth=1.8, drawstyle="steps-post" if schedule.unit == "step" else "default")

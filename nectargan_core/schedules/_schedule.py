@@ -20,7 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic.functional_validators import ModelWrapValidatorHandler  # which pydantic 2.7 exports here only
+from pydantic.functional_validators import ModelWrapValidatorHandler  # pydantic 2.7 exports it here only
 
 from nectargan_core._frozen import FrozenModel
 from nectargan_core.errors import ScheduleError
@@ -229,7 +229,7 @@ class Schedule(FrozenModel):
             100.0
         """
         copy = self.model_copy()
-        # The copy is nobody's yet, so that its values may still be filled in.
+        # Nobody else has the copy yet, so its values can still be set.
         values = copy.__dict__
         if self.is_scheduled:
             for end in _VALUES:

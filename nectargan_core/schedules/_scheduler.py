@@ -99,7 +99,7 @@ class Scheduler:
             >>> Scheduler(Schedule(end_epoch=10, target_value=0.0)).with_weight(100.0).value(5)
             50.0
         """
-        # The last one is kept: a curve asks at every call, and nearly always for the same weight.
+        # The last one is kept: a curve calls this each time, nearly always with the same weight.
         if self._weighted is None or self._weighted[0] != weight:
             weighted = object.__new__(Scheduler)
             weighted._assemble(self.schedule.with_weight(weight))
@@ -125,7 +125,7 @@ class Scheduler:
             )
         part = object.__new__(Scheduler)
         try:
-            # Not evaluated here: only the function that it is a parameter of knows for which weight it is.
+            # Not evaluated here: its weight depends on the function that it is a parameter of.
             part._assemble(schedule)
         except ScheduleError as error:
             raise self._error(f": {error}") from error
