@@ -58,7 +58,7 @@ SHOWN = [
 
 
 def main() -> None:
-    """Write the gallery."""
+    """Draw the pictures and write the page, into `docs/gallery`."""
     own = {
         entry.plugin.name
         for entry in catalog.plugins(catalog.SCHEDULES)
