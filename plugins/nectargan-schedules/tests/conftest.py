@@ -1,4 +1,4 @@
-"""What the tests share: one schedule of every curve, core's two among them, that moves within twelve epochs."""
+"""Shared fixtures: one schedule for every curve, core's two included, over the first twelve epochs."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def in_steps():
-    """Return what makes the same schedule count steps."""
+    """Return a function that converts a schedule of epochs to the same schedule of steps."""
 
     def convert(schedule):
         definition = schedule.model_dump(exclude_unset=True) | {"unit": "step"}

@@ -1,4 +1,4 @@
-"""What holds for every curve, whatever it is given: bounds, ends, order, purity, and which errors there are."""
+"""Properties of every curve for arbitrary parameters: bounds, ends, monotonicity, purity, and errors."""
 
 import math
 
@@ -24,7 +24,7 @@ def ends(draw, values=numbers):
 
 @st.composite
 def decays(draw, name, **params):
-    """A curve that shrinks, with or without a target on its way."""
+    """A curve that shrinks, with or without a target at which it stops."""
     definition = draw(ends())
     if draw(st.booleans()):
         definition["target_value"] = definition["initial_value"] * draw(shares)
@@ -76,7 +76,7 @@ RISING_FIRST = {
 
 
 def each_of(strategies):
-    """Parametrize a test over strategies, of which it draws the schedule itself."""
+    """Parametrize a test over strategies; the test draws its schedule from them."""
     return pytest.mark.parametrize("strategy", strategies.values(), ids=strategies)
 
 
@@ -100,11 +100,11 @@ def test_it_begins_at_the_initial_value_and_ends_at_the_target(strategy, data):
 
 @each_of(MONOTONE)
 @given(data=st.data(), pair=st.tuples(epochs, epochs))
-def test_it_goes_one_way(strategy, data, pair):
+def test_it_is_monotone(strategy, data, pair):
     schedule = data.draw(strategy)
     curve, (initial, target) = Scheduler(schedule), schedule.ends()
     earlier, later = (curve.value(epoch) for epoch in sorted(pair))
-    # The libraries' sine and power are within some units of the last place, and may go back by those.
+    # Sine and power are exact only to some units in the last place, so that values may go back by as much.
     slack = 1e-14 * max(abs(initial), abs(target))
     assert later >= earlier - slack if target >= initial else later <= earlier + slack
 
@@ -122,7 +122,7 @@ def test_it_shrinks_as_far_as_the_target_and_no_farther(strategy, data, pair):
 
 @each_of(RISING_FIRST)
 @given(data=st.data(), epoch=epochs)
-def test_it_leaves_the_range_of_its_heights_nowhere(strategy, data, epoch):
+def test_it_stays_in_the_range_of_begin_initial_and_target(strategy, data, epoch):
     schedule = data.draw(strategy)
     initial, target = schedule.ends()
     heights = [schedule.params.get("begin", 0.0) * initial, initial, target if schedule.gives("target_value") else 0.0]
@@ -131,13 +131,13 @@ def test_it_leaves_the_range_of_its_heights_nowhere(strategy, data, epoch):
 
 @pytest.mark.parametrize("name", ["warmup-cosine", "one-cycle"])
 @given(data=st.data())
-def test_a_rise_is_followed_by_a_way_to_the_target(name, data):
+def test_a_curve_that_rises_first_ends_at_the_target(name, data):
     schedule = data.draw(RISING_FIRST[name])
     assert Scheduler(schedule).value(schedule.end_epoch) == schedule.target_value
 
 
 @given(points=st.dictionaries(st.floats(0.0, 1e6), numbers, min_size=1, max_size=6), epoch=epochs)
-def test_a_table_has_its_values_at_its_points_and_nothing_beyond_them(points, epoch):
+def test_a_table_has_its_values_at_its_points_and_stays_in_their_range(points, epoch):
     curve = Scheduler(Schedule("piecewise-linear", params={"points": sorted(points.items())}))
     assert [curve.value(at) for at in points] == list(points.values())
     assert min(points.values()) <= curve.value(epoch) <= max(points.values())
@@ -163,7 +163,7 @@ def test_what_json_gives_back_has_the_same_values(strategy, data, epoch):
     assert Scheduler(read).value(epoch) == Scheduler(schedule).value(epoch)
 
 
-# Anything at all
+# Arbitrary definitions
 
 PARAMS = {
     "constant": (),
@@ -207,7 +207,7 @@ def anything(draw, depth=2):
         parts = st.lists(anything(depth=depth - 1), max_size=3)
         values = [parts, parts.map(lambda parts: sorted(parts, key=lambda part: part.get("start", 0)))]
     params = {key: draw(st.one_of(values)) for key in PARAMS[name] if draw(st.integers(0, 9))}
-    # Large ones multiplied may become infinite, and that is no fault of a factor.
+    # The product of large values may become infinite although each factor is valid.
     small = st.floats(-1e3, 1e3)
     definition = {key: draw(small) for key in ("initial_value", "target_value") if draw(st.booleans())}
     for key in ("start", "end"):
@@ -217,7 +217,7 @@ def anything(draw, depth=2):
 
 
 @given(definition=anything(), some=st.lists(epochs, max_size=8), weight=st.floats(-1e3, 1e3))
-def test_what_is_wrong_is_told_at_registration_and_what_is_right_never_fails(definition, some, weight):
+def test_a_definition_is_refused_at_once_or_never_fails(definition, some, weight):
     try:
         curve = Scheduler(Schedule.model_validate(definition).with_weight(weight))
     except (ScheduleError, ValidationError):

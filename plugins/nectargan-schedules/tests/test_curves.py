@@ -1,4 +1,4 @@
-"""Each curve against an independent formulation: torch's schedulers where there is one, SciPy, NumPy, a table."""
+"""Each curve compared with an independent source: a scheduler of torch, SciPy, NumPy, or a table of values."""
 
 import math
 import warnings
@@ -21,7 +21,7 @@ def torch_values(count, base, make, *, epochs=None):
     """Run a scheduler of torch, and return the learning rate of each epoch."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's composed schedulers warn of what they do themselves
+        warnings.simplefilter("ignore")  # torch's composed schedulers cause warnings by their own calls
         scheduler = make(optimizer)
         rates = [optimizer.param_groups[0]["lr"]]
         for index in range(1, count):
@@ -35,7 +35,7 @@ def close(expected, rel=1e-9):
     return pytest.approx(expected, rel=rel, abs=1e-12)
 
 
-# torch has them
+# Compared with torch
 
 
 def test_cosine_is_torch_s_cosine_annealing():
@@ -118,7 +118,7 @@ def test_product_is_torch_s_chain():
     assert got == close(torch_values(51, 5.0, make), rel=1e-7)
 
 
-# SciPy and NumPy have them
+# Compared with SciPy and NumPy
 
 
 @pytest.mark.parametrize("steepness", [0.01, 1.0, 10.0, 200.0])
@@ -145,7 +145,7 @@ def test_piecewise_linear_is_numpy_s_interpolation():
     assert values(epochs.tolist(), "piecewise-linear", params={"points": points}) == close(expected)
 
 
-# Tables
+# Compared with tables of values
 
 
 def test_constant_is_the_initial_value_whatever_else_is_set():
@@ -172,12 +172,12 @@ def test_inverse_sqrt_is_the_formula_of_the_transformer():
     )
 
 
-def test_inverse_sqrt_without_a_rise_holds_first():
+def test_inverse_sqrt_without_a_rise_is_constant_first():
     got = values([0, 50, 100, 400], "inverse-sqrt", initial_value=2.0, params={"warmup": 100, "begin": 1.0})
     assert got == [2.0, 2.0, 2.0, 1.0]
 
 
-def test_window_is_open_from_the_start_up_to_the_end():
+def test_window_is_the_target_from_the_start_up_to_the_end():
     definition = {"start": 3, "end": 5, "initial_value": 1.0, "target_value": 8.0}
     assert values([0, 2.99, 3, 4.99, 5, 6], "window", **definition) == [1.0, 1.0, 8.0, 8.0, 1.0, 1.0]
 
@@ -188,7 +188,7 @@ def test_every_takes_each_nth_epoch_from_the_start_up_to_the_end():
     assert on == [2, 5, 8]
 
 
-def test_every_lasts_a_whole_epoch():
+def test_every_ignores_the_fraction_of_an_epoch():
     definition = {"initial_value": 0.0, "target_value": 1.0, "params": {"n": 2}}
     assert values([0, 0.5, 0.999, 1, 1.5, 2.0], "every", **definition) == [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]
 
@@ -203,7 +203,7 @@ def test_cosine_restarts_end_at_the_target():
     assert values([15, 16, 20, 100], "cosine-restarts", **definition) == [0.0] * 4
 
 
-# What stops a decay
+# Where a decay stops
 
 
 def test_step_stops_at_the_target():
@@ -226,12 +226,12 @@ def test_step_changes_at_the_end_for_the_last_time():
     assert values([0, 19, 20, 30, 40, 1000], "step", **definition) == [8.0, 8.0, 4.0, 2.0, 2.0, 2.0]
 
 
-def test_a_target_that_is_left_out_on_a_loss_stops_no_decay():
+def test_a_target_that_a_loss_fills_in_does_not_stop_a_decay():
     curve = Scheduler(Schedule("step", params={"every": 1, "gamma": 0.5}).with_weight(8.0))
     assert [curve.value(epoch) for epoch in range(4)] == [8.0, 4.0, 2.0, 1.0]
 
 
-def test_a_decay_goes_on_below_every_number():
+def test_a_decay_without_a_target_may_become_zero():
     assert values([1e15], "step", initial_value=8.0, params={"every": 0.001, "gamma": 0.9}) == [0.0]
     assert values([5], "step", initial_value=8.0, params={"every": 1, "gamma": 0.0}) == [0.0]
 
@@ -241,28 +241,28 @@ def test_inverse_sqrt_stops_at_the_target():
     assert values([4, 7, 8, 100], "inverse-sqrt", **definition) == close([4.0, 8.0 / math.sqrt(7.0), 3.0, 3.0])
 
 
-# What warms up
+# Warm-up
 
 
-def test_a_warmup_of_nothing_is_the_cosine_alone():
+def test_a_warmup_of_zero_epochs_is_the_cosine_alone():
     ends = {"start": 3, "end": 20, "initial_value": 5.0, "target_value": 1.0}
     epochs = [3.5, 10, 19, 25]
     assert values(epochs, "warmup-cosine", **ends, params={"warmup": 0}) == values(epochs, "cosine", **ends)
 
 
-def test_a_warmup_up_to_the_end_jumps_there():
+def test_a_warmup_as_long_as_the_schedule_jumps_to_the_target_at_the_end():
     definition = {"start": 10, "end": 20, "initial_value": 5.0, "target_value": 1.0, "params": {"warmup": 10}}
     assert values([10, 15, 19.98, 20], "warmup-cosine", **definition) == close([0.0, 2.5, 4.99, 1.0])
 
 
 @pytest.mark.parametrize("name", ["warmup-cosine", "one-cycle", "inverse-sqrt"])
-def test_a_rise_begins_at_a_share_of_its_height(name):
+def test_a_rise_begins_at_a_share_of_the_initial_value(name):
     params = {"begin": 0.25} | ({} if name == "one-cycle" else {"warmup": 10})
     definition = {"start": 10, "end": 100, "initial_value": 8.0, "target_value": 1.0, "params": params}
     assert values([0, 10], name, **definition) == [2.0, 2.0]
 
 
-# Curves of curves
+# Composed curves
 
 
 def test_sequence_follows_the_last_part_that_has_started():
@@ -294,12 +294,12 @@ def test_what_a_factor_leaves_out_is_one():
 
 
 @pytest.mark.parametrize("name", ["sequence", "product"])
-def test_nothing_moves_outside_of_the_start_and_end_of_the_whole(name):
+def test_a_composed_curve_is_constant_before_its_start_and_after_its_end(name):
     parts = {"parts" if name == "sequence" else "factors": [Schedule("linear", end=10, initial_value=0.0)]}
     assert values([0, 2, 5, 8, 20], name, start=2, end=8, params=parts) == close([0.2, 0.2, 0.5, 0.8, 0.8])
 
 
-def test_a_curve_of_curves_may_be_part_of_another():
+def test_a_composed_curve_may_be_part_of_another():
     rise, fall = Schedule("linear", end=4, initial_value=0.0), Schedule("linear", start=4, end=8, target_value=0.0)
     both = Schedule("sequence", params={"parts": [rise, fall]})
     got = values(range(9), "product", initial_value=2.0, params={"factors": [both, both]})

@@ -1,4 +1,4 @@
-"""Every curve in a run: the weight that multiplies the loss, the one reported and the one in the log are one number."""
+"""Every curve in a run: the weights that are applied, reported and logged are equal."""
 
 import torch
 
@@ -24,7 +24,7 @@ def run(curve, directory, clock):
     return applied, reported
 
 
-def test_the_weight_of_every_epoch_is_one_number(curve, tmp_path):
+def test_applied_reported_and_logged_weights_are_equal_at_every_epoch(curve, tmp_path):
     applied, reported = run(curve, tmp_path, [{"epoch": epoch} for epoch in EPOCHS])
     series = LossLog(tmp_path).series("loss")
     expected = [Scheduler(curve).value(epoch) for epoch in EPOCHS]
@@ -32,7 +32,7 @@ def test_the_weight_of_every_epoch_is_one_number(curve, tmp_path):
     assert series.epoch.tolist() == EPOCHS
 
 
-def test_the_weight_of_every_step_is_one_number(curve, in_steps, tmp_path):
+def test_applied_reported_and_logged_weights_are_equal_at_every_step(curve, in_steps, tmp_path):
     applied, reported = run(in_steps(curve), tmp_path, [{"epoch": 100, "step": step} for step in range(12)])
     series = LossLog(tmp_path).series("loss")
     expected = [Scheduler(curve).value(step) for step in range(12)]
@@ -40,7 +40,7 @@ def test_the_weight_of_every_step_is_one_number(curve, in_steps, tmp_path):
     assert series.step.tolist() == list(range(12))
 
 
-def test_a_run_that_was_saved_and_resumed_goes_on_with_the_same_weights(curve, in_steps, tmp_path):
+def test_a_resumed_run_continues_with_the_same_weights(curve, in_steps, tmp_path):
     clock = [{"step": step} for step in range(12)]
     whole, _ = run(in_steps(curve), tmp_path / "whole", clock)
 

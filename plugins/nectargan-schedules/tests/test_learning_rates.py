@@ -1,4 +1,4 @@
-"""Every curve as a learning rate: by epoch, by step, by fractions, and exactly on after a checkpoint."""
+"""Every curve as a learning rate: by epoch, by step, at fractional epochs, and after a checkpoint is loaded."""
 
 import io
 
@@ -37,7 +37,7 @@ def test_every_step_sets_the_base_times_the_value(curve, in_steps, unit):
     assert seen == expected(curve, range(13))
 
 
-def test_it_goes_to_fractional_epochs(curve):
+def test_the_scheduler_can_be_stepped_to_fractional_epochs(curve):
     optimizer, scheduler = make(curve)
     seen = []
     for index in range(24):
@@ -47,7 +47,7 @@ def test_it_goes_to_fractional_epochs(curve):
     assert seen == expected(curve, [index / 2 for index in range(24)])
 
 
-def test_a_checkpoint_goes_on_exactly(curve, in_steps):
+def test_a_loaded_checkpoint_continues_with_the_same_rates(curve, in_steps):
     optimizer, scheduler = make(in_steps(curve))
     for _ in range(5):
         optimizer.step()

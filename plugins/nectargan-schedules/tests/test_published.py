@@ -1,4 +1,4 @@
-"""What the distribution publishes: the names that core knows it by, each with a curve that tells how it is used."""
+"""The entry points of the distribution: their names, and the signature and documentation of each curve."""
 
 import inspect
 from importlib.metadata import entry_points
@@ -13,7 +13,7 @@ PUBLISHED = [point for point in entry_points(group=catalog.SCHEDULES) if point.d
 
 
 @pytest.mark.parametrize("point", PUBLISHED, ids=lambda point: point.name)
-def test_a_name_is_that_of_its_function(point):
+def test_an_entry_point_is_named_after_its_function(point):
     assert point.value == f"nectargan_schedules:{point.name.replace('-', '_')}"
 
 

@@ -1,4 +1,4 @@
-"""What a curve cannot use is an error when the schedule is made ready, which names the parameter and what arrived."""
+"""A parameter that a curve cannot use is an error when a `Scheduler` is made; it names the parameter and its value."""
 
 import pytest
 
@@ -74,7 +74,7 @@ def test_a_parameter_out_of_its_range_is_named(name, params, said):
 
 @pytest.mark.parametrize("name", ["step", "multistep", "inverse-sqrt"])
 @pytest.mark.parametrize(("initial", "target"), [(1.0, 2.0), (1.0, -0.5), (-1.0, 0.5), (0.0, 1.0)])
-def test_a_target_that_a_decay_never_comes_to_is_told(name, initial, target):
+def test_a_target_that_a_decay_cannot_reach_is_refused(name, initial, target):
     params = {"step": {"every": 1}, "multistep": {"milestones": [3]}, "inverse-sqrt": {"warmup": 3}}[name]
     with pytest.raises(
         ScheduleError, match=f"from initial_value {initial:g} towards 0, never to target_value {target:g}"
@@ -83,20 +83,20 @@ def test_a_target_that_a_decay_never_comes_to_is_told(name, initial, target):
 
 
 @pytest.mark.parametrize("target", [0.5, -2.0])
-def test_a_growth_away_from_its_target_is_told(target):
+def test_a_gamma_that_grows_away_from_the_target_is_refused(target):
     with pytest.raises(ScheduleError, match="gamma 2 grows without an end"):
         Scheduler(Schedule("step", initial_value=1.0, target_value=target, params={"every": 1, "gamma": 2.0}))
 
 
 @pytest.mark.parametrize("starts", [(0, 0), (5, 3)])
-def test_parts_out_of_order_are_told(starts):
+def test_parts_out_of_order_are_refused(starts):
     parts = [Schedule("linear", start=start) for start in starts]
     with pytest.raises(ScheduleError, match=rf"one that starts at {starts[1]} after one at {starts[0]}"):
         Scheduler(Schedule("sequence", params={"parts": parts}))
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
-def test_every_part_is_tried_at_registration(wrong):
+def test_every_part_is_evaluated_when_a_scheduler_is_made(wrong):
     powers = [0.0 if index == wrong else 1.0 for index in range(2)]
     parts = [Schedule("polynomial", start=index * 10, params={"power": power}) for index, power in enumerate(powers)]
     with pytest.raises(ScheduleError, match="'sequence': schedule 'polynomial': power must be"):
@@ -111,7 +111,7 @@ def test_a_parameter_without_a_default_has_to_be_given(missing):
         Scheduler(Schedule(missing))
 
 
-def test_a_parameter_that_a_curve_does_not_have_is_told_when_a_loss_is_registered():
+def test_a_parameter_that_a_curve_does_not_have_is_refused_when_a_loss_is_registered():
     manager = LossManager()
     with pytest.raises(ScheduleError, match=r"'cosine' of loss 'G_L1': .*'power'; it takes \(schedule, epoch\)"):
         manager.register_loss_fn("G_L1", abs, schedule=Schedule("cosine", params={"power": 2}))

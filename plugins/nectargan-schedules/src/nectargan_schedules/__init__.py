@@ -1,4 +1,4 @@
-"""The curves that loss weights and learning rates follow, and curves made of curves."""
+"""Curves for loss weights and learning rates, and compositions of curves."""
 
 from nectargan_schedules.annealing import cosine, cosine_restarts, polynomial, sigmoid
 from nectargan_schedules.composition import product, sequence

@@ -1,4 +1,4 @@
-"""Curves that run once, or again and again, from the initial value to the target value."""
+"""Curves from the initial value to the target value, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _QUARTER_TURN = 0.5 * pi
 
 
 def cosine(schedule: Schedule, epoch: float) -> float:
-    """Go from the initial to the target value along half a cosine: slow, fast, slow.
+    """Go from the initial to the target value along half a cosine, which is slow at both ends.
 
     With p = progress, i = initial and t = target: t + (i - t)·(1 + cos πp)/2, exact at both ends.
 
     Args:
-        schedule: From where to where.
+        schedule: Start, end and the two values.
         epoch: The epoch (or step), fractions included.
 
     Returns:
@@ -33,23 +33,23 @@ def cosine(schedule: Schedule, epoch: float) -> float:
 
 
 def half_cosine(progress: float) -> float:
-    """Return (1 - cos πp)/2, how far half a cosine has come, exact at both ends."""
-    # As a square, which does not cancel near 0.
+    """Return (1 - cos πp)/2, which rises from 0 to 1 along half a cosine, exact at both ends."""
+    # Computed as sin², since 1 - cos loses precision near 0.
     root = sin(_QUARTER_TURN * progress)
     return root * root
 
 
 def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multiplier: int = 1) -> float:
-    """Go down the cosine in each period, jump back to the initial value, and do it again.
+    """Go to the target value along half a cosine in each period, and jump back to the initial value after it.
 
-    Period k is period·multiplier^k epochs long. At τ epochs after the beginning of one that is T long: t +
-    (i - t)·(1 + cos πτ/T)/2, where i = initial and t = target.
+    Period k is period·multiplier^k epochs long. At τ epochs after the beginning of a period of length T:
+    t + (i - t)·(1 + cos πτ/T)/2, where i = initial and t = target.
 
     Args:
-        schedule: From where to where; its start is the beginning of the first period.
+        schedule: Start, end and the two values; the first period begins at the start.
         epoch: The epoch (or step), fractions included.
         period: Epochs (or steps) of the first period, above 0.
-        multiplier: How many times as long as the one before each period is, an integer of at least 1.
+        multiplier: The length of each period divided by that of the one before, an integer of at least 1.
 
     Returns:
         The initial value up to the start and at each restart, the target value from the end on.
@@ -75,7 +75,7 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
     if multiplier == 1:
         since %= period
     else:
-        # The periods double at least, so that these are few.
+        # Each period is at least twice as long as the one before, so that the loop is short.
         while since >= period:
             since -= period
             period *= multiplier
@@ -83,13 +83,13 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
 
 
 def polynomial(schedule: Schedule, epoch: float, *, power: float = 1.0) -> float:
-    """Go from the initial to the target value along a power of what is left.
+    """Go from the initial to the target value along a power of the remaining progress.
 
     With p = progress, i = initial and t = target: t + (i - t)·(1 - p)^power, exact at both ends. A power of 1 is a
-    straight line, above 1 the curve is fast at first, below 1 fast at last.
+    straight line; with a power above 1 the curve is fast at first, below 1 fast at the end.
 
     Args:
-        schedule: From where to where.
+        schedule: Start, end and the two values.
         epoch: The epoch (or step), fractions included.
         power: The exponent, above 0.
 
@@ -117,9 +117,9 @@ def sigmoid(schedule: Schedule, epoch: float, *, steepness: float = 10.0) -> flo
     i + (t - i)·(S(k(p - ½)) - S(-k/2))/(S(k/2) - S(-k/2)).
 
     Args:
-        schedule: From where to where.
+        schedule: Start, end and the two values.
         epoch: The epoch (or step), fractions included.
-        steepness: How steep the middle is, above 0: towards 0 a straight line, above 100 nearly a jump.
+        steepness: How steep the middle is, above 0: nearly a straight line close to 0, nearly a jump above 100.
 
     Returns:
         The initial value up to the start, the target value from the end on.
@@ -138,7 +138,7 @@ def sigmoid(schedule: Schedule, epoch: float, *, steepness: float = 10.0) -> flo
     above_zero("steepness", steepness)
     initial, target = schedule.ends()
     progress = schedule.progress(epoch)
-    # The same in terms of tanh(z/2) = 2·S(z) - 1, which overflows nowhere.
+    # The same formula with tanh(z/2) = 2·S(z) - 1, which cannot overflow.
     height = tanh(0.25 * steepness)
     if height == 0.0:
         return interpolate(initial, target, progress)

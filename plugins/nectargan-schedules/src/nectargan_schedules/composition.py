@@ -1,4 +1,4 @@
-"""Curves made of schedules: one after another, or multiplied."""
+"""Curves that combine schedules: in sequence, or as a product."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from nectargan_schedules.parameters import refused
 def sequence(schedule: Schedule, epoch: float, *, parts: Sequence[Scheduler]) -> float:
     """Follow one schedule after another.
 
-    The value is that of the last part that has started; before any has, that of the first. A part keeps its own start,
-    end and values: nothing is shifted or scaled. A value that it leaves out is the initial value of the whole, and so
-    the weight of the loss.
+    The value is that of the last part that has started, or of the first part if none has. A part keeps its own start,
+    end and values; they are neither shifted nor scaled. A value that it leaves out is the initial value of the whole,
+    and so the weight of the loss.
 
     Args:
-        schedule: From when to when anything moves; by default always. Its target value means nothing.
+        schedule: Start and end, outside of which the value is constant; by default there are none. Its target value is
+            ignored.
         epoch: The epoch (or step), fractions included.
-        parts: The schedules, each starting later than the one before. `Schedule.params` has them as `Schedule`.
+        parts: The schedules, each starting later than the one before. In `Schedule.params` each is a `Schedule`.
 
     Raises:
-        ScheduleError: If there are no parts, one is no schedule, or they are not in the order of their starts.
+        ScheduleError: If there are no parts, one is not a schedule, or they are not in the order of their starts.
 
     Example:
         >>> rise = Schedule("linear", end=10, initial_value=0.0)
@@ -54,12 +55,13 @@ def product(schedule: Schedule, epoch: float, *, factors: Sequence[Scheduler]) -
     i·f_1·f_2·… A value that a factor leaves out is 1.
 
     Args:
-        schedule: From when to when anything moves; by default always. Its target value means nothing.
+        schedule: Start and end, outside of which the value is constant; by default there are none. Its target value is
+            ignored.
         epoch: The epoch (or step), fractions included.
-        factors: The schedules. `Schedule.params` has them as `Schedule`.
+        factors: The schedules. In `Schedule.params` each is a `Schedule`.
 
     Raises:
-        ScheduleError: If there are no factors, or one is no schedule.
+        ScheduleError: If there are no factors, or one is not a schedule.
 
     Example:
         >>> rise = Schedule("linear", end=10, initial_value=0.0)

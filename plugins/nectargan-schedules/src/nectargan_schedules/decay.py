@@ -1,4 +1,4 @@
-"""Curves that shrink the initial value by factors, and stop at the target value if there is one."""
+"""Curves that multiply the initial value by factors, and stop at the target value if there is one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nectargan_schedules.parameters import above_zero, increasing, number, share
 
 
 def step(schedule: Schedule, epoch: float, *, every: float, gamma: float = 0.1) -> float:
-    """Multiply the initial value by gamma, again and again.
+    """Multiply the initial value by gamma at regular intervals.
 
     With i = initial, t = target, x the epoch, s the start and e the end: i·gamma^⌊(min(x, e) - s)/every⌋ from the start
     on, but never past t, if that is set.
 
     Args:
-        schedule: From when, from which value, and down (or up) to which. The end is the last epoch at which the value
-            may change.
+        schedule: Start, initial value, and the target value at which the curve stops. The end is the last epoch at
+            which the value may change.
         epoch: The epoch (or step), fractions included.
         every: Epochs (or steps) from one change to the next, above 0.
         gamma: The factor, at least 0. One above 1 needs a target that stops it.
@@ -49,7 +49,7 @@ def multistep(schedule: Schedule, epoch: float, *, milestones: Sequence[float], 
     t, if that is set.
 
     Args:
-        schedule: From which value, down (or up) to which.
+        schedule: The initial value, and the target value at which the curve stops.
         epoch: The epoch (or step), fractions included.
         milestones: Epochs (or steps), each later than the one before, none outside of start and end.
         gamma: The factor, at least 0. One above 1 needs a target that stops it.
@@ -78,12 +78,12 @@ def inverse_sqrt(schedule: Schedule, epoch: float, *, warmup: float, begin: floa
     while τ < w, then i·√(w/τ), but never past t, if that is set.
 
     Args:
-        schedule: From when, to which height, and down to which value. The end is the last epoch at which the value may
-            change.
+        schedule: Start, the initial value at the end of the rise, and the target value at which the fall stops. The
+            end is the last epoch at which the value may change.
         epoch: The epoch (or step), fractions included.
         warmup: Epochs (or steps) of the rise, above 0.
-        begin: The share of the initial value that the rise begins at, from 0 to 1; with 1 there is none, and the
-            initial value is held for as long.
+        begin: The share of the initial value that the rise begins at, from 0 to 1; with 1 the value is constant until
+            the fall.
 
     Returns:
         The share `begin` of the initial value up to the start, the initial value at the end of the rise.
@@ -103,7 +103,7 @@ def inverse_sqrt(schedule: Schedule, epoch: float, *, warmup: float, begin: floa
     since = min(epoch, schedule.end_epoch) - schedule.start_epoch
     if since >= warmup:
         return _shrunk(schedule, math.sqrt(warmup / since))
-    # Asked for here too, so that a target that is never reached is told before the rise is over.
+    # Checks the target during the rise too, so that an impossible target is an error from the first epoch on.
     height = _shrunk(schedule, 1.0)
     return interpolate(begin * height, height, since / warmup)
 

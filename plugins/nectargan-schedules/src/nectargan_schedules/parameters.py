@@ -1,4 +1,4 @@
-"""What parameters may be: each check names the parameter, what it must be, and what arrived."""
+"""Checks of the parameters of curves: each error names the parameter, what it must be, and what was given."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from operator import index, lt
 from nectargan_core.errors import ScheduleError
 
 _LARGEST = sys.float_info.max
-# As far as the start and end of a schedule go: beyond, a float does not tell one step from the next.
+# The limit for the start and end of a schedule: consecutive integers beyond it may round to the same float.
 _FARTHEST = 2**53
 
 
 def number(
     name: str, value: float, expected: str = "a finite number", low: float = -_LARGEST, high: float = _LARGEST
 ) -> None:
-    """Refuse what is no finite number from `low` to `high`, both included."""
+    """Refuse a value that is not a finite number from `low` to `high`, both included."""
     try:
-        # The sum refuses text, and an int that no float can hold.
+        # The addition raises for text, and for an int that is too large for a float.
         if low <= value + 0.0 <= high:
             return
     except (TypeError, ValueError, OverflowError):
@@ -27,7 +27,7 @@ def number(
 
 
 def above_zero(name: str, value: float) -> None:
-    """Refuse what is no finite number above 0."""
+    """Refuse a value that is not a finite number above 0."""
     try:
         if 0.0 < value + 0.0 <= _LARGEST:
             return
@@ -37,12 +37,12 @@ def above_zero(name: str, value: float) -> None:
 
 
 def share(name: str, value: float) -> None:
-    """Refuse what is no number from 0 to 1."""
+    """Refuse a value that is not a number from 0 to 1."""
     number(name, value, "a number from 0 to 1", 0.0, 1.0)
 
 
 def whole(name: str, value: int) -> None:
-    """Refuse what is no integer of at least 1."""
+    """Refuse a value that is not an integer of at least 1."""
     try:
         if 1 <= index(value) <= _FARTHEST:
             return
@@ -52,7 +52,7 @@ def whole(name: str, value: int) -> None:
 
 
 def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float = _FARTHEST) -> None:
-    """Refuse what are no epochs from start to end, each later than the one before, or none at all."""
+    """Refuse a list that is empty, or is not of increasing epochs from `start` to `end`."""
     try:
         valid = start <= epochs[0] and epochs[-1] <= end and all(map(lt, epochs, epochs[1:]))
     except (TypeError, LookupError):
@@ -62,5 +62,5 @@ def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, en
 
 
 def refused(name: str, expected: str, value: object) -> ScheduleError:
-    """Make the error that names a parameter, what it must be and what it is."""
+    """Return the error that names a parameter, what it must be and what was given."""
     return ScheduleError(f"{name} must be {expected}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Curves that hold, switch, swing between the two values, or follow a table."""
+"""Curves that stay constant, switch or alternate between the two values, or interpolate a table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nectargan_schedules.parameters import above_zero, increasing, refused, whol
 
 
 def constant(schedule: Schedule, epoch: float) -> float:
-    """Hold the initial value, as a part of a sequence may.
+    """Keep the initial value, for example as a part of a sequence.
 
-    With i = initial: i, at every epoch. Start, end and target value mean nothing.
+    With i = initial: i, at every epoch. Start, end and target value are ignored.
 
     Args:
-        schedule: Which value.
+        schedule: The initial value.
         epoch: Any epoch (or step).
 
     Example:
@@ -30,7 +30,7 @@ def window(schedule: Schedule, epoch: float) -> float:
     """Take the target value from the start up to, and not including, the end; otherwise the initial value.
 
     Args:
-        schedule: From when to when, and the two values.
+        schedule: Start, end and the two values.
         epoch: The epoch (or step), fractions included.
 
     Example:
@@ -45,15 +45,15 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
     """Take the target value in every nth epoch (or step), counted from the start; otherwise the initial value.
 
     With s the start, e the end and x the epoch: t = target where s ≤ x < e and ⌊x - s⌋ is a multiple of n, otherwise
-    i = initial. An epoch lasts until the next, so that fractions within it change nothing.
+    i = initial. The fraction of an epoch is ignored.
 
     Args:
-        schedule: From when to when, and the two values. The epoch (or step) of the start is the first of those taken.
+        schedule: Start, end and the two values. The first epoch (or step) with the target value is the start.
         epoch: The epoch (or step), fractions included.
-        n: From one to the next, an integer of at least 1.
+        n: The distance from one epoch (or step) with the target value to the next, an integer of at least 1.
 
     Raises:
-        ScheduleError: If `n` is no integer of at least 1.
+        ScheduleError: If `n` is not an integer of at least 1.
 
     Example:
         >>> curve = Schedule(unit="step", initial_value=0.0, target_value=16.0)
@@ -71,13 +71,13 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
 
 
 def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
-    """Swing between the initial and the target value in straight lines.
+    """Alternate between the initial and the target value in straight lines.
 
     With s the start, e the end, x the epoch and f = ((x - s) mod period)/period: i + (t - i)·(1 - abs(2f - 1)) where
     s ≤ x < e, otherwise i, where i = initial and t = target.
 
     Args:
-        schedule: From when to when, and the two values.
+        schedule: Start, end and the two values.
         epoch: The epoch (or step), fractions included.
         period: Epochs (or steps) from one initial value to the next, above 0.
 
@@ -106,12 +106,12 @@ def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
 def piecewise_linear(schedule: Schedule, epoch: float, *, points: Sequence[Sequence[float]]) -> float:
     """Go from point to point in straight lines.
 
-    Between the points (a, v) and (b, w): v + (w - v)·(x - a)/(b - a), where x is the epoch, but not before the start
-    and not after the end. Before the first point its value, after the last one its value. The initial and the target
-    value of the schedule mean nothing.
+    Between the points (a, v) and (b, w): v + (w - v)·(x - a)/(b - a), where x is the epoch, clamped to start and end.
+    Before the first point the value is that of the first point, after the last point that of the last. The initial and
+    the target value of the schedule are ignored.
 
     Args:
-        schedule: From when to when anything moves; by default always.
+        schedule: Start and end, outside of which the value is constant; by default there are none.
         epoch: The epoch (or step), fractions included.
         points: Pairs of an epoch (or step) and the value there, each later than the one before.
 

@@ -1,4 +1,4 @@
-"""Curves that rise to the initial value first, and go from there to the target value."""
+"""Curves that first rise to the initial value, and then go to the target value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def warmup_cosine(schedule: Schedule, epoch: float, *, warmup: float, begin: flo
     (1 - begin)·τ/w) while τ < w, then t + (i - t)·(1 + cos πq)/2, where q = (τ - w)/(e - s - w).
 
     Args:
-        schedule: From when to when, to which height and down to which value.
+        schedule: Start, end, the initial value at the end of the rise, and the target value.
         epoch: The epoch (or step), fractions included.
-        warmup: Epochs (or steps) of the rise, from 0 to as many as there are between start and end.
+        warmup: Epochs (or steps) of the rise, from 0 to end - start.
         begin: The share of the initial value that the rise begins at, from 0 to 1.
 
     Returns:
@@ -57,7 +57,7 @@ def one_cycle(schedule: Schedule, epoch: float, *, rise: float = 0.3, begin: flo
     while p < r, then t + (i - t)·c((p - r)/(1 - r)).
 
     Args:
-        schedule: From when to when, to which height and down to which value.
+        schedule: Start, end, the initial value at the end of the rise, and the target value.
         epoch: The epoch (or step), fractions included.
         rise: The share of the time from start to end that the rise takes, between 0 and 1.
         begin: The share of the initial value that the rise begins at, from 0 to 1.
