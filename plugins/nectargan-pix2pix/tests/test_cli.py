@@ -215,8 +215,11 @@ def test_a_signal_after_the_last_step_is_no_interruption(data, tmp_path, monkeyp
     assert result.exit_code == 0, result.output
 
 
-def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch):
+def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, request):
     monkeypatch.setattr(run_module, "train", raising(signal.SIGINT, times=2))
+    # As a library may leave it behind.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before or signal.default_int_handler))
     result = train("--data", data, "--epochs", 5, "--out", tmp_path, *TINY)
     assert result.exit_code == 130
     assert "what was not saved by then is lost" in result.output

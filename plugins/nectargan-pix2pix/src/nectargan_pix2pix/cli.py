@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 import torch
@@ -18,6 +18,7 @@ from nectargan_core import Config, ConfigManager
 from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning
 
 _EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
+_Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 
 @click.group()
@@ -174,13 +175,17 @@ def _noting_signals() -> Iterator[list[int]]:
     """Note Ctrl-C and a request to terminate, so that a step is never cut in two; a second one acts at once."""
     received: list[int] = []
 
+    # Python's own handlers, and not those that were there: a library may have left one that does nothing.
+    ending: dict[signal.Signals, _Handler] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, ending[signal.Signals(number)])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in ending}
     try:
         yield received
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None stands for a handler that was not set from Python, and cannot be set again from there.
+            signal.signal(number, ending[number] if handler is None else handler)
