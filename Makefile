@@ -9,9 +9,10 @@ INSTALL := -m pip --disable-pip-version-check install --quiet
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 FLOORS := .venv-floors
 
-.PHONY: help demo test test-all test-floors lint format bench docs dist clean
+.PHONY: help setup demo test test-all test-floors lint format bench docs dist clean
 
 help:
+	@echo "make setup        everything for development, in .venv; the commands below do it when it is missing"
 	@echo "make demo         train pix2pix:extended on sample photographs; see runs/demo"
 	@echo "make test         the tests that one runs all day, and branch coverage"
 	@echo "make test-all     every test, the slow ones too"
@@ -33,6 +34,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.to
 EXTRAS_nectargan-pix2pix := [train]
 EXTRAS_nectargan-vgg := [safetensors]
 EDITABLES = --editable .[cli] $(foreach plugin,$(PLUGINS),--editable ./$(plugin)$(EXTRAS_$(notdir $(plugin))))
+
+setup: $(VENV)/.ready
 
 # One thread: on a busy machine the threads of OpenMP spend more time waiting for each other than they save.
 demo: $(VENV)/.ready
