@@ -1,4 +1,4 @@
-"""Seeded weight files for the tests of this plugin, and a cache folder of their own."""
+"""Shared fixtures: seeded weight files, and an empty cache folder for each test."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def seeded_state(last):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty TORCH_HOME, and no weights named from outside."""
+    """An empty TORCH_HOME, and no weights named in the environment."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("NECTARGAN_VGG19_WEIGHTS", raising=False)
     return tmp_path / "torch" / "hub" / "checkpoints"

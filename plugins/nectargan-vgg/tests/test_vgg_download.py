@@ -1,4 +1,4 @@
-"""The published weights, from a server on this machine: fetching, checking, caching, and two processes at once."""
+"""The published weights, from a local test server: download, checks, cache, and two processes at once."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ SLIM = "nectargan-vgg19-made-first3.pth"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file; can send less than it promises, and wait until it is told to go on."""
+    """Serves one file; can send less than its Content-Length, and wait for an event before it answers."""
 
     def __init__(self, data):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -52,7 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def made():
-    """A made checkpoint in the old format, that of the published one, deep enough for every test here."""
+    """A small checkpoint in the old format of the published one, with the layers that these tests need."""
     generator = torch.Generator().manual_seed(5)
     shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128)}
     state = {}
@@ -94,7 +94,7 @@ def test_weights_are_fetched_into_the_cache_of_torch_hub(server, made, cache):
     assert (cache / "vgg19-made.pth").read_bytes() == made[1]
 
 
-def test_it_says_what_is_fetched_how_large_from_where_and_why(server, cache, capsys):
+def test_the_message_gives_what_is_fetched_its_size_its_source_and_the_reason(server, cache, capsys):
     build()
     said = capsys.readouterr().err
     for part in ("weights of VGG19", f"{len(server.data) / 2**20:.1f} MiB", server.url, str(cache), "compares images"):
@@ -106,7 +106,7 @@ def test_progress_is_shown(server, capsys):
     assert "100" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_second_start_reads_the_slim_copy_and_neither_server_nor_whole_file(server, made, cache):
+def test_second_start_reads_only_the_slim_copy(server, made, cache):
     build()
     (cache / "vgg19-made.pth").unlink()
     server.status = 500
@@ -128,7 +128,7 @@ def test_whole_file_in_the_cache_is_used_without_the_server(server, made, cache)
     assert (cache / SLIM).is_file()
 
 
-def test_deeper_layers_come_from_the_whole_file_and_serve_shallower_ones_later(server, cache):
+def test_a_slim_copy_with_more_layers_serves_a_loss_that_needs_fewer(server, cache):
     build()
     build({"relu2_2": 1.0})
     (cache / "vgg19-made.pth").unlink()
@@ -137,7 +137,7 @@ def test_deeper_layers_come_from_the_whole_file_and_serve_shallower_ones_later(s
     assert server.gets == 1
 
 
-def test_damaged_slim_copy_is_made_again(server, made, cache):
+def test_damaged_slim_copy_is_replaced(server, made, cache):
     build()
     size = (cache / SLIM).stat().st_size
     os.truncate(cache / SLIM, size // 2)
@@ -146,7 +146,7 @@ def test_damaged_slim_copy_is_made_again(server, made, cache):
     assert server.gets == 1
 
 
-def test_wrong_hash_of_what_was_sent_is_refused_and_not_kept(server, cache):
+def test_a_download_with_a_wrong_hash_is_refused_and_not_kept(server, cache):
     server.data = server.data[:-1] + bytes([server.data[-1] ^ 1])
     message = refusal()
     found = hashlib.sha256(server.data).hexdigest()[:8]
@@ -155,14 +155,14 @@ def test_wrong_hash_of_what_was_sent_is_refused_and_not_kept(server, cache):
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
 
 
-def test_wrong_hash_of_the_file_in_the_cache_says_to_delete_it(server, made, cache):
+def test_a_cached_file_with_a_wrong_hash_is_refused_and_not_fetched_again(server, made, cache):
     cache.mkdir(parents=True)
     (cache / "vgg19-made.pth").write_bytes(made[1][:1000])
     assert f"{cache / 'vgg19-made.pth'} is not the published file; delete it" in refusal()
     assert server.gets == 0
 
 
-def test_cut_connection_is_called_so_and_nothing_is_kept(server, cache):
+def test_a_cut_connection_is_reported_and_nothing_is_kept(server, cache):
     server.sent = len(server.data) // 2
     message = refusal()
     assert f"was cut after {server.sent / 2**20:.1f} MiB of {len(server.data) / 2**20:.1f} MiB" in message
@@ -176,7 +176,7 @@ def test_a_second_try_after_a_cut_connection_succeeds(server, made):
     assert torch.equal(build()["features.0.bias"], made[0]["features.0.bias"])
 
 
-def test_no_network_gives_the_reason_and_the_ways_out(server, cache):
+def test_no_network_gives_the_reason_and_the_ways_to_provide_weights(server, cache):
     server.shutdown()
     server.server_close()
     message = refusal()
@@ -196,7 +196,7 @@ def test_a_cache_that_cannot_be_made_is_named(server, tmp_path, cache):
     assert f"cannot write to the cache folder {cache}" in refusal()
 
 
-def test_a_slim_copy_that_cannot_be_written_costs_nothing(server, made, cache):
+def test_a_slim_copy_that_cannot_be_written_is_not_an_error(server, made, cache):
     (cache / SLIM).mkdir(parents=True)  # a folder where the copy should be
     assert torch.equal(build()["features.0.bias"], made[0]["features.0.bias"])
     assert not [*cache.glob("*.partial")]

@@ -1,4 +1,4 @@
-"""Both losses as modules: what they hide from parents, how they move, what they share, keep and refuse."""
+"""Both losses as modules: hidden from parents, moved, shared, copied, their dtypes, memory and errors."""
 
 import copy
 import gc
@@ -53,13 +53,13 @@ def test_to_moves_the_network_with_the_parent(weights):
     assert {tensor.device.type for tensor in tensors(loss)} == {"meta"}
 
 
-def test_moving_one_loss_leaves_another_on_the_same_network_alone(weights):
+def test_moving_one_loss_does_not_move_another_that_shares_its_network(weights):
     moved, kept = VGGPerceptual(SMALL, checkpoint=weights), VGGPerceptual(SMALL, checkpoint=weights)
     moved.double()
     assert {tensor.dtype for tensor in tensors(kept)} == {torch.float32}
 
 
-def test_losing_precision_and_returning_loads_the_exact_weights(weights, state):
+def test_a_loss_cast_to_half_and_back_has_the_exact_weights(weights, state):
     loss = VGGPerceptual(SMALL, checkpoint=weights).half().float()
     assert torch.equal(loss._network.state_dict()["features.0.weight"], state["features.0.weight"])
 
@@ -74,7 +74,7 @@ def test_a_deeper_loss_shares_what_a_shallower_one_has_loaded(weights):
     assert {id(tensor) for tensor in tensors(shallow)} < {id(tensor) for tensor in tensors(deep)}
 
 
-def test_weights_leave_memory_with_the_last_loss(weights):
+def test_weights_are_freed_with_the_last_loss(weights):
     loss = VGGPerceptual(SMALL, checkpoint=weights)
     weight = weakref.ref(tensors(loss)[0])
     del loss
@@ -82,7 +82,7 @@ def test_weights_leave_memory_with_the_last_loss(weights):
     assert weight() is None
 
 
-def test_a_file_that_has_changed_is_read_anew(state, tmp_path):
+def test_a_file_that_has_changed_is_read_again(state, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(state, path)
     before = VGGPerceptual(SMALL, checkpoint=path)
@@ -106,7 +106,7 @@ def test_a_pickle_is_small_and_gives_the_same_numbers(weights):
     assert torch.equal(pickle.loads(data)(y_fake, y), loss(y_fake, y))
 
 
-def test_a_criterion_that_learns_is_a_part_of_the_module(weights):
+def test_a_criterion_with_parameters_is_a_submodule(weights):
     criterion = torch.nn.PReLU()
 
     class Learned(torch.nn.Module):
@@ -144,7 +144,7 @@ def test_autocast_does_not_lower_the_precision(weights):
     assert torch.equal(inside, loss(y_fake, y))
 
 
-def test_told_by_to_it_computes_in_half_precision(weights):
+def test_after_to_bfloat16_it_computes_in_half_precision(weights):
     y_fake, y = images(1, 3, 16, 16)
     exact = VGGPerceptual(SMALL, checkpoint=weights)(y_fake, y)
     rough = VGGPerceptual(SMALL, checkpoint=weights).to(torch.bfloat16)(y_fake, y)
@@ -186,7 +186,7 @@ def test_a_loss_built_on_meta_loads_its_weights_when_it_gets_a_real_device(weigh
     assert torch.equal(loss._network.state_dict()["features.0.weight"], state["features.0.weight"])
 
 
-def test_built_under_inference_mode_it_still_trains(weights):
+def test_a_loss_built_under_inference_mode_still_trains(weights):
     with torch.inference_mode():
         loss = VGGPerceptual(SMALL, checkpoint=weights)
     y_fake, y = images(1, 3, 8, 8)
@@ -194,7 +194,7 @@ def test_built_under_inference_mode_it_still_trains(weights):
     assert y_fake.grad.abs().sum() > 0
 
 
-def test_inputs_are_left_as_they_were(weights):
+def test_inputs_are_not_modified(weights):
     y_fake, y = images(1, 3, 8, 8)
     before = y_fake.clone(), y.clone()
     VGGPerceptual({"conv1_1": 1.0, "relu1_1": 1.0}, normalize=False, checkpoint=weights)(y_fake, y)
@@ -220,7 +220,7 @@ def test_nothing_that_depends_on_the_target_alone_is_kept_for_backward(weights, 
     ]
 
 
-def test_two_builds_with_random_weights_agree_and_leave_the_generator_alone():
+def test_random_weights_are_reproducible_and_leave_the_global_generator_unchanged():
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -232,7 +232,7 @@ def test_two_builds_with_random_weights_agree_and_leave_the_generator_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-@pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning")  # torch.compile's own, of torch's own code
+@pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning")  # raised by torch.compile for torch's own code
 def test_compiles_without_a_graph_break(weights):
     y_fake, y = images(1, 3, 8, 8)
     loss = VGGPerceptual(SMALL, checkpoint=weights)
@@ -251,7 +251,7 @@ def test_other_channel_counts_are_refused(weights, kind, channels):
 
 
 @pytest.mark.parametrize(("fake_shape", "shape"), [((3, 8, 8), (3, 8, 8)), ((1, 3, 8, 8), (2, 3, 8, 8))])
-def test_shapes_that_do_not_fit_are_refused_by_name(weights, fake_shape, shape):
+def test_wrong_shapes_are_refused_and_named(weights, fake_shape, shape):
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)") as caught:
         VGGPerceptual(SMALL, checkpoint=weights)(torch.zeros(fake_shape), torch.zeros(shape))
     assert f"y_fake is {fake_shape} and y is {shape}" in str(caught.value)
@@ -284,19 +284,19 @@ def test_images_too_small_for_the_layers_are_refused(weights):
         ({"input_range": (1.0, -1.0)}, "black < white"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         VGGPerceptual(checkpoint="random", **arguments)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_a_criterion_that_reduces_cannot_serve_single_samples(weights, reduction):
+def test_a_criterion_that_reduces_is_refused_where_each_sample_needs_a_value(weights, reduction):
     loss = VGGPerceptual(SMALL, torch.nn.L1Loss(), reduction=reduction, checkpoint=weights)
     with pytest.raises(ValueError, match=r"value for each sample.*L1Loss\(reduction=\"none\"\)"):
         loss(*images(2, 3, 8, 8))
 
 
-def test_a_criterion_that_gives_neither_is_refused(weights):
+def test_a_criterion_that_returns_another_number_of_values_is_refused(weights):
     loss = VGGPerceptual(SMALL, lambda fake, real: torch.zeros(5), checkpoint=weights)
     with pytest.raises(ValueError, match=r"each of the 2 samples; it gave the shape \(5,\)"):
         loss(*images(2, 3, 8, 8))

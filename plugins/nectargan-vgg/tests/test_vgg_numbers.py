@@ -1,4 +1,4 @@
-"""The numbers and gradients of both losses, against VGG19 and Gram matrices written out plainly."""
+"""The values and gradients of both losses, compared with a plain implementation of VGG19 and Gram matrices."""
 
 import functools
 
@@ -102,7 +102,7 @@ def test_deepest_layers_are_where_torchvision_has_them(deep_weights, deep_state,
 
 
 @pytest.mark.parametrize("input_range", [(0.0, 1.0), (0, 255), (-0.5, 1.5)])
-def test_input_range_says_what_black_and_white_are(weights, state, input_range):
+def test_input_range_gives_the_values_of_black_and_white(weights, state, input_range):
     black, white = input_range
     scaled = [(image + 1) / 2 * (white - black) + black for image in images(1, 3, 16, 16)]
     loss = VGGPerceptual(input_range=input_range, checkpoint=weights)(*scaled)
@@ -110,7 +110,7 @@ def test_input_range_says_what_black_and_white_are(weights, state, input_range):
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_one_channel_is_taken_for_all_three(weights):
+def test_one_channel_is_used_for_all_three(weights):
     y_fake, y = images(2, 1, 16, 16)
     loss = VGGPerceptual(checkpoint=weights)
     assert torch.equal(loss(y_fake, y), loss(y_fake.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)))
@@ -135,7 +135,7 @@ def test_resize_is_bilinear_and_antialiased(weights, resize, size):
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_style_is_the_gram_matrices_written_out(weights, state, normalize):
+def test_style_is_the_squared_difference_of_plain_gram_matrices(weights, state, normalize):
     y_fake, y = images(2, 3, 12, 8)
     layers = {"relu1_1": 0.7, "conv1_2": 0.3}
     given = (imagenet(y_fake), imagenet(y)) if normalize else (y_fake, y)

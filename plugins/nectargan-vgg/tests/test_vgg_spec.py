@@ -1,4 +1,4 @@
-"""The spec `vgg`: what its name and options give, and that a run without weights fails before it begins."""
+"""The spec `vgg`: the losses that its name and options build, and the error where there are no weights."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
 
 
 def train_a_step(manager):
-    """The loop of the README, which knows none of its losses."""
+    """Run a step of the loop in the README, which names no loss."""
     generator = torch.nn.Conv2d(3, 3, 3, padding=1)
     discriminator = torch.nn.Conv2d(6, 1, 4, stride=2)
     optimizer = torch.optim.Adam(generator.parameters())
@@ -107,8 +107,8 @@ def test_quickstart_of_the_readme_runs(weights, monkeypatch):
     assert y_fake.grad.abs().sum() > 0
 
 
-def test_without_weights_it_fails_when_built_with_the_offline_instructions(monkeypatch, cache):
-    monkeypatch.setattr(checkpoint, "URL", "http://127.0.0.1:9/vgg19-none.pth")  # the discard port: nobody listens
+def test_without_weights_building_the_loss_fails_with_the_offline_instructions(monkeypatch, cache):
+    monkeypatch.setattr(checkpoint, "URL", "http://127.0.0.1:9/vgg19-none.pth")  # the discard port, without a server
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WeightsError) as caught:

@@ -1,4 +1,4 @@
-"""Local weight files: the formats, the ways to name one, and what is said of one that will not do."""
+"""Local weight files: the formats, the ways to name one, and the errors for unusable ones."""
 
 import builtins
 import pickle
@@ -52,7 +52,7 @@ def test_half_precision_files_become_float32(saved, state):
     assert weight.dtype == torch.float32
 
 
-def test_keys_of_the_classifier_are_no_hindrance(saved, state):
+def test_keys_of_the_classifier_are_ignored(saved, state):
     path = saved({**state, "classifier.0.weight": torch.zeros(1)})
     assert torch.equal(first_weight(path), state["features.0.weight"])
 
@@ -62,7 +62,7 @@ def test_environment_variable_names_the_file(weights, state, monkeypatch):
     assert torch.equal(first_weight(None), state["features.0.weight"])
 
 
-def test_argument_beats_the_environment_variable(weights, state, monkeypatch):
+def test_argument_overrides_the_environment_variable(weights, state, monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "/nowhere/vgg19.pth")
     assert torch.equal(first_weight(weights), state["features.0.weight"])
 
@@ -72,7 +72,7 @@ def test_home_is_expanded(weights, state, monkeypatch):
     assert torch.equal(first_weight(f"~/{weights.name}"), state["features.0.weight"])
 
 
-def test_missing_file_is_named_with_the_ways_out(tmp_path, cache):
+def test_missing_file_is_named_with_the_ways_to_provide_weights(tmp_path, cache):
     message = refusal(tmp_path / "missing.pth")
     assert f"there is no file {tmp_path / 'missing.pth'}" in message
     for way in ("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", str(cache), "checkpoint=PATH"):
@@ -85,18 +85,18 @@ def test_missing_file_of_the_environment_variable_says_so(monkeypatch):
     assert "there is no file /nowhere/vgg19.pth, which NECTARGAN_VGG19_WEIGHTS names" in refusal(None)
 
 
-def test_environment_variable_cannot_ask_for_random_weights(monkeypatch):
+def test_environment_variable_cannot_select_random_weights(monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "random")
     assert "there is no file random" in refusal(None)
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     assert f"there is no file {tmp_path}" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "old"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_truncated_file_is_called_truncated(saved, state, archive, share):
+def test_truncated_file_is_reported_as_truncated(saved, state, archive, share):
     path = saved(state, _use_new_zipfile_serialization=archive)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -104,7 +104,7 @@ def test_truncated_file_is_called_truncated(saved, state, archive, share):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_truncated_safetensors_are_called_truncated(tmp_path, state, share):
+def test_truncated_safetensors_are_reported_as_truncated(tmp_path, state, share):
     path = tmp_path / "weights.safetensors"
     save_file(state, path)
     data = path.read_bytes()
@@ -112,7 +112,7 @@ def test_truncated_safetensors_are_called_truncated(tmp_path, state, share):
     assert f"{path} is truncated, or no safetensors file" in refusal(path)
 
 
-def test_text_is_no_checkpoint(tmp_path):
+def test_a_text_file_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_text("<html>404 Not Found</html>")
     assert f"{path} is no checkpoint" in refusal(path)
@@ -130,7 +130,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert not hasattr(sys, "ran_from_checkpoint")
 
 
-def test_a_list_of_tensors_is_no_state_dict(saved, state):
+def test_a_list_of_tensors_is_refused(saved, state):
     assert "holds a list, not a state_dict" in refusal(saved(list(state.values())))
 
 
@@ -142,12 +142,12 @@ def test_a_list_of_tensors_is_no_state_dict(saved, state):
         ("VGG19 with normalization", "features.1.weight"),
     ],
 )
-def test_another_network_of_the_family_is_told_by_its_other_layers(saved, state, network, extra):
+def test_another_vgg_network_is_refused_by_its_other_layers(saved, state, network, extra):
     message = refusal(saved({**state, extra: torch.zeros(1)}))
     assert f"of another architecture: it has '{extra}'" in message, network
 
 
-def test_another_shape_is_another_architecture(saved, state):
+def test_a_parameter_of_another_shape_is_refused(saved, state):
     message = refusal(saved({**state, "features.2.weight": torch.zeros(64, 32, 3, 3)}))
     assert "'features.2.weight' has the shape (64, 32, 3, 3), not (64, 64, 3, 3)" in message
 
@@ -158,7 +158,7 @@ def test_a_file_with_too_few_layers_says_which_is_missing(saved, state):
     assert "lacks 'features.5.weight'" in refusal(path)
 
 
-def test_safetensors_without_their_package_name_the_extra(tmp_path, state, monkeypatch):
+def test_without_the_safetensors_package_the_error_names_the_extra(tmp_path, state, monkeypatch):
     save_file(state, tmp_path / "weights.safetensors")
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert 'pip install "nectargan-vgg[safetensors]"' in refusal(tmp_path / "weights.safetensors")

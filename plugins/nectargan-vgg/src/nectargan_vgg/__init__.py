@@ -1,4 +1,4 @@
-"""Perceptual and style losses: images compared by the features that VGG19 finds in them."""
+"""Perceptual and style losses, which compare images by their VGG19 features."""
 
 from nectargan_vgg.loss import VGGPerceptual, VGGStyle
 from nectargan_vgg.spec import vgg

@@ -1,4 +1,4 @@
-"""Reading VGG19 checkpoints: which file formats, what must be inside, and what to say when it is not."""
+"""Reading VGG19 checkpoints: the file formats, the checks of their contents, and the errors."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nectargan_core.errors import WeightsError
 from nectargan_vgg.network import CONVOLUTIONS
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-"""torchvision's VGG19_Weights.IMAGENET1K_V1; the eight digits in its name are where its SHA-256 begins."""
+"""torchvision's VGG19_Weights.IMAGENET1K_V1; the eight digits in its name are the first of its SHA-256."""
 
 SHA256_PREFIX = "dcbb9e9d"
 ENVIRONMENT_VARIABLE = "NECTARGAN_VGG19_WEIGHTS"
 
 
 def cache_folder() -> Path:
-    """Return where `torch.hub` keeps checkpoints; `TORCH_HOME` moves it."""
+    """Return the folder where `torch.hub` keeps checkpoints; `TORCH_HOME` changes it."""
     return Path(torch.hub.get_dir()).expanduser() / "checkpoints"
 
 
 def weights_error(cause: str) -> WeightsError:
-    """Make the error that says, after the cause, every way to provide the weights."""
+    """Return an error that gives the cause and every way to provide the weights."""
     return WeightsError(
         f"weights of VGG19: {cause}.\n"
         f"Ways out: download {URL} elsewhere and put it into {cache_folder()}; or name a local file with "
@@ -41,15 +41,15 @@ def weights_error(cause: str) -> WeightsError:
 def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Read those tensors of a checkpoint that are needed, as float32 in CPU memory.
 
-    Where the format allows it, nothing else is read: of a zip archive as `torch.save` writes it, and of
-    safetensors. The published checkpoint is older than that and is read whole.
+    Where the format allows it, nothing else is read. That holds for safetensors and for the zip archives that
+    `torch.save` writes. The published checkpoint has an older format and is read whole.
 
     Args:
         path: A file as `torch.save` writes it, or `.safetensors`.
         shapes: The keys to read, and the shapes they must have.
 
     Raises:
-        WeightsError: If the file is missing, truncated, no checkpoint, or not of VGG19.
+        WeightsError: If the file is missing, truncated, not a checkpoint, or not of VGG19.
     """
     if not path.is_file():
         raise weights_error(f"there is no file {path}")
@@ -64,7 +64,7 @@ def _read_torch(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
         if archive and not zipfile.is_zipfile(path):
             raise EOFError("the end of the archive is missing")
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except (EOFError, IndexError, struct.error) as error:  # how the end of a pickle shows, wherever it was cut
+    except (EOFError, IndexError, struct.error) as error:  # what a truncated pickle raises, depending on where it ends
         raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
     except Exception as error:
         if "EOF" in str(error) or "truncated" in str(error):

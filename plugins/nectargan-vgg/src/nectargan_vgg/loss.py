@@ -1,4 +1,4 @@
-"""The perceptual and the style loss as modules: a frozen VGG19 that parents neither train, save nor switch."""
+"""The perceptual and the style loss as modules, on a frozen VGG19 that is hidden from their parents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STYLE_LAYERS = MappingProxyType(dict.fromkeys(["relu1_1", "relu2_1", "relu3_1",
 
 
 class _VGGLoss(nn.Module, ABC):
-    """What both losses share: the network, the preparation of images, the sum over layers, the reduction."""
+    """Base of both losses: the network, the preparation of images, the sum over layers, the reduction."""
 
     _anchor: Tensor
     _network: VGG19
@@ -60,15 +60,15 @@ class _VGGLoss(nn.Module, ABC):
         self.resize = resize
         self.reduction = reduction
         self._source = weight_source(checkpoint)
-        # Holds nothing, and follows .to() and pickling: where it is, and in what dtype, the network is too.
+        # An empty tensor that follows .to() and pickling, and so gives the device and dtype of the network.
         self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
         self._attach()
 
-    @torch.inference_mode(False)  # what is made here, or shared with other losses, must serve training
+    @torch.inference_mode(False)  # tensors made here may be shared with other losses, and autograd must accept them
     def _attach(self) -> None:
         positions = [LAYERS[name] for name in self.layers]
         network = frozen_network(self._source, max(positions), positions, self._anchor.device, self._anchor.dtype)
-        # Past nn.Module's __setattr__: a submodule would be in the parent's parameters and checkpoint.
+        # Not by nn.Module's __setattr__: a submodule would be in the parent's parameters and checkpoint.
         self.__dict__["_network"] = network
         low, high = self.input_range
         std = self._anchor.new_tensor(_IMAGENET_STD).reshape(3, 1, 1)
@@ -82,7 +82,7 @@ class _VGGLoss(nn.Module, ABC):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy finds the shared network again; a pickle stays small, and loads the weights where it is opened.
+        # Without the network, a copy uses the shared one, and a pickle is small and loads the weights when unpickled.
         return {key: value for key, value in self.__dict__.items() if key not in ("_network", "_scale", "_shift")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -100,8 +100,8 @@ class _VGGLoss(nn.Module, ABC):
             The loss, or one value per sample, in the dtype that the two images promote to.
 
         Raises:
-            ValueError: If the shapes differ, are no such shapes, or too small for the layers; if the images are
-                on another device; if `criterion` gives one value where one for each sample is needed.
+            ValueError: If the shapes differ, are not as above, or are too small for the layers; if the images are
+                on another device than the loss; if `criterion` returns one value where one for each sample is needed.
             TypeError: If an image is not of a floating-point dtype.
         """
         self._check(y_fake, y)
@@ -109,8 +109,8 @@ class _VGGLoss(nn.Module, ABC):
         total = torch.zeros((), device=y_fake.device)
         with _without_autocast(y_fake.device.type):
             fake, real = self._prepared(y_fake), self._prepared(y)
-            # Side by side, so that the target's features live only until they are compared. They have no
-            # graph, unless the target itself requires a gradient.
+            # Both images go through the network together, so that the features of the target are freed once they are
+            # compared. They have no graph, unless the target itself requires a gradient.
             for position, layer in enumerate(self._network.features):
                 fake, real = layer(fake), layer(real)
                 if position in weights:
@@ -160,7 +160,7 @@ class _VGGLoss(nn.Module, ABC):
 
     @abstractmethod
     def _described(self, features: Tensor) -> Tensor:
-        """Return what of a layer's features is compared."""
+        """Return the representation of a layer's features that is compared."""
 
     def _distance(self, fake: Tensor, real: Tensor) -> Tensor:
         fake, real = self._described(fake), self._described(real)
@@ -193,25 +193,24 @@ class _VGGLoss(nn.Module, ABC):
 
 
 class VGGPerceptual(_VGGLoss):
-    """Distance between the features that VGG19 finds in two images.
+    """Distance between the VGG19 features of two images.
 
     Features are compared at each of `layers`: the distance is the mean over channels and pixels of the
     absolute difference (`"l1"`) or of its square (`"l2"`), and the loss is the weighted sum over the layers,
     averaged over the samples.
 
-    The network is frozen, shared by all losses that use the same weights, and belongs to no parent: it is in
-    no optimizer, in no `state_dict`, and `.train()` does not reach it, while `.to()` moves it. It computes in
-    float32, under autocast too, unless the module is told otherwise by `.to(dtype)`; images are converted.
-    With the three default layers and `normalize=False` the numbers are NectarGAN's.
+    The network is frozen and shared by all losses that use the same weights. It is not a submodule: it is in
+    no optimizer and in no `state_dict`, and `.train()` does not affect it, while `.to()` moves it. It computes
+    in float32, under autocast too, unless `.to(dtype)` changes its dtype; images are converted. With the three
+    default layers and `normalize=False` the values are those of NectarGAN.
 
     Args:
         layers: The weight of each layer, by its name: `conv1_1`, `relu1_1`, ... `relu5_4`, and `pool1` to
-            `pool5`. The network is only as deep as the deepest one.
-        criterion: `"l1"`, `"l2"`, or a callable that is given the features of both images, (N, C, h, w), at
-            one layer after the other, and returns one value, or one or more for each sample, of which the
-            mean counts.
+            `pool5`. The network ends at the deepest of them.
+        criterion: `"l1"`, `"l2"`, or a callable that is called for each layer with the features of both images,
+            (N, C, h, w). It returns one value, or one or more for each sample, which are averaged.
         normalize: Whether to map `input_range` to the mean and standard deviation of ImageNet, by channel, as
-            VGG19 expects. False hands it the images as they are.
+            VGG19 expects. False passes the images unchanged.
         input_range: The values that stand for black and white in the images; `normalize=False` ignores it.
         resize: Height and width in pixels that images are brought to first, bilinear and antialiased; an int
             for a square; None for the size that they have.
@@ -223,8 +222,8 @@ class VGGPerceptual(_VGGLoss):
             nothing is read.
 
     Raises:
-        WeightsError: If the weights cannot be had; the message names the ways to provide them.
-        ValueError: If another argument does not fit.
+        WeightsError: If the weights cannot be obtained; the message names the ways to provide them.
+        ValueError: If another argument is invalid.
 
     Source:
         J. Johnson, A. Alahi and L. Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and
@@ -257,26 +256,26 @@ class VGGPerceptual(_VGGLoss):
 
 
 class VGGStyle(_VGGLoss):
-    """Distance between the Gram matrices of the features that VGG19 finds in two images: their style.
+    """Distance between the Gram matrices of the VGG19 features of two images, which describe their style.
 
     At each of `layers`, the features F of an image, a matrix of C channels and M pixels, give the Gram matrix
-    F Fᵀ / M, which says how channels go together, wherever in the image. With the default criterion the
-    distance is the mean squared difference of the two matrices. That is the squared Frobenius norm of Johnson
-    et al., and 4 times the E of Gatys et al. at each layer; the default layers and their equal weights are
-    those of Gatys et al.
+    F Fᵀ / M, which measures how strongly channels occur together, regardless of position. With the default
+    criterion the distance is the mean squared difference of the two matrices. That is the squared Frobenius
+    norm of Johnson et al., and 4 times the E of Gatys et al. at each layer; the default layers and their equal
+    weights are those of Gatys et al.
 
     Args:
         layers: The weight of each layer, by its name, as for `VGGPerceptual`.
         criterion: As for `VGGPerceptual`; a callable is given the Gram matrices, (N, C, C).
-        normalize: As for `VGGPerceptual`, like all that follow.
+        normalize: As for `VGGPerceptual`, like all arguments below.
         input_range: The values that stand for black and white in the images.
         resize: Height and width in pixels that images are brought to first.
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample, shape (N,).
         checkpoint: A local file with the weights, or `"random"`.
 
     Raises:
-        WeightsError: If the weights cannot be had; the message names the ways to provide them.
-        ValueError: If another argument does not fit.
+        WeightsError: If the weights cannot be obtained; the message names the ways to provide them.
+        ValueError: If another argument is invalid.
 
     Source:
         L. A. Gatys, A. S. Ecker and M. Bethge, "Image Style Transfer Using Convolutional Neural Networks",
@@ -305,7 +304,7 @@ class VGGStyle(_VGGLoss):
 
     def _described(self, features: Tensor) -> Tensor:
         flat = features.flatten(2)
-        # Divided before the product, which in half precision would overflow.
+        # Divided before the product, since without that it would overflow in half precision.
         return flat @ (flat / flat.shape[2]).mT
 
 

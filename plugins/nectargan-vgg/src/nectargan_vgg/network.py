@@ -1,4 +1,4 @@
-"""VGG19 in plain torch: its layers by name, frozen, and one copy of each in memory however many losses use it."""
+"""VGG19 in plain torch: frozen layers by name, each in memory once and shared by all losses that use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ The positions are those of the keys in torchvision's checkpoint: `conv2_1` is `f
 
 
 def parameter_shapes(depth: int) -> dict[str, tuple[int, ...]]:
-    """Return the keys and shapes of the parameters of the layers up to a position, that one included.
+    """Return the keys and shapes of the parameters of the layers up to and including a position.
 
     Example:
         >>> parameter_shapes(LAYERS["relu1_1"])
@@ -58,7 +58,7 @@ class WeightSource(Protocol):
         """Return the float32 tensors under these keys, in CPU memory.
 
         Raises:
-            WeightsError: If they cannot be had.
+            WeightsError: If they cannot be obtained.
         """
 
 
@@ -68,7 +68,7 @@ class VGG19(nn.Module):
     Args:
         convolutions: The convolution at each position.
         depth: Position of the last layer.
-        kept: Positions of layers whose output somebody keeps.
+        kept: Positions of layers whose output is compared.
 
     Source:
         K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
@@ -83,7 +83,7 @@ class VGG19(nn.Module):
             if position in convolutions:
                 layer: nn.Module = convolutions[position]
             elif positions[position].startswith("relu"):
-                # In place saves the memory of one more map, unless that map is what somebody keeps.
+                # In place saves the memory of one map. It would overwrite the output of a convolution that is compared.
                 layer = nn.ReLU(inplace=position - 1 not in kept)
             else:
                 layer = nn.MaxPool2d(2)
@@ -98,26 +98,26 @@ _loading = threading.Lock()
 def frozen_network(
     source: WeightSource, depth: int, kept: Iterable[int], device: torch.device, dtype: torch.dtype
 ) -> VGG19:
-    """Return a network whose convolutions are shared with every other from the same source, on that device and dtype.
+    """Return a network that shares its convolutions with every other of the same source, device and dtype.
 
-    Sharing is by layer, so that a shallow and a deep network share what both have. A convolution lives as
-    long as a network that uses it. On the meta device nothing is loaded.
+    Each layer is shared by itself, so that a shallow and a deep network share the layers that both have. A
+    convolution is freed with the last network that uses it. On the meta device nothing is loaded.
 
     Args:
         source: Where the weights come from.
         depth: Position of the last layer.
-        kept: Positions of layers whose output somebody keeps.
-        device: Where the network is to be.
-        dtype: What it computes in.
+        kept: Positions of layers whose output is compared.
+        device: The device of the network.
+        dtype: The dtype of the network.
 
     Raises:
-        WeightsError: If the weights cannot be had.
+        WeightsError: If the weights cannot be obtained.
     """
     positions = [position for position in CONVOLUTIONS if position <= depth]
     with _loading:
         convolutions = {position: _loaded.get((source, device, dtype, position)) for position in positions}
         if None in convolutions.values():
-            with torch.device("cpu"):  # whatever the default is where the first loss is built
+            with torch.device("cpu"):  # not on a default device that the caller has set
                 state = {} if device.type == "meta" else source.load(parameter_shapes(depth))
                 for position in positions:
                     if convolutions[position] is None:
@@ -133,7 +133,7 @@ def _frozen_convolution(
     convolution.requires_grad_(False)
     if state:
         for name in ("weight", "bias"):
-            # A copy: what was read may be mapped from a file, and hold on to more than this layer.
+            # A copy: a tensor that is mapped from a file keeps more than this layer in memory.
             value = state[f"features.{position}.{name}"].to(device, dtype, copy=True)
             setattr(convolution, name, nn.Parameter(value, requires_grad=False))
     return convolution.eval()

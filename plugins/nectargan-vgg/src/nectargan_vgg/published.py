@@ -1,4 +1,4 @@
-"""The weights that torchvision publishes: fetched once, checked, and kept in a slim copy of the layers in use."""
+"""The weights that torchvision publishes: downloaded once, checked, and cached as a slim copy of the layers in use."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """torchvision's `VGG19_Weights.IMAGENET1K_V1`, by way of the cache of `torch.hub`.
+    """torchvision's `VGG19_Weights.IMAGENET1K_V1`, through the cache of `torch.hub`.
 
     Args:
         url: Where the file is.
-        sha256_prefix: What its SHA-256 begins with, in hexadecimal digits.
+        sha256_prefix: The first hexadecimal digits of its SHA-256.
     """
 
     url: str
     sha256_prefix: str
 
     def load(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """Read the tensors under these keys from the slim copy, else from the whole file, fetching it if need be.
+        """Read the tensors under these keys from the slim copy, else from the whole file, downloaded if necessary.
 
         Raises:
-            WeightsError: If the file cannot be fetched, or is not the one published.
+            WeightsError: If the file cannot be downloaded, or is not the published one.
         """
         full = cache_folder() / self.url.rpartition("/")[2]
         state = _read_slim(full, shapes)
@@ -122,7 +122,7 @@ def _read_and_slim(full: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     state = read_checkpoint(full, shapes)
     path = _slim_path(full, len(shapes) // 2)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    # A cache that cannot be written, as on many clusters, costs time at the next start and nothing else.
+    # A read-only cache, as on many clusters, is not an error; the next start only takes longer.
     with contextlib.suppress(OSError, RuntimeError):
         try:
             torch.save({key: value.clone() for key, value in state.items()}, partial)
@@ -152,8 +152,7 @@ def _one_process_at_a_time(full: Path) -> Iterator[None]:
 
 
 def _published_size(url: str) -> int | None:
-    # Asked beforehand, with a limit on the wait, which torch.hub does not set: offline, the answer should
-    # come soon.
+    # Requested first, with a timeout, which torch.hub does not set: without a network the error should come soon.
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 -- the constant above, https
     with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 -- likewise
         length = answer.headers.get("Content-Length")

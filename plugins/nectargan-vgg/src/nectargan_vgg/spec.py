@@ -34,9 +34,9 @@ def vgg(
     Args:
         config: Where the weight is read, and the device that the network is loaded to.
         subspec: Which of the two losses.
-        layers: As for `VGGPerceptual` and `VGGStyle`, like all that follow; None for the default of each.
+        layers: As for `VGGPerceptual` and `VGGStyle`, like all arguments below; None for the default of each.
         criterion: None for the default of each: `"l1"` for perceptual, `"l2"` for style.
-        normalize: Whether images are mapped to what VGG19 was trained on.
+        normalize: Whether images are mapped to the mean and standard deviation of ImageNet.
         input_range: The values that stand for black and white in the images.
         resize: The size in pixels that images are brought to first.
         reduction: How the values of the samples are combined.
@@ -46,8 +46,8 @@ def vgg(
         The loss by its name.
 
     Raises:
-        WeightsError: If the weights cannot be had; the message names the ways to provide them.
-        ValueError: If an argument does not fit.
+        WeightsError: If the weights cannot be obtained; the message names the ways to provide them.
+        ValueError: If an argument is invalid.
 
     Example:
         >>> from nectargan_core import Config

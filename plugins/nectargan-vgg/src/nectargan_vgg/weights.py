@@ -18,11 +18,10 @@ from nectargan_vgg.published import PublishedWeights
 
 
 def weight_source(checkpoint: str | os.PathLike[str] | None) -> WeightSource:
-    """Return the source that a `checkpoint` argument means.
+    """Return the source of the weights that a `checkpoint` argument names.
 
     Args:
-        checkpoint: A local file, `"random"`, or None for the file that `NECTARGAN_VGG19_WEIGHTS` names, or
-        else
+        checkpoint: A local file, `"random"`, or None for the file that `NECTARGAN_VGG19_WEIGHTS` names, or else
             the published weights.
 
     Raises:
@@ -51,7 +50,7 @@ def _local_file(checkpoint: str | os.PathLike[str], origin: str = "") -> LocalFi
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file on disk; one that has changed since is another source, so that a new loss reads it anew."""
+    """A file on disk; a file that has changed is another source, so that a new loss reads it again."""
 
     path: Path
     modified: int
