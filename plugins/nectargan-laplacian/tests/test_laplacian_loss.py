@@ -1,4 +1,4 @@
-"""The Laplacian module: its numbers, its gradients, its dtypes, what it keeps, and what it refuses."""
+"""The Laplacian module: its values, gradients, dtypes, memory, and errors."""
 
 import copy
 
@@ -41,7 +41,7 @@ def test_map_is_the_definition_computed_with_scipy(shape):
 
 
 @pytest.mark.parametrize(("reduction", "reduce"), [("mean", np.mean), ("sum", np.sum)])
-def test_reduction_is_that_of_the_map(reduction, reduce):
+def test_mean_and_sum_reduce_the_map(reduction, reduce):
     y_fake, y = images(2, 3, 16, 16)
     expected = reduce(scipy_map(y_fake, y))
     assert Laplacian(reduction)(y_fake, y).item() == pytest.approx(expected, rel=1e-6)
@@ -96,7 +96,7 @@ def test_half_precision_does_not_overflow_on_a_range_of_255():
     assert Laplacian()(y_fake, y).item() == pytest.approx(scipy_map(y_fake, y).mean(), rel=1e-3)
 
 
-def test_two_dtypes_give_the_one_they_promote_to():
+def test_images_of_two_dtypes_give_the_dtype_that_they_promote_to():
     y_fake, y = images(1, 3, 8, 8)
     assert Laplacian()(y_fake.bfloat16(), y).dtype == torch.float32
 
@@ -150,7 +150,7 @@ def test_one_map_of_one_channel_is_kept_for_backward():
     y_fake.requires_grad_()
     kept = {}
     with saved_tensors_hooks(lambda tensor: kept.setdefault(tensor.data_ptr(), tensor.detach()), lambda _: None):
-        loss = Laplacian()(y_fake, y)  # held, so that no address is used twice
+        loss = Laplacian()(y_fake, y)  # kept alive, so that no address is reused
     assert loss.requires_grad
     assert sum(tensor.numel() for tensor in kept.values()) == 8 * 8
 
@@ -164,12 +164,12 @@ def test_module_has_no_state_to_move_or_to_save():
     assert not [*module.parameters(), *module.buffers(), *module.state_dict()]
 
 
-def test_copies_work_on_their_own():
+def test_a_deep_copy_gives_the_same_loss():
     y_fake, y = images(1, 3, 8, 8)
     assert torch.equal(copy.deepcopy(Laplacian("sum"))(y_fake, y), Laplacian("sum")(y_fake, y))
 
 
-# torch.compile itself makes an instance of Function, of which torch itself then warns.
+# torch.compile makes an instance of Function, and torch warns of that.
 @pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'>:DeprecationWarning")
 def test_compiles_without_a_graph_break():
     y_fake, y = images(1, 3, 8, 8)
@@ -196,7 +196,7 @@ def test_per_sample_gradients_through_vmap():
         ((1, 1, 8, 8), (1, 3, 8, 8)),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused_by_name(fake_shape, shape):
+def test_wrong_shapes_are_refused_and_named(fake_shape, shape):
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)") as caught:
         Laplacian()(torch.zeros(fake_shape), torch.zeros(shape))
     assert f"y_fake is {fake_shape} and y is {shape}" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The spec `sobel`: what it builds, where its weight comes from, and that its name finds it."""
+"""The spec `sobel`: the loss that it builds, the source of its weight, and its use by name."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The Laplacian loss as a module: how far the fine detail of one image is from that of another."""
+"""The Laplacian loss as a module: the L1 distance between the fine detail of two images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor, nn
 
 
-# On the CPU a convolution of one channel costs some twenty times these sums and its backward more again; on a
-# GPU it would use TF32. Derived by autograd, each slice would cost an image of zeros. The operator is linear
-# and its kernel even, so it is its own derivative, and nothing is kept for it.
+# On the CPU a convolution of one channel takes some twenty times as long as these sums, and its backward even longer;
+# on a GPU it would use TF32. With autograd's own derivative, each slice would allocate an image of zeros. The operator
+# is linear and its kernel even, so that it is its own derivative and needs no saved tensor.
 class _Laplace(torch.autograd.Function):
     """Correlate with [[0, 1, 0], [1, -4, 1], [0, 1, 0]] under a zero padding of 1."""
 
@@ -37,15 +37,15 @@ class Laplacian(nn.Module):
 
     Each image becomes grey (the mean over its channels) and is correlated with [[0, 1, 0], [1, -4, 1], [0, 1,
     0]] under a zero padding of 1; the loss is the absolute difference. Because the operator is linear, it is
-    applied once, to the difference of the grey images, and the graph keeps that one map and nothing of the
-    target's own. Half-precision images are computed in float32, under autocast too. The module has no
-    parameters and no buffers: it works wherever its images are.
+    applied once, to the difference of the grey images. Only that one map is kept for the backward pass, and
+    nothing that depends on the target alone. Half-precision images are computed in float32, under autocast
+    too. The module has no parameters and no buffers: it works on the device of its images.
 
     Args:
         reduction: `"mean"`, `"sum"`, or `"none"` for the map of shape (N, 1, H, W).
 
     Raises:
-        ValueError: If `reduction` is another word.
+        ValueError: If `reduction` is none of these.
 
     Source:
         The five-point stencil of the Laplace operator: Abramowitz and Stegun, "Handbook of Mathematical
@@ -94,7 +94,7 @@ class Laplacian(nn.Module):
             )
         dtype = torch.promote_types(y_fake.dtype, y.dtype)
         precise = torch.promote_types(dtype, torch.float32)
-        # Grey first: the difference of all channels would be kept in memory and written once more.
+        # The mean first: the difference of all channels would be another full-size image in memory.
         grey = y_fake.mean(1, keepdim=True, dtype=precise) - y.mean(1, keepdim=True, dtype=precise)
         detail: Tensor = _Laplace.apply(grey)  # type: ignore[no-untyped-call]  # untyped in torch
         loss = detail.abs()

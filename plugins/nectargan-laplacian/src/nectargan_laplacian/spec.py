@@ -11,8 +11,8 @@ def laplacian(config: Config) -> dict[str, LMLoss]:
 
     Its weight is `train.loss.lambda_laplacian` of the config, 10 by default. On photographs that were
     blurred, made noisy or shifted, the gradient of this loss was measured at about 4 to 5 times that of the
-    L1 loss, so 10 steers with less than half the force of pix2pix's L1 at its weight of 100: enough to
-    restore fine detail, too little to overrule the colours.
+    L1 loss. With a weight of 10 it is less than half the gradient of pix2pix's L1 loss with its weight of
+    100: enough to restore fine detail, while the L1 loss still determines the colours.
 
     Args:
         config: Where the weight is read.

@@ -1,4 +1,4 @@
-"""The Sobel loss as a module: how far the edges of one image are from those of another."""
+"""The Sobel loss as a module: the L1 distance between the edges of two images."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _down(padded: Tensor) -> Tensor:
     return smooth[..., :-2, :] - smooth[..., 2:, :]
 
 
-# On the CPU a convolution of one channel costs some twenty times these sums and its backward more again; on a
-# GPU it would use TF32. Derived by autograd, each slice would cost an image of zeros. The operator is linear,
-# so its derivative is its transpose and nothing is kept for it; both kernels are odd, so the transpose is the
-# negative.
+# On the CPU a convolution of one channel takes some twenty times as long as these sums, and its backward even longer;
+# on a GPU it would use TF32. With autograd's own derivative, each slice would allocate an image of zeros. The operator
+# is linear, so that its derivative is its transpose and needs no saved tensor; both kernels are odd, so that the
+# transpose is the negative.
 class _Gradients(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -70,14 +70,14 @@ class Sobel(nn.Module):
     Each image becomes grey (the mean over its channels), is correlated with the two 3x3 Sobel kernels under a
     zero padding of 1, and gives the map sqrt(gx² + gy² + 1e-6); the loss is the absolute difference of the
     two maps. Half-precision images are computed in float32, under autocast too. The module has no parameters
-    and no buffers: it works wherever its images are. Nothing that depends on the target alone is kept for the
+    and no buffers: it works on the device of its images. Nothing that depends on the target alone is kept for the
     backward pass, unless the target itself requires a gradient.
 
     Args:
         reduction: `"mean"`, `"sum"`, or `"none"` for the map of shape (N, 1, H, W).
 
     Raises:
-        ValueError: If `reduction` is another word.
+        ValueError: If `reduction` is none of these.
 
     Source:
         Sobel and Feldman's operator of 1968, as I. Sobel, "An Isotropic 3x3 Image Gradient Operator" (2014).

@@ -10,9 +10,9 @@ def sobel(config: Config) -> dict[str, LMLoss]:
     """Build the Sobel loss: `G_SOBEL`, tag `G`, of `y_fake` and `y`.
 
     Its weight is `train.loss.lambda_sobel` of the config, 10 by default. On photographs that were blurred,
-    made noisy or shifted, the gradient of this loss was measured at about 4 times that of the L1 loss, so 10
-    steers with some 40 % of the force of pix2pix's L1 at its weight of 100: enough to sharpen edges, too
-    little to overrule the colours.
+    made noisy or shifted, the gradient of this loss was measured at about 4 times that of the L1 loss. With a
+    weight of 10 it is some 40 % of the gradient of pix2pix's L1 loss with its weight of 100: enough to sharpen
+    edges, while the L1 loss still determines the colours.
 
     Args:
         config: Where the weight is read.
