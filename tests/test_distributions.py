@@ -63,6 +63,12 @@ def test_the_readme_names_the_lower_bounds_of_python_and_torch():
     assert {Version(torch)} == lower_bounds(ROOT, "torch")
 
 
+@pytest.mark.skipif(not (ROOT / ".github").exists(), reason="an sdist has no workflows")
+def test_continuous_integration_takes_the_lowest_torch():
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    assert {Version(version) for version in re.findall(r"torch==([\d.]+)", workflow)} == lower_bounds(ROOT, "torch")
+
+
 @each_plugin
 def test_a_readme_names_lower_bounds_of_torch_that_are_stated(path):
     readme = (path / "README.md").read_text(encoding="utf-8")
