@@ -89,9 +89,9 @@ class LossManager:
             raise ValueError(f"history_buffer_size must be at least 1, got {history_buffer_size}")
         if not flush_every >= 0:
             raise ValueError(f"flush_every must be a number of seconds of at least 0, got {flush_every!r}")
-        settings = read_config(config)
-        self.device = _device(device, settings)
-        self.config = settings if self.device is None else settings.on_device(self.device)
+        given = read_config(config)
+        self.device = _device(device, given)
+        self.config = given if self.device is None else given.on_device(self.device)
         self.experiment_dir = None if experiment_dir is None else Path(experiment_dir)
         self.objective: str | None = None
         self._registry = Registry()
@@ -298,8 +298,8 @@ class LossManager:
                 key="common.device",
             ) from error
 
-    def _scheduler(self, loss: LMLoss) -> Scheduler | None:
-        """Return what evaluates the schedule of a loss; the plugins that it comes from may observe."""
+    def _observed_scheduler(self, loss: LMLoss) -> Scheduler | None:
+        """Return what evaluates the schedule of a loss, and register the plugins that it comes from as observers."""
         scheduler = _scheduler_of(loss)
         for plugin in scheduler.plugins if scheduler is not None else ():
             self._observers.add_module_of(plugin)
@@ -362,7 +362,7 @@ class LossManager:
             loss = bound.loss.model_copy(update={"schedule": schedule.with_weight(weight)})
         else:
             loss = bound.loss.model_copy(update={"loss_weight": weight, "schedule": schedule})
-        bound.redefine(loss, self._scheduler(loss))
+        bound.redefine(loss, self._observed_scheduler(loss))
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
@@ -500,7 +500,7 @@ class LossManager:
             100.0
         """
         if loss_kwargs is not None:
-            return self._compute(loss_name, (x, y), epoch, **_unpacked(loss_kwargs))
+            return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs))
         # The same as _compute, written out, since this is the hot path.
         try:
             loss = self._registry.losses[loss_name]
@@ -518,7 +518,7 @@ class LossManager:
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Tensor:
         """Compute, weight and record a loss of three inputs, such as one with a mask; see `compute_loss_xy`."""
-        return self._compute(loss_name, (x, y, z), epoch, **_unpacked(loss_kwargs))
+        return self._compute(loss_name, (x, y, z), epoch, **_call_kwargs(loss_kwargs))
 
     def compute_loss(
         self,
@@ -805,7 +805,7 @@ class LossManager:
             loss = loss.model_copy(update={"schedule": Schedule.model_validate(saved["schedule"])})
         elif "weight" in saved:
             loss = loss.model_copy(update={"loss_weight": saved["weight"], "schedule": Schedule()})
-        return loss, self._scheduler(loss)
+        return loss, self._observed_scheduler(loss)
 
     def close(self) -> None:
         """Flush the log and give it up; nothing can be computed afterwards, everything can be asked.
@@ -847,7 +847,7 @@ class LossManager:
         return f"LossManager({', '.join(self._registry.losses) or 'no losses'}{where})"
 
 
-def _unpacked(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
     if loss_kwargs is None:
         return {}
     for key in loss_kwargs:

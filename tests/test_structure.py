@@ -2,14 +2,16 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import nectargan_core
-from nectargan_core import catalog, errors, hookspecs
+from nectargan_core import LossManager, catalog, errors, hookspecs
 from nectargan_core.catalog._first_party import FIRST_PARTY
 from nectargan_core.log import COLUMNS
 
@@ -111,6 +113,51 @@ def test_a_record_has_a_row_for_each_column_on_the_page_of_the_log():
         "float",
         *COLUMNS,
     ]
+
+
+NEW_COLUMN = """
+import json, pathlib, sys
+import torch
+from nectargan_core import LossLog, LossManager
+
+old, new = map(pathlib.Path, sys.argv[1:])
+assert LossLog(old).series("a").batch.tolist() == [1, 1]
+with LossManager(experiment_dir=new) as manager:
+    manager.register_loss_fn("a", torch.nn.L1Loss())
+    for size in (2, 3):
+        manager.compute_loss_xy("a", torch.zeros(size), torch.ones(size))
+    manager._recorder.series["a"].rows[-8:] = (5).to_bytes(8, sys.byteorder)
+    before = manager.series("a").batch.tolist()
+log = LossLog(new)
+log.to_csv(new / "log.csv")
+print(json.dumps([before, log.series("a").batch.tolist(), log.series("a").per_step().batch.tolist()]))
+print((new / "log.csv").read_text())
+"""
+
+
+def test_a_new_column_is_one_entry(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "changed/nectargan_core")
+    records = tmp_path / "changed/nectargan_core/log/_records.py"
+    last = '    unweighted: _Floats = field(metadata=_column("d", "values"))\n'
+    added = '    batch: _Integers = field(metadata=_column("q", "runs", default=1), default_factory=_left_out)\n'
+    text = records.read_text(encoding="utf-8")
+    assert last in text
+    records.write_text(text.replace(last, last + added), encoding="utf-8")
+    with LossManager(experiment_dir=tmp_path / "old") as manager:
+        manager.register_loss_fn("a", torch.nn.L1Loss())
+        for _ in range(2):
+            manager.compute_loss_xy("a", torch.zeros(2), torch.ones(2))
+    done = subprocess.run(
+        [sys.executable, "-c", NEW_COLUMN, tmp_path / "old", tmp_path / "new"],
+        cwd=tmp_path / "changed",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "[[1, 5], [1, 5], [1.0, 5.0]]"
+    assert "name,step,epoch,loss,weight,unweighted,batch" in done.stdout
+    assert "a,1,0.0,1.0,1.0,1.0,5" in done.stdout
 
 
 def test_core_knows_the_names_of_all_plugins_of_this_project():

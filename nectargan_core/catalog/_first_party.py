@@ -1,10 +1,10 @@
-"""Which distribution of this project offers a name: all that core knows of its plugins, to say how to install them."""
+"""The names that plugins of this project offer, and the distribution to install for each; used in error messages."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from nectargan_core.catalog._plugin import SCHEDULES, SPECS
+from nectargan_core.catalog._groups import SCHEDULES, SPECS
 
 FIRST_PARTY: Final = {
     SPECS: {

@@ -12,8 +12,9 @@ from typing import Literal
 from nectargan_core._messages import did_you_mean, one_line
 from nectargan_core.catalog import _settings as settings
 from nectargan_core.catalog._first_party import FIRST_PARTY
+from nectargan_core.catalog._groups import GROUPS, SCHEDULES, noun
 from nectargan_core.catalog._installed import CORE, EntryPoint, Installed, canonical, core_version
-from nectargan_core.catalog._plugin import KINDS, SCHEDULES, SPECS, Plugin, forget_failures
+from nectargan_core.catalog._plugin import Plugin, forget_failures
 from nectargan_core.catalog._settings import Settings
 from nectargan_core.errors import (
     AmbiguousPluginError,
@@ -49,7 +50,7 @@ class Entry:
 class _Scan:
     """The installed plugins as read once, and which of them each name was found to mean."""
 
-    installed: Installed = field(default_factory=lambda: Installed(KINDS))
+    installed: Installed = field(default_factory=lambda: Installed(GROUPS))
     found: dict[tuple[str, str, str | None, Settings], Plugin] = field(default_factory=dict)
 
 
@@ -103,7 +104,7 @@ def plugins(group: str | None = None) -> list[Entry]:
     """
     installed, now = _read().installed, settings.current()
     entries: list[Entry] = []
-    for each in KINDS if group is None else (group,):
+    for each in GROUPS if group is None else (group,):
         for name in _names(installed, each):
             entries.extend(_entries(installed, now, each, name))
     if group is None:
@@ -156,8 +157,9 @@ def _chosen(installed: Installed, now: Settings, group: str, name: str, provider
     preferred = now.providers.get(name)
     if preferred is None or _of(offering, CORE):
         return offering
-    # One setting serves both groups. Where it is about the other group, it chooses nothing in this one.
-    others = [plugin for other in KINDS if other != group for plugin in _offers(installed, other, name)[0]]
+    # One setting serves all groups. Where the distribution that it names offers the name in another group only, the
+    # setting is about that group, and chooses nothing in this one.
+    others = [plugin for other in GROUPS if other != group for plugin in _offers(installed, other, name)[0]]
     return _of(offering, preferred) or (offering if _of(others, preferred) else [])
 
 
@@ -217,7 +219,7 @@ def _entries(installed: Installed, now: Settings, group: str, name: str) -> list
 
 
 def _ambiguity(plugins: list[Plugin]) -> str:
-    kind, name, keys = KINDS[plugins[0].group], plugins[0].name, sorted({plugin.key for plugin in plugins})
+    kind, name, keys = noun(plugins[0].group), plugins[0].name, sorted({plugin.key for plugin in plugins})
     if len(keys) == 1:
         targets = " and ".join(plugin.target for plugin in plugins)
         return f"{plugins[0].release} offers the {kind} {name!r} as {targets}; tell its authors"
@@ -238,7 +240,7 @@ def _not_found(installed: Installed, now: Settings, group: str, name: str, provi
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         hints = f"; installed are {', '.join(names[:20])}{more}" if names else "; none is installed at all"
     return kind(
-        f"no {KINDS[group]} {asked!r} is installed for {sys.executable or 'this interpreter'}{hints}.{close}",
+        f"no {noun(group)} {asked!r} is installed for {sys.executable or 'this interpreter'}{hints}.{close}",
         group=group,
         name=name,
         dist=provider,
@@ -255,30 +257,33 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
         yield f"{asks}{wanted}{', which' if asks else ''} {has}"
     if offering:
         yield f"it is offered by {_releases(offering)}"
-    if since := _chosen(Installed(KINDS), now, group, name, provider):
+    if since := _chosen(Installed(GROUPS), now, group, name, provider):
         yield f"{_releases(since)} offers it since this process first looked: call catalog.refresh()"
         return
     for plugin in shadowed:
         yield f"{plugin.release} offers it, and other metadata of {plugin.dist} stands before that"
-    home = FIRST_PARTY[group].get(name)
+    ours = FIRST_PARTY.get(group, {})
+    home = ours.get(name)
     if home is not None and not offering and (wanted is None or canonical(wanted) == home):
         leading = installed.leading(home)
         if leading is None:
             yield f"it comes with {home}: pip install {home}"
         else:
             yield f"{home} {leading.version} is installed without it: pip install --upgrade {home}"
-    other = SPECS if group == SCHEDULES else SCHEDULES
-    if offers := _offers(installed, other, name)[0]:
-        yield f"{name!r} is a {KINDS[other]} of {_releases(offers)}"
-    elif name in FIRST_PARTY[other]:
-        yield f"{name!r} is a {KINDS[other]} of {FIRST_PARTY[other][name]}"
+    for other in GROUPS:
+        if other == group:
+            continue
+        if offers := _offers(installed, other, name)[0]:
+            yield f"{name!r} is a {noun(other)} of {_releases(offers)}"
+        elif other_home := FIRST_PARTY.get(other, {}).get(name):
+            yield f"{name!r} is a {noun(other)} of {other_home}"
     names = _names(installed, group)
     for known in names:
         if known != name and canonical(known) == canonical(name):
             yield f"names are matched exactly, and {known!r} is installed"
-    absent = [known for known in FIRST_PARTY[group] if known not in names and known != name]
+    absent = [known for known in ours if known not in names and known != name]
     for known in difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
-        yield f"{known!r} comes with {FIRST_PARTY[group][known]}: pip install {FIRST_PARTY[group][known]}"
+        yield f"{known!r} comes with {ours[known]}: pip install {ours[known]}"
     for source, _ in installed.unreadable:
         yield f"the entry points of {source.name} cannot be read"
 

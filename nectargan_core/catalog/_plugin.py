@@ -10,20 +10,16 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from nectargan_core._messages import one_line
 from nectargan_core.catalog import _settings as settings
+from nectargan_core.catalog._groups import GROUPS, noun
 from nectargan_core.catalog._installed import CORE, canonical, core_version, supports_core
 from nectargan_core.catalog._settings import Settings
 from nectargan_core.errors import PluginBlockedError, PluginContractError, PluginError, PluginLoadError
 
-SPECS: Final = "nectargan.loss_specs"
-SCHEDULES: Final = "nectargan.schedules"
-KINDS: Final = {SPECS: "loss spec", SCHEDULES: "schedule"}
-
 _TARGET = re.compile(r"(?P<module>[\w.]+)(?::(?P<attribute>[\w.]+))?")
-_TAKES = {SPECS: "(config) or (config, subspec)", SCHEDULES: "(schedule, epoch)"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Plugin:
     @property
     def label(self) -> str:
         """The plugin and its kind, for messages."""
-        return f"{KINDS.get(self.group, 'plugin')} {self}"
+        return f"{noun(self.group)} {self}"
 
     @property
     def module(self) -> str:
@@ -204,21 +200,17 @@ def _import(name: str) -> object:
 
 def _violation(group: str, loaded: object) -> str:
     """Say how what was loaded violates the contract of its group; empty where it does not."""
-    kind = KINDS.get(group, "plugin")
     if inspect.ismodule(loaded):
-        return f"is a module and no {kind}; its entry point is to be module:attribute"
+        return f"is a module and no {noun(group)}; its entry point is to be module:attribute"
+    contract = GROUPS[group]
     if not callable(loaded):
-        return f"is no {kind} but {type(loaded).__name__}; it must be callable with {_TAKES[group]}"
+        return f"is no {contract.noun} but {type(loaded).__name__}; it must be callable with {contract.takes}"
     try:
         signature = inspect.signature(loaded)
     except Exception:  # noqa: BLE001 # functions written in C may have no signature, and may be right all the same
         return ""
     try:
-        if group == SCHEDULES:
-            # Its other parameters come from Schedule.params, and are checked when a schedule is evaluated.
-            signature.bind_partial(None, None)
-        else:
-            signature.bind(None, **({"subspec": None} if "subspec" in signature.parameters else {}))
+        contract.bind(signature)
     except TypeError:
-        return f"must be callable with {_TAKES[group]}, and takes ({', '.join(signature.parameters)})"
+        return f"must be callable with {contract.takes}, and takes ({', '.join(signature.parameters)})"
     return ""

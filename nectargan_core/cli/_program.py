@@ -1,4 +1,4 @@
-"""The program itself: its commands, and how an error of ours ends it."""
+"""The program itself: its commands, and a short message for every `NectarganError`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _BUFFERS_KEPT = 20
 class Recorder:
     """The clock, the scope and the series of one manager, and the log that they go to.
 
-    Holds nothing of the manager, so that it can outlive it by the one flush at the end.
+    Has no reference to the manager, so that the manager can be collected, which then flushes and closes this.
 
     Args:
         log: The file to append to; None to keep everything in memory.
@@ -33,7 +33,8 @@ class Recorder:
         buffer_size: Records of one loss that are kept before all are flushed.
         flush_every: Seconds after which the next loss call flushes.
         nonfinite: What happens when a weighted loss is nan or infinite.
-        notify: Called with the name of an event and its arguments: of flushes, of such losses, and of the end.
+        notify: Called with the name of an event and its arguments: after a flush, for a nan or infinite loss, and at
+            the end.
     """
 
     __slots__ = (
@@ -85,9 +86,9 @@ class Recorder:
         self.epoch: float = 0
         self.ticked = False
         self.closed = False
-        # Where the series of a resumed run begin to count.
+        # How many records each series had before this run, where a run is resumed.
         self._counts: Mapping[str, int] = {}
-        # Lines that go before the next chunks.
+        # Lines that supersede records, to be written before the next chunks.
         self._unwritten = ""
         self._notify = notify
         self._nonfinite = nonfinite
@@ -101,7 +102,7 @@ class Recorder:
         # A flush is due when the rows of a series have `full` bytes, or when the clock of the machine is at `deadline`.
         self.full: float = math.inf if log is None else buffer_size * RECORD.size
         self.deadline = math.inf if log is None else time.monotonic() + flush_every
-        # Whether a call has to check the two.
+        # Whether a call has to check `full` and `deadline` at all.
         self.watching = log is not None
         self._warned_of_write = False
         self._lost = 0
@@ -183,7 +184,7 @@ class Recorder:
         series.add_scalar(self.step if self.ticked else series.count, self.epoch, value)
 
     def is_due(self, series: Series) -> bool:
-        """Whether `flush_or_raise` is due before a record is added to a series."""
+        """Whether `flush_or_raise` is due before a record is added; `BoundLoss.compute` has a copy of this."""
         return self.watching and (len(series.rows) >= self.full or time.monotonic() >= self.deadline)
 
     def _watch_device(self) -> None:

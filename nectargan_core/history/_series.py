@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,13 @@ from torch import Tensor
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossResultError
 from nectargan_core.history._lm_history import LMHistory
-from nectargan_core.log import RECORD, Records, as_records, product, unpacked
+from nectargan_core.log import COLUMNS, RECORD, Records, as_records, pack, product, unpacked
 
 _NAN = float("nan")
 _NAN_BITS = 0x7FF8_0000_0000_0000
-# Two values of nan that no computation gives stand in the place of a loss that is not known yet. The first: it is the
-# product of weight and unweighted value in single precision, and multiplied when it is read, since taking it from its
-# tensor at once would make the hot path slower. The second: it is still on a device.
+# Two values of nan that no computation gives stand for a loss that is not known yet. _PRODUCT: it is weight times
+# unweighted value in single precision, and is multiplied when it is read; to read it from its tensor would make the hot
+# path slower. _UNREAD: it is still on a device.
 _PRODUCT_BITS = _NAN_BITS + 1
 _PRODUCT, _UNREAD = struct.unpack("=dd", struct.pack("=qq", _PRODUCT_BITS, _NAN_BITS + 2))
 
@@ -31,21 +31,14 @@ _FLOAT32_MIN, _FLOAT32_MAX = torch.finfo(torch.float32).min, torch.finfo(torch.f
 # So many device scalars are kept apart before they are stacked into one tensor.
 _BLOCK = 64
 
-_pack = RECORD.pack
 _SIZE = RECORD.size
+_LOSS, _WEIGHT, _UNWEIGHTED = (list(COLUMNS).index(name) for name in ("loss", "weight", "unweighted"))
 
-OnNonFinite = Callable[["Series", int, float, float], None]
+_Record: TypeAlias = tuple[Any, ...]
+"""The values of one record, in the order of the columns."""
+
+NonFiniteCallback = Callable[["Series", int, float, float], None]
 """Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite."""
-
-
-class _Record(NamedTuple):
-    """One record, in the order of the columns."""
-
-    step: int
-    epoch: float
-    loss: float
-    weight: float
-    unweighted: float
 
 
 class Series:
@@ -85,7 +78,7 @@ class Series:
         self,
         name: str,
         keep: bool,
-        on_nonfinite: OnNonFinite | None = None,
+        on_nonfinite: NonFiniteCallback | None = None,
         on_device: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
@@ -98,7 +91,7 @@ class Series:
         # The records that are kept, packed one after the other.
         self.rows = bytearray()
         # The last record where none are kept, or the last one that was dropped.
-        self._last: tuple[int, float, float, float, float] | None = None
+        self._last: _Record | None = None
         # Results that are still on a device: the position of the record, its mean before weighting, and after
         # weighting where that is no product of numbers. A position counts from the first record that was ever kept.
         self._pending: list[tuple[int, Tensor, Tensor | None]] = []
@@ -116,8 +109,8 @@ class Series:
     def __len__(self) -> int:
         return len(self.rows) // _SIZE
 
-    def watch_nonfinite(self, on_nonfinite: OnNonFinite | None) -> None:
-        """Call this for a weighted value that is nan or infinite, or nothing."""
+    def watch_nonfinite(self, on_nonfinite: NonFiniteCallback | None) -> None:
+        """Set what is called for a weighted value that is nan or infinite; None to call nothing."""
         self._on_nonfinite = on_nonfinite or _ignore
 
     # Adding
@@ -131,7 +124,7 @@ class Series:
         value = raw.item()
         if self.keep:
             try:
-                self.rows.extend(_pack(step, epoch, _PRODUCT, weight, value))
+                self.rows.extend(pack(step, epoch, _PRODUCT, weight, value))
             except struct.error as error:
                 raise _not_packed(step, epoch) from error
         else:
@@ -140,7 +133,7 @@ class Series:
         self.result = None
         self.dtype = _FLOAT32
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
-            # This product is not rounded to float32, so the weighted result decides.
+            # Only probably infinite: this product is not rounded to float32, as the weighted result is.
             self.check_finite(step, epoch, weighted.item())
 
     def check_finite(self, step: int, epoch: float, weighted: float) -> None:
@@ -173,7 +166,7 @@ class Series:
     def _append(self, step: int, epoch: float, loss: float, weight: float, unweighted: float) -> None:
         if self.keep:
             try:
-                self.rows.extend(_pack(step, epoch, loss, weight, unweighted))
+                self.rows.extend(pack(step, epoch, loss, weight, unweighted))
             except struct.error as error:
                 raise _not_packed(step, epoch) from error
         else:
@@ -227,11 +220,11 @@ class Series:
     def take_blocks(self) -> list[_Block]:
         """Hand over what is still on a device, for `sync` to read."""
         if not self.keep:
-            last = self.last()
-            if last is None or self.result is None or not _is_unread(last.loss):
+            last = self._last
+            if last is None or self.result is None or not _is_unread(last[_LOSS]):
                 return []
             raw = _mean(self.result)
-            weighted = _mean(self.result * last.weight) if self.result.ndim else None
+            weighted = _mean(self.result * last[_WEIGHT]) if self.result.ndim else None
             return [_Block(self, [0], raw.reshape(1), None if weighted is None else weighted.reshape(1))]
         if self._pending:
             self._pack_pending()
@@ -240,61 +233,66 @@ class Series:
 
     def fill(
         self, positions: list[int], raw: list[float], weighted: list[float] | None, dtype: torch.dtype
-    ) -> list[_Record]:
+    ) -> list[tuple[int, float, float]]:
         """Put values that were read from a device into their records; without `weighted`, weight them here.
 
         Returns:
-            The records that were filled in.
+            Step, epoch and weighted value of each record.
         """
         if not self.keep:
-            records: list[tuple[Any, ...]] = [] if self._last is None else [self._last]
+            records = [] if self._last is None else [self._last]
         else:
             offsets = [(position - self._dropped) * _SIZE for position in positions]
             records = [RECORD.unpack_from(self.rows, offset) for offset in offsets]
         if weighted is None:
-            weighted = _products(raw, [record[3] for record in records], dtype)
-        filled = [
-            _Record(step, epoch, _NAN if loss != loss else loss, weight, value)
-            for (step, epoch, _, weight, _), loss, value in zip(records, weighted, raw, strict=True)
-        ]
+            weighted = _products(raw, [record[_WEIGHT] for record in records], dtype)
+        filled = []
+        for record, value, loss in zip(records, raw, weighted, strict=True):
+            values = list(record)
+            values[_LOSS], values[_UNWEIGHTED] = _NAN if loss != loss else loss, value
+            filled.append(tuple(values))
         if not self.keep:
             self._last = filled[-1]
         else:
             for offset, record in zip(offsets, filled, strict=True):
                 RECORD.pack_into(self.rows, offset, *record)
-        return filled
+        return [(step, epoch, loss) for step, epoch, loss, *_ in filled]
 
     # Reading
 
-    def last(self) -> _Record | None:
-        """Return the last record; its loss is nan while it is still on a device."""
-        return _multiplied_record(RECORD.unpack(self.rows[-_SIZE:]) if self.rows else self._last)
+    def _last_record(self) -> _Record | None:
+        return RECORD.unpack(self.rows[-_SIZE:]) if self.rows else self._last
+
+    def last_value(self) -> float:
+        """Return the last weighted value; nan before the first, and while it is still on a device."""
+        last = self._last_record()
+        return _NAN if last is None else _loss_of(last)
 
     def latest(self) -> float:
         """Return the newest weighted value that can be had without waiting for a device, nan if there is none."""
         waiting = [block.positions[0] for block in self._blocks[:1]] + [row[0] for row in self._pending[:1]]
         end = min(waiting) - self._dropped if waiting else len(self)
-        newest = _multiplied_record(RECORD.unpack_from(self.rows, (end - 1) * _SIZE) if end else self._last)
-        return self._known if newest is None or _is_unread(newest.loss) else newest.loss
+        newest = RECORD.unpack_from(self.rows, (end - 1) * _SIZE) if end else self._last
+        return self._known if newest is None or _is_unread(newest[_LOSS]) else _loss_of(newest)
 
     def last_weight(self) -> float | None:
         """Return the weight that was last applied, None before the first record."""
-        last = self.last()
-        return None if last is None else last.weight
+        last = self._last_record()
+        return None if last is None else float(last[_WEIGHT])
 
     def last_tensor(self) -> Tensor:
         """Return the last weighted result, detached, on its device and in its dtype; nan before the first."""
-        last = self.last()
+        last = self._last_record()
         if last is None:
             return torch.tensor(_NAN, device="cpu")
         if self.result is not None:
-            return self.result * last.weight if last.weight else torch.zeros_like(self.result)
-        return torch.tensor(last.loss, dtype=self.dtype, device="cpu")
+            return self.result * last[_WEIGHT] if last[_WEIGHT] else torch.zeros_like(self.result)
+        return torch.tensor(_loss_of(last), dtype=self.dtype, device="cpu")
 
     def history(self) -> LMHistory:
         """Return the records that are in memory, as lists."""
         if not self.keep and self._last is not None:
-            rows = _multiplied(unpacked(_pack(*self._last)))
+            rows = _multiplied(unpacked(pack(*self._last)))
         else:
             rows = self._unpacked()
         return LMHistory.model_construct(
@@ -370,7 +368,7 @@ def _ignore(series: Series, step: int, epoch: float, value: float) -> None:
 def sync(series: Iterable[Series]) -> None:
     """Read what is still on a device into its series, with one wait for each device and dtype."""
     groups: dict[Any, list[_Block]] = {}
-    filled: list[tuple[Series, list[_Record]]] = []
+    filled: list[tuple[Series, list[tuple[int, float, float]]]] = []
     for one in series:
         for block in one.take_blocks():
             groups.setdefault((block.raw.device, block.raw.dtype), []).append(block)
@@ -392,8 +390,8 @@ def sync(series: Iterable[Series]) -> None:
             filled.append((block.series, block.series.fill(block.positions, raw, weighted, block.raw.dtype)))
     # After all values are in their records, since an observer of a bad value may ask for values, or flush.
     for one, records in filled:
-        for record in records:
-            one.check_finite(record.step, record.epoch, record.loss)
+        for step, epoch, loss in records:
+            one.check_finite(step, epoch, loss)
 
 
 def _mean(tensor: Tensor) -> Tensor:
@@ -402,14 +400,12 @@ def _mean(tensor: Tensor) -> Tensor:
     return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()
 
 
-def _multiplied_record(values: tuple[Any, ...] | None) -> _Record | None:
-    """Return a record whose loss is the product, if that is what stands in its place; None of none."""
-    if values is None:
-        return None
-    record = _Record(*values)
-    if _bits(record.loss) != _PRODUCT_BITS:
-        return record
-    return record._replace(loss=_products([record.unweighted], [record.weight], _FLOAT32)[0])
+def _loss_of(record: _Record) -> float:
+    """Return the loss of a record, multiplied if it is a product."""
+    loss: float = record[_LOSS]
+    if _bits(loss) != _PRODUCT_BITS:
+        return loss
+    return _products([record[_UNWEIGHTED]], [record[_WEIGHT]], _FLOAT32)[0]
 
 
 def _is_unread(loss: float) -> bool:

@@ -1,9 +1,9 @@
-"""The log of a run: the record, the lines and the file that records are written to, and their reader."""
+"""The log of a run: the columns of a record, the lines and the file that records are written to, and the reader."""
 
 from nectargan_core.log._file import LogFile
 from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
 from nectargan_core.log._reader import LossLog
-from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, product, unpacked
+from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, pack, product, unpacked
 
 __all__ = [
     "COLUMNS",
@@ -16,6 +16,7 @@ __all__ = [
     "encode_chunk",
     "encode_rewind",
     "joined",
+    "pack",
     "product",
     "unpacked",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nectargan_core.config import Config
-from nectargan_core.log._records import COLUMNS, Layout, Records, product
+from nectargan_core.log._records import COLUMNS, DTYPE, Layout, Records, product
 
 VERSION = 1
 """The version of the format that this module writes, and the newest that it reads."""
@@ -93,7 +93,7 @@ def encode_chunk(chunk: Records, time: float) -> str:
     parts = [f'{{"loss_name":{json.dumps(chunk.name)},"time":{time:.3f},"n":{len(chunk)},"float":{digits}']
     for name, layout in COLUMNS.items():
         if name != "loss" or not _same(product(chunk.unweighted, chunk.weight, single), chunk.loss):
-            parts.append(f'"{name}":{_ENCODE[layout](getattr(chunk, name), single)}')
+            parts.append(f'"{name}":{_ENCODE[layout](getattr(chunk, name), single and DTYPE[name] == np.float64)}')
     return ",".join(parts) + "}\n"
 
 
@@ -118,9 +118,9 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
     try:
         count, single = int(fields["n"]), fields["float"] == 32
         columns = {
-            name: _DECODE[layout](fields[name], count, single)
+            name: _DECODE[layout](fields[name], count, single and DTYPE[name] == np.float64).astype(DTYPE[name])
             for name, layout in COLUMNS.items()
-            if name != "loss" or name in fields
+            if name in fields
         }
         if "loss" not in columns:
             columns["loss"] = product(columns["unweighted"], columns["weight"], single)
@@ -209,7 +209,7 @@ def _counted(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     return values
 
 
-# By layout. The arguments are the values, or the JSON and their number, and whether they are of single precision, which
-# concerns only columns that are written value by value: the others hold steps, epochs and weights.
+# How a column is written and read, by its layout. Encoding takes the values, decoding the JSON and how many values it
+# has to hold; the last argument of both is whether the values are of single precision.
 _ENCODE: dict[Layout, Callable[..., str]] = {"stride": _encode_stride, "runs": _encode_runs, "values": _encode_floats}
 _DECODE: dict[Layout, Callable[..., Any]] = {"stride": _decode_stride, "runs": _decode_runs, "values": _decode_floats}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
@@ -17,9 +17,13 @@ Layout: TypeAlias = Literal["stride", "runs", "values"]
 """How a chunk writes a column: as first value and stride, as runs of equal values, or value by value."""
 
 
-def _column(code: Literal["q", "d"], layout: Layout) -> dict[str, str]:
-    """Describe a column by its type, as `struct` names it, and by the way a chunk writes it."""
-    return {"code": code, "layout": layout}
+def _column(code: Literal["q", "d"], layout: Layout, default: float | None = None) -> dict[str, Any]:
+    """Describe a column: its type as `struct` names it, how a chunk writes it, and its value where it is left out."""
+    return {"code": code, "layout": layout, "default": default}
+
+
+def _left_out() -> npt.NDArray[Any]:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +49,20 @@ class Records:
     """
 
     name: str
-    # The columns of a record. Memory, chunks and files take them and their order from here.
+    # The columns of a record: memory, chunks, files and their readers take them and their order from here. A new one is
+    # added after these as `field(metadata=_column(..., default=...), default_factory=_left_out)`: its default stands
+    # in the logs of earlier versions, and wherever else nobody gives it.
     step: _Integers = field(metadata=_column("q", "stride"))
     epoch: _Floats = field(metadata=_column("d", "runs"))
     loss: _Floats = field(metadata=_column("d", "values"))
     weight: _Floats = field(metadata=_column("d", "runs"))
     unweighted: _Floats = field(metadata=_column("d", "values"))
-    count: _Integers = field(default_factory=lambda: np.ones(0, dtype=np.int64))
+    count: _Integers = field(default_factory=_left_out)
 
     def __post_init__(self) -> None:
-        if len(self.count) != len(self.step):
-            object.__setattr__(self, "count", np.ones(len(self.step), dtype=np.int64))
+        for name, (code, default) in {**_DEFAULTS, "count": ("q", 1)}.items():
+            if len(getattr(self, name)) != len(self):
+                object.__setattr__(self, name, np.full(len(self), default, dtype=code))
 
     def __len__(self) -> int:
         return len(self.step)
@@ -84,25 +91,38 @@ class Records:
         return Records(self.name, step=steps, count=count.astype(np.int64), **means)
 
 
-_FIELDS = [each for each in fields(Records) if "code" in each.metadata]
+_METADATA = {each.name: each.metadata for each in fields(Records) if "code" in each.metadata}
+_DEFAULTS = {
+    name: (column["code"], column["default"]) for name, column in _METADATA.items() if column["default"] is not None
+}
 
-COLUMNS: dict[str, Layout] = {each.name: each.metadata["layout"] for each in _FIELDS}
+COLUMNS: dict[str, Layout] = {name: column["layout"] for name, column in _METADATA.items()}
 """The columns of a record in their order, and how a chunk writes each."""
 
-RECORD = struct.Struct("=" + "".join(each.metadata["code"] for each in _FIELDS))
+DTYPE = np.dtype([(name, np.dtype(column["code"])) for name, column in _METADATA.items()])
 """One record in memory: its columns in their order, without padding."""
 
-_DTYPE = np.dtype([(each.name, np.dtype(each.metadata["code"])) for each in _FIELDS])
+RECORD = struct.Struct("=" + "".join(column["code"] for column in _METADATA.values()))
+"""The same for `struct`."""
+
+
+def _pack_with_defaults(*values: float) -> bytes:
+    defaults = [default for _, default in _DEFAULTS.values()]
+    return RECORD.pack(*values, *defaults[len(values) - len(COLUMNS) + len(defaults) :])
+
+
+pack: Callable[..., bytes] = _pack_with_defaults if _DEFAULTS else RECORD.pack
+"""Packs the values of a record in the order of the columns; those at the end that have a default may be absent."""
 
 
 def unpacked(rows: bytes | bytearray) -> npt.NDArray[np.void]:
-    """Return a copy of records that `RECORD` has packed, as an array with a field for each column.
+    """Return a copy of packed records as an array with a field for each column.
 
     Example:
-        >>> unpacked(RECORD.pack(7, 0.5, 2.0, 100.0, 0.02))["weight"].tolist()
+        >>> unpacked(pack(7, 0.5, 2.0, 100.0, 0.02))["weight"].tolist()
         [100.0]
     """
-    return np.frombuffer(bytearray(rows), dtype=_DTYPE)
+    return np.frombuffer(bytearray(rows), dtype=DTYPE)
 
 
 def as_records(name: str, rows: npt.NDArray[np.void]) -> Records:

@@ -86,7 +86,7 @@ class BoundLoss:
         self.redefine(loss, scheduler)
 
     def begin(self) -> None:
-        """Treat what is recorded so far as the records of another run."""
+        """Start anew: count what was recorded so far as records of an earlier run, in which this loss has run."""
         self._first = self._last_change = self.series.count
         self._ran_before = False
 
@@ -199,8 +199,7 @@ class BoundLoss:
 
     def last_value(self) -> float:
         """Return the mean of the last weighted result, nan before the first."""
-        last = self.series.last() if self._has_run_in_scope else None
-        return _NAN if last is None else last.loss
+        return self.series.last_value() if self._has_run_in_scope else _NAN
 
     def last_tensor(self) -> Tensor:
         """Return the last weighted result, detached, nan before the first."""
@@ -238,6 +237,7 @@ class BoundLoss:
             return self._compute_compiled(args, kwargs or {}, epoch, weight_kwargs)
         recorder = self._recorder
         series = self.series
+        # The same as recorder.is_due, written out.
         if recorder.watching and (len(series.rows) >= recorder.full or _monotonic() >= recorder.deadline):
             recorder.flush_or_raise()
         weight = self._constant

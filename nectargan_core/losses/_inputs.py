@@ -38,7 +38,7 @@ def compute_all(losses: Iterable[BoundLoss], inputs: Mapping[str, Any], epoch: f
     results = ComputedLosses()
     for loss, runs in planned:
         if not runs:
-            # The function is not called; its zero gets dtype and device of the first tensor.
+            # The function is not called; the zero in place of its result has dtype and device of the first tensor.
             like = [value for value in inputs.values() if isinstance(value, Tensor)][:1]
             results[loss.name] = loss.compute(tuple(like), None, epoch, None)
             continue

@@ -1,4 +1,4 @@
-"""What a caller changes of an objective that was built: names by a prefix, weights and schedules by loss name."""
+"""Applies `prefix=`, `weights=` and `schedules=` of a caller to the losses of an objective."""
 
 from __future__ import annotations
 

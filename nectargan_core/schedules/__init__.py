@@ -1,4 +1,4 @@
-"""Schedules: definition, evaluation, core's own curves and previews, without torch; `TorchScheduler` stands apart."""
+"""Schedules: definition, evaluation, core's curves, previews; torch is needed by `_torch_scheduler` only."""
 
 from nectargan_core.schedules._curves import exponential, interpolate, linear
 from nectargan_core.schedules._preview import plot, preview

@@ -15,6 +15,7 @@ from interleaved import medians
 
 from nectargan_core import LossLog, LossManager
 from nectargan_core.history import Series
+from nectargan_core.log import RECORD
 
 EPOCHS, STEPS = 60, 500
 
@@ -62,13 +63,11 @@ def million(directory: Path) -> None:
     records = LossLog(directory).series("loss")
     reading = time.thread_time() - start
     size = sum(path.stat().st_size for path in directory.glob("*.jsonl"))
-    columns = (series.steps, series._epochs, series._losses, series._weights, series._unweighted)
-    held = sum(column.itemsize for column in columns)
     print(
         f"{len(records):,} records: written in {writing:.2f} s (aim: 0.35), read in {reading:.2f} s (aim: 0.2), ",
         end="",
     )
-    print(f"{size / len(records):.1f} bytes on disk (aim: 16), {held} in memory (aim: 36)")
+    print(f"{size / len(records):.1f} bytes on disk (aim: 16), {RECORD.size} in memory")
 
 
 def others(directory: Path) -> None:

@@ -1,0 +1,47 @@
+"""The entry point groups: what a plugin of each is called, and how it has to be callable."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+SPECS: Final = "nectargan.loss_specs"
+SCHEDULES: Final = "nectargan.schedules"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One entry point group.
+
+    Args:
+        noun: What a plugin of the group is, for messages.
+        takes: How it is called, for messages.
+        bind: Raises `TypeError` for a signature that cannot be called so.
+    """
+
+    noun: str
+    takes: str
+    bind: Callable[[inspect.Signature], object]
+
+
+def _bind_spec(signature: inspect.Signature) -> None:
+    signature.bind(None, **({"subspec": None} if "subspec" in signature.parameters else {}))
+
+
+def _bind_schedule(signature: inspect.Signature) -> None:
+    # Its other parameters come from Schedule.params, and are checked when a schedule is evaluated.
+    signature.bind_partial(None, None)
+
+
+GROUPS: Final = {
+    SPECS: Group("loss spec", "(config) or (config, subspec)", _bind_spec),
+    SCHEDULES: Group("schedule", "(schedule, epoch)", _bind_schedule),
+}
+"""The groups that the catalog reads, by their names in the metadata."""
+
+
+def noun(group: str) -> str:
+    """Return what a plugin of a group is called, also of a group that is not known."""
+    return GROUPS[group].noun if group in GROUPS else "plugin"
