@@ -1,4 +1,4 @@
-"""The module `Adversarial`: its numbers, its own target, and where and how that is made."""
+"""The module `Adversarial`: its values, and the value, device and dtype of its own target."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_own_target_is_one_for_real_and_zero_for_generated(real, logits):
 
 
 @pytest.mark.parametrize("real", [True, False])
-def test_a_target_that_is_given_replaces_the_own(real, logits):
+def test_a_given_target_replaces_the_own_target(real, logits):
     target = torch.rand(logits.shape, generator=torch.Generator().manual_seed(1))
     expected = cross_entropy(logits, target)
     assert Adversarial(real=real)(logits, target).item() == pytest.approx(expected, rel=1e-6)
@@ -48,7 +48,7 @@ def test_own_target_has_the_dtype_of_the_prediction(dtype, logits):
 
 
 def test_own_target_is_made_on_the_device_of_the_prediction():
-    # A tensor that were made on the host could not meet one of the meta device.
+    # A target on the CPU could not be compared with a prediction on the meta device.
     assert Adversarial(real=True)(torch.zeros(1, 1, 6, 6, device="meta")).device.type == "meta"
 
 

@@ -1,4 +1,4 @@
-"""The program: what a run leaves behind, how it is stopped, and what it says of bad input."""
+"""The program: the files that a run writes, how it is stopped, and the errors for bad input."""
 
 import json
 import os
@@ -42,18 +42,18 @@ def train(*arguments):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """The directory and the output of a run that went through."""
+    """The directory and the output of a run that was completed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     spec = "pix2pix:extended"
     return out, train("--spec", spec, "--data", data, "--epochs", 2, "--out", out, *TINY)
 
 
-def test_a_run_ends_well(finished):
+def test_a_run_exits_with_status_0(finished):
     _, result = finished
     assert result.exit_code == 0, result.output
 
 
-def test_a_run_leaves_everything_it_promises(finished):
+def test_a_run_writes_every_documented_file(finished):
     out, _ = finished
     left = {path.relative_to(out).as_posix() for path in out.rglob("*.*")} - {"loss_log.jsonl.lock"}
     assert left == {
@@ -81,7 +81,7 @@ def test_the_checkpoint_is_plain_data_that_the_networks_load(finished):
     Discriminator(checkpoint["channels"]).load_state_dict(checkpoint["discriminator"])
 
 
-def test_the_closing_table_is_shown_and_kept(finished):
+def test_the_closing_table_is_shown_and_saved(finished):
     out, result = finished
     summary = (out / "summary.txt").read_text()
     assert summary in result.output
@@ -111,7 +111,7 @@ def test_one_seed_gives_one_log(data, tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_another_run_into_the_same_folder_shows_only_itself(data, tmp_path):
+def test_another_run_into_the_same_folder_replaces_the_results(data, tmp_path):
     for epochs in (3, 1):
         assert train("--data", data, "--epochs", epochs, "--out", tmp_path, *TINY).exit_code == 0
     assert [path.name for path in (tmp_path / "grids").iterdir()] == ["epoch_0001.png"]
@@ -183,7 +183,7 @@ def test_training_never_sees_a_held_out_image(monkeypatch, tmp_path):
 
 
 def raising(number, times=1):
-    """Return a loop that gets a signal after its first step."""
+    """Return a training loop that raises a signal after its first step."""
     original = run_module.train
 
     def interrupted(*arguments):
@@ -228,7 +228,7 @@ def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, r
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_ends_the_real_program_in_good_order(data, tmp_path):
+def test_ctrl_c_ends_the_real_program_with_everything_saved(data, tmp_path):
     command = [sys.executable, "-m", "nectargan_pix2pix", "train", "--data", data, "--epochs", "100000"]
     process = subprocess.Popen(
         [*command, "--out", tmp_path, *TINY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -253,7 +253,7 @@ def message(result):
 
 
 @pytest.mark.parametrize("source", [(), ("--data", "somewhere", "--sample-photos")])
-def test_exactly_one_source_of_images_is_asked_for(tmp_path, source):
+def test_exactly_one_source_of_images_is_required(tmp_path, source):
     result = train(*source, "--out", tmp_path)
     assert result.exit_code == 2
     assert "give either --data DIR or --sample-photos" in result.stderr
@@ -272,7 +272,7 @@ def test_a_config_that_is_missing_is_named(data, tmp_path):
     assert "none.json" in message(result)
 
 
-def test_a_direction_that_is_none_is_refused(data, tmp_path):
+def test_an_unknown_direction_is_refused(data, tmp_path):
     config = tmp_path / "config.json"
     config.write_text('{"dataloader": {"direction": "AB"}}')
     result = train("--data", data, "--out", tmp_path, "--config", config)
@@ -280,7 +280,7 @@ def test_a_direction_that_is_none_is_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
+def test_a_device_that_does_not_exist_is_refused(data, tmp_path, device):
     result = train("--data", data, "--out", tmp_path, "--device", device)
     assert f"the device '{device}' cannot be used" in message(result)
 
@@ -290,7 +290,7 @@ def test_an_output_that_is_a_file_is_refused(data, tmp_path):
     assert "file" in message(train("--data", data, "--out", tmp_path / "file", *TINY))
 
 
-def test_a_loss_for_no_network_is_refused(data, tmp_path, monkeypatch):
+def test_a_loss_without_the_tag_of_a_network_is_refused(data, tmp_path, monkeypatch):
     original = run_module.LossManager.from_spec
 
     def with_another(*arguments, **keywords):
@@ -303,7 +303,7 @@ def test_a_loss_for_no_network_is_refused(data, tmp_path, monkeypatch):
     assert "does not know which network TV is to train" in message(result)
 
 
-def test_an_image_that_breaks_in_mid_training_ends_it_in_one_line(data, tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_read_ends_the_training_with_one_line(data, tmp_path, monkeypatch):
     from nectargan_pix2pix.photos import DataError
 
     def broken(*_):
@@ -319,12 +319,12 @@ def test_a_missing_library_names_the_extra(data, tmp_path, monkeypatch):
     assert expected in message(train("--data", data, "--out", tmp_path))
 
 
-def test_a_module_of_our_own_that_is_missing_is_not_blamed_on_the_extra(data, tmp_path, monkeypatch):
+def test_a_missing_module_of_this_package_is_not_reported_as_a_missing_extra(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nectargan_pix2pix.run", None)
     assert isinstance(train("--data", data, "--out", tmp_path).exception, ModuleNotFoundError)
 
 
-def test_our_warnings_are_shown_in_one_line_and_others_as_ever(data, tmp_path, monkeypatch):
+def test_warnings_of_nectargan_are_shown_in_one_line_and_others_unchanged(data, tmp_path, monkeypatch):
     def warning(*_):
         warnings.warn("the disk is full", NectarganWarning, stacklevel=1)
         warnings.warn("old way", FutureWarning, stacklevel=1)

@@ -1,4 +1,4 @@
-"""The networks: the shapes they promise, and where the generator begins."""
+"""The networks: output shapes, the initial generator, the size of a patch, and the source image."""
 
 import pytest
 import torch
@@ -21,20 +21,20 @@ def test_the_generator_learns_from_its_first_step():
 
 
 @pytest.mark.parametrize("size", [(SMALLEST_IMAGE, SMALLEST_IMAGE), (45, 70)])
-def test_the_generator_takes_images_of_any_size_it_allows(size):
+def test_the_generator_takes_images_of_different_sizes(size):
     x = images(1, 3, *size)
     assert Generator(channels=2).eval()(x).shape == x.shape
 
 
 @pytest.mark.parametrize("size", [SMALLEST_IMAGE, 64])
-def test_the_discriminator_judges_each_patch(size):
+def test_the_discriminator_returns_a_logit_for_each_patch(size):
     image = images(2, 3, size, size)
     assert Discriminator(channels=2)(image, image).shape == (2, 1, size // 8 - 2, size // 8 - 2)
 
 
 def test_a_patch_is_70_pixels_wide():
     discriminator = Discriminator(channels=2)
-    # Normalisation by the whole image would let every pixel reach every patch.
+    # With normalisation over the whole image, every logit would depend on every pixel.
     for module in discriminator.modules():
         if isinstance(module, torch.nn.InstanceNorm2d):
             module.forward = lambda image: image
@@ -44,7 +44,7 @@ def test_a_patch_is_70_pixels_wide():
     assert (reached.amax(0) - reached.amin(0) + 1).tolist() == [70, 70]
 
 
-def test_the_discriminator_looks_at_the_source_too():
+def test_the_discriminator_uses_the_source_image():
     discriminator = Discriminator(channels=2)
     source, image = images(2, 1, 3, 32, 32)
     assert not torch.equal(discriminator(source, image), discriminator(-source, image))

@@ -1,4 +1,4 @@
-"""The data: crops, degraded photographs, pix2pix folders, and what is said of folders that are none."""
+"""The data: crops, degraded photographs, pix2pix folders, and the errors for invalid folders."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def pairs(tmp_path):
 
 
 def coordinates(height, width):
-    """An image whose pixels say where they are."""
+    """Return an image whose pixels hold their row and column."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns, torch.zeros_like(rows)]).float()
 
@@ -41,7 +41,7 @@ def test_a_crop_takes_source_and_target_from_the_same_place():
         assert torch.equal(x + 0.5, y)
 
 
-def test_crops_come_from_everywhere_and_mirrored():
+def test_crops_are_taken_at_every_position_and_mirrored():
     torch.manual_seed(0)
     crops = [Crops([(coordinates(34, 33), coordinates(34, 33))], 32)[0][0] for _ in range(60)]
     assert {int(crop[0].min()) for crop in crops} == {0, 1, 2}
@@ -92,11 +92,11 @@ def test_degrading_halves_the_resolution():
     stripes = torch.tensor([-1.0, 1.0]).repeat(3, 64, 32)
     noise = degrade(stripes, torch.Generator().manual_seed(0))
     grey = degrade(torch.zeros(3, 64, 64), torch.Generator().manual_seed(0))
-    # Stripes of one pixel average out to grey; nothing of them is left but the noise.
+    # Stripes of one pixel average to grey, so that only the noise is left.
     torch.testing.assert_close(noise, grey)
 
 
-def test_noise_is_that_of_25_grey_levels(monkeypatch):
+def test_noise_has_a_standard_deviation_of_25_grey_levels(monkeypatch):
     noisy = degrade(torch.zeros(3, 512, 512), torch.Generator().manual_seed(0))
     monkeypatch.setattr(photos, "NOISE", 0.0)
     assert degrade(torch.zeros(3, 8, 8), torch.Generator()).abs().max() == 0
@@ -120,7 +120,7 @@ def test_a_is_left_and_b_is_right(pairs):
     assert x.unique().tolist() == y.unique().tolist() == [-1.0, 1.0]
 
 
-def test_b_to_a_turns_them_round(pairs):
+def test_b_to_a_swaps_source_and_target(pairs):
     (x, y), (a, b) = folder(pairs, b_to_a=True).held_out[0], folder(pairs).held_out[0]
     assert torch.equal(x, b)
     assert torch.equal(y, a)
@@ -165,7 +165,7 @@ def test_grey_images_become_three_channels(tmp_path):
     assert torch.equal(x, torch.ones(3, 32, 32))
 
 
-def test_other_files_are_left_alone(pairs):
+def test_other_files_are_ignored(pairs):
     (pairs / "train" / "Thumbs.db").write_bytes(b"\0")
     assert len(folder(pairs).training) == 3
 
@@ -176,7 +176,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
     assert caught.value.path == str(tmp_path / "facades")
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     (tmp_path / "data.zip").touch()
     with pytest.raises(DataError, match="it is a file"):
         folder(tmp_path / "data.zip")
@@ -188,7 +188,7 @@ def test_a_folder_without_train_lists_what_it_has(tmp_path):
         folder(tmp_path)
 
 
-def test_an_empty_folder_is_said_to_be_empty(tmp_path):
+def test_an_empty_folder_is_reported_as_empty(tmp_path):
     with pytest.raises(DataError, match=r"found no train/, but nothing$"):
         folder(tmp_path)
 
@@ -206,19 +206,19 @@ def test_a_folder_without_images_lists_what_it_has(pairs):
     ("width", "height", "problem"),
     [(97, 48, "97x48 pixels, an odd width"), (64, 64, "64x64 pixels, not wider than high")],
 )
-def test_an_image_that_is_no_pair_is_named_with_its_size(pairs, width, height, problem):
+def test_an_image_that_is_not_a_pair_is_named_with_its_size(pairs, width, height, problem):
     write(pairs / "train" / "wrong.png", width, height)
     with pytest.raises(DataError, match=rf"wrong\.png is no A\|B pair: .*{problem}"):
         folder(pairs)
 
 
-def test_a_file_that_is_no_image_is_named(pairs):
+def test_a_file_that_is_not_an_image_is_named(pairs):
     (pairs / "train" / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"broken\.png cannot be read as an image"):
         folder(pairs)
 
 
-def test_an_image_that_is_cut_off_is_named_when_it_is_read(pairs):
+def test_a_truncated_image_is_named_when_it_is_read(pairs):
     path = pairs / "val" / "0.png"
     noise = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)

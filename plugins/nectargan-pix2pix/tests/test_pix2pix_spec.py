@@ -1,4 +1,4 @@
-"""The spec `pix2pix`: its variants, their weights and inputs, and that its name finds it."""
+"""The spec `pix2pix`: its variants, their weights and inputs, and its use by name."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_basic_has_the_weights_of_the_paper():
     assert weights(pix2pix(Config())) == {"G_GAN": 1.0, "G_L1": 100.0, "D_real": 1.0, "D_fake": 1.0}
 
 
-def test_extended_adds_three_losses_that_all_do_something():
+def test_extended_adds_three_losses_with_weights_above_zero():
     extended = weights(pix2pix(Config(), "extended"))
     assert list(extended) == EXTENDED
     assert {name: extended[name] for name in EXTENDED[4:]} == {"G_L2": 100.0, "G_SOBEL": 10.0, "G_LAP": 10.0}
@@ -90,13 +90,13 @@ def test_extended_and_sobel_define_the_same_loss():
         LossManager.from_spec("pix2pix:extended+sobel")
 
 
-def test_function_and_composed_variant_build_as_the_reference_shows():
+def test_init_from_spec_takes_the_function_with_a_composed_variant():
     manager = LossManager()
     manager.init_from_spec(pix2pix, Config(), "basic+sobel")
     assert list(manager.get_registered_losses()) == [*BASIC, "G_SOBEL"]
 
 
-def test_an_adversarial_loss_computed_by_hand_takes_the_target_given():
+def test_an_adversarial_loss_computed_by_name_uses_the_given_target():
     manager = LossManager.from_spec("pix2pix")
     prediction = torch.tensor([[0.3, -1.2]])
     given = manager.compute_loss_xy("G_GAN", prediction, torch.zeros_like(prediction))

@@ -1,4 +1,4 @@
-"""The loop: which loss trains which network, what is computed for it, and what the optimizers are given."""
+"""The training loop: which losses train which network, what is computed, and the gradients and learning rates."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def changed(network, before):
 
 
 def captured_gradients(optimizer):
-    """Stop an optimizer from changing anything; return a list that its gradients will be in."""
+    """Replace the step of an optimizer by one that only records the gradients; return the list of them."""
     gradients = []
 
     def step():
@@ -40,7 +40,7 @@ def captured_gradients(optimizer):
     return gradients
 
 
-# A replaced step looks to torch's schedulers as if none had been taken.
+# torch's schedulers warn after a replaced step, as if there had been none.
 no_step = pytest.mark.filterwarnings("ignore:.*optimizer.step.*:UserWarning")
 
 
@@ -92,7 +92,7 @@ def test_the_total_of_the_generator_is_not_halved(networks):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_loss_that_the_loop_has_never_heard_of_trains(networks):
+def test_a_loss_that_the_loop_does_not_name_is_trained(networks):
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn(
         "G_DARK", lambda image, source: (image - source + 1).square().mean(), tags=["G"], inputs=("y_fake", "x")
@@ -161,7 +161,7 @@ def test_generating_is_confined_to_the_range_of_images_and_leaves_training_mode_
     assert networks.generator.training
 
 
-def test_generating_changes_no_statistics(networks):
+def test_generating_does_not_change_the_statistics_of_batch_norm(networks):
     before = {name: tensor.clone() for name, tensor in networks.generator.state_dict().items()}
     networks.generate(batch()[0][0])
     for name, tensor in networks.generator.state_dict().items():

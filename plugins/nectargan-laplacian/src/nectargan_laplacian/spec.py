@@ -15,7 +15,7 @@ def laplacian(config: Config) -> dict[str, LMLoss]:
     100: enough to restore fine detail, while the L1 loss still determines the colours.
 
     Args:
-        config: Where the weight is read.
+        config: The configuration with the weight.
 
     Returns:
         The loss by its name.

@@ -1,4 +1,4 @@
-"""The adversarial loss of pix2pix as a module: whether the discriminator calls an image real or generated."""
+"""The adversarial loss of pix2pix as a module: binary cross-entropy of the discriminator's logits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class Adversarial(nn.Module):
-    """Binary cross-entropy between what a discriminator says and what it should say.
+    """Binary cross-entropy between the predictions of a discriminator and a target.
 
-    The target is made where the prediction is, so that a training loop need not know whether the objective is
-    this one or another. The module has no parameters and no buffers.
+    The module makes the target itself, on the device of the prediction, so that a training loop need not pass
+    one. It has no parameters and no buffers.
 
     Args:
-        real: What its own target says: True for "real" (1), False for "generated" (0).
+        real: The module's own target: True for "real" (1), False for "generated" (0).
 
     Source:
         Goodfellow et al., "Generative Adversarial Nets" (2014), section 3, with the generator's objective in its

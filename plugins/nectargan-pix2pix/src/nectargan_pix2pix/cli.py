@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Train a generator and a discriminator.
 
-    Leaves in --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt and summary.txt. Ctrl-C ends the training
-    after the step, with all of these written. Of the config it reads the weights train.loss.lambda_*,
+    Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt and summary.txt. Ctrl-C ends the training
+    after the present step, with all of these written. From the config it reads the weights train.loss.lambda_*,
     common.device, dataloader.load.crop_size and dataloader.direction (AtoB or BtoA).
     """
     if (data is None) is not sample_photos:
@@ -90,7 +90,7 @@ def _train(
     seed: int,
 ) -> tuple[bool, list[int]]:
     """Return whether the training ended by itself, and the signals that it received."""
-    # Imported here: without the extra, the program can still say what is missing.
+    # Imported here, so that without the extra the program can print which package is missing.
     try:
         from rich.console import Console
 
@@ -136,7 +136,7 @@ def _device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        # Naming a device asks nothing of it; only using it shows whether it is there.
+        # torch.device() does not check whether the device exists; a tensor on it does.
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -149,7 +149,7 @@ def _device(name: str | None) -> torch.device:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Show our own warnings without the place in the code, which says nothing to who runs a program."""
+    """Show NectarGAN's warnings without their location in the code, which does not help users of a program."""
     with warnings.catch_warnings():
         elsewhere = warnings.showwarning
 
@@ -172,7 +172,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _noting_signals() -> Iterator[list[int]]:
-    """Note Ctrl-C and a request to terminate, so that a step is never cut in two; a second one acts at once."""
+    """Only note SIGINT and SIGTERM, so that no step is interrupted; a second signal has its usual effect."""
     received: list[int] = []
 
     # Python's own handlers, and not those that were there: a library may have left one that does nothing.

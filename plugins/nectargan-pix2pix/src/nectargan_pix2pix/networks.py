@@ -1,4 +1,4 @@
-"""The two networks of the trainer: MONAI's, put together the way pix2pix uses them."""
+"""The two networks of the trainer: networks of MONAI, configured as in pix2pix."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
 from torch import Tensor, nn
 
 SMALLEST_IMAGE = 32
-"""The least height and width in pixels that both networks can reduce as often as they do."""
+"""The smallest height and width in pixels that both networks can downsample."""
 
 
 class Generator(nn.Module):
     """A U-Net that predicts what to add to its input.
 
-    Its last layer begins at zero, so that the output begins as the input. A translation that keeps nothing of the
-    input can be learned as well: the last layer then learns to take it away.
+    Its last layer is initialised to zero, so that the initial output is the input. It can still learn a translation
+    that keeps nothing of the input, since the last layer can learn to subtract it.
 
     Args:
         channels: Features of the first level; the deepest has four times as many.
@@ -24,7 +24,7 @@ class Generator(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         features = (channels, channels, 2 * channels, 4 * channels, 4 * channels, channels)
-        # Interpolated upsampling: transposed convolutions leave a checkerboard that the adversarial loss brings out.
+        # Interpolation, since transposed convolutions leave a checkerboard, which the adversarial loss amplifies.
         self.unet = BasicUNet(
             spatial_dims=2,
             in_channels=3,
@@ -50,7 +50,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Says for each patch of 70 x 70 pixels whether it is real, given the source image.
+    """Classifies each patch of 70 x 70 pixels as real or generated, given the source image.
 
     Args:
         channels: Features of the first layer; the last has eight times as many.
@@ -66,7 +66,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        """Judge images.
+        """Classify the patches of images.
 
         Args:
             x: Source images (N, 3, H, W) from -1 to 1, each side at least 32.
@@ -75,6 +75,6 @@ class Discriminator(nn.Module):
         Returns:
             Logits, one for each patch: (N, 1, H / 8 - 2, W / 8 - 2).
         """
-        # All layers answer; the last one is the judgement.
+        # MONAI returns the outputs of all layers; the last one is the logits.
         logits: Tensor = self.patches(torch.cat((x, image), dim=1))[-1]
         return logits

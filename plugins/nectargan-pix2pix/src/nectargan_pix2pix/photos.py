@@ -1,4 +1,4 @@
-"""The images that the trainer trains on: pix2pix folders, or photographs to restore that scikit-image ships."""
+"""The images of the trainer: pix2pix folders, or photographs of scikit-image that are degraded to be restored."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LARGEST_CROP = 256
 LARGEST_HELD_OUT = 512
 
-# Everyday photographs are held out. The star field that scikit-image ships as well is left out: stars are what the
-# noise looks like. `cat` is `chelsea` under another name.
+# Everyday photographs are held out. The star field of scikit-image is not used, since stars look like the noise, nor is
+# `cat`, which is `chelsea` under another name.
 TRAINING_PHOTOS = ("astronaut", "immunohistochemistry", "retina", "rocket", "stereo_motorcycle")
 HELD_OUT_PHOTOS = ("chelsea", "coffee")
 PHOTO_CROP = 64
@@ -35,7 +35,7 @@ NOISE = 25 / 255
 
 
 class DataError(NectarganError, ValueError):
-    """The images under `path` are not what the trainer can train on."""
+    """The trainer cannot use the images under `path`."""
 
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class DataError(NectarganError, ValueError):
 
 
 class Pairs(Protocol):
-    """Pairs by their number, loaded when they are asked for."""
+    """Pairs by index, loaded on access."""
 
     def __len__(self) -> int: ...
 
@@ -52,7 +52,7 @@ class Pairs(Protocol):
 
 @dataclass(frozen=True)
 class Photographs:
-    """What to train on, and what to look at without ever training on it.
+    """Images for training, and held-out images that are never trained on.
 
     Args:
         training: Random crops of the training images, mirrored at random.
@@ -66,12 +66,12 @@ class Photographs:
 
 
 class Crops(Dataset[Pair]):
-    """Square crops at random places of pairs, mirrored at random; torch's global seed decides.
+    """Square crops of pairs at random positions, mirrored at random, by torch's global generator.
 
     Args:
-        pairs: Where to crop.
+        pairs: The pairs to crop.
         size: Height and width of a crop in pixels, at most those of the smallest image.
-        repeats: How many crops an epoch takes of each pair.
+        repeats: The number of crops of each pair in an epoch.
     """
 
     def __init__(self, pairs: Pairs, size: int, repeats: int = 1) -> None:
@@ -95,7 +95,7 @@ class Crops(Dataset[Pair]):
 
 
 class _Middles:
-    """Pairs of which only the middle is taken where they are larger than `LARGEST_HELD_OUT`."""
+    """Pairs, cropped to their middle where they are larger than `LARGEST_HELD_OUT`."""
 
     def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs
@@ -145,7 +145,7 @@ def degrade(photo: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         photo: (3, H, W) from -1 to 1, H and W even.
-        generator: Decides the noise, whose standard deviation is 25 of 255 grey levels.
+        generator: The generator of the noise, whose standard deviation is 25 of 255 grey levels.
 
     Returns:
         An image of the same shape and range.
@@ -159,10 +159,10 @@ def degrade(photo: Tensor, generator: torch.Generator) -> Tensor:
 
 def _restoration(name: str) -> Pair:
     photo = getattr(skimage.data, name)()
-    # The motorcycle comes as the left view, the right view and the disparities between them.
+    # The motorcycle is a tuple: the left view, the right view and the disparities between them.
     image = _to_tensor(photo[0] if isinstance(photo, tuple) else photo)
     original = image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2]
-    # Seeded by the name, so that a photograph is degraded alike in every run, whatever the run's seed.
+    # Seeded by the name, so that a photograph is degraded in the same way in every run, whatever the seed.
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     return degrade(original, generator), original
 
@@ -180,7 +180,7 @@ def folder(path: Path, crop: int | None = None, *, b_to_a: bool = False) -> Phot
         b_to_a: Whether B is the source and A the target.
 
     Raises:
-        DataError: If a folder is missing or without images, an image cannot be read or is no A|B pair, or the
+        DataError: If a folder is missing or without images, an image cannot be read or is not an A|B pair, or the
             images are too small.
     """
     training, held_out = (_ABImages(path, part, b_to_a=b_to_a) for part in ("train", "val"))
@@ -199,7 +199,7 @@ def folder(path: Path, crop: int | None = None, *, b_to_a: bool = False) -> Phot
 
 
 class _ABImages:
-    """The images of a folder, cut in two; the headers are read at once, the pixels when asked for."""
+    """The images of a folder, split in two; headers are read at construction, pixels on access."""
 
     def __init__(self, root: Path, part: str, *, b_to_a: bool) -> None:
         directory = root / part
@@ -248,8 +248,8 @@ def _size_of_half(path: Path) -> tuple[int, int]:
             width, height = image.size
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}; replace or remove it", path=str(path)) from error
-    # No file says that it holds a pair. What can be seen is that two images side by side have an even width, and,
-    # but for very tall ones, are wider than high.
+    # A file does not declare that it holds a pair. But two images side by side have an even width and, unless they are
+    # very tall, are wider than high.
     if width % 2 or width <= height:
         problem = "an odd width" if width % 2 else "not wider than high"
         raise DataError(

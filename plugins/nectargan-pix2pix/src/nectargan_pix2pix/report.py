@@ -1,4 +1,4 @@
-"""What a training run shows of itself: curves of the log, a grid of images, and a closing table."""
+"""The report of a training run: curves of the log, a grid of images, and a closing table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FONT_SIZE = 16
 
 
 class Result(NamedTuple):
-    """A held-out pair and what the generator made of it; each (3, H, W) from -1 to 1."""
+    """A held-out pair and the output of the generator; each (3, H, W) from -1 to 1."""
 
     x: Tensor
     output: Tensor
@@ -86,7 +86,7 @@ def _draw_loss(
 
 
 def _include_zero(axes: Axes, values: _Numbers) -> None:
-    """Show values from zero on; left alone, matplotlib would magnify the rounding of a constant."""
+    """Extend the axis to zero; by default matplotlib would magnify the rounding errors of a constant."""
     least, most = min(0.0, float(values.min())), max(0.0, float(values.max()))
     room = 0.1 * (most - least) or 1.0
     axes.set_ylim(least - room * (least < 0), most + room)

@@ -1,4 +1,4 @@
-"""One training run from its options to the files that it leaves."""
+"""One training run, from its options to the files that it writes."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def run(
     stopped: Callable[[], bool],
     console: Console,
 ) -> bool:
-    """Train, and leave log, curves, grids, checkpoint and closing table in `out`.
+    """Train, and write log, curves, grids, checkpoint and closing table to `out`.
 
     Args:
         spec: The name of the objective.
-        photographs: What to train on and what to hold out.
-        out: The directory for all that the run leaves; made if it is not there. Of an earlier run, the log is
-            moved aside and everything else replaced.
+        photographs: The images for training, and the held-out images.
+        out: The directory of these files; created if missing. The log of an earlier run is moved aside, and
+            its other files are replaced.
         config: Where the spec reads its weights.
-        device: Where the networks and losses are.
-        epochs: How often to go through the training images.
+        device: The device of the networks and losses.
+        epochs: The number of passes through the training images.
         batch_size: Crops in a step.
         channels: Features of the first layer of each network.
-        seed: Decides the initial weights, the crops and their order.
-        stopped: Asked after each step; True ends the training in good order.
+        seed: The seed of the initial weights, the crops and their order.
+        stopped: Called after each step; if it returns True, the training ends, with everything saved.
         console: Where progress and results are shown.
 
     Returns:
@@ -78,7 +78,7 @@ def run(
             refreshed = 0.0
             for epoch in train(manager, networks, batches, epochs):
                 done += 1
-                # Asking for the values waits for the device, so not at every step.
+                # Reading the values waits for the device, so it is not done at every step.
                 if time.monotonic() - refreshed > _REFRESH or done == total:
                     refreshed = time.monotonic()
                     losses = manager.get_loss_values()
@@ -117,7 +117,7 @@ def _first(pairs: Pairs, count: int) -> list[Pair]:
 
 
 def _empty(grids: Path) -> Path:
-    """Make the directory of the grids, without those of an earlier run, which may have had more epochs."""
+    """Make the directory of the grids, and remove those of an earlier run, which may have had more epochs."""
     grids.mkdir(exist_ok=True)
     for old in grids.glob("epoch_*.png"):
         old.unlink()
@@ -125,7 +125,7 @@ def _empty(grids: Path) -> Path:
 
 
 class _Progress(Progress):
-    """A bar, and the losses on the lines below it, however narrow the terminal is."""
+    """A progress bar with the losses below it, so that they fit a narrow terminal."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -138,7 +138,7 @@ def _results(networks: Networks, pairs: Sequence[Pair]) -> list[Result]:
 
 
 def _save(networks: Networks, spec: str, epochs: int, out: Path) -> None:
-    """Replace the checkpoint in one step, so that there is a whole one whenever the process is killed."""
+    """Replace the checkpoint atomically, so that it is complete even if the process is killed."""
     path = out / "checkpoint.pt"
     temporary = path.with_suffix(".tmp")
     torch.save({"spec": spec, "epochs": epochs, **networks.state_dict()}, temporary)

@@ -25,16 +25,17 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
     | `G_SOBEL` | `G` | `y_fake`, `y` | `train.loss.lambda_sobel`, or 10     | `extended` |
     | `G_LAP`   | `G` | `y_fake`, `y` | `train.loss.lambda_laplacian`, or 10 | `extended` |
 
-    1 and 100 are the paper's. A squared error e pulls with 2e where an absolute one pulls with 1, so `G_L2` at
-    100 outdoes `G_L1` at 100 only for errors above 0.5, a quarter of the range of images from -1 to 1: it
-    steers against gross errors and leaves fine ones to `G_L1`. The defaults of `G_SOBEL` and `G_LAP` are those
-    of the specs `sobel` and `laplacian`, where each is explained.
+    1 and 100 are the paper's weights of `G_GAN` and `G_L1`. The gradient of a squared error e is 2e, that of an
+    absolute error is 1. At weights of 100 the gradient of `G_L2` is thus larger than that of `G_L1` only for
+    errors above 0.5, a quarter of the range of images from -1 to 1: `G_L2` acts on large errors and leaves
+    small ones to `G_L1`. The defaults of `G_SOBEL` and `G_LAP` are those of the specs `sobel` and `laplacian`,
+    where each is explained.
 
     The paper halves the total of the discriminator, so that it learns more slowly (section 3.3). That is left to
     the training loop: the weights here are 1.
 
     Args:
-        config: Where the weights are read.
+        config: The configuration with the weights.
         subspec: `"basic"` for the paper's own losses, `"extended"` for all.
 
     Returns:

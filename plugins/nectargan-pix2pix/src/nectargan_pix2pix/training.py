@@ -1,4 +1,4 @@
-"""The training loop of pix2pix, for whatever losses an objective brings."""
+"""The training loop of pix2pix, for the losses of any objective."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from nectargan_core import LossManager, Schedule, TorchScheduler
 from nectargan_pix2pix.networks import Discriminator, Generator
 
-# The discriminator learns at the paper's rate. The generator, which begins as the identity and has far fewer
-# channels than the paper's, learns well at five times that.
+# The discriminator has the paper's learning rate. The generator, which begins as the identity and has far fewer
+# channels than the paper's, learns well with five times that rate.
 GENERATOR_RATE = 1e-3
 DISCRIMINATOR_RATE = 2e-4
 
@@ -23,8 +23,8 @@ class Networks:
 
     Args:
         channels: Features of the first layer of each network.
-        epochs: How many epochs the training has.
-        device: Where the networks are.
+        epochs: The number of epochs of the training.
+        device: The device of the networks.
 
     Source:
         Isola et al., arXiv:1611.07004, section 3.3: Adam with beta1 = 0.5.
@@ -54,7 +54,7 @@ class Networks:
         }
 
     def generate(self, x: Tensor) -> Tensor:
-        """Translate one image (3, H, W) as in use, not as in training; the result is within -1 to 1."""
+        """Translate one image (3, H, W) in evaluation mode; the result is within -1 to 1."""
         self.generator.eval()
         with torch.inference_mode():
             output: Tensor = self.generator(x.unsqueeze(0).to(self.device))
@@ -73,9 +73,9 @@ def train(
 
     Args:
         manager: Holds the losses.
-        networks: What is trained.
+        networks: The networks to train.
         batches: Source images and targets, each (N, 3, H, W) from -1 to 1; iterated once an epoch.
-        epochs: How often.
+        epochs: The number of epochs.
 
     Yields:
         The number of the epoch, from 0, after each step.

@@ -15,7 +15,7 @@ def sobel(config: Config) -> dict[str, LMLoss]:
     edges, while the L1 loss still determines the colours.
 
     Args:
-        config: Where the weight is read.
+        config: The configuration with the weight.
 
     Returns:
         The loss by its name.

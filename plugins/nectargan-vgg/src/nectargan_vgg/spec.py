@@ -32,7 +32,7 @@ def vgg(
     `"vgg+vgg:style"` gives both, on one network in memory.
 
     Args:
-        config: Where the weight is read, and the device that the network is loaded to.
+        config: The configuration with the weight, and with the device that the network is loaded to.
         subspec: Which of the two losses.
         layers: As for `VGGPerceptual` and `VGGStyle`, like all arguments below; None for the default of each.
         criterion: None for the default of each: `"l1"` for perceptual, `"l2"` for style.
