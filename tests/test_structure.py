@@ -169,6 +169,15 @@ def test_core_knows_the_names_of_all_plugins_of_this_project():
     assert offered == FIRST_PARTY
 
 
+def test_every_plugin_is_checked_by_the_contracts_of_the_imports():
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    packages = {path.name for path in ROOT.glob("plugins/*/src/*") if path.is_dir()}
+    contracts = {contract["name"]: contract for contract in linter["contracts"]}
+    assert set(linter["root_packages"]) == packages | {"nectargan_core"}
+    assert set(contracts["Core imports no plugin"]["forbidden_modules"]) == packages
+    assert set(contracts["Plugins use public names of core only"]["source_modules"]) == packages
+
+
 # What is imported when
 
 LIGHT = [

@@ -159,7 +159,9 @@ def _encode_stride(steps: npt.NDArray[np.int64], single: bool) -> str:
 
 def _decode_stride(column: Any, count: int, single: bool) -> npt.NDArray[np.int64]:
     if isinstance(column, dict):
-        return np.arange(count, dtype=np.int64) * int(column["stride"]) + int(column["first"])
+        # As int64: with a larger int numpy 1 would return an array of Python objects instead of raising.
+        first, stride = np.int64(int(column["first"])), np.int64(int(column["stride"]))
+        return np.arange(count, dtype=np.int64) * stride + first
     return _counted(np.array(column, dtype=np.int64), count)
 
 
