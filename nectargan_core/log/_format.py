@@ -160,8 +160,9 @@ def _encode_stride(steps: npt.NDArray[np.int64], single: bool) -> str:
 def _decode_stride(column: Any, count: int, single: bool) -> npt.NDArray[np.int64]:
     if isinstance(column, dict):
         # As int64: with a larger int numpy 1 would return an array of Python objects instead of raising.
-        first, stride = np.int64(int(column["first"])), np.int64(int(column["stride"]))
-        return np.arange(count, dtype=np.int64) * stride + first
+        first, stride = np.array([int(column["first"]), int(column["stride"])], dtype=np.int64)
+        steps: npt.NDArray[np.int64] = first + stride * np.arange(count, dtype=np.int64)
+        return steps
     return _counted(np.array(column, dtype=np.int64), count)
 
 
