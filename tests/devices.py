@@ -1,4 +1,4 @@
-"""Tensors that claim to be on an accelerator, and a count of what torch is asked to do."""
+"""Tensors that appear to be on an accelerator, and a recorder of the operations that torch runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 
 class OnDevice(torch.Tensor):
-    """A tensor that is on an accelerator as far as anybody can tell, and notes what is done there."""
+    """A tensor whose device is an accelerator, and that records the operations on it."""
 
     done: ClassVar[list[str]] = []
 
@@ -35,7 +35,7 @@ class OnDevice(torch.Tensor):
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor that can be read, and counts as one on a device."""
+    """A tensor that can be read, but whose `is_cpu` is False."""
 
     @property
     def is_cpu(self):
@@ -47,7 +47,7 @@ def elsewhere(value):
 
 
 class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do."""
+    """Records the names of the operations that torch runs."""
 
     def __init__(self):
         super().__init__()

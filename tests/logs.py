@@ -1,4 +1,4 @@
-"""Logs that several test modules begin with."""
+"""Logs that several test modules use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def manager_in(directory, weight=3.0, names=("a",), **kwargs):
 
 
 def write(directory, values, weight=3.0, **kwargs):
-    """Log the values of a loss `a`, one a step; return what was reported of each."""
+    """Log the values of a loss `a`, one per step; return the reported values."""
     reported = []
     with manager_in(directory, weight, nonfinite="ignore", **kwargs) as manager:
         for value in values:

@@ -1,4 +1,4 @@
-"""Managers and losses that several test modules begin with."""
+"""Managers and losses that several test modules use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules in the parameters of schedules: how they are written, read, copied, checked and handed to a curve."""
+"""Schedules in the parameters of schedules: how they are written, read, copied, checked and passed to a curve."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_a_dict_with_the_key_schedule_is_a_schedule():
     assert Schedule("sequence", params={"parts": [written]}).params["parts"] == [RISE]
 
 
-def test_other_dicts_stay_what_they_are():
+def test_other_dicts_are_unchanged():
     assert Schedule("table", params={"points": {"start": 3}}).params == {"points": {"start": 3}}
 
 
@@ -72,7 +72,7 @@ def test_a_parameter_may_be_named_schedule():
         ({"schedule": "linear", "unit": "batch"}, "unit: Input should be 'epoch' or 'step'"),
     ],
 )
-def test_what_is_wrong_in_a_part_is_told(part, said):
+def test_an_invalid_part_is_an_error_with_the_reason(part, said):
     with pytest.raises(ValidationError, match=f"a schedule in params is wrong: {said}"):
         Schedule("sequence", params={"parts": [part]})
 
@@ -82,7 +82,7 @@ def test_a_part_whose_function_has_no_name_cannot_be_written():
         Schedule("sequence", params={"parts": [Schedule(lambda schedule, epoch: 1.0)]}).model_dump_json()
 
 
-def test_numbers_of_numpy_become_plain_ones():
+def test_numpy_numbers_become_python_numbers():
     params = {"milestones": list(np.arange(3)), "gamma": np.float32(0.5)}
     schedule = Schedule("multistep", params=params)
     assert schedule.params == {"milestones": [0, 1, 2], "gamma": 0.5}
@@ -90,12 +90,12 @@ def test_numbers_of_numpy_become_plain_ones():
 
 
 @pytest.mark.parametrize("value", [float("nan"), [1.0, float("inf")], np.float32("-inf")])
-def test_a_number_that_json_has_not_is_refused(value):
+def test_a_number_that_is_not_finite_is_refused(value):
     with pytest.raises(ValidationError, match="params may hold finite numbers only, got"):
         Schedule("table", params={"points": value})
 
 
-def test_a_key_that_json_has_not_is_refused():
+def test_a_key_that_is_not_a_string_is_refused():
     with pytest.raises(ValidationError, match=r"str keys only, got \{0: 1\.0\}; give a list of pairs"):
         Schedule("table", params={"points": {0: 1.0}})
 
@@ -103,7 +103,7 @@ def test_a_key_that_json_has_not_is_refused():
 # Copies
 
 
-def test_losses_share_no_part_that_changes():
+def test_the_parts_of_a_schedule_in_a_loss_are_frozen():
     schedule = Schedule(largest, params={"parts": [RISE]})
     made = LMLoss(name="a", function=torch.sum, schedule=schedule)
     with pytest.raises(SnapshotError):
@@ -123,45 +123,45 @@ def test_a_schedule_is_frozen_in_its_parts():
 # Evaluating
 
 
-def test_a_part_arrives_ready_to_be_evaluated():
+def test_a_part_is_passed_as_a_scheduler():
     assert Scheduler(Schedule(largest, params={"parts": [RISE, FALL]})).value(25) == 1.0
     assert Scheduler(Schedule(largest, params={"parts": [RISE]})).value(2.5) == 0.25
 
 
-def test_a_part_arrives_wherever_it_is():
+def test_a_part_is_passed_as_a_scheduler_wherever_it_is_nested():
     Scheduler(Schedule(echo, params={"a": RISE, "b": {"c": [RISE]}, "d": [1, "x"]}))
     assert isinstance(echo.params["a"], Scheduler)
     assert isinstance(echo.params["b"]["c"][0], Scheduler)
     assert echo.params["d"] == [1, "x"]
 
 
-def test_a_part_of_a_call_arrives_ready_too():
+def test_a_part_given_to_a_call_is_passed_as_a_scheduler_too():
     curve = Scheduler(Schedule(largest, params={"parts": [RISE]}))
     assert curve.value(5, parts=[FALL]) == 1.0
     assert curve.value(5) == 0.5
 
 
-def test_what_a_part_leaves_out_is_one_unless_the_curve_says_otherwise():
+def test_a_value_that_a_part_leaves_out_is_one_unless_the_curve_gives_a_weight():
     assert Scheduler(Schedule(largest, params={"parts": [RISE]}).with_weight(8.0)).value(5) == 0.5
     assert Scheduler(Schedule(largest_of_the_weight, params={"parts": [RISE]}).with_weight(8.0)).value(5) == 4.0
 
 
-def test_with_weight_leaves_what_was_given():
+def test_with_weight_keeps_the_values_that_were_given():
     curve = Scheduler(Schedule("linear", end=10, initial_value=2.0))
     assert [curve.with_weight(8.0).value(epoch) for epoch in (0, 10)] == [2.0, 8.0]
     assert curve.with_weight(4.0).value(10) == 4.0
     assert curve.value(10) == 1.0
 
 
-# What surfaces when it is made ready
+# Errors when a scheduler is made
 
 
-def test_an_unknown_part_surfaces_at_once():
+def test_an_unknown_part_is_an_error_when_a_scheduler_is_made():
     with pytest.raises(UnknownScheduleError, match='Did you mean "linear"'):
         Scheduler(Schedule(largest, params={"parts": [Schedule("lineaer")]}))
 
 
-def test_a_parameter_that_a_part_does_not_take_surfaces_at_once_with_the_way_to_it():
+def test_a_parameter_that_a_part_does_not_take_is_an_error_with_the_path_to_it():
     inner = Schedule(largest, params={"parts": [Schedule("linear", params={"speed": 2})]})
     with pytest.raises(
         ScheduleError, match=r"^schedule largest of loss 'G': schedule largest: schedule 'linear': .*speed"
@@ -170,13 +170,13 @@ def test_a_parameter_that_a_part_does_not_take_surfaces_at_once_with_the_way_to_
 
 
 @pytest.mark.parametrize("definition", [{}, {"start": 3}, {"end": 3}])
-def test_a_value_that_a_part_cannot_use_surfaces_at_once(definition):
+def test_a_value_that_a_part_cannot_use_is_an_error_when_a_scheduler_is_made(definition):
     part = Schedule(power, params={"power": 0}, **definition)
     with pytest.raises(ScheduleError, match="schedule largest: schedule power: power must be above 0, got 0"):
         Scheduler(Schedule(largest, params={"parts": [part]}))
 
 
-def test_it_is_tried_where_its_parts_begin_and_end():
+def test_it_is_evaluated_at_the_ends_of_its_parts():
     tried = []
 
     def curve(schedule, epoch, *, parts):
@@ -187,19 +187,19 @@ def test_it_is_tried_where_its_parts_begin_and_end():
     assert tried == [0, 10, 20, 30, 50]
 
 
-def test_where_no_end_was_set_it_is_tried_at_the_start():
+def test_without_an_end_that_was_set_it_is_evaluated_at_the_start():
     with pytest.raises(ScheduleError, match="power must be above 0"):
         Scheduler(Schedule(power, params={"power": -1}))
 
 
-def test_a_part_counts_what_the_whole_counts():
+def test_a_part_has_the_unit_of_the_whole():
     part = Schedule("linear", unit="step", end=10)
     with pytest.raises(ScheduleError, match="largest counts epochs, and the schedule 'linear' in its params steps"):
         Scheduler(Schedule(largest, params={"parts": [part]}))
     assert Scheduler(Schedule(largest, unit="step", params={"parts": [part]})).value(5) == 1.0
 
 
-def test_it_knows_the_plugins_of_its_parts():
+def test_its_plugins_include_those_of_its_parts():
     inner = Schedule(largest, params={"parts": [Schedule("exponential")]})
     curve = Scheduler(Schedule("linear", params={}))
     assert [plugin.name for plugin in curve.plugins] == ["linear"]
@@ -207,7 +207,7 @@ def test_it_knows_the_plugins_of_its_parts():
     assert [plugin.name for plugin in curve.plugins] == ["linear", "exponential"]
 
 
-# What a loss has filled in
+# Values that a loss has filled in
 
 
 def test_a_value_that_a_loss_filled_in_was_not_given():
@@ -216,7 +216,7 @@ def test_a_value_that_a_loss_filled_in_was_not_given():
     assert (filled.gives("initial_value"), filled.gives("target_value")) == (True, False)
 
 
-def test_json_tells_a_value_that_was_given_from_one_that_was_filled_in():
+def test_json_distinguishes_values_that_were_given_from_those_that_were_filled_in():
     filled = Schedule("linear", initial_value=0.0).with_weight(5.0)
     read = Schedule.model_validate_json(filled.model_dump_json())
     assert read == filled

@@ -1,4 +1,4 @@
-"""The program `nectargan plugins`: a row per plugin, trials in other processes, and no crash whatever is installed."""
+"""The program `nectargan plugins`: a row per plugin, loading in other processes, and no crash for any plugin."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from nectargan_core.cli._diagnosis import diagnose
 
 @pytest.fixture
 def only(site, monkeypatch):
-    """Like `site`, with none but the named plugins (and core's own) usable, so that a trial is quick."""
+    """Like `site`, with only the named plugins (and core's own) allowed, so that loading is quick."""
 
     def allow(*names):
         monkeypatch.setenv("NECTARGAN_PLUGINS", ",".join(names))
@@ -60,7 +60,7 @@ class TestRows:
         )
         assert "acme" not in sys.modules
 
-    def test_one_that_is_loaded_here_has_its_variants_and_docstring(self, site):
+    def test_a_plugin_that_is_loaded_here_has_its_variants_and_docstring(self, site):
         site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": VARIED})
         catalog.find(catalog.SPECS, "glow").load()
         row = rows()["glow"]
@@ -75,7 +75,7 @@ class TestRows:
 
 
 class TestTrials:
-    def test_a_trial_tells_variants_and_docstring_and_imports_nothing_here(self, only):
+    def test_loading_gives_variants_and_docstring_and_imports_nothing_here(self, only):
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": VARIED})
         row = rows(load=True)["glow"]
         assert (row.state, row.variants, row.doc) == ("loaded", ("soft", "hard"), "Glow softly.")
@@ -97,7 +97,7 @@ class TestTrials:
             "'not_to_be_found', which is not installed; install what provides it"
         )
 
-    def test_what_kills_python_is_told_from_its_neighbours_in_the_module(self, only):
+    def test_a_plugin_that_ends_python_does_not_affect_others_of_its_module(self, only):
         source = "import os\ndef glow(config): 'Sound.'\ndef __getattr__(name):\n    os._exit(7)\n"
         only("acme").install("acme", specs={"glow": "acme:glow", "dies": "acme:dies"}, modules={"acme.py": source})
         found = rows(load=True)
@@ -106,30 +106,30 @@ class TestTrials:
         assert found["dies"].note == "ended Python with exit status 7; tell the authors of acme"
 
     @pytest.mark.slow
-    def test_what_it_said_before_it_died_is_quoted(self, only):
+    def test_the_last_line_of_output_before_python_ended_is_quoted(self, only):
         source = "import os, sys\nprint('out of luck', file=sys.stderr, flush=True)\nos._exit(1)"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert ", saying 'out of luck'; " in rows(load=True)["glow"].note
 
-    def test_what_does_not_come_back_is_given_up(self, only, monkeypatch):
+    def test_a_plugin_that_does_not_finish_loading_times_out(self, only, monkeypatch):
         monkeypatch.setattr(diagnosis, "_TIMEOUT_S", 0.01)
         source = "import threading\nthreading.Event().wait()"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert rows(load=True)["glow"].note == "did not load within 0.01 s; tell the authors of acme"
 
-    def test_a_signal_that_ended_it_is_named(self, only):
+    def test_a_signal_that_ended_python_is_named(self, only):
         source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert rows(load=True)["glow"].note == "ended Python by signal SIGKILL; tell the authors of acme"
 
     @pytest.mark.slow
-    def test_a_thread_that_a_plugin_starts_holds_nothing_up(self, only):
+    def test_a_thread_that_a_plugin_starts_does_not_delay_the_result(self, only):
         source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\ndef glow(config): 'Sound.'"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert rows(load=True)["glow"].state == "loaded"
 
     @pytest.mark.parametrize("state", ["blocked", "duplicate", "broken"])
-    def test_what_cannot_be_used_is_not_tried(self, only, monkeypatch, state, tmp_path):
+    def test_a_plugin_that_cannot_be_used_is_not_loaded(self, only, monkeypatch, state, tmp_path):
         source = f"open({str(tmp_path / 'imported')!r}, 'w')"
         site = only("glow")
         if state == "blocked":
@@ -142,7 +142,7 @@ class TestTrials:
         assert not (tmp_path / "imported").exists()
 
     @pytest.mark.slow
-    def test_one_that_loads_and_shares_its_name_stays_ambiguous(self, only):
+    def test_a_plugin_that_loads_and_shares_its_name_stays_ambiguous(self, only):
         site = only("glow")
         site.install_spec("acme", "glow")
         site.install_spec("beta", "glow")
@@ -183,36 +183,36 @@ class TestTheProgram:
             "note": "",
         } in listed
 
-    def test_something_broken_is_no_failure_of_a_listing(self, site):
+    def test_a_broken_plugin_does_not_fail_the_listing(self, site):
         site.install("acme", specs={"glow": "no target"})
         assert run().exit_code == 0
 
     @pytest.mark.parametrize(("source", "status"), [("def glow(config): ...", 0), ("1/0", 1)])
-    def test_its_exit_status_tells_of_a_trial_that_failed(self, only, source, status):
+    def test_the_exit_status_is_1_if_a_plugin_failed_to_load(self, only, source, status):
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert run("--load").exit_code == status
 
-    def test_a_setting_that_cannot_be_read_is_one_line(self, site, monkeypatch):
+    def test_a_setting_that_cannot_be_read_is_an_error_of_one_line(self, site, monkeypatch):
         monkeypatch.setenv("NECTARGAN_PROVIDERS", "glow")
         result = run()
         assert result.exit_code == 1
         assert result.output.startswith("Error: NECTARGAN_PROVIDERS=\"glow\" has 'glow'")
         assert len(result.output.splitlines()) == 1
 
-    def test_what_a_terminal_would_act_on_is_escaped(self, site):
+    def test_control_characters_are_escaped(self, site):
         site.install("ac\x1b[31mme", specs={"glow\x07": "acme:glow"}, folder="acme-1.0.dist-info")
         output = run().output
         assert "\\x1b[31m" in output
         assert "glow\\x07" in output
         assert not set("\x1b\x07") & set(output)
 
-    def test_letters_that_the_terminal_has_not_are_escaped(self, site):
+    def test_letters_that_the_encoding_of_the_terminal_lacks_are_escaped(self, site):
         site.install("acme", specs={"größe": "acme:glow"})
         done = site.run("-m", "nectargan_core", "plugins", PYTHONIOENCODING="ascii")
         assert done.returncode == 0, done.stderr
         assert "gr\\xf6\\xdfe" in done.stdout
 
-    def test_it_is_the_same_as_a_module(self, site):
+    def test_python_m_nectargan_core_runs_the_program(self, site):
         done = site.run("-m", "nectargan_core", "plugins", "--json")
         assert done.returncode == 0, done.stderr
         assert {row["name"] for row in json.loads(done.stdout)} >= {"linear", "exponential"}

@@ -1,4 +1,4 @@
-"""The log cannot be lost: kills, full disks, exits, forks, and two writers."""
+"""The log is not lost: kills, full disks, exits, forks, and two writers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_normal_end_of_python_flushes(tmp_path):
     assert len(LossLog(tmp_path).series("G_L1")) == 1
 
 
-def test_a_manager_that_is_forgotten_flushes_and_is_collected(tmp_path):
+def test_a_manager_without_references_flushes_and_is_freed(tmp_path):
     manager = start(tmp_path)
     network = torch.nn.Linear(1, 1)
     manager.register_loss_fn("learned", network)
@@ -120,8 +120,8 @@ def test_fsync_is_an_option(tmp_path, monkeypatch):
         assert bool(synced) is wanted
 
 
-def test_flushing_costs_nothing_that_grows(tmp_path, monkeypatch):
-    """Nothing of the log is read or written again at a flush."""
+def test_the_cost_of_a_flush_does_not_grow_with_the_log(tmp_path, monkeypatch):
+    """A flush neither reads nor rewrites the log."""
     manager = start(tmp_path)
     sizes = []
     for _ in range(5):
@@ -136,7 +136,7 @@ def test_flushing_costs_nothing_that_grows(tmp_path, monkeypatch):
     manager.close()
 
 
-def test_nothing_is_computed_after_close_without_being_told(tmp_path):
+def test_computing_after_close_is_an_error(tmp_path):
     manager = start(tmp_path)
     compute(manager)
     manager.close()
@@ -157,7 +157,7 @@ def test_the_same_process_may_open_a_log_again(tmp_path):
         compute(first)
 
 
-def test_a_second_process_is_told_and_harms_nothing(tmp_path):
+def test_a_second_process_gets_an_error_and_leaves_the_log_unchanged(tmp_path):
     manager = start(tmp_path)
     compute(manager)
     _, errors = python("start(sys.argv[1])", tmp_path).communicate(timeout=120)
@@ -167,7 +167,7 @@ def test_a_second_process_is_told_and_harms_nothing(tmp_path):
     assert len(LossLog(tmp_path).series("G_L1")) == 1
 
 
-def test_a_killed_owner_does_not_block_its_successor_even_if_its_worker_lives_on(tmp_path):
+def test_a_killed_process_does_not_block_the_next_even_if_its_worker_is_still_running(tmp_path):
     owner = python(
         """
         manager = start(sys.argv[1])
@@ -187,7 +187,7 @@ def test_a_killed_owner_does_not_block_its_successor_even_if_its_worker_lives_on
     worker = int(owner.stdout.readline())
     owner.kill()
     owner.wait()
-    for pipe in (owner.stdin, owner.stdout, owner.stderr):  # not read to their end, which the worker holds open
+    for pipe in (owner.stdin, owner.stdout, owner.stderr):  # not read to the end, since the worker keeps them open
         pipe.close()
     try:
         os.kill(worker, 0)
@@ -219,7 +219,7 @@ def test_a_forked_worker_does_not_write_the_log_of_its_parent(tmp_path):
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
 
 
-def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path):
+def test_a_directory_that_cannot_be_made_is_an_error_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LossLogError, match="file"):
         start(tmp_path / "file" / "run")
@@ -227,7 +227,7 @@ def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path):
 
 @contextmanager
 def full_disk(size):
-    """Let no file of this process grow beyond a size: that of the test runner's own output neither, so end it soon."""
+    """Limit the size of all files of this process, the output of the test runner included, so use it briefly."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -238,7 +238,7 @@ def full_disk(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_stops_no_training_and_damages_nothing(tmp_path):
+def test_a_full_disk_neither_stops_the_training_nor_damages_the_log(tmp_path):
     manager = start(tmp_path)
     path = tmp_path / "loss_log.jsonl"
     compute(manager, 1.0)
@@ -255,7 +255,7 @@ def test_a_full_disk_stops_no_training_and_damages_nothing(tmp_path):
     assert LossLog(tmp_path).series("G_L1").loss.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_disk_that_is_full_from_the_start_gets_everything_once_there_is_space(tmp_path):
+def test_records_of_a_disk_that_was_full_from_the_start_are_written_once_there_is_space(tmp_path):
     manager = start(tmp_path)
     with full_disk(10), pytest.warns(NectarganWarning, match="stay in memory"):
         compute(manager)
@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_from_the_start_gets_everything_once_there_is_space(
     assert len(LossLog(tmp_path).series("G_L1")) == 1
 
 
-def test_a_directory_that_is_gone_and_comes_back_gets_everything(tmp_path):
+def test_records_of_a_directory_that_was_missing_are_written_once_it_is_back(tmp_path):
     directory = tmp_path / "run"
     manager = start(directory)
     compute(manager, 1.0)
@@ -278,7 +278,7 @@ def test_a_directory_that_is_gone_and_comes_back_gets_everything(tmp_path):
     assert LossLog(directory).series("G_L1").loss.tolist() == [1.0, 2.0]
 
 
-def test_only_a_disk_that_stays_full_loses_the_oldest_and_says_how_many(tmp_path):
+def test_a_disk_that_stays_full_loses_the_oldest_records_and_warns_how_many(tmp_path):
     manager = start(tmp_path, history_buffer_size=2)
     with full_disk(0), pytest.warns(NectarganWarning) as warned:
         for scale in range(1, 51):
@@ -293,7 +293,7 @@ def test_only_a_disk_that_stays_full_loses_the_oldest_and_says_how_many(tmp_path
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(5, "Input/output error")])
 @pytest.mark.parametrize("flushes_before", [0, 1])
-def test_a_flush_that_is_interrupted_is_taken_back_and_written_once(tmp_path, monkeypatch, failure, flushes_before):
+def test_an_interrupted_flush_is_undone_and_written_once(tmp_path, monkeypatch, failure, flushes_before):
     manager = start(tmp_path, fsync=True)
     for _ in range(flushes_before):
         compute(manager)
@@ -312,7 +312,7 @@ def test_a_flush_that_is_interrupted_is_taken_back_and_written_once(tmp_path, mo
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
 
 
-def test_what_cannot_be_written_at_the_end_is_lost_with_a_warning(tmp_path):
+def test_records_that_cannot_be_written_at_close_are_lost_with_a_warning(tmp_path):
     manager = start(tmp_path)
     with full_disk(0):
         with pytest.warns(NectarganWarning, match="stay in memory"):
@@ -323,7 +323,7 @@ def test_what_cannot_be_written_at_the_end_is_lost_with_a_warning(tmp_path):
             manager.close()
 
 
-def test_each_loss_of_records_is_said_with_the_total(tmp_path):
+def test_each_warning_about_lost_records_has_the_total(tmp_path):
     manager = start(tmp_path, history_buffer_size=2)
     with full_disk(0), pytest.warns(NectarganWarning) as warned:
         for scale in range(1, 60):
@@ -342,7 +342,7 @@ def test_scalars_alone_flush_too(tmp_path):
     manager.close()
 
 
-def test_a_close_that_meets_a_failing_schedule_gives_up_the_log(tmp_path):
+def test_close_releases_the_log_even_if_a_schedule_fails(tmp_path):
     def failing(schedule, epoch):
         if epoch == 5:
             raise RuntimeError
@@ -358,7 +358,7 @@ def test_a_close_that_meets_a_failing_schedule_gives_up_the_log(tmp_path):
     start(tmp_path, resume=True).close()
 
 
-def test_a_log_that_somebody_removed_becomes_a_log_again(tmp_path):
+def test_a_log_that_was_removed_during_a_run_is_begun_again_with_a_header(tmp_path):
     manager = start(tmp_path)
     compute(manager, 1.0)
     manager.update_loss_log()
@@ -417,8 +417,8 @@ KILLS = """
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_lose_nothing_that_was_flushed(tmp_path):
-    """A child trains, and says after each flush what it has written; it is killed at a random moment, and resumed."""
+def test_two_hundred_kills_lose_no_flushed_record(tmp_path):
+    """A child trains, and reports after each flush what it has written; it is killed at a random time, and resumed."""
     program = python(KILLS, tmp_path)
     output, errors = program.communicate(timeout=280)
     assert (program.returncode, errors) == (0, "")

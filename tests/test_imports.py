@@ -1,4 +1,4 @@
-"""What is imported when: nothing to begin with, the one plugin that is asked for, and never one that is blocked."""
+"""When plugins are imported: only when one is used, only that one, and never one that is blocked."""
 
 import json
 
@@ -110,7 +110,7 @@ def test_no_plugin_is_imported_by(steps, step):
 @pytest.mark.parametrize(
     ("step", "module"), [("asked", "zoo_alpha"), ("provider", "zoo_gamma"), ("schedule", "zoo_curve")]
 )
-def test_only_the_one_that_is_meant_is_imported_by(steps, step, module):
+def test_only_the_plugin_that_is_named_is_imported_by(steps, step, module):
     assert steps[step] == [module]
 
 
@@ -118,5 +118,5 @@ def test_importing_the_package_scans_no_metadata(steps):
     assert steps["scans at import"] == 0
 
 
-def test_what_is_installed_is_not_scanned_again_for_a_second_name(steps):
+def test_metadata_is_not_scanned_again_for_a_second_name(steps):
     assert steps["scans when asked"] == 0

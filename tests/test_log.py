@@ -1,4 +1,4 @@
-"""The log: strict JSON lines that anybody can read, and that are read back exactly."""
+"""The log: lines of strict JSON, which are read back exactly."""
 
 import math
 import struct
@@ -25,16 +25,16 @@ def equal(left, right):
     return np.array_equal(np.asarray(left), np.asarray(right), equal_nan=True)
 
 
-# What is written
+# Writing
 
 
-def test_nothing_is_written_before_there_is_something_to_write(tmp_path):
+def test_a_run_without_records_writes_no_file(tmp_path):
     with manager_in(tmp_path):
         pass
     assert not (tmp_path / NAME).exists()
 
 
-def test_without_logging_there_is_not_even_a_directory(tmp_path):
+def test_without_logging_no_directory_is_made(tmp_path):
     with manager_in(tmp_path / "run", enable_logging=False) as manager:
         manager.compute_loss_xy("a", torch.tensor(1.0), None)
     assert not (tmp_path / "run").exists()
@@ -45,7 +45,7 @@ def test_the_directory_is_made_with_its_parents(tmp_path):
     assert LossLog(tmp_path / "runs" / "today").names == ("a",)
 
 
-def test_a_header_line_stands_first_and_says_what_is_known(tmp_path):
+def test_the_first_line_is_a_header_that_describes_the_run(tmp_path):
     (tmp_path / "data" / "train").mkdir(parents=True)
     for number in range(3):
         (tmp_path / "data" / "train" / f"{number}.png").touch()
@@ -103,7 +103,7 @@ def test_a_chunk_is_one_line_per_loss_and_flush(tmp_path):
     assert all(abs(line["time"] - time.time()) < 60 for line in written)
 
 
-def test_a_chunk_is_short_where_nothing_is_lost_by_it(tmp_path):
+def test_a_chunk_is_compact_where_that_is_exact(tmp_path):
     write(tmp_path, [0.1, 0.2, 0.3], weight=100.0)
     chunk = lines(tmp_path)[1]
     del chunk["time"]
@@ -135,7 +135,7 @@ def test_an_epoch_that_is_not_finite_does_not_stop_the_log(tmp_path, epochs):
 
 
 @pytest.mark.parametrize("name", ['G "L1"', "größe", "损失", "a\nb", "../a", "a\\b"])
-def test_any_name_is_read_back(tmp_path, name):
+def test_names_with_special_characters_are_read_back(tmp_path, name):
     if "/" in name:
         name = name.replace("/", "|")
     with manager_in(tmp_path, names=(name,)) as manager:
@@ -144,12 +144,12 @@ def test_any_name_is_read_back(tmp_path, name):
     assert len(lines(tmp_path)) == 2
 
 
-# What is read back
+# Reading back
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(), (5,)])
-def test_what_was_reported_is_read_back_exactly(tmp_path, dtype, shape):
+def test_reported_values_are_read_back_exactly(tmp_path, dtype, shape):
     values = [(torch.randn(shape) * 10**power).to(dtype) for power in range(-4, 4)]
     reported = write(tmp_path, values, weight=1 / 3)
     records = LossLog(tmp_path).series("a")
@@ -174,14 +174,14 @@ def test_every_record_has_its_step_epoch_and_weight(tmp_path):
     assert records.loss.tolist() == [np.float32(weight) for weight in applied]
 
 
-def test_a_weight_of_zero_is_read_back_as_zero_of_something_unknown(tmp_path):
+def test_a_weight_of_zero_is_read_back_with_loss_zero_and_unweighted_nan(tmp_path):
     write(tmp_path, [1.0, 2.0], weight=0.0)
     records = LossLog(tmp_path).series("a")
     assert records.loss.tolist() == records.weight.tolist() == [0.0, 0.0]
     assert equal(records.unweighted, [math.nan, math.nan])
 
 
-def test_arrays_have_the_types_that_are_promised(tmp_path):
+def test_arrays_have_the_documented_dtypes(tmp_path):
     write(tmp_path, [1.0])
     records = LossLog(tmp_path).series("a")
     assert records.step.dtype == np.int64
@@ -190,7 +190,7 @@ def test_arrays_have_the_types_that_are_promised(tmp_path):
     }
 
 
-def test_it_is_read_while_the_run_goes_on(tmp_path):
+def test_a_log_can_be_read_during_the_run(tmp_path):
     manager = manager_in(tmp_path)
     for count in (1, 2, 3):
         manager.compute_loss_xy("a", torch.tensor(1.0), None)
@@ -286,14 +286,14 @@ def test_an_empty_file_is_not_moved_aside(tmp_path):
     assert not (tmp_path / "loss_log.1.jsonl").exists()
 
 
-def test_a_log_that_was_killed_in_its_first_line_is_begun_anew(tmp_path):
+def test_a_log_with_a_truncated_first_line_is_begun_again(tmp_path):
     (tmp_path / NAME).write_text('{"nectargan_lo', encoding="utf-8")
     write(tmp_path, [1.0], resume=True)
     assert LossLog(tmp_path).series("a").loss.tolist() == [3.0]
     assert LossLog(tmp_path).header["nectargan_log"] == VERSION
 
 
-def test_the_log_of_a_former_run_is_no_part_of_this_one_s_series(tmp_path):
+def test_series_does_not_include_the_log_of_an_earlier_run(tmp_path):
     write(tmp_path, [1.0])
     manager = manager_in(tmp_path, weight=1.0)
     manager.compute_loss_xy("a", torch.tensor(5.0), None)

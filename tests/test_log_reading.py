@@ -1,4 +1,4 @@
-"""Reading a log: whatever has happened to the file, and in the forms that other tools read."""
+"""Reading a log: missing, damaged and foreign files, and the exports for other tools."""
 
 import csv
 import math
@@ -14,7 +14,7 @@ from nectargan_core.errors import LossLogError, NectarganWarning, UnknownLossErr
 NAME = "loss_log.jsonl"
 
 
-# What cannot be read
+# Errors and damage
 
 
 def test_an_unknown_loss_is_named_with_close_matches(tmp_path):
@@ -25,12 +25,12 @@ def test_an_unknown_loss_is_named_with_close_matches(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["none.jsonl", "none"])
-def test_no_log_is_an_error_that_says_where_it_looked(tmp_path, missing):
+def test_a_missing_log_is_an_error_that_names_the_path(tmp_path, missing):
     with pytest.raises(LossLogError, match=missing):
         LossLog(tmp_path / missing)
 
 
-def test_a_directory_without_a_log_says_so(tmp_path):
+def test_a_directory_without_a_log_is_an_error_with_the_likely_reason(tmp_path):
     with pytest.raises(LossLogError, match=r"no loss_log.jsonl in .*was the run logged, and flushed"):
         LossLog(tmp_path)
 
@@ -41,7 +41,7 @@ def test_a_newer_version_is_refused(tmp_path):
         LossLog(tmp_path)
 
 
-def test_a_log_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+def test_a_log_that_cannot_be_read_is_an_error_with_the_reason(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -58,7 +58,7 @@ def test_an_empty_log_has_no_losses(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 10, 60])
-def test_a_torn_last_line_is_left_out_silently(tmp_path, cut):
+def test_a_truncated_last_line_is_skipped_silently(tmp_path, cut):
     write(tmp_path, [1.0])
     whole = (tmp_path / NAME).read_bytes()
     (tmp_path / NAME).write_bytes(whole + whole.splitlines(keepends=True)[1][:-cut])
@@ -100,7 +100,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_line_is_named_and_left_out(tmp_path, damage):
+def test_a_damaged_line_is_named_in_a_warning_and_skipped(tmp_path, damage):
     write(tmp_path, [1.0])
     whole = (tmp_path / NAME).read_bytes().splitlines(keepends=True)
     damage = damage if isinstance(damage, bytes) else damage.encode()
@@ -112,19 +112,19 @@ def test_a_damaged_line_is_named_and_left_out(tmp_path, damage):
     assert log.series("a").loss.tolist() == [3.0, 3.0]
 
 
-def test_keys_that_are_not_known_are_ignored(tmp_path):
+def test_unknown_keys_are_ignored(tmp_path):
     (tmp_path / NAME).write_text(CHUNK[:-1] + ',"colour":"red"}\n', encoding="utf-8")
     assert LossLog(tmp_path).series("a").loss.tolist() == [1.0, 2.0]
 
 
-def test_float32_values_beyond_float32_are_infinite_and_no_warning(tmp_path):
+def test_float32_values_beyond_float32_are_infinite_without_a_warning(tmp_path):
     (tmp_path / NAME).write_text(CHUNK.replace("[1,2]", "[1,1e99]") + "\n", encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert LossLog(tmp_path).series("a").loss.tolist() == [1.0, math.inf]
 
 
-# Handing it on
+# Exports
 
 
 def test_it_is_exported_as_nectargan_s_own_json(tmp_path):
@@ -168,7 +168,7 @@ def test_an_empty_log_is_exported_as_an_empty_data_frame(tmp_path):
     assert len(LossLog(tmp_path).to_pandas()) == 0
 
 
-def test_without_pandas_a_data_frame_says_what_to_install(tmp_path, monkeypatch):
+def test_without_pandas_the_error_names_what_to_install(tmp_path, monkeypatch):
     write(tmp_path, [1.0])
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):

@@ -1,4 +1,4 @@
-"""The manager: what it is made of, its clock, and how it ends."""
+"""The manager: its arguments, its clock, closing, and losses that are not finite."""
 
 import inspect
 import math
@@ -14,10 +14,10 @@ from nectargan_core.errors import (
     NonFiniteLossError,
 )
 
-# Making one
+# Arguments
 
 
-def test_the_signature_is_the_one_that_was_promised():
+def test_the_signature_of_loss_manager_is_the_documented_one():
     parameters = inspect.signature(LossManager).parameters
     promised = ("config", "experiment_dir", "enable_logging", "history_buffer_size")
     assert tuple(parameters)[:4] == promised
@@ -38,7 +38,7 @@ def test_a_bad_configuration_names_the_key():
 
 
 @pytest.mark.parametrize("kwargs", [{"config": {"common": {"device": "cudda"}}}, {"device": "cudda"}])
-def test_a_device_that_is_none_is_refused(kwargs):
+def test_an_unknown_device_is_refused(kwargs):
     with pytest.raises(ConfigError, match="'cudda' is no device that torch knows") as caught:
         LossManager(**kwargs)
     assert caught.value.key == "common.device"
@@ -47,13 +47,13 @@ def test_a_device_that_is_none_is_refused(kwargs):
 @pytest.mark.parametrize(
     "kwargs", [{"history_buffer_size": 0}, {"nonfinite": "explode"}, {"flush_every": -1.0}, {"flush_every": math.nan}]
 )
-def test_an_argument_without_sense_is_refused(kwargs):
+def test_an_invalid_argument_is_refused_by_name(kwargs):
     (name,) = kwargs
     with pytest.raises(ValueError, match=name):
         LossManager(**kwargs)
 
 
-def test_the_device_that_is_given_beats_that_of_the_configuration():
+def test_the_device_argument_overrides_the_configuration():
     manager = LossManager({"common": {"device": "cpu"}}, device="meta")
     manager.register_loss_fn("a", nn.Linear(1, 1))
     assert manager.get_registered_losses()["a"].function.weight.is_meta
@@ -78,7 +78,7 @@ def test_the_configuration_that_was_given_is_not_changed():
     assert config == Config()
 
 
-def test_its_text_names_the_losses_and_the_directory(tmp_path):
+def test_its_repr_names_the_losses_and_the_directory(tmp_path):
     assert repr(LossManager()) == "LossManager(no losses)"
     manager = one()
     assert repr(manager) == "LossManager(a)"
@@ -97,7 +97,7 @@ def counted(**kwargs):
     return manager_of(LMLoss(name="a", function=mean), LMLoss(name="b", function=mean), enable_logging=True, **kwargs)
 
 
-def test_the_first_tick_is_step_zero_and_each_counts_on():
+def test_the_first_tick_is_step_zero_and_each_adds_one():
     manager = counted()
     for epoch in (0, 0, 1):
         manager.tick(epoch=epoch)
@@ -105,7 +105,7 @@ def test_the_first_tick_is_step_zero_and_each_counts_on():
     assert steps_and_epochs(manager) == [(0, 0.0), (1, 0.0), (2, 1.0)]
 
 
-def test_a_tick_with_a_step_sets_it_and_the_next_counts_on():
+def test_a_tick_with_a_step_sets_it_and_the_next_adds_one():
     manager = counted()
     for step in (7, None, 3, None):
         manager.tick(step=step)
@@ -113,14 +113,14 @@ def test_a_tick_with_a_step_sets_it_and_the_next_counts_on():
     assert [step for step, _ in steps_and_epochs(manager)] == [7, 8, 3, 4]
 
 
-def test_a_tick_without_an_epoch_leaves_it():
+def test_a_tick_without_an_epoch_keeps_it():
     manager = counted()
     manager.tick(epoch=2.5)
     manager.tick()
     assert (manager.epoch, manager.step) == (2.5, 1)
 
 
-def test_losses_of_different_rates_line_up():
+def test_losses_that_run_at_different_rates_have_the_steps_of_the_clock():
     manager = counted()
     for step in range(4):
         manager.tick()
@@ -140,7 +140,7 @@ def test_without_a_clock_each_loss_counts_its_own_calls_in_epoch_zero():
     assert steps_and_epochs(manager, "b") == [(0, 0.0)]
 
 
-def test_the_epoch_of_a_call_beats_the_clock_and_moves_no_step():
+def test_the_epoch_of_a_call_overrides_the_clock_and_does_not_change_it():
     manager = counted()
     manager.tick(epoch=1)
     manager.compute_loss_xy("a", ZERO, ONE, epoch=9)
@@ -150,13 +150,13 @@ def test_the_epoch_of_a_call_beats_the_clock_and_moves_no_step():
 
 
 @pytest.mark.parametrize("epoch", [-1, -0.5, math.nan, math.inf])
-def test_the_clock_refuses_an_epoch_that_is_none(epoch):
+def test_the_clock_refuses_an_invalid_epoch(epoch):
     with pytest.raises(ValueError, match="epoch must be"):
         LossManager().tick(epoch=epoch)
 
 
 @pytest.mark.parametrize(("step", "error"), [(-1, ValueError), (2**63, ValueError), (1.5, TypeError)])
-def test_the_clock_refuses_a_step_that_is_none(step, error):
+def test_the_clock_refuses_an_invalid_step(step, error):
     manager = counted()
     with pytest.raises(error):
         manager.tick(step=step)
@@ -164,7 +164,7 @@ def test_the_clock_refuses_a_step_that_is_none(step, error):
     assert steps_and_epochs(manager) == [(0, 0.0)]
 
 
-# Ending
+# Closing
 
 
 def test_losses_that_never_ran_are_named_once_at_close():
@@ -175,7 +175,7 @@ def test_losses_that_never_ran_are_named_once_at_close():
     assert len(caught) == 1
 
 
-def test_losses_of_weight_zero_are_not_called_idle(recwarn):
+def test_losses_with_weight_zero_are_not_warned_of_as_never_computed(recwarn):
     manager = adversarial()
     manager.set_weight("G_L1", 0.0)
     manager.disable("G_GAN")
@@ -184,7 +184,7 @@ def test_losses_of_weight_zero_are_not_called_idle(recwarn):
     assert not recwarn.list
 
 
-def test_a_manager_is_a_context(tmp_path):
+def test_leaving_the_with_block_writes_the_log(tmp_path):
     with LossManager(experiment_dir=tmp_path) as manager:
         manager.register_loss_fn("a", mean)
         manager.compute_loss_xy("a", ZERO, ONE)
@@ -192,7 +192,7 @@ def test_a_manager_is_a_context(tmp_path):
     assert (tmp_path / "loss_log.jsonl").exists()
 
 
-def test_an_error_inside_is_not_swallowed(tmp_path):
+def test_an_error_in_the_with_block_is_raised_and_the_log_is_written(tmp_path):
     manager = LossManager(experiment_dir=tmp_path)
     manager.register_loss_fn("a", mean)
     manager.register_loss_fn("broken", lambda x, y: 1 / 0)
@@ -209,7 +209,7 @@ def bad(**kwargs):
     return manager_of(LMLoss(name="a", function=lambda x, y: x.mean() / y.mean()), **kwargs)
 
 
-def test_raise_raises_at_the_next_compute_with_the_first_bad_step(tmp_path):
+def test_nonfinite_raise_raises_at_the_next_compute_with_the_first_bad_step(tmp_path):
     manager = bad(nonfinite="raise", experiment_dir=tmp_path)
     for step in range(3):
         manager.tick(epoch=2)
@@ -224,7 +224,7 @@ def test_raise_raises_at_the_next_compute_with_the_first_bad_step(tmp_path):
     assert manager.compute_loss_xy("a", ONE, ONE).item() == 1.0
 
 
-def test_raise_raises_at_a_flush_and_at_the_end_of_the_block(tmp_path):
+def test_nonfinite_raise_raises_at_a_flush_and_at_the_end_of_the_block(tmp_path):
     manager = bad(nonfinite="raise", experiment_dir=tmp_path)
     manager.compute_loss_xy("a", ONE, ZERO)
     with pytest.raises(NonFiniteLossError):
@@ -233,7 +233,7 @@ def test_raise_raises_at_a_flush_and_at_the_end_of_the_block(tmp_path):
         manager.compute_loss_xy("a", ONE, ZERO)
 
 
-def test_ignore_ignores(recwarn):
+def test_nonfinite_ignore_does_not_warn(recwarn):
     manager = bad(nonfinite="ignore")
     manager.compute_loss_xy("a", ONE, ZERO)
     manager.compute_loss_xy("a", ONE, ZERO)
@@ -241,7 +241,7 @@ def test_ignore_ignores(recwarn):
     assert not recwarn.list
 
 
-def test_each_loss_is_warned_of_by_name():
+def test_each_loss_that_is_not_finite_is_warned_of_by_name():
     manager = bad()
     manager.register_loss_fn("b", lambda x, y: x.mean() / y.mean())
     with pytest.warns(NectarganWarning) as caught:

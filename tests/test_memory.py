@@ -1,4 +1,4 @@
-"""What records cost in memory."""
+"""The memory that records take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of objectives: what it reads, and how it points at what it cannot read."""
+"""The grammar of objectives: the terms that it reads, and the errors for text that it cannot read."""
 
 import pytest
 from hypothesis import given
@@ -30,11 +30,11 @@ def test_reads_the_terms_in_order(text, expected):
     assert list(parse(text)) == expected
 
 
-def test_a_term_knows_its_column():
+def test_a_term_has_its_column():
     assert [term.column for term in parse("a+bb/c:d+e")] == [0, 2, 9]
 
 
-def test_the_column_is_no_part_of_equality():
+def test_the_column_is_not_compared():
     assert parse("a+b")[1] == parse("b")[0]
 
 
@@ -93,7 +93,7 @@ def test_the_message_shows_the_text_with_a_caret():
     ]
 
 
-def test_the_caret_points_at_what_is_shown_of_a_long_text():
+def test_the_caret_points_at_the_column_in_an_excerpt_of_a_long_text():
     with pytest.raises(SpecSyntaxError) as caught:
         parse("a" * 500 + "!" + "b" * 500)
     _, shown, caret = str(caught.value).splitlines()
@@ -101,7 +101,7 @@ def test_the_caret_points_at_what_is_shown_of_a_long_text():
     assert shown[caret.index("^")] == "!"
 
 
-def test_the_message_escapes_what_a_terminal_would_act_on():
+def test_the_message_escapes_control_characters():
     with pytest.raises(SpecSyntaxError) as caught:
         parse("a\x1b[31m\nb")
     _, shown, caret = str(caught.value).splitlines()
@@ -110,7 +110,7 @@ def test_the_message_escapes_what_a_terminal_would_act_on():
 
 
 @pytest.mark.parametrize("path", ["specs/mine/vgg", "C:\\specs", "~/vgg"])
-def test_a_file_is_told_to_be_a_path(path):
+def test_the_error_for_a_file_name_suggests_a_path(path):
     with pytest.raises(SpecSyntaxError, match=r"pathlib\.Path"):
         parse(path)
 

@@ -1,4 +1,4 @@
-"""Each rank writes a log of its own, and reading merges them."""
+"""Logs of several ranks: each rank writes its own, and reading merges them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_rank_without_a_log_is_an_error_that_lists_the_ranks(tmp_path, monkeyp
         LossLog(tmp_path).series("loss", rank=3)
 
 
-def test_the_files_of_an_earlier_run_with_more_ranks_are_left_out(tmp_path, monkeypatch):
+def test_the_files_of_an_earlier_run_with_more_ranks_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in (0, 1):
         run(tmp_path, monkeypatch, rank, [1.0])
@@ -68,7 +68,7 @@ def test_the_files_of_an_earlier_run_with_more_ranks_are_left_out(tmp_path, monk
 
 
 @pytest.mark.parametrize("rank", ["", "none"])
-def test_a_rank_that_is_no_number_is_no_rank(tmp_path, monkeypatch, rank):
+def test_a_rank_that_is_not_a_number_is_ignored(tmp_path, monkeypatch, rank):
     run(tmp_path, monkeypatch, rank, [1.0])
     assert LossLog(tmp_path).ranks == (0,)
 

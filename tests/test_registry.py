@@ -1,4 +1,4 @@
-"""The registry: losses registered one by one, changed by hand, and handed out as snapshots."""
+"""The registry: losses are registered one by one, changed by hand, and returned as snapshots."""
 
 import gc
 import inspect
@@ -43,7 +43,7 @@ def values(manager):
 # Registering
 
 
-def test_the_signature_is_the_one_that_was_promised():
+def test_the_signature_of_register_loss_fn_is_the_documented_one():
     parameters = inspect.signature(LossManager.register_loss_fn).parameters
     assert list(parameters) == ["self", "loss_name", "loss_fn", "loss_weight", "schedule", "tags", "inputs"]
     defaults = {name: parameter.default for name, parameter in parameters.items()}
@@ -53,13 +53,13 @@ def test_the_signature_is_the_one_that_was_promised():
 
 
 @pytest.mark.parametrize("arguments", [{}, {"loss_weight": None, "schedule": None}, {"schedule": Schedule()}])
-def test_no_weight_is_a_weight_of_one(arguments):
+def test_the_default_weight_is_one(arguments):
     manager = LossManager()
     manager.register_loss_fn("a", mean, **arguments)
     assert weights(manager) == {"a": 1.0}
 
 
-def test_what_was_registered_is_what_is_found():
+def test_get_registered_losses_returns_what_was_registered():
     manager = LossManager()
     l1 = nn.L1Loss()
     manager.register_loss_fn("a", l1, 100.0, DECAY, ["G", "pixel"], inputs=("y_fake", "x"))
@@ -104,7 +104,7 @@ def test_a_name_is_registered_once():
         {"schedule": Schedule(lambda schedule, epoch: None, end_epoch=9)},
     ],
 )
-def test_what_is_refused_leaves_nothing_behind(arguments):
+def test_a_refused_registration_leaves_the_manager_unchanged(arguments):
     manager = LossManager()
     with pytest.raises((ValueError, LookupError)):
         manager.register_loss_fn(**{"loss_name": "a", "loss_fn": mean, **arguments})
@@ -132,7 +132,7 @@ def test_managers_share_no_state_of_a_schedule_or_tags():
     assert first.get_registered_losses("late") == {}
 
 
-def test_a_manager_that_is_forgotten_lets_its_losses_go():
+def test_a_manager_without_references_is_freed_with_its_losses():
     module = nn.Linear(1, 1)
     manager = LossManager()
     manager.register_loss_fn("a", module)
@@ -145,14 +145,14 @@ def test_a_manager_that_is_forgotten_lets_its_losses_go():
 # Snapshots
 
 
-def test_setting_a_field_of_a_snapshot_points_to_the_way_to_do_it():
+def test_setting_a_field_of_a_snapshot_is_an_error_that_names_set_weight():
     manager = manager_with(a=1.0)
     with pytest.raises(SnapshotError, match="set_weight"):
         manager.get_registered_losses()["a"].loss_weight = 5.0
     assert weights(manager) == {"a": 1.0}
 
 
-def test_the_dict_of_snapshots_is_the_caller_s():
+def test_changing_the_dict_of_snapshots_does_not_change_the_manager():
     manager = manager_with(a=1.0)
     manager.get_registered_losses().clear()
     assert list(manager.get_registered_losses()) == ["a"]
@@ -189,14 +189,14 @@ def test_setting_a_weight_ends_a_schedule():
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, "much"])
-def test_a_weight_that_is_none_is_refused_and_changes_nothing(weight):
+def test_an_invalid_weight_is_refused_and_changes_nothing(weight):
     manager = manager_with(a=1.0)
     with pytest.raises(ValidationError):
         manager.set_weight("a", weight)
     assert weights(manager) == {"a": 1.0}
 
 
-def test_a_schedule_that_is_set_begins_at_the_weight_that_the_loss_has():
+def test_a_schedule_that_is_set_begins_at_the_present_weight():
     manager = manager_with(a=80.0)
     manager.set_schedule("a", DECAY)
     for epoch, weight in ((0, 80.0), (5, 40.0), (10, 0.0)):
@@ -204,7 +204,7 @@ def test_a_schedule_that_is_set_begins_at_the_weight_that_the_loss_has():
         assert values(manager) == weights(manager) == {"a": weight}
 
 
-def test_a_schedule_that_is_set_in_mid_run_goes_on_from_where_the_loss_is():
+def test_a_schedule_that_is_set_during_a_run_begins_at_the_present_weight():
     manager = LossManager()
     manager.register_loss_fn("a", mean, 100.0, DECAY)
     manager.tick(epoch=5)
@@ -214,7 +214,7 @@ def test_a_schedule_that_is_set_in_mid_run_goes_on_from_where_the_loss_is():
     assert weights(manager) == {"a": 25.0}
 
 
-def test_a_target_that_is_left_out_is_the_weight_that_the_loss_has():
+def test_a_target_that_is_left_out_is_the_present_weight():
     manager = LossManager()
     manager.register_loss_fn("a", mean, 100.0, DECAY)
     manager.tick(epoch=5)
@@ -230,7 +230,7 @@ def test_a_schedule_that_is_set_replaces_the_weight():
     assert weights(manager) == {"a": 5.0}
 
 
-def test_setting_no_schedule_keeps_the_weight_that_the_loss_has():
+def test_setting_an_empty_schedule_keeps_the_present_weight():
     manager = LossManager()
     manager.register_loss_fn("a", mean, 100.0, DECAY)
     manager.tick(epoch=5)
@@ -250,7 +250,7 @@ def test_a_schedule_that_cannot_be_used_changes_nothing(schedule, error):
     assert weights(manager) == {"a": 80.0}
 
 
-def test_a_schedule_that_is_set_applies_from_the_next_call_on():
+def test_a_schedule_that_is_set_follows_the_clock():
     manager = manager_with(a=80.0)
     manager.set_schedule("a", Schedule(end_epoch=10, initial_value=1.0, target_value=0.0, params={}))
     manager.tick(epoch=5)
@@ -297,7 +297,7 @@ def test_the_function_of_a_disabled_loss_is_not_run():
     assert values(manager) == {"a": 0.0}
 
 
-def test_a_schedule_goes_on_while_its_loss_is_disabled():
+def test_a_schedule_continues_while_its_loss_is_disabled():
     manager = LossManager()
     manager.register_loss_fn("a", mean, 100.0, DECAY)
     manager.disable("a")
@@ -307,7 +307,7 @@ def test_a_schedule_goes_on_while_its_loss_is_disabled():
     assert values(manager) == {"a": 50.0}
 
 
-def test_a_weight_that_is_set_while_disabled_counts_once_enabled():
+def test_a_weight_that_is_set_while_disabled_applies_once_enabled():
     manager = manager_with(a=1.0)
     manager.disable("a")
     manager.set_weight("a", 7.0)
@@ -319,7 +319,7 @@ def test_a_weight_that_is_set_while_disabled_counts_once_enabled():
 # Modules
 
 
-def test_modules_are_the_losses_that_learn():
+def test_modules_returns_the_losses_that_are_modules():
     manager = LossManager()
     linear = nn.Linear(3, 1)
     manager.register_loss_fn("learned", linear)
@@ -330,13 +330,13 @@ def test_modules_are_the_losses_that_learn():
     assert list(modules.state_dict()) == ["learned.weight", "learned.bias"]
 
 
-def test_a_dot_in_a_name_is_no_obstacle():
+def test_a_dot_in_a_name_becomes_an_underscore_in_modules():
     manager = LossManager()
     manager.register_loss_fn("acme.learned", nn.Linear(3, 1))
     assert list(manager.modules()) == ["acme_learned"]
 
 
-def test_names_that_differ_by_a_dot_only_are_an_error():
+def test_names_that_differ_only_by_a_dot_are_an_error_in_modules():
     manager = LossManager()
     manager.register_loss_fn("acme.learned", nn.Linear(3, 1))
     manager.register_loss_fn("acme_learned", nn.Linear(3, 1))
@@ -344,7 +344,7 @@ def test_names_that_differ_by_a_dot_only_are_an_error():
         manager.modules()
 
 
-def test_a_loss_of_a_spec_keeps_what_it_reads_and_whether_it_skips():
+def test_a_loss_of_a_spec_keeps_its_inputs_and_skip_when_zero():
     loss = LMLoss(name="a", function=mean, inputs={"x": "mask", "y": "y"}, skip_when_zero=False)
     manager = LossManager().init_from_spec(lambda: {"a": loss})
     assert manager.get_registered_losses()["a"] == loss

@@ -1,4 +1,4 @@
-"""How a schedule reads, and what it counts: epochs, fractions of them, or steps, as the clock supplies them."""
+"""The arguments of a schedule and its unit: epochs, fractional epochs, or steps, as the clock gives them."""
 
 import json
 import math
@@ -28,14 +28,14 @@ def weight(manager, **call):
     return manager.compute_loss_xy("loss", ZERO, ONE, **call).item()
 
 
-# How it reads
+# Arguments
 
 
 def test_the_curve_comes_first():
     assert Schedule("exponential", end_epoch=5) == Schedule(schedule="exponential", end_epoch=5)
 
 
-def test_nothing_else_goes_by_its_place():
+def test_only_the_curve_is_positional():
     with pytest.raises(TypeError):
         Schedule("linear", 100)
 
@@ -59,7 +59,7 @@ def test_an_end_that_is_given_twice_is_refused(short, field):
         Schedule(**{short: 1, field: 1})
 
 
-def test_an_epoch_that_no_float_tells_from_the_next_is_refused():
+def test_an_epoch_beyond_the_exact_integers_of_a_float_is_refused():
     assert Schedule(end=2**53).end_epoch == 2**53
     with pytest.raises(ValidationError, match="less than or equal to 9007199254740992"):
         Schedule(end=2**53 + 1)
@@ -79,12 +79,12 @@ def test_the_unit_is_written_and_read():
     assert Schedule.model_validate_json(schedule.model_dump_json()) == schedule
 
 
-def test_there_are_two_units():
+def test_other_units_are_refused():
     with pytest.raises(ValidationError, match="'epoch' or 'step'"):
         Schedule(unit="batch")
 
 
-def test_an_error_counts_in_the_unit():
+def test_an_error_names_the_unit():
     with pytest.raises(errors.ScheduleError, match="gave nan at step 7"):
         Scheduler(Schedule(lambda schedule, step: math.nan, unit="step", end=7))
 
@@ -92,7 +92,7 @@ def test_an_error_counts_in_the_unit():
 # With a clock
 
 
-def test_by_epoch_it_moves_with_the_epoch_of_the_clock():
+def test_a_schedule_by_epoch_follows_the_epoch_of_the_clock():
     manager = scheduled(Schedule(**RISE))
     seen = []
     for epoch in (0, 0, 4, 2.5, 20):
@@ -101,7 +101,7 @@ def test_by_epoch_it_moves_with_the_epoch_of_the_clock():
     assert seen == [0.0, 0.0, 4.0, 2.5, 10.0]
 
 
-def test_fractional_epochs_move_it_per_step():
+def test_fractional_epochs_change_the_weight_at_every_step():
     manager = scheduled(Schedule(**RISE))
     seen = []
     for batch in range(4):
@@ -110,7 +110,7 @@ def test_fractional_epochs_move_it_per_step():
     assert seen == [3.0, 3.25, 3.5, 3.75]
 
 
-def test_by_step_it_moves_with_the_step_of_the_clock_whatever_the_epoch():
+def test_a_schedule_by_step_follows_the_step_of_the_clock_whatever_the_epoch():
     manager = scheduled(Schedule(unit="step", **RISE))
     seen = []
     for epoch, step in ((9, None), (9, None), (9, 7), (0, None), (0, 100)):
@@ -119,7 +119,7 @@ def test_by_step_it_moves_with_the_step_of_the_clock_whatever_the_epoch():
     assert seen == [0.0, 1.0, 7.0, 8.0, 10.0]
 
 
-def test_an_epoch_in_a_call_moves_no_step():
+def test_an_epoch_in_a_call_does_not_change_the_step():
     manager = scheduled(Schedule(unit="step", **RISE))
     manager.tick(step=3)
     assert weight(manager, epoch=9) == 3.0
@@ -131,7 +131,7 @@ def test_several_calls_in_a_step_have_one_weight():
     assert [weight(manager) for _ in range(3)] == [3.0] * 3
 
 
-def test_the_record_has_the_step_that_the_weight_is_of():
+def test_a_record_has_the_step_of_its_weight():
     manager = scheduled(Schedule(unit="step", **RISE), enable_logging=True)
     for step in (2, 5):
         manager.tick(step=step)
@@ -147,7 +147,7 @@ def test_before_a_run_the_weight_is_that_of_the_clock_s_step():
     assert manager.get_loss_weights() == {"loss": 4.0}
 
 
-def test_a_loss_whose_step_has_the_weight_0_is_not_run():
+def test_a_loss_is_not_run_at_a_step_with_weight_0():
     calls = []
     manager = LossManager()
     manager.register_loss_fn(
@@ -172,7 +172,7 @@ def test_parameters_of_a_call_are_for_the_step_of_the_clock():
 # Without a clock
 
 
-def test_by_step_it_moves_with_its_own_calls_and_warns_of_nothing():
+def test_a_schedule_by_step_follows_the_calls_of_its_loss_without_a_warning():
     manager = scheduled(Schedule(unit="step", **RISE))
     assert [weight(manager) for _ in range(4)] == [0.0, 1.0, 2.0, 3.0]
 
@@ -196,10 +196,10 @@ def test_a_validation_pass_is_computed_at_the_step_that_the_training_is_at():
     assert weight(manager) == 3.0
 
 
-# What a call costs
+# The cost of a call
 
 
-def test_a_weight_is_worked_out_once_for_an_epoch_or_step():
+def test_a_weight_is_computed_once_per_epoch_or_step():
     asked = []
 
     def curve(schedule, at):

@@ -1,4 +1,4 @@
-"""Splits, pauses and scalars: what else is recorded beside the training losses, and what is not."""
+"""Splits, pauses and scalars: what they record, and where."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_split_records_under_its_name(manager):
     assert manager.series("val/G_L1").loss.tolist() == [20.0]
 
 
-def test_a_split_moves_no_clock(manager):
+def test_a_split_does_not_change_the_clock(manager):
     manager.tick(epoch=3, step=7)
     with manager.split("val"):
         compute(manager)
@@ -41,7 +41,7 @@ def test_a_split_moves_no_clock(manager):
     assert manager.series("val/G_L1").step.tolist() == [7, 7]
 
 
-def test_what_is_asked_in_a_split_is_of_the_split(manager):
+def test_getters_inside_a_split_return_the_values_of_the_split(manager):
     compute(manager)
     with manager.split("val"):
         assert math.isnan(manager.get_loss_values()["G_L1"])
@@ -50,7 +50,7 @@ def test_what_is_asked_in_a_split_is_of_the_split(manager):
     assert manager.get_loss_values() == {"G_L1": 10.0}
 
 
-def test_means_in_a_split_are_over_what_was_computed_since_it_was_entered(manager):
+def test_means_in_a_split_are_over_the_calls_since_it_was_entered(manager):
     for scales in ((1.0, 2.0), (5.0, 6.0, 7.0)):
         with manager.split("val"):
             for scale in scales:
@@ -68,7 +68,7 @@ def test_means_in_a_split_need_no_history(manager):
             assert lean.means() == {"G_L1": sum(scales) / 2}
 
 
-def test_means_without_a_history_say_what_to_do():
+def test_means_without_a_history_are_an_error_that_names_enable_logging():
     lean = LossManager()
     lean.register_loss_fn("G_L1", torch.nn.L1Loss())
     compute(lean)
@@ -76,14 +76,14 @@ def test_means_without_a_history_say_what_to_do():
         lean.means()
 
 
-def test_means_begin_anew_with_each_whole_epoch(manager):
+def test_means_start_over_with_each_whole_epoch(manager):
     for epoch, scale in ((0.0, 9.0), (0.5, 7.0), (1.0, 1.0), (1.5, 3.0)):
         manager.tick(epoch=epoch)
         compute(manager, scale)
     assert manager.means() == {"G_L1": 20.0}
 
 
-def test_means_survive_a_flush(manager):
+def test_means_include_records_that_were_flushed(manager):
     for scale in (1.0, 2.0, 6.0):
         manager.tick(epoch=0)
         compute(manager, scale)
@@ -91,7 +91,7 @@ def test_means_survive_a_flush(manager):
     assert manager.means() == {"G_L1": 30.0}
 
 
-def test_splits_restore_what_was_before_even_when_left_by_an_error(manager):
+def test_a_split_that_is_left_by_an_error_ends(manager):
     compute(manager)
     with pytest.raises(RuntimeError), manager.split("val"):
         raise RuntimeError
@@ -100,12 +100,12 @@ def test_splits_restore_what_was_before_even_when_left_by_an_error(manager):
 
 
 @pytest.mark.parametrize("name", ["", "a/b"])
-def test_a_split_has_a_plain_name(manager, name):
+def test_an_invalid_name_of_a_split_is_refused(manager, name):
     with pytest.raises(ValueError, match="split"), manager.split(name):
         pass
 
 
-def test_a_loss_that_ran_only_in_a_split_is_not_called_idle(tmp_path, recwarn):
+def test_a_loss_that_ran_only_in_a_split_is_not_warned_of_as_never_computed(tmp_path, recwarn):
     with LossManager(experiment_dir=tmp_path) as manager:
         manager.register_loss_fn("G_L1", torch.nn.L1Loss())
         manager.register_loss_fn("metric", torch.nn.MSELoss())
@@ -138,7 +138,7 @@ def test_a_scalar_is_a_number_or_the_mean_of_a_tensor(manager, value):
     assert manager.latest("metric") == {"metric": 2.0}
 
 
-def test_a_scalar_in_a_split_is_of_the_split(manager):
+def test_a_scalar_in_a_split_is_recorded_under_the_name_of_the_split(manager):
     with manager.split("val"):
         manager.record("psnr", 20.0)
         manager.record("psnr", 30.0)
@@ -146,7 +146,7 @@ def test_a_scalar_in_a_split_is_of_the_split(manager):
     assert manager.series("val/psnr").loss.tolist() == [20.0, 30.0]
 
 
-def test_an_infinite_scalar_is_nobodys_alarm(manager, recwarn):
+def test_an_infinite_scalar_causes_no_warning(manager, recwarn):
     manager.record("psnr", math.inf)
     manager.update_loss_log()
     assert not recwarn.list
@@ -180,13 +180,13 @@ def test_series_joins_the_log_and_what_is_in_memory(manager):
     assert manager.series("G_L1").loss.tolist() == [10.0, 20.0]
 
 
-def test_series_of_nothing_says_what_there_is(manager):
+def test_series_of_an_unknown_name_is_an_error_with_close_matches(manager):
     compute(manager)
     with pytest.raises(KeyError, match='Did you mean "G_L1"'):
         manager.series("G_l1")
 
 
-def test_paused_holds_for_a_split_inside(manager):
+def test_a_split_inside_of_paused_records_nothing(manager):
     with manager.paused(), manager.split("val"):
         compute(manager)
         manager.record("psnr", 1.0)
@@ -197,7 +197,7 @@ def test_paused_holds_for_a_split_inside(manager):
 
 
 @pytest.mark.parametrize("inside", ["split", "paused"])
-def test_losses_are_registered_outside_of_splits_and_pauses(manager, inside):
+def test_registering_a_loss_inside_of_a_split_or_pause_is_an_error(manager, inside):
     context = manager.split("val") if inside == "split" else manager.paused()
     with context, pytest.raises(NectarganError, match="outside"):
         manager.register_loss_fn("new", torch.nn.L1Loss())
