@@ -1,4 +1,4 @@
-"""What the tests share: a place to install distributions into, as pip leaves them."""
+"""Shared fixtures: directories and environments in which distributions can be installed as pip does."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ import pytest
 
 from nectargan_core import catalog
 
-# How long an example takes says nothing on a loaded machine.
+# No deadline: on a loaded machine an example may take arbitrarily long.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
@@ -35,7 +35,7 @@ def {name}(config):
 
 
 class Site:
-    """A directory on the path, with distributions in it."""
+    """A directory for `sys.path` in which distributions can be installed."""
 
     def __init__(self, path):
         self.path = path
@@ -97,7 +97,7 @@ class Site:
         )
 
     def uninstall(self, info):
-        """Remove what the RECORD in a metadata directory lists, as pip does."""
+        """Remove the files that the RECORD in a metadata directory lists, as pip does."""
         with (info / "RECORD").open(newline="", encoding="utf-8") as record:
             for name, *_ in list(csv.reader(record)):
                 (self.path / name).unlink()
@@ -105,7 +105,7 @@ class Site:
         catalog.refresh()
 
     def run(self, *arguments, **environment):
-        """Run Python in a new process that finds what is installed here."""
+        """Run Python in a new process with this directory on the path."""
         env = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         env["PYTHONPATH"] = os.pathsep.join([str(self.path), str(ROOT)])
         return subprocess.run(
@@ -121,7 +121,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A directory in front of the path to install distributions into; leaves nothing behind."""
+    """A directory at the front of the path in which to install distributions; everything is undone after the test."""
     before = set(sys.modules)
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
@@ -139,7 +139,7 @@ def site(tmp_path, monkeypatch):
 
 @pytest.fixture
 def alone(site, monkeypatch):
-    """Like `site`, and the only place where distributions are found, whatever else this environment has."""
+    """Like `site`, but the only directory on the path that has distributions."""
     others = [path for path in sys.path if not any(Path(path or ".").glob("*.dist-info"))]
     monkeypatch.setattr(sys, "path", [str(site.path), *others])
     catalog.refresh()
@@ -148,12 +148,12 @@ def alone(site, monkeypatch):
 
 @pytest.fixture(scope="session")
 def make_site():
-    """The class of `site`, for a test that needs one of its own for longer, and off the path."""
+    """Return the class of `site`, for directories that outlive a test or are not on the path."""
     return Site
 
 
 class Environment:
-    """A fresh virtual environment that sees what this one has installed, but for this project's distributions."""
+    """A new virtual environment with all that is installed in this one, except this project's distributions."""
 
     def __init__(self, path, outer):
         self.path = path
@@ -164,7 +164,7 @@ class Environment:
         self.packages.joinpath("outer.pth").write_text(f"{outer}\n")
 
     def run(self, command):
-        """Run a shell command in which `python`, and the programs installed here, are this environment's."""
+        """Run a shell command with the `python` and the programs of this environment."""
         env = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, "PYTHONPATH")}
         env["PATH"] = os.pathsep.join([str(self.python.parent), env["PATH"]])
         return subprocess.run(
@@ -182,7 +182,7 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def make_environment(tmp_path_factory):
-    """Make virtual environments that have torch and all else without installing it again."""
+    """Return a function that makes virtual environments with torch and the like, without installing them again."""
     outer = tmp_path_factory.mktemp("outer")
     for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for installed in Path(folder).iterdir():

@@ -1,4 +1,4 @@
-"""Inside torch.compile every loss is weighed and recorded, and one graph serves every weight, step and epoch."""
+"""Inside torch.compile every loss is weighted and recorded, with one graph for every weight, step and epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nectargan_core.errors import NectarganError
 
 BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 
-# What torch itself warns of while it compiles is not ours.
+# Warnings that torch causes itself while it compiles.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

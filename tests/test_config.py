@@ -1,4 +1,4 @@
-"""The configuration: what it reads of NectarGAN's config.json, what it keeps, and how it names what is wrong."""
+"""The configuration: reading NectarGAN's config.json, unknown keys, weights, and errors."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ def test_the_path_may_be_a_string(tmp_path):
     assert ConfigManager(str(tmp_path / "config.json")).data == Config()
 
 
-def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"common": {"device": "cpu"}}', encoding="utf-8-sig")
     assert ConfigManager(path).data.common.device == "cpu"
@@ -46,7 +46,7 @@ def test_the_wrapping_key_may_be_left_out():
     assert ConfigManager(SHIPPED["config"]).data == ConfigManager(SHIPPED).data
 
 
-def test_nothing_gives_empty_sections():
+def test_none_gives_empty_sections():
     config = ConfigManager(None).data
     assert config == Config()
     assert config.common.device is None
@@ -54,7 +54,7 @@ def test_nothing_gives_empty_sections():
     assert config.train.loss.lambda_vgg is None
 
 
-def test_a_config_is_taken_as_it_is():
+def test_a_config_is_returned_unchanged():
     config = Config()
     assert ConfigManager(config).data is config
 
@@ -78,16 +78,16 @@ def test_a_new_lambda_is_kept_and_read_as_a_weight():
     assert config.loss_weight("lpips", default=1.0) == 2.0
 
 
-def test_a_lambda_that_is_set_beats_the_default():
+def test_a_lambda_that_is_set_overrides_the_default():
     assert ConfigManager(SHIPPED).data.loss_weight("l1", default=7.0) == 100.0
 
 
-def test_a_lambda_of_zero_is_set():
+def test_a_lambda_of_zero_overrides_the_default():
     assert ConfigManager(SHIPPED).data.loss_weight("sobel", default=7.0) == 0.0
 
 
 @pytest.mark.parametrize("loss", [{}, {"lambda_vgg": None}])
-def test_a_lambda_that_is_not_set_leaves_the_default(loss):
+def test_a_lambda_that_is_not_set_gives_the_default(loss):
     assert ConfigManager({"train": {"loss": loss}}).data.loss_weight("vgg", default=10.0) == 10.0
 
 
@@ -105,7 +105,7 @@ def test_setting_one_field_leaves_the_others():
     assert config.loss_weight("l1", default=1.0) == 50.0
 
 
-def test_a_field_can_be_set_back_to_nothing():
+def test_a_field_can_be_set_to_none_again():
     config = ConfigManager(SHIPPED).data
     config.train.loss.lambda_l1 = None
     assert config.loss_weight("l1", default=7.0) == 7.0
@@ -126,7 +126,7 @@ def test_another_device_makes_a_copy():
     assert config.common.device == "cpu"
 
 
-def test_a_configured_weight_knows_its_key_when_it_is_copied():
+def test_a_configured_weight_keeps_its_key_when_it_is_copied():
     weight = ConfigManager(SHIPPED).data.loss_weight("l1", default=7.0)
     loss = LMLoss(name="G_L1", function=torch.nn.L1Loss(), loss_weight=weight)
     for copied in (copy.deepcopy(loss).loss_weight, pickle.loads(pickle.dumps(weight))):

@@ -1,6 +1,6 @@
-"""The defects of the original that are not to be repeated, each pinned under its number in the design.
+"""Regression tests for the defects of the original, numbered as in the design.
 
-The ninth is about the VGG loss, and is pinned by the tests of nectargan-vgg.
+The ninth is about the VGG loss, and is covered by the tests of nectargan-vgg.
 """
 
 import json
@@ -97,7 +97,7 @@ def test_3_equality_compares_everything_that_defines_a_schedule():
 
 
 def test_3_a_schedule_is_compared_with_none():
-    assert (Schedule() == None) is False  # noqa: E711 # what is tested
+    assert (Schedule() == None) is False  # noqa: E711 # the comparison is what is tested
 
 
 def test_3_a_default_schedule_stays_one_through_json():
@@ -116,7 +116,7 @@ def test_4_linear_goes_below_zero():
     assert Scheduler(Schedule(end_epoch=4, initial_value=1.0, target_value=-1.0)).value(3) == -0.5
 
 
-def test_4_exponential_does_not_fall_off_a_cliff_towards_zero():
+def test_4_exponential_to_zero_needs_an_epsilon():
     with pytest.raises(ScheduleError, match="epsilon"):
         Scheduler(Schedule("exponential", end_epoch=10, initial_value=100.0, target_value=0.0))
 
@@ -134,7 +134,7 @@ def test_4_exponential_refuses_values_of_two_signs_at_registration():
 
 
 @pytest.mark.parametrize("name", ["linear", "exponential"])
-def test_4_a_start_that_is_the_end_divides_by_nothing(name):
+def test_4_a_start_that_is_the_end_does_not_divide_by_zero(name):
     curve = Scheduler(Schedule(name, start_epoch=5, end_epoch=5, initial_value=2.0, target_value=1.0))
     assert [curve.value(epoch) for epoch in (4, 5, 6)] == [2.0, 1.0, 1.0]
 
@@ -156,7 +156,7 @@ def test_5_a_flush_writes_only_what_is_new(tmp_path, monkeypatch):
     assert max(sizes[1:]) - min(sizes[1:]) < 10
 
 
-def test_5_another_run_truncates_nothing(tmp_path):
+def test_5_another_run_does_not_truncate_the_log(tmp_path):
     for _ in range(2):
         with LossManager(experiment_dir=tmp_path) as manager:
             manager.register_loss_fn("a", L1)
@@ -164,7 +164,7 @@ def test_5_another_run_truncates_nothing(tmp_path):
     assert LossLog(tmp_path / "loss_log.1.jsonl").series("a").loss.tolist() == [1.0]
 
 
-def test_5_values_that_are_not_finite_leave_the_log_json(tmp_path):
+def test_5_a_log_with_values_that_are_not_finite_is_strict_json(tmp_path):
     with LossManager(experiment_dir=tmp_path, nonfinite="ignore") as manager:
         manager.register_loss_fn("a", L1)
         manager.compute_loss_xy("a", ZERO, ONE / 0)
@@ -176,7 +176,7 @@ def test_5_values_that_are_not_finite_leave_the_log_json(tmp_path):
         json.loads(line, parse_constant=refuse)
 
 
-def test_5_the_log_needs_neither_a_data_folder_nor_another_call(tmp_path):
+def test_5_the_log_needs_neither_a_data_folder_nor_a_call_to_start_it(tmp_path):
     with LossManager({"dataloader": {"dataroot": str(tmp_path / "none")}}, tmp_path / "new" / "run") as manager:
         manager.register_loss_fn("a", L1)
         manager.compute_loss_xy("a", ZERO, ONE)
@@ -186,7 +186,7 @@ def test_5_the_log_needs_neither_a_data_folder_nor_another_call(tmp_path):
 # 6
 
 
-def test_6_values_can_be_asked_before_the_first_call_and_after_every_flush(tmp_path):
+def test_6_values_can_be_read_before_the_first_call_and_after_every_flush(tmp_path):
     manager = LossManager(experiment_dir=tmp_path)
     manager.register_loss_fn("a", L1)
     assert math.isnan(manager.get_loss_values()["a"])
@@ -198,7 +198,7 @@ def test_6_values_can_be_asked_before_the_first_call_and_after_every_flush(tmp_p
 # 7
 
 
-def test_7_what_is_not_flushed_survives_another_spec(tmp_path):
+def test_7_init_from_spec_flushes_the_records_of_the_losses_that_it_replaces(tmp_path):
     manager = LossManager(experiment_dir=tmp_path)
     manager.register_loss_fn("a", L1)
     manager.compute_loss_xy("a", ZERO, ONE)
@@ -218,7 +218,7 @@ def test_7_modules_are_moved_to_the_device():
     assert manager.get_registered_losses()["a"].function.weight.is_meta
 
 
-def test_7_the_cause_of_a_failure_is_told():
+def test_7_the_cause_of_a_failing_spec_is_in_the_error():
     with pytest.raises(SpecError, match="ZeroDivisionError: division by zero") as caught:
         LossManager().init_from_spec(lambda: 1 / 0)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -235,19 +235,19 @@ def test_7_a_misspelt_variant_is_an_error():
 # 8
 
 
-def test_8_a_schedule_of_one_s_own_needs_no_table(site):
+def test_8_a_third_party_schedule_works_by_name(site):
     site.install("acme", schedules={"flat": "acme:flat"}, modules={"acme.py": "def flat(schedule, epoch): return 7.0"})
     manager = LossManager()
     manager.register_loss_fn("a", L1, schedule=Schedule("flat", end_epoch=3))
     assert manager.compute_loss_xy("a", ZERO, ONE, epoch=1).item() == 7.0
 
 
-def test_8_a_bad_name_surfaces_at_registration():
+def test_8_an_unknown_schedule_is_an_error_at_registration():
     with pytest.raises(UnknownScheduleError):
         LossManager().register_loss_fn("a", L1, schedule=Schedule("lineer"))
 
 
-def test_8_a_scheduled_loss_without_its_epoch_is_warned_of():
+def test_8_a_scheduled_loss_without_an_epoch_is_warned_of():
     manager = LossManager()
     manager.register_loss_fn("a", L1, schedule=Schedule(end_epoch=10, target_value=0.0))
     with pytest.warns(NectarganWarning, match="without an epoch"):
@@ -257,7 +257,7 @@ def test_8_a_scheduled_loss_without_its_epoch_is_warned_of():
 # 10
 
 
-def test_10_the_loop_computes_a_loss_that_a_spec_adds(site):
+def test_10_compute_losses_computes_a_loss_that_a_spec_adds(site):
     site.install_spec("acme", "added")
     manager = LossManager()
     manager.register_loss_fn("a", L1)
@@ -265,7 +265,7 @@ def test_10_the_loop_computes_a_loss_that_a_spec_adds(site):
     assert list(manager.compute_losses(INPUTS)) == ["a", "added"]
 
 
-def test_10_lambdas_of_zero_are_not_silent():
+def test_10_lambdas_of_zero_are_warned_of():
     pytest.importorskip("nectargan_pix2pix")
     lambdas = {"lambda_l2": 0.0, "lambda_sobel": 0.0, "lambda_laplacian": 0.0}
     with pytest.warns(NectarganWarning) as caught:

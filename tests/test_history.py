@@ -1,4 +1,4 @@
-"""Recording: what is remembered of a loss is what was returned, whatever it was made of."""
+"""Recording: the recorded values are those that were returned, for any dtype, shape and mode."""
 
 import gc
 import math
@@ -17,7 +17,7 @@ from nectargan_core.errors import LossResultError, NectarganWarning, SnapshotErr
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-# What is reported is what was returned
+# Reported values equal returned values
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -43,7 +43,7 @@ def test_the_value_of_a_map_is_its_mean_in_its_own_dtype(dtype, shape):
 @pytest.mark.parametrize("shape", [(), (1,), (4, 4)])
 @pytest.mark.parametrize("dtype", [*FLOATS, torch.int64, torch.bool])
 @pytest.mark.parametrize("weight", [0.5, 0.0])
-def test_the_tensor_is_the_result(shape, dtype, weight):
+def test_get_loss_tensors_returns_the_result(shape, dtype, weight):
     manager = logged(identity if dtype is not torch.bool else lambda x, y: x, weight=weight)
     result = manager.compute_loss_xy("a", (torch.randn(shape) * 5).to(dtype), None)
     tensor = manager.get_loss_tensors()["a"]
@@ -52,7 +52,7 @@ def test_the_tensor_is_the_result(shape, dtype, weight):
     assert not tensor.requires_grad
 
 
-def test_an_integer_result_is_weighed_as_a_number():
+def test_an_integer_result_is_weighted_as_a_number():
     manager = logged(lambda x, y: (x != y).sum(), weight=0.5)
     result = manager.compute_loss_xy("a", torch.arange(3), torch.zeros(3))
     assert (result.item(), manager.get_loss_values(), history(manager).unweighted) == (1.0, {"a": 1.0}, [2.0])
@@ -90,14 +90,14 @@ def test_a_record_is_loss_weight_unweighted_step_and_epoch():
     assert history(manager) == LMHistory(losses=[3.0], weights=[2.0], unweighted=[1.5], steps=[7], epochs=[3.0])
 
 
-def test_the_history_is_lists_when_read():
+def test_the_columns_of_the_history_are_lists():
     manager = logged()
     manager.compute_loss_xy("a", torch.tensor(1.0), None)
     for field in LMHistory.model_fields:
         assert isinstance(getattr(history(manager), field), list)
 
 
-def test_what_is_read_cannot_be_changed():
+def test_a_history_cannot_be_changed():
     manager = logged()
     manager.compute_loss_xy("a", torch.tensor(1.0), None)
     with pytest.raises(SnapshotError):
@@ -112,7 +112,7 @@ def test_without_logging_only_the_last_record_is_kept():
     assert history(manager) == LMHistory(losses=[6.0], weights=[2.0], unweighted=[3.0], steps=[2], epochs=[0.0])
 
 
-def test_in_memory_nothing_is_ever_dropped():
+def test_records_in_memory_are_never_dropped():
     manager = logged(weight=1.0, history_buffer_size=2)
     for value in range(7):
         manager.compute_loss_xy("a", torch.tensor(float(value)), None)
@@ -120,14 +120,14 @@ def test_in_memory_nothing_is_ever_dropped():
     assert history(manager).losses == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
-def test_a_weight_of_zero_is_recorded_as_zero_of_something_unknown():
+def test_a_weight_of_zero_is_recorded_with_loss_zero_and_unweighted_nan():
     manager = logged(weight=0.0)
     manager.compute_loss_xy("a", torch.tensor(5.0), None)
     assert (history(manager).losses, history(manager).weights) == ([0.0], [0.0])
     assert math.isnan(history(manager).unweighted[0])
 
 
-def test_the_dtype_may_change_in_mid_run():
+def test_the_dtype_may_change_during_a_run():
     manager = logged(weight=1 / 3)
     expected = []
     for value, dtype in zip((0.1, 0.2, 0.3, 0.4, 0.5, 6), [*FLOATS, torch.float32, torch.int64], strict=True):
@@ -153,7 +153,7 @@ def test_steps_beyond_32_bits_are_recorded(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_an_epoch_that_is_no_number_leaves_no_trace(dtype):
+def test_a_call_with_an_invalid_epoch_records_nothing(dtype):
     manager = logged()
     with pytest.raises(TypeError):
         manager.compute_loss_xy("a", torch.tensor(1.0, dtype=dtype), None, epoch="third")
@@ -161,7 +161,7 @@ def test_an_epoch_that_is_no_number_leaves_no_trace(dtype):
     assert {len(getattr(history(manager), field)) for field in LMHistory.model_fields} == {1}
 
 
-def test_a_complex_result_is_an_error_naming_loss_and_epoch_and_leaves_no_trace():
+def test_a_complex_result_is_an_error_naming_loss_and_epoch_and_records_nothing():
     manager = logged()
     with pytest.raises(LossResultError, match=r"loss 'a' returned a tensor of torch.complex64 at epoch 4") as caught:
         manager.compute_loss_xy("a", torch.tensor(1j), None, epoch=4)
@@ -171,14 +171,14 @@ def test_a_complex_result_is_an_error_naming_loss_and_epoch_and_leaves_no_trace(
 
 @pytest.mark.parametrize("result", [None, 1.0, [torch.tensor(1.0)], "1"])
 @pytest.mark.parametrize("skip", [True, False])
-def test_a_result_that_is_no_tensor_is_an_error_naming_loss_and_epoch(result, skip):
+def test_a_result_that_is_not_a_tensor_is_an_error_naming_loss_and_epoch(result, skip):
     manager = LossManager()
     manager.register_spec(lambda: {"a": loss(lambda x, y: result, loss_weight=float(skip), skip_when_zero=skip)})
     with pytest.raises(LossResultError, match=f"loss 'a' returned {type(result).__name__} .* at epoch 4"):
         manager.compute_loss_xy("a", torch.zeros(1), torch.zeros(1), epoch=4)
 
 
-# Where the tensors come from, and where they go
+# Tensors, graphs and modes
 
 
 def test_editing_the_result_in_place_changes_nothing_recorded():
@@ -261,7 +261,7 @@ def test_records_under_autocast_what_autocast_made(reduction):
     assert manager.get_loss_tensors()["a"].dtype == result.dtype
 
 
-def test_the_default_device_of_whoever_asks_changes_nothing():
+def test_the_default_device_of_the_caller_changes_nothing():
     manager = logged(weight=2.0)
     manager.register_loss_fn("never", identity)
     manager.compute_loss_xy("a", torch.tensor(1.5), None)
@@ -289,7 +289,7 @@ def test_a_value_that_is_not_finite_is_warned_of_once_per_loss(value, dtype, sha
 @pytest.mark.parametrize(
     ("value", "weight"), [(math.inf, 0.0), (math.nan, 0.0), (torch.finfo(torch.float32).max, 1 + 1e-12)]
 )
-def test_what_was_returned_finite_is_not_warned_of(value, weight):
+def test_a_result_that_was_finite_is_not_warned_of(value, weight):
     manager = LossManager(enable_logging=True)
     manager.register_spec(lambda: {"a": loss(identity, loss_weight=weight, skip_when_zero=False)})
     result = manager.compute_loss_xy("a", torch.tensor(value), None)

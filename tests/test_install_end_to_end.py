@@ -1,4 +1,4 @@
-"""Real wheels in a fresh environment: what is installed works by its name, what is uninstalled is gone."""
+"""Real wheels in a new environment: an installed plugin works by name, and an uninstalled one is not found."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ ACME = {
     """,
 }
 
-# The user's program, which stays as it is whatever is installed.
+# The user's program, which is the same whatever is installed.
 TRAIN = """
 import sys
 import torch
@@ -108,7 +108,7 @@ def environment(make_environment, wheels, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_third_party_comes_works_collides_and_goes(environment):
+def test_a_third_party_plugin_is_installed_used_ambiguous_and_uninstalled(environment):
     def train(spec, settings=""):
         return environment.run(f"{settings} python train.py '{spec}'")
 

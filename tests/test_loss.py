@@ -1,4 +1,4 @@
-"""A loss: what it is made of, that it owns it, and that its weight is one number wherever one looks."""
+"""A loss: its fields, which it shares with no other, its weight, and that it does not change."""
 
 import copy
 import math
@@ -19,10 +19,10 @@ def loss(**fields):
     return LMLoss(**{"name": "G_L1", "function": L1, **fields})
 
 
-# What it is made of
+# Fields
 
 
-def test_name_and_function_will_do():
+def test_name_and_function_are_enough():
     made = loss()
     assert (made.loss_weight, made.tags, made.inputs, made.skip_when_zero) == (1.0, [], ("y_fake", "y"), True)
     assert made.schedule == Schedule()
@@ -37,7 +37,7 @@ def test_any_callable_is_a_function(function):
 
 
 @pytest.mark.parametrize("tags", [["G", "pixel"], ("G", "pixel")])
-def test_tags_are_a_list(tags):
+def test_tags_are_stored_as_a_list(tags):
     assert loss(tags=tags).tags == ["G", "pixel"]
 
 
@@ -77,12 +77,12 @@ def test_a_slash_in_the_name_is_refused_with_the_reason():
         loss(name="val/G_L1")
 
 
-def test_one_input_as_a_string_says_how_to_write_it():
+def test_one_input_as_a_string_is_refused_with_the_right_notation():
     with pytest.raises(ValidationError, match=r"write \('y_fake',\)"):
         loss(inputs="y_fake")
 
 
-def test_a_change_is_validated():
+def test_model_copy_validates_the_update():
     made = loss()
     with pytest.raises(ValidationError):
         made.model_copy(update={"loss_weight": math.nan})
@@ -92,7 +92,7 @@ def test_a_change_is_validated():
         made.model_copy(update={"colour": "red"})
 
 
-# What it owns
+# Nothing is shared
 
 
 def test_losses_share_no_schedule():
@@ -122,7 +122,7 @@ def test_losses_share_no_inputs():
     assert made.inputs == {"input": "y_fake"}
 
 
-# One number for the weight
+# Weight and schedule agree
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -2.5, 100])
@@ -147,7 +147,7 @@ def test_an_end_that_is_left_out_is_the_weight():
     assert (made.loss_weight, made.schedule.initial_value, made.schedule.target_value) == (80.0, 80.0, 0.0)
 
 
-def test_an_end_that_is_left_out_is_one_where_no_weight_is_given():
+def test_an_end_that_is_left_out_is_one_if_no_weight_is_given():
     made = loss(schedule=Schedule(end_epoch=200, target_value=0.0))
     assert (made.loss_weight, made.schedule.initial_value) == (1.0, 1.0)
 
@@ -158,7 +158,7 @@ def test_an_end_that_is_left_out_follows_the_weight():
     assert (made.loss_weight, made.schedule.initial_value, made.schedule.target_value) == (40.0, 40.0, 0.0)
 
 
-def test_changing_something_else_changes_no_weight():
+def test_an_update_of_other_fields_keeps_the_weight():
     made = loss(schedule=Schedule(end_epoch=200, initial_value=80.0))
     changed = made.model_copy(update={"tags": ["G"], "skip_when_zero": False})
     assert (changed.schedule, changed.loss_weight) == (made.schedule, 80.0)
@@ -170,13 +170,13 @@ def test_a_schedule_that_is_replaced_begins_at_the_weight():
     assert (made.loss_weight, made.schedule.initial_value, made.schedule.target_value) == (80.0, 80.0, 0.0)
 
 
-def test_a_schedule_that_is_replaced_by_none_leaves_the_weight():
+def test_a_schedule_that_is_replaced_by_an_empty_one_keeps_the_weight():
     made = loss(loss_weight=80.0, schedule=Schedule(end_epoch=200, target_value=0.0))
     made = made.model_copy(update={"schedule": Schedule()})
     assert (made.loss_weight, made.schedule.is_scheduled, made.schedule.current_value) == (80.0, False, 80.0)
 
 
-def test_a_schedule_that_begins_elsewhere_replaces_the_weight():
+def test_a_schedule_with_an_initial_value_replaces_the_weight():
     made = loss(loss_weight=80.0).model_copy(update={"schedule": Schedule(end_epoch=200, initial_value=5.0)})
     assert made.loss_weight == made.schedule.current_value == 5.0
 
@@ -188,7 +188,7 @@ def test_a_weight_that_contradicts_the_initial_value_is_refused():
             make()
 
 
-def test_a_weight_that_is_the_initial_value_is_no_contradiction():
+def test_a_weight_that_equals_the_initial_value_is_accepted():
     assert loss(loss_weight=80.0, schedule=Schedule(end_epoch=5, initial_value=80.0)).loss_weight == 80.0
 
 
@@ -205,7 +205,7 @@ def test_a_loss_equals_its_copies():
 
 
 @pytest.mark.parametrize("field", list(LMLoss.model_fields))
-def test_every_field_refuses_to_be_set(field):
+def test_setting_any_field_is_an_error(field):
     made = loss()
     with pytest.raises(SnapshotError, match=r"model_copy\(update=.*set_weight"):
         setattr(made, field, getattr(made, field))
@@ -234,7 +234,7 @@ def test_every_field_refuses_to_be_set(field):
     ],
 )
 @pytest.mark.parametrize("copied", [lambda made: made, copy.copy, copy.deepcopy, LMLoss.model_copy])
-def test_a_loss_and_its_copies_are_frozen_all_the_way_down(change, copied):
+def test_a_loss_and_its_copies_are_frozen_with_all_their_parts(change, copied):
     made = loss(tags=["G"], inputs={"input": "y_fake"}, schedule=Schedule(end_epoch=5, target_value=0.0))
     other = copied(made)
     with pytest.raises(SnapshotError):
@@ -242,11 +242,11 @@ def test_a_loss_and_its_copies_are_frozen_all_the_way_down(change, copied):
     assert (other.tags, other.inputs, other.schedule) == (["G"], {"input": "y_fake"}, made.schedule)
 
 
-def test_the_error_of_a_change_is_an_attribute_error():
+def test_a_snapshot_error_is_an_attribute_error():
     assert issubclass(SnapshotError, AttributeError)
 
 
-def test_a_loss_survives_the_way_between_processes():
+def test_a_loss_can_be_pickled():
     made = loss(loss_weight=3.0, tags=["G"], inputs={"input": "y_fake"})
     read = pickle.loads(pickle.dumps(made))
     assert (read.loss_weight, read.tags, read.inputs) == (3.0, ["G"], {"input": "y_fake"})
@@ -254,7 +254,7 @@ def test_a_loss_survives_the_way_between_processes():
         read.tags.append("D")
 
 
-def test_lists_that_are_taken_out_are_ordinary():
+def test_copies_of_its_lists_can_be_changed():
     tags = copy.copy(loss(tags=["G"]).tags)
     tags.append("D")
     assert tags == ["G", "D"]

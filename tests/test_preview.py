@@ -1,4 +1,4 @@
-"""A schedule before it runs: its values as arrays, its picture, and the command that draws it."""
+"""Previews of a schedule: its values as arrays, its picture, and the command that draws it."""
 
 import json
 import runpy
@@ -22,14 +22,14 @@ PNG = b"\x89PNG"
 
 @pytest.fixture
 def nectargan(tmp_path, monkeypatch):
-    """Return what runs the command line program in a directory of its own."""
+    """Return a function that runs the command line program in an empty directory."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
 def plotted(monkeypatch):
-    """Return the schedules that are plotted, which are not drawn."""
+    """Return the list of arguments that `plot` is called with, instead of drawing."""
     seen = []
     monkeypatch.setattr("nectargan_core.schedules.plot", lambda *arguments: seen.append(arguments))
     return seen
@@ -38,7 +38,7 @@ def plotted(monkeypatch):
 # As arrays
 
 
-def test_a_number_of_epochs_is_a_run_of_so_many():
+def test_a_number_of_epochs_gives_the_epochs_from_0():
     epochs, values = preview(DECAY, 8)
     assert epochs.tolist() == list(range(8))
     assert values.tolist() == [8.0, 8.0, 8.0, 6.0, 4.0, 2.0, 0.0, 0.0]
@@ -56,15 +56,15 @@ def test_a_run_of_no_epochs_has_no_values():
     assert [column.tolist() for column in preview(DECAY, 0)] == [[], []]
 
 
-def test_what_is_left_out_is_one():
+def test_an_end_that_is_left_out_is_one():
     assert preview(Schedule(end=2, target_value=0.0), 3)[1].tolist() == [1.0, 0.5, 0.0]
 
 
-def test_it_counts_steps_if_the_schedule_does():
+def test_a_schedule_by_step_is_evaluated_at_steps():
     assert preview(Schedule(unit="step", end=2, target_value=0.0), 3)[1].tolist() == [1.0, 0.5, 0.0]
 
 
-def test_what_is_wrong_is_told():
+def test_an_unknown_schedule_is_an_error():
     with pytest.raises(UnknownScheduleError):
         preview(Schedule("no-such-curve"), 3)
 
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_told():
 # As a picture
 
 
-def test_it_is_drawn_into_a_file_of_the_kind_that_its_suffix_names(tmp_path):
+def test_the_suffix_of_the_file_chooses_the_format(tmp_path):
     plot(DECAY, 8, tmp_path / "decay.png")
     plot(DECAY, 8, tmp_path / "decay.svg")
     assert (tmp_path / "decay.png").read_bytes().startswith(PNG)
@@ -113,7 +113,7 @@ def test_previewing_needs_no_matplotlib():
 # By command
 
 
-def test_the_command_draws_and_says_where(nectargan):
+def test_the_command_draws_and_prints_the_path(nectargan):
     result = nectargan("schedules", "plot", "linear", "--start", 2, "--end", 6, "--target", 0, "--out", "here.png")
     assert (result.exit_code, result.output) == (0, "here.png\n")
     assert Path("here.png").read_bytes().startswith(PNG)
@@ -135,7 +135,7 @@ def test_the_options_are_the_definition(nectargan, plotted):
     assert plotted == [(expected, 300, Path("x.svg"))]
 
 
-def test_what_is_not_given_is_left_out(nectargan, plotted):
+def test_options_that_are_not_given_are_left_out(nectargan, plotted):
     nectargan("schedules", "plot", "linear")
     assert plotted == [(Schedule(), 100, Path("linear.png"))]
 
@@ -166,7 +166,7 @@ def test_parameters_are_json_or_else_text(nectargan, plotted):
         (["linear", "--out", "nowhere/x.png"], 1, "cannot write nowhere/x.png: "),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(nectargan, arguments, code, said):
+def test_an_error_of_the_command_is_shown_without_a_traceback(nectargan, arguments, code, said):
     result = nectargan("schedules", "plot", *arguments)
     assert result.exit_code == code
     assert said in result.output

@@ -1,6 +1,6 @@
-"""Every code example of the documents that the system was described in, in their order.
+"""Every code example of the documents that describe the original system, in their order.
 
-Imports are those of this package, and what the documents misspell is spelt right: `experiment_dir=` for
+Imports are those of this package, and misspelt names of the documents are corrected: `experiment_dir=` for
 `experiment_directory=`, `loss_name=` for `name=`, `last_loss_map` for `last_lost_map`.
 """
 
@@ -38,7 +38,7 @@ def loss_manager(config_manager, tmp_path):
 
 @pytest.fixture
 def registered(loss_manager, config_manager):
-    """The manager with the loss that the document registers."""
+    """The manager with the loss that the documents register."""
     L1 = nn.L1Loss().to(config_manager.data.common.device)
     loss_manager.register_loss_fn(
         loss_name="mylossfunction", loss_fn=L1, loss_weight=100.0, tags=["descriptive_lookup_tag"]
@@ -56,7 +56,7 @@ def ran(registered):
     return registered
 
 
-# LossManager: what is called how
+# LossManager: signatures
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def ran(registered):
         ("init_from_spec", "spec, *args, **kwargs"),
     ],
 )
-def test_a_method_takes_what_it_took(method, signature):
+def test_a_method_has_the_signature_of_the_original(method, signature):
     _, *parameters = inspect.signature(getattr(LossManager, method)).parameters.values()
     shown = (str(parameter.replace(annotation=inspect.Parameter.empty)) for parameter in parameters)
     assert ", ".join(shown) == signature
@@ -155,22 +155,22 @@ def test_querying_by_tag(ran):
 # LossManager: the log
 
 
-def test_dumping_to_the_log(ran, tmp_path):
+def test_flushing_writes_the_log(ran, tmp_path):
     assert ran.update_loss_log(silent=True, capture=False) is None
     assert LossLog(tmp_path / "experiment").series("mylossfunction").loss.tolist() == [25.0]
 
 
-def test_dumping_aloud_prints_how_long_it_took(ran, capsys):
+def test_flushing_with_silent_false_prints_how_long_it_took(ran, capsys):
     ran.update_loss_log(silent=False)
     assert re.search(r"\d\.\d+ s", capsys.readouterr().out)
 
 
-def test_dumping_aloud_and_captured_returns_what_would_be_printed(ran, capsys):
+def test_flushing_with_capture_returns_the_text_instead_of_printing_it(ran, capsys):
     assert re.search(r"\d\.\d+ s", ran.update_loss_log(silent=False, capture=True))
     assert capsys.readouterr().out == ""
 
 
-def test_a_full_buffer_is_dumped_before_the_next_run(config_manager, tmp_path):
+def test_a_full_buffer_is_flushed_before_the_next_call(config_manager, tmp_path):
     loss_manager = LossManager(config_manager.data, str(tmp_path / "experiment"), history_buffer_size=3)
     loss_manager.register_loss_fn("a", nn.L1Loss())
     kept = []
@@ -224,7 +224,7 @@ def test_initialising_from_a_spec(loss_manager, config_manager, alone):
     assert (weights["G_GAN"], weights["G_L1"], weights["D_real"], weights["D_fake"]) == (1.0, 100.0, 1.0, 1.0)
 
 
-def test_a_spec_of_nothing_empties_the_manager(registered):
+def test_init_from_spec_with_none_empties_the_manager(registered):
     registered.init_from_spec(None)
     assert registered.get_registered_losses() == {}
 
@@ -251,13 +251,13 @@ def test_a_loss_with_a_schedule_has_its_initial_value_as_the_weight():
     assert my_loss.loss_weight == 7.0
 
 
-def test_a_schedule_may_be_a_function_of_one_s_own(loss_manager):
+def test_a_schedule_may_be_a_function(loss_manager):
     loss_manager.register_loss_fn("a", nn.L1Loss(), schedule=Schedule(schedule=lambda schedule, epoch: 2.0 * epoch))
     assert loss_manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1), epoch=3).item() == 6.0
     assert loss_manager.get_loss_weights() == {"a": 6.0}
 
 
-def test_parameters_of_the_schedule_come_with_the_call(loss_manager):
+def test_parameters_of_the_schedule_may_be_given_with_the_call(loss_manager):
     def power(schedule, epoch, exponent=1):
         return float(epoch**exponent)
 
@@ -268,7 +268,7 @@ def test_parameters_of_the_schedule_come_with_the_call(loss_manager):
 
 
 @pytest.mark.parametrize("schedule", ["no_such_schedule", 5, None])
-def test_a_schedule_that_is_none_raises(loss_manager, schedule):
+def test_an_invalid_schedule_raises(loss_manager, schedule):
     with pytest.raises((LookupError, ValueError)):
         loss_manager.register_loss_fn("a", nn.L1Loss(), schedule=Schedule(schedule=schedule))
 

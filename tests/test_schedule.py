@@ -1,4 +1,4 @@
-"""Schedules: what a definition means and refuses, how it is copied and written, and how it is evaluated."""
+"""Schedules: their definition, how they are copied and written, their curves, and how they are evaluated."""
 
 import copy
 import json
@@ -49,7 +49,7 @@ def test_nothing_set_is_not_scheduled():
         {"params": {"power": 2}},
     ],
 )
-def test_each_field_of_the_definition_schedules_and_distinguishes(change):
+def test_each_field_of_the_definition_makes_it_scheduled_and_is_compared(change):
     assert Schedule(**change).is_scheduled
     assert Schedule(**change) != Schedule()
     assert Schedule(**change) == Schedule(**change)
@@ -61,18 +61,18 @@ def test_the_defaults_are_those_of_the_reference():
     assert (schedule.initial_value, schedule.target_value, schedule.params) == (None, None, {})
 
 
-def test_the_current_value_is_no_part_of_equality():
+def test_the_current_value_is_not_compared():
     assert Schedule(current_value=3.0) == Schedule()
     assert not Schedule(current_value=3.0).is_scheduled
 
 
 @pytest.mark.parametrize("other", [None, "linear", {}, 1.0])
-def test_equals_nothing_but_schedules(other):
+def test_a_schedule_does_not_equal_other_types(other):
     assert (Schedule() == other) is False
     assert Schedule() != other
 
 
-def test_is_not_hashable_since_its_parameters_are_not():
+def test_a_schedule_is_not_hashable():
     with pytest.raises(TypeError, match="unhashable"):
         hash(Schedule())
 
@@ -92,12 +92,12 @@ def test_is_not_hashable_since_its_parameters_are_not():
         {"params": [1]},
     ],
 )
-def test_a_definition_without_sense_is_refused(definition):
+def test_an_invalid_definition_is_refused(definition):
     with pytest.raises(ValidationError):
         Schedule(**definition)
 
 
-def test_a_start_after_the_end_says_so():
+def test_a_start_after_the_end_is_refused_with_both_values():
     with pytest.raises(ValidationError, match=r"start_epoch \(10\) is after end_epoch \(9\)"):
         Schedule(start_epoch=10, end_epoch=9)
 
@@ -108,13 +108,13 @@ def test_a_change_is_validated_too():
         schedule.model_copy(update={"end_epoch": 9})
 
 
-def test_another_one_is_made_by_either_name_of_an_end():
+def test_model_copy_takes_either_name_of_an_end():
     schedule = Schedule(start_epoch=10, end_epoch=20, target_value=0.0)
     assert schedule.model_copy(update={"end": 30}) == schedule.model_copy(update={"end_epoch": 30})
     assert schedule.model_copy(update={"end": 30}) == Schedule(start_epoch=10, end_epoch=30, target_value=0.0)
 
 
-def test_another_one_keeps_which_ends_were_left_out():
+def test_model_copy_keeps_which_ends_were_left_out():
     filled = Schedule(end_epoch=20, target_value=0.0).with_weight(100.0)
     other = filled.model_copy(update={"end_epoch": 30})
     assert (other.initial_value, other.with_weight(5.0).initial_value) == (100.0, 5.0)
@@ -139,7 +139,7 @@ def test_round_trips_through_json_exactly(schedule):
     assert Schedule.model_validate(json.loads(json.dumps(schedule.model_dump(mode="json")))) == schedule
 
 
-def test_what_is_not_scheduled_stays_so_through_json():
+def test_an_unscheduled_loss_stays_unscheduled_through_json():
     loss = LMLoss(name="G_L1", function=mean, loss_weight=100.0)
     read = Schedule.model_validate_json(loss.schedule.model_dump_json())
     assert not read.is_scheduled
@@ -150,7 +150,7 @@ def test_the_current_value_is_not_written():
     assert "current_value" not in json.loads(Schedule(current_value=3.0).model_dump_json())
 
 
-def test_a_function_is_written_as_where_it_is_imported_from():
+def test_a_function_is_written_as_module_and_name():
     assert json.loads(Schedule(schedule=json.dumps).model_dump_json())["schedule"] == "json:dumps"
 
 
@@ -177,7 +177,7 @@ def test_a_function_that_cannot_be_imported_cannot_be_written(dump):
         ("math:pi", "is not a function but float"),
     ],
 )
-def test_a_reference_to_nothing_is_refused_when_it_is_read(reference, said):
+def test_a_reference_that_cannot_be_imported_is_refused_when_it_is_read(reference, said):
     with pytest.raises(ValidationError, match=said):
         Schedule(schedule=reference)
 
@@ -186,7 +186,7 @@ def test_a_reference_to_nothing_is_refused_when_it_is_read(reference, said):
 
 
 @pytest.mark.parametrize("given", [{"initial_value": 1.0}, {"initial_value": 1.0, "target_value": 0.0}, {}])
-def test_losses_share_no_parameters_that_change(given):
+def test_the_parameters_of_a_schedule_in_a_loss_are_frozen(given):
     schedule = Schedule(schedule=scaled, params={"factor": 1.0, "offset": 0.0}, end_epoch=5, **given)
     made = LMLoss(name="a", function=mean, schedule=schedule)
     with pytest.raises(SnapshotError):
@@ -195,7 +195,7 @@ def test_losses_share_no_parameters_that_change(given):
 
 
 @pytest.mark.parametrize("given", [{"initial_value": 1.0, "target_value": 0.0}, {}])
-def test_a_scheduler_keeps_what_it_was_given(given):
+def test_a_scheduler_does_not_see_later_changes_of_the_parameters(given):
     params = {"factor": 1.0}
     scheduler = Scheduler(Schedule(schedule=scaled, params=params, **given))
     params["factor"] = 2.0
@@ -203,7 +203,7 @@ def test_a_scheduler_keeps_what_it_was_given(given):
     assert scheduler.schedule.end_epoch == 10_000_000
 
 
-def test_parameters_are_copied_from_whom_they_came():
+def test_parameters_are_copied_deeply():
     params = {"milestones": [1, 2]}
     schedule = Schedule(schedule="step", params=params)
     params["milestones"].append(3)
@@ -219,7 +219,7 @@ def test_parameters_are_copied_from_whom_they_came():
         pickle.loads(pickle.dumps(Schedule(**DECAY, params={"a": [1]}))),
     ],
 )
-def test_a_schedule_and_its_copies_refuse_to_change(made):
+def test_a_schedule_and_its_copies_are_frozen(made):
     with pytest.raises(SnapshotError, match="model_copy"):
         made.end_epoch = 5
     with pytest.raises(SnapshotError):
@@ -229,7 +229,7 @@ def test_a_schedule_and_its_copies_refuse_to_change(made):
     assert made == Schedule(**DECAY, params={"a": [1]})
 
 
-def test_whether_it_is_scheduled_is_worked_out_once():
+def test_is_scheduled_is_computed_once():
     schedule = Schedule(**DECAY)
     assert "is_scheduled" not in vars(schedule)
     assert schedule.is_scheduled
@@ -240,19 +240,19 @@ def test_whether_it_is_scheduled_is_worked_out_once():
 # Ends left out
 
 
-def test_an_end_left_out_is_one_on_its_own():
+def test_an_end_that_is_left_out_is_one_outside_of_a_loss():
     assert value(5, end_epoch=10, target_value=0.0) == 0.5
     assert value(5, end_epoch=10, initial_value=0.0) == 0.5
 
 
-def test_an_end_left_out_is_the_weight_of_the_loss():
+def test_an_end_that_is_left_out_is_the_weight_of_the_loss():
     schedule = Schedule(start_epoch=100, end_epoch=200, target_value=0.0)
     loss = LMLoss(name="G_L1", function=mean, loss_weight=80.0, schedule=schedule)
     assert Scheduler(loss.schedule).value(150) == 40.0
     assert schedule.initial_value is None
 
 
-def test_filling_in_the_ends_leaves_what_is_given():
+def test_with_weight_keeps_the_ends_that_were_given():
     filled = Schedule(initial_value=3.0).with_weight(100.0)
     assert (filled.initial_value, filled.target_value) == (3.0, 100.0)
 
@@ -278,7 +278,7 @@ def test_progress_jumps_where_the_start_is_the_end(epoch, expected):
 @pytest.mark.parametrize(
     ("epoch", "expected"), [(0, 100.0), (99.5, 100.0), (100, 100.0), (150, 50.0), (175.5, 24.5), (200, 0.0), (999, 0.0)]
 )
-def test_linear_holds_falls_and_holds_without_a_shift(epoch, expected):
+def test_linear_is_constant_then_falls_then_is_constant(epoch, expected):
     assert value(epoch, **DECAY) == pytest.approx(expected, abs=1e-12)
 
 
@@ -299,7 +299,7 @@ def test_linear_spans_the_whole_range_of_floats():
 
 
 @pytest.mark.parametrize(("initial", "target"), [(100.0, 1.0), (1.0, 100.0), (-100.0, -1.0), (1e-300, 1e300)])
-def test_exponential_goes_by_a_constant_factor(initial, target):
+def test_exponential_changes_by_a_constant_factor(initial, target):
     curve = Scheduler(Schedule(schedule="exponential", end_epoch=4, initial_value=initial, target_value=target))
     factor = math.exp((math.log(abs(target)) - math.log(abs(initial))) / 4)
     for epoch in range(4):
@@ -325,7 +325,7 @@ def test_exponential_does_not_cross_zero(initial, target):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.inf])
-def test_exponential_refuses_an_epsilon_that_is_no_magnitude(epsilon):
+def test_exponential_refuses_an_epsilon_that_is_not_finite_and_above_zero(epsilon):
     schedule = Schedule(end_epoch=2, target_value=0.0, schedule="exponential", params={"epsilon": 1.0})
     with pytest.raises(ScheduleError, match="finite epsilon above 0"):
         Scheduler(schedule).value(1, epsilon=epsilon)
@@ -355,14 +355,14 @@ def test_parameters_of_a_call_override_those_of_the_schedule():
     assert curve.value(3) == 6.0
 
 
-def test_any_number_will_do():
+def test_a_function_may_return_any_type_of_number():
     for number in (1, True, np.float32(1), np.array(1.0), torch.tensor(1.0)):
         got = Scheduler(Schedule(schedule=lambda schedule, epoch, number=number: number)).value(1)
         assert (type(got), got) == (float, 1.0)
 
 
 @pytest.mark.parametrize("result", [None, "1.0", math.nan, math.inf, 1j, [1.0], 10**400])
-def test_what_is_no_finite_number_is_an_error_naming_loss_and_epoch(result):
+def test_a_result_that_is_not_a_finite_number_is_an_error_naming_loss_and_epoch(result):
     curve = Scheduler(Schedule(schedule=lambda schedule, epoch: result if epoch > 1 else 1.0), loss_name="G_L1")
     with pytest.raises(ScheduleError, match=r"of loss 'G_L1' gave .* at epoch 2.5; expected a finite number"):
         curve.value(2.5)
@@ -378,10 +378,10 @@ def test_a_function_that_raises_is_named_with_loss_and_epoch():
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-# What surfaces when a schedule is made ready, and not later
+# Errors when a scheduler is made
 
 
-def test_an_unknown_name_surfaces_at_once_with_close_matches():
+def test_an_unknown_name_is_an_error_with_close_matches():
     with pytest.raises(UnknownScheduleError, match='Did you mean "linear"') as caught:
         Scheduler(Schedule(schedule="lineaer"))
     assert isinstance(caught.value, KeyError)
@@ -389,13 +389,13 @@ def test_an_unknown_name_surfaces_at_once_with_close_matches():
 
 
 @pytest.mark.parametrize("name", ["linear+exponential", "vgg::", "linear:fast:er"])
-def test_a_name_that_is_none_surfaces_at_once(name):
+def test_an_invalid_name_is_an_error(name):
     with pytest.raises(ValueError, match=r"name|import"):
         Scheduler(Schedule(schedule=name))
 
 
 @pytest.mark.parametrize("params", [{}, {"factor": 1.0, "facter": 2.0}, {"factor": 1.0, "epoch": 2}])
-def test_parameters_that_do_not_fit_surface_at_once(params):
+def test_parameters_that_the_function_does_not_take_are_an_error(params):
     with pytest.raises(ScheduleError, match="it takes \\(schedule, epoch, factor, offset\\)"):
         Scheduler(Schedule(schedule=scaled, params=params))
 
@@ -420,7 +420,7 @@ def test_it_is_not_evaluated_at_ends_that_were_not_set():
     assert epochs == [8]
 
 
-def test_registering_a_loss_makes_its_schedule_ready():
+def test_registering_a_loss_checks_its_schedule():
     manager = LossManager()
     with pytest.raises(ScheduleError, match="G_L1"):
         manager.register_loss_fn("G_L1", mean, schedule=Schedule(schedule=half, params={"speed": 2}))
@@ -429,5 +429,5 @@ def test_registering_a_loss_makes_its_schedule_ready():
     assert manager.get_registered_losses() == {}
 
 
-def test_core_s_own_are_found_under_the_name_of_their_distribution():
+def test_the_schedules_of_core_are_found_under_the_name_of_its_distribution():
     assert value(5, schedule="nectargan-core/linear", end_epoch=10, target_value=0.0) == 0.5

@@ -1,4 +1,4 @@
-"""Specs: how the name of an objective becomes losses, and how what is wrong with one is told."""
+"""Specs: from the name of an objective to losses, their weights and schedules, and errors."""
 
 import re
 
@@ -135,7 +135,7 @@ def test_a_spec_is_given_the_configuration_with_the_manager_s_device():
     assert list(LossManager.from_spec("device").get_loss_values("None")) == ["D"]
 
 
-def test_building_returns_the_manager():
+def test_init_from_spec_and_register_spec_return_the_manager():
     manager = LossManager()
     assert manager.init_from_spec("acme") is manager
     assert manager.register_spec("plain") is manager
@@ -151,14 +151,14 @@ def test_init_replaces_and_register_adds():
     assert manager.get_registered_losses() == {}
 
 
-def test_from_spec_takes_what_the_manager_takes(tmp_path):
+def test_from_spec_takes_the_arguments_of_the_manager(tmp_path):
     manager = LossManager.from_spec(
         "acme", config_of(a=5.0), tmp_path / "run", enable_logging=False, device="cpu", weights={"G_A": 7.0}
     )
     assert (weights(manager), str(manager.experiment_dir)) == ({"G_A": 7.0}, str(tmp_path / "run"))
 
 
-def test_from_spec_that_fails_gives_up_the_log(tmp_path):
+def test_from_spec_releases_the_log_if_it_fails(tmp_path):
     with pytest.raises(PluginNotFoundError):
         LossManager.from_spec("acmee", experiment_dir=tmp_path)
     LossManager.from_spec("acme", experiment_dir=tmp_path).close()
@@ -167,7 +167,7 @@ def test_from_spec_that_fails_gives_up_the_log(tmp_path):
 # Weights
 
 
-def test_the_default_of_the_spec_is_beaten_by_the_configuration_and_that_by_weights():
+def test_the_configuration_overrides_the_default_of_the_spec_and_weights_override_both():
     assert weights(LossManager.from_spec("acme")) == {"G_A": 10.0}
     assert weights(LossManager.from_spec("acme", config_of(a=20.0))) == {"G_A": 20.0}
     assert weights(LossManager.from_spec("acme", config_of(a=20.0), weights={"G_A": 30.0})) == {"G_A": 30.0}
@@ -180,7 +180,7 @@ def test_a_weight_that_the_configuration_sets_to_zero_warns_once_naming_loss_and
         assert f"loss {loss!r} does nothing: the configuration sets train.loss.{key} to 0" in str(warning.message)
 
 
-def test_a_zero_of_the_configuration_is_warned_of_when_the_spec_is_called_too():
+def test_a_zero_of_the_configuration_is_warned_of_for_a_spec_function_too():
     def spec(config):
         return {"a": LMLoss(name="a", function=torch.dist, loss_weight=config.loss_weight("a", default=1.0))}
 
@@ -208,12 +208,12 @@ def test_a_zero_of_the_configuration_that_a_schedule_raises_is_not_warned_of(rec
     assert (weights(manager), recwarn.list) == ({"R": 1.0}, [])
 
 
-def test_a_weight_for_no_loss_is_an_error_with_close_matches():
+def test_a_weight_for_an_unknown_loss_is_an_error_with_close_matches():
     with pytest.raises(UnknownLossError, match=r"a weight is given for loss 'G_a'.* has G_A. Did you mean \"G_A\""):
         LossManager.from_spec("acme", weights={"G_a": 1.0})
 
 
-def test_a_schedule_for_no_loss_is_an_error():
+def test_a_schedule_for_an_unknown_loss_is_an_error():
     with pytest.raises(UnknownLossError, match="a schedule is given for loss 'G_B'"):
         LossManager.from_spec("acme", schedules={"G_B": Schedule(end_epoch=1, target_value=0.0)})
 
@@ -227,27 +227,27 @@ def test_a_schedule_replaces_the_weight_of_spec_and_configuration():
     assert weights(manager) == {"G_A": 5.0}
 
 
-def test_an_end_that_a_schedule_leaves_out_is_the_weight_there_would_have_been():
+def test_an_end_that_a_schedule_leaves_out_is_the_weight_without_the_schedule():
     schedules = {"G_A": Schedule(end_epoch=10, target_value=0.0)}
     assert weights(LossManager.from_spec("acme", schedules=schedules)) == {"G_A": 10.0}
     assert weights(LossManager.from_spec("acme", config_of(a=20.0), schedules=schedules)) == {"G_A": 20.0}
     assert weights(LossManager.from_spec("acme", schedules=schedules, weights={"G_A": 7.0})) == {"G_A": 7.0}
 
 
-def test_a_weight_replaces_where_the_schedule_of_a_spec_begins():
+def test_a_weight_replaces_the_initial_value_of_a_schedule_of_a_spec():
     manager = LossManager.from_spec("decaying", weights={"S": 80.0})
     manager.tick(epoch=5)
     assert weights(manager) == {"S": 40.0}
 
 
-def test_two_values_that_contradict_each_other_in_one_call_are_an_error():
+def test_a_weight_that_contradicts_the_schedule_of_the_same_call_is_an_error():
     with pytest.raises(ScheduleError, match=r"loss 'G_A' is given the weight 7 and a schedule that begins at 5"):
         LossManager.from_spec(
             "acme", weights={"G_A": 7.0}, schedules={"G_A": Schedule(end_epoch=10, initial_value=5.0)}
         )
 
 
-def test_a_bad_schedule_surfaces_at_once():
+def test_an_unknown_schedule_is_an_error():
     with pytest.raises(UnknownScheduleError):
         LossManager.from_spec("acme", schedules={"G_A": Schedule("no-such-curve")})
 
@@ -264,12 +264,12 @@ def test_a_spec_may_take_any_option():
     assert LossManager.from_spec("anything:v", options={"anything": {"a": 1}}).get_loss_values("a").keys() == {"O"}
 
 
-def test_options_for_no_term_are_an_error():
+def test_options_for_an_unknown_term_are_an_error():
     with pytest.raises(SpecError, match=r"options are given for 'acm'.*Did you mean \"acme\""):
         LossManager.from_spec("acme+plain", options={"acm": {}})
 
 
-def test_an_option_that_the_spec_does_not_take_is_an_error_with_those_it_takes():
+def test_an_unknown_option_is_an_error_with_those_that_the_spec_takes():
     with pytest.raises(SpecError, match=r"acme_losses:acme\) has no option 'powr'; it takes power. Did you mean"):
         LossManager.from_spec("acme", options={"acme": {"powr": 1}})
     with pytest.raises(SpecError, match="it takes none"):
@@ -277,30 +277,30 @@ def test_an_option_that_the_spec_does_not_take_is_an_error_with_those_it_takes()
 
 
 @pytest.mark.parametrize("name", ["config", "subspec"])
-def test_what_the_manager_passes_is_no_option(name):
+def test_config_and_subspec_are_refused_as_options(name):
     with pytest.raises(SpecError, match=f"has no option '{name}'"):
         LossManager.from_spec("acme:basic", options={"acme": {name: "basic"}})
 
 
-def test_a_prefix_lets_one_spec_serve_twice():
+def test_a_spec_can_be_used_twice_with_a_prefix():
     manager = LossManager.from_spec("acme")
     manager.register_spec("acme:extended", prefix="face_", weights={"face_G_A": 3.0})
     assert weights(manager) == {"G_A": 10.0, "face_G_A": 3.0, "face_G_B": 1.0}
     assert list(manager.get_registered_losses("face_G_A")) == ["face_G_A"]
 
 
-def test_with_a_name_nothing_else_is_taken():
+def test_a_name_with_other_arguments_is_an_error():
     with pytest.raises(
         TypeError, match=r"takes weights=, schedules=, options= and prefix=, got 1 positional, lambda_a"
     ):
         LossManager().init_from_spec("acme", Config(), lambda_a=1.0)
 
 
-# What is wrong
+# Errors
 
 
 @pytest.mark.parametrize("objective", ["", "acme++plain", "acme plain", "a/b/c", "C:\\specs\\acme"])
-def test_what_is_no_name_is_a_syntax_error(objective):
+def test_an_invalid_name_is_a_syntax_error(objective):
     with pytest.raises(SpecSyntaxError):
         LossManager.from_spec(objective)
 
@@ -323,13 +323,13 @@ def test_two_distributions_of_one_name_are_ambiguous_and_both_reachable(installe
     assert list(LossManager.from_spec("other-acme/acme").get_registered_losses()) == ["acme"]
 
 
-def test_a_blocked_spec_says_who_blocks_it():
+def test_the_error_for_a_blocked_spec_names_the_setting():
     catalog.configure(block=["acme-losses"])
     with pytest.raises(PluginBlockedError, match="acme-losses"):
         LossManager.from_spec("acme")
 
 
-def test_an_unknown_variant_is_an_error_with_those_there_are():
+def test_an_unknown_variant_is_an_error_with_the_known_ones():
     with pytest.raises(
         UnknownVariantError, match=r"no variant 'extnded', only basic, extended.*\"extended\""
     ) as caught:
@@ -342,7 +342,7 @@ def test_a_variant_of_a_spec_without_any_is_an_error():
         LossManager.from_spec("plain:deep")
 
 
-def test_a_variant_where_they_cannot_be_known_is_the_spec_s_to_judge():
+def test_a_variant_is_passed_on_where_the_variants_are_not_declared():
     assert list(LossManager.from_spec("anything:free").get_loss_values("free")) == ["O"]
 
 
@@ -359,7 +359,7 @@ def test_a_spec_that_raises_is_a_spec_error_from_the_cause():
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_our_own_errors_pass_through_a_spec_unchanged():
+def test_errors_of_nectargan_pass_through_a_spec_unchanged():
     with pytest.raises(ConfigError, match=r"^what the spec says$"):
         LossManager.from_spec("configured_wrongly")
 
@@ -374,7 +374,7 @@ def test_our_own_errors_pass_through_a_spec_unchanged():
         ({1: LMLoss(name="1", function=torch.dist)}, "a loss named '1' under the key 1"),
     ],
 )
-def test_a_result_that_breaks_the_contract_says_what_came_from_where(result, said):
+def test_a_result_that_violates_the_contract_is_an_error_with_spec_and_result(result, said):
     def spec():
         return result
 
@@ -412,7 +412,7 @@ def test_a_failure_leaves_the_manager_as_it_was(method, objective, keywords):
     assert list(manager.hooks.get_plugins()) == plugins
 
 
-def test_a_device_that_is_not_there_leaves_the_manager_as_it_was():
+def test_a_device_that_cannot_be_used_leaves_the_manager_as_it_was():
     class Immovable(torch.nn.Module):
         def to(self, *args, **kwargs):
             raise RuntimeError("no such device")
@@ -423,14 +423,14 @@ def test_a_device_that_is_not_there_leaves_the_manager_as_it_was():
     assert list(manager.get_registered_losses()) == ["G_P"]
 
 
-def test_adding_what_is_there_already_is_an_error():
+def test_adding_a_loss_that_is_registered_already_is_an_error():
     manager = LossManager.from_spec("acme")
     with pytest.raises(DuplicateLossError, match=r"loss 'G_A' is registered already; choose another name") as caught:
         manager.register_spec("again")
     assert caught.value.name == "G_A"
 
 
-def test_managers_share_no_losses_of_a_spec_that_hands_out_the_same():
+def test_managers_share_no_losses_of_a_spec_that_returns_the_same_objects():
     first, second = LossManager.from_spec("shared"), LossManager.from_spec("shared")
     first.set_weight("shared", 5.0)
     assert weights(second) == {"shared": 1.0}
@@ -439,7 +439,7 @@ def test_managers_share_no_losses_of_a_spec_that_hands_out_the_same():
     assert acme_losses.SHARED["shared"].loss_weight == 1.0
 
 
-def test_what_is_pending_is_written_before_it_is_replaced(tmp_path):
+def test_pending_records_are_written_before_their_losses_are_replaced(tmp_path):
     manager = LossManager.from_spec("plain", experiment_dir=tmp_path)
     manager.compute_losses({"y_fake": torch.zeros(1), "y": torch.ones(1)})
     manager.init_from_spec("acme")
