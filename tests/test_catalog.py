@@ -1,4 +1,4 @@
-"""Finding and loading plugins: who answers to a name, who is asked, who is blocked, and what errors say."""
+"""The catalog: finding, blocking, listing and loading plugins, and the errors."""
 
 import importlib.metadata
 import pickle
@@ -33,13 +33,13 @@ def message(kind, call, *args):
 
 
 class TestFinding:
-    def test_a_name_means_the_one_plugin_that_claims_it(self, site):
+    def test_a_name_finds_the_one_plugin_that_offers_it(self, site):
         site.install("acme", "1.2", specs={"glow": "acme.losses:glow"}, requires=["nectargan-core >=0.1, <0.3"])
         assert find(SPECS, "glow") == catalog.Plugin(
             SPECS, "glow", "acme", "1.2", "acme.losses:glow", supports="<0.3,>=0.1"
         )
 
-    def test_it_says_who_it_is(self, site):
+    def test_its_text_has_name_distribution_version_and_target(self, site):
         site.install("acme", "1.2", specs={"glow": "acme:glow"})
         assert str(find(SPECS, "glow")) == "glow (acme 1.2, acme:glow)"
 
@@ -54,24 +54,24 @@ class TestFinding:
         assert find(SPECS, "glow", provider).dist == "acme-vgg"
 
     @pytest.mark.parametrize("value", ["acme:glow [gpu]", "acme : glow", "acme:glow[gpu,cpu]"])
-    def test_blanks_and_extras_of_an_entry_point_mean_nothing(self, site, value):
+    def test_blanks_and_extras_of_an_entry_point_are_ignored(self, site, value):
         site.install("acme", specs={"glow": value})
         assert find(SPECS, "glow").target == "acme:glow"
 
-    def test_what_was_installed_after_the_first_look_is_found_after_refresh(self, site):
+    def test_a_plugin_that_is_installed_later_is_found_after_refresh(self, site):
         catalog.plugins()
         site.install("acme", specs={"glow": "acme:glow"})
         catalog.refresh()
         assert find(SPECS, "glow").dist == "acme"
 
-    def test_what_was_uninstalled_is_gone_after_refresh(self, site):
+    def test_a_plugin_that_is_uninstalled_is_not_found_after_refresh(self, site):
         info = site.install("acme", specs={"glow": "acme:glow"})
         find(SPECS, "glow")
         site.uninstall(info)
         with pytest.raises(PluginNotFoundError):
             find(SPECS, "glow")
 
-    def test_an_answer_is_remembered(self, site):
+    def test_the_result_of_find_is_cached(self, site):
         site.install("acme", specs={"glow": "acme:glow"})
         assert find(SPECS, "glow") is find(SPECS, "glow")
 
@@ -82,7 +82,7 @@ class TestCollisions:
         site.install("acme-vgg", "1.0", specs={"glow": "acme_vgg:glow"})
         site.install("beta", "2.0", specs={"glow": "beta:glow"})
 
-    def test_two_claimants_are_an_error_that_names_both_and_both_ways_out(self):
+    def test_a_name_that_two_distributions_offer_is_an_error_with_both_and_the_remedies(self):
         text = message(AmbiguousPluginError, find, SPECS, "glow")
         assert text == (
             "the loss spec 'glow' is offered by acme-vgg 1.0, beta 2.0; write 'acme-vgg/glow' or 'beta/glow', "
@@ -100,7 +100,7 @@ class TestCollisions:
         catalog.configure(providers={"glow": "beta"})
         assert find(SPECS, "glow").dist == "beta"
 
-    def test_a_provider_in_the_name_beats_the_setting(self):
+    def test_a_provider_in_the_name_overrides_the_setting(self):
         catalog.configure(providers={"glow": "beta"})
         assert find(SPECS, "glow", "acme-vgg").dist == "acme-vgg"
 
@@ -114,7 +114,7 @@ class TestCollisions:
         assert 'NECTARGAN_PROVIDERS="glow=gamma" asks for gamma, which is not installed' in text
         assert "it is offered by acme-vgg 1.0, beta 2.0" in text
 
-    def test_a_choice_for_the_other_group_says_nothing_about_this(self, site):
+    def test_a_choice_for_the_other_group_does_not_apply(self, site):
         site.install("gamma", schedules={"glow": "gamma:glow"})
         catalog.configure(providers={"glow": "gamma"})
         assert find(SCHEDULES, "glow").dist == "gamma"
@@ -130,7 +130,7 @@ class TestCollisions:
         notes = {entry.plugin.dist: entry.note for entry in catalog.plugins(SPECS)}
         assert notes["acme-vgg"] == 'catalog.configure(providers="glow=beta") chooses another'
 
-    def test_one_distribution_that_claims_a_name_twice_is_ambiguous_in_itself(self, site):
+    def test_a_distribution_that_offers_a_name_twice_is_ambiguous(self, site):
         site.install("twice", entry_points=f"[{SPECS}]\nboth = twice:a\nboth = twice:b\n")
         text = message(AmbiguousPluginError, find, SPECS, "both")
         assert text == "twice 1.0 offers the loss spec 'both' as twice:a and twice:b; tell its authors"
@@ -148,25 +148,25 @@ class TestTheSameTwice:
         other.install("acme", "1.0", specs={"glow": "acme:glow"})
         assert find(SPECS, "glow").dist == "acme"
 
-    def test_what_stands_first_on_the_path_counts(self, site, other):
+    def test_the_metadata_that_is_first_on_the_path_is_used(self, site, other):
         site.install("acme", "1.0", specs={"glow": "acme:old"})
         other.install("Acme", "2.0", specs={"glow": "acme:new"})
         assert find(SPECS, "glow").target == "acme:old"
 
-    def test_the_other_is_listed_as_a_duplicate_that_says_of_what(self, site, other):
+    def test_the_other_is_listed_as_a_duplicate_with_a_note(self, site, other):
         site.install("acme", "1.0", specs={"glow": "acme:glow"})
         other.install("acme", "2.0", specs={"glow": "acme:glow"})
         rows = [(entry.plugin.version, entry.state) for entry in catalog.plugins() if entry.plugin.dist == "acme"]
         assert rows == [("1.0", "available"), ("2.0", "duplicate")]
         assert f"acme 1.0 in {site.path} stands before it" in [entry.note for entry in catalog.plugins()]
 
-    def test_metadata_that_no_longer_offers_a_name_shadows_that_which_did(self, site, other):
+    def test_metadata_without_a_name_shadows_later_metadata_that_has_it(self, site, other):
         site.install("acme", "2.0", specs={})
         other.install("acme", "1.0", specs={"glow": "acme:glow"})
         text = message(PluginNotFoundError, find, SPECS, "glow")
         assert "acme 1.0 offers it, and other metadata of acme stands before that" in text
 
-    def test_one_directory_through_a_link_is_not_even_a_duplicate(self, site, tmp_path, monkeypatch):
+    def test_a_link_to_the_same_directory_is_not_listed_as_a_duplicate(self, site, tmp_path, monkeypatch):
         site.install("acme", specs={"glow": "acme:glow"})
         (tmp_path / "lib64").symlink_to(site.path)
         monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "lib64")])
@@ -175,22 +175,22 @@ class TestTheSameTwice:
         assert len([entry for entry in catalog.plugins() if entry.plugin.name == "glow"]) == 1
 
     @pytest.mark.parametrize("folder", ["acme.egg-info", "acme-3.0.egg-info"])
-    def test_an_installation_counts_before_an_egg_info_beside_it(self, site, folder):
+    def test_an_installation_is_used_before_an_egg_info_beside_it(self, site, folder):
         site.install("acme", "3.0", specs={"glow": "acme:stale"}, folder=folder)
         site.install("acme", "1.0", specs={"glow": "acme:glow"})
         assert find(SPECS, "glow").target == "acme:glow"
 
-    def test_of_two_installations_in_one_place_the_later_version_counts(self, site):
+    def test_of_two_installations_in_one_place_the_later_version_is_used(self, site):
         for version in ("1.9", "1.10", "1.2"):
             site.install("acme", version, specs={"glow": f"acme:v{version.replace('.', '_')}"})
         assert find(SPECS, "glow").version == "1.10"
 
-    def test_a_version_that_is_none_is_earlier_than_any(self, site):
+    def test_an_invalid_version_is_earlier_than_any(self, site):
         site.install("acme", "0.1", specs={"glow": "acme:glow"})
         site.install("acme", "latest", specs={"glow": "acme:latest"})
         assert find(SPECS, "glow").version == "0.1"
 
-    def test_a_shadowed_claim_makes_nothing_ambiguous(self, site, other):
+    def test_a_shadowed_entry_point_does_not_make_a_name_ambiguous(self, site, other):
         site.install("acme", "2.0", specs={})
         other.install("acme", "1.0", specs={"glow": "acme:glow"})
         site.install("beta", specs={"glow": "beta:glow"})
@@ -198,7 +198,7 @@ class TestTheSameTwice:
 
 
 class Packed(importlib.metadata.Distribution):
-    """A distribution that is no directory, as programs that pack Python into one file have them."""
+    """A distribution without a directory, as in programs that pack Python into one file."""
 
     def read_text(self, filename):
         return {
@@ -218,26 +218,26 @@ class Packed(importlib.metadata.Distribution):
         return [cls()] if context.name in (None, "packed") else []
 
 
-def test_a_distribution_that_is_no_directory_is_found(site, monkeypatch):
+def test_a_distribution_without_a_directory_is_found(site, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Packed])
     catalog.refresh()
     assert str(find(SPECS, "glow")) == "glow (packed 4.0, packed:glow)"
 
 
 class TestReservedNames:
-    def test_core_answers_to_its_own_names(self, site):
+    def test_a_reserved_name_finds_the_schedule_of_core(self, site):
         site.install("acme", schedules={"linear": "acme:linear"})
         assert find(SCHEDULES, "linear").target == "nectargan_core.schedules:linear"
 
-    def test_a_foreign_claimant_is_reached_by_its_provider(self, site):
+    def test_a_plugin_with_a_reserved_name_is_found_with_its_provider(self, site):
         site.install("acme", schedules={"linear": "acme:linear"})
         assert find(SCHEDULES, "linear", "acme").target == "acme:linear"
 
-    def test_a_foreign_claimant_is_listed_as_reserved(self, site):
+    def test_a_plugin_with_a_reserved_name_is_listed_as_reserved(self, site):
         site.install("acme", schedules={"linear": "acme:linear"})
         assert states("linear") == {"nectargan-core": "loaded", "acme": "reserved"}
 
-    def test_no_provider_setting_takes_a_name_from_core(self, site):
+    def test_a_provider_setting_does_not_apply_to_a_reserved_name(self, site):
         site.install("acme", schedules={"linear": "acme:linear"})
         catalog.configure(providers={"linear": "acme"})
         assert find(SCHEDULES, "linear").dist == "nectargan-core"
@@ -248,7 +248,7 @@ class TestReservedNames:
         assert callable(find(SCHEDULES, "linear").load())
         assert callable(find(SCHEDULES, "exponential").load())
 
-    def test_they_are_there_where_core_has_no_metadata(self, alone):
+    def test_they_are_found_without_metadata_of_core(self, alone):
         assert callable(find(SCHEDULES, "linear").load())
         assert states("exponential") == {"nectargan-core": "loaded"}
 
@@ -290,7 +290,7 @@ class TestBlocking:
         monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "Glow")
         assert find(SPECS, "glow").dist == "acme-glow"
 
-    def test_blocking_beats_allowing(self):
+    def test_blocking_overrides_allowing(self):
         catalog.configure(plugins=["glow"], block=["glow"])
         with pytest.raises(PluginBlockedError):
             find(SPECS, "glow")
@@ -311,12 +311,12 @@ class TestBlocking:
         catalog.configure(block=["glow", "x"])
         assert 'catalog.configure(block="glow,x")' in message(PluginBlockedError, find, SPECS, "glow")
 
-    def test_a_provider_in_the_name_is_no_way_around(self):
+    def test_a_provider_in_the_name_does_not_override_blocking(self):
         catalog.configure(block=["acme-glow"])
         with pytest.raises(PluginBlockedError):
             find(SPECS, "glow", "acme-glow")
 
-    def test_a_plugin_that_was_found_before_is_not_loaded_after(self):
+    def test_a_plugin_that_was_found_before_it_was_blocked_is_not_loaded(self):
         plugin = find(SPECS, "glow")
         catalog.configure(block=["glow"])
         with pytest.raises(PluginBlockedError):
@@ -331,7 +331,7 @@ class TestBlocking:
         monkeypatch.delenv("NECTARGAN_BLOCK_PLUGINS")
         assert find(SPECS, "glow").dist == "acme-glow"
 
-    def test_all_claimants_blocked_names_the_setting_for_each(self, site):
+    def test_if_all_distributions_that_offer_a_name_are_blocked_each_is_named(self, site):
         site.install_spec("gamma", "glow")
         catalog.configure(block=["gamma", "acme-glow"])
         text = message(PluginBlockedError, find, SPECS, "glow")
@@ -346,7 +346,7 @@ class TestBlocking:
 
 
 class TestConfigure:
-    def test_code_beats_the_environment(self, site, monkeypatch):
+    def test_a_setting_in_code_overrides_the_environment(self, site, monkeypatch):
         site.install("acme", specs={"glow": "acme:glow"})
         monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
         catalog.configure(block=[])
@@ -360,7 +360,7 @@ class TestConfigure:
         with pytest.raises(PluginBlockedError):
             find(SPECS, "glow")
 
-    def test_what_is_not_given_stays(self, site):
+    def test_a_setting_that_is_not_given_is_unchanged(self, site):
         site.install("acme", specs={"glow": "acme:glow"})
         catalog.configure(block=["glow"])
         catalog.configure(providers={"x": "y"})
@@ -401,7 +401,7 @@ class TestNotFound:
         text = message(UnknownScheduleError, find, SCHEDULES, "cosine-restarts")
         assert "it comes with nectargan-schedules: pip install nectargan-schedules." in text
 
-    def test_it_never_guesses_a_distribution(self, alone):
+    def test_it_does_not_suggest_a_distribution_for_an_unknown_name(self, alone):
         assert "pip install" not in message(PluginNotFoundError, find, SPECS, "acme")
 
     def test_it_says_to_upgrade_a_first_party_distribution_that_lacks_the_name(self, alone):
@@ -413,12 +413,12 @@ class TestNotFound:
         assert f"installed for {sys.executable}" in message(PluginNotFoundError, find, SPECS, "acme")
 
     @pytest.mark.parametrize(("asked", "installed"), [("VGG2", "vgg2"), ("a_b_c_d", "a-b-c-d"), ("x.y", "x-Y")])
-    def test_names_that_differ_by_case_or_separator_are_a_hint_and_no_match(self, alone, asked, installed):
+    def test_a_name_that_differs_by_case_or_separator_is_not_matched_but_suggested(self, alone, asked, installed):
         alone.install("acme", specs={installed: "acme:glow"})
         text = message(PluginNotFoundError, find, SPECS, asked)
         assert f"names are matched exactly, and '{installed}' is installed" in text
 
-    def test_it_says_that_the_name_is_of_the_other_kind(self, alone):
+    def test_it_says_that_the_name_is_in_the_other_group(self, alone):
         alone.install("acme", schedules={"glow": "acme:glow"})
         assert "'glow' is a schedule of acme 1.0" in message(PluginNotFoundError, find, SPECS, "glow")
         assert "'cosine' is a schedule of nectargan-schedules" in message(PluginNotFoundError, find, SPECS, "cosine")
@@ -431,7 +431,7 @@ class TestNotFound:
         alone.install("acme", specs={"glow": "acme:glow", "shine": "acme:shine"})
         assert "; installed are glow, shine." in message(PluginNotFoundError, find, SPECS, "qqqq")
 
-    def test_it_lists_no_more_than_fits_a_line(self, alone):
+    def test_it_lists_at_most_twenty_names(self, alone):
         alone.install("acme", specs={f"glow-{number:02}": "acme:glow" for number in range(25)})
         text = message(PluginNotFoundError, find, SPECS, "qqqq")
         assert "glow-19 and 5 more." in text
@@ -452,9 +452,9 @@ class TestNotFound:
             PluginNotFoundError, find, SPECS, "shine", "acme"
         )
 
-    def test_it_says_that_it_was_installed_since(self, alone, monkeypatch):
+    def test_it_says_that_it_was_installed_after_the_metadata_was_read(self, alone, monkeypatch):
         catalog.plugins()
-        monkeypatch.setattr(catalog, "refresh", lambda: None)  # what installs it here would look again
+        monkeypatch.setattr(catalog, "refresh", lambda: None)  # `install` would call it
         alone.install("acme", "2.1", specs={"glow": "acme:glow"})
         text = message(PluginNotFoundError, find, SPECS, "glow")
         assert "acme 2.1 offers it since this process first looked: call catalog.refresh()" in text
@@ -467,7 +467,7 @@ class TestNotFound:
 
 
 class TestLoading:
-    def test_it_gives_what_the_entry_point_names(self, site):
+    def test_load_returns_the_target_of_the_entry_point(self, site):
         site.install_spec("acme", "glow")
         assert find(SPECS, "glow").load() is sys.modules["acme"].glow
 
@@ -530,7 +530,7 @@ class TestLoading:
         catalog.refresh()
         assert find(SPECS, "glow").load().__name__ == "glow"
 
-    def test_a_package_that_failed_half_way_is_whole_after_a_repair(self, site):
+    def test_a_package_that_failed_during_its_import_can_be_imported_after_a_repair(self, site):
         modules = {
             "acme/__init__.py": "import acme.first\nimport acme.second\ndef glow(config): return acme.first.VALUE",
             "acme/first.py": "VALUE = {}",
@@ -544,7 +544,7 @@ class TestLoading:
         catalog.refresh()
         assert find(SPECS, "glow").load()(None) == {}
 
-    def test_a_failure_takes_nothing_away_from_packages_that_work(self, site):
+    def test_a_failed_import_does_not_remove_modules_of_packages_that_work(self, site):
         modules = {
             "acme/__init__.py": "",
             "acme/sound.py": "def shine(config): ...",
@@ -574,20 +574,20 @@ class TestLoading:
         with pytest.raises(PluginLoadError):
             find(SPECS, "glow").load()
 
-    def test_what_is_loaded_is_listed_as_loaded(self, site):
+    def test_a_loaded_plugin_is_listed_as_loaded(self, site):
         site.install_spec("acme", "glow")
         assert states("glow") == {"acme": "available"}
         find(SPECS, "glow").load()
         assert states("glow") == {"acme": "loaded"}
 
-    def test_what_failed_is_listed_as_broken(self, site):
+    def test_a_plugin_that_failed_to_load_is_listed_as_broken(self, site):
         site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "raise ValueError('no')"})
         assert states("glow") == {"acme": "available"}
         with pytest.raises(PluginLoadError):
             find(SPECS, "glow").load()
         assert states("glow") == {"acme": "broken"}
 
-    def test_listing_asks_no_module_for_what_it_makes_on_demand(self, site):
+    def test_listing_does_not_call_the_getattr_of_a_module(self, site):
         source = "def __getattr__(name):\n    raise AssertionError(name)"
         site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         __import__("acme")
@@ -626,13 +626,13 @@ class TestContract:
             ("glow = None", "is no loss spec but NoneType"),
         ],
     )
-    def test_what_takes_no_config_is_no_spec(self, site, source, part):
+    def test_a_callable_that_does_not_take_just_a_config_is_refused_as_a_spec(self, site, source, part):
         site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         with pytest.raises(PluginContractError, match=part) as caught:
             find(SPECS, "glow").load()
         assert (caught.value.dist, caught.value.version, caught.value.name) == ("acme", "1.0", "glow")
 
-    def test_a_module_is_no_spec(self, site):
+    def test_a_module_is_refused_as_a_spec(self, site):
         site.install("acme", specs={"glow": "acme"}, modules={"acme.py": ""})
         with pytest.raises(PluginContractError, match="is a module and no loss spec"):
             find(SPECS, "glow").load()
@@ -651,7 +651,7 @@ class TestContract:
         assert callable(find(SCHEDULES, "glow").load())
 
     @pytest.mark.parametrize("source", ["def glow(epoch): ...", "def glow(s, *, epoch): ...", "glow = 0.5"])
-    def test_what_takes_less_is_no_schedule(self, site, source):
+    def test_a_callable_without_schedule_and_epoch_is_refused_as_a_schedule(self, site, source):
         site.install("acme", schedules={"glow": "acme:glow"}, modules={"acme.py": source})
         with pytest.raises(PluginContractError, match=r"must be callable with \(schedule, epoch\)"):
             find(SCHEDULES, "glow").load()
@@ -675,17 +675,17 @@ class TestTheRangeOfCore:
             "nectargan-core ~~ 1",
         ],
     )
-    def test_a_plugin_for_this_core_has_nothing_to_note(self, site, requirement):
+    def test_a_plugin_for_this_version_of_core_has_no_note(self, site, requirement):
         site.install("acme", specs={"glow": "acme:glow"}, requires=["torch", requirement])
         assert [entry.note for entry in catalog.plugins() if entry.plugin.name == "glow"] == [""]
 
-    def test_a_plugin_for_another_core_is_noted_without_importing_it(self, site):
+    def test_a_plugin_for_another_version_of_core_has_a_note_without_being_imported(self, site):
         site.install("acme", specs={"glow": "acme:glow"}, requires=["nectargan-core<0.5,>=0.1"])
         (row,) = [entry for entry in catalog.plugins() if entry.plugin.name == "glow"]
         assert row.state == "available"
         assert row.note == "acme 1.0 is for nectargan-core<0.5,>=0.1, and this is 0.5.0"
 
-    def test_its_load_error_says_so_first(self, site):
+    def test_its_load_error_begins_with_the_note(self, site):
         site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "1/0"}, requires=["nectargan-core<0.5"])
         with pytest.raises(PluginLoadError, match=r"^acme 1\.0 is for nectargan-core<0\.5, and this is 0\.5\.0; "):
             find(SPECS, "glow").load()
@@ -696,7 +696,7 @@ class TestTheRangeOfCore:
         assert [entry.note for entry in catalog.plugins() if entry.plugin.name == "glow"] == [""]
 
 
-def test_errors_keep_what_they_say_between_processes(site):
+def test_errors_keep_their_message_when_pickled(site):
     site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "1/0"})
     with pytest.raises(PluginLoadError) as caught:
         find(SPECS, "glow").load()

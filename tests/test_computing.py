@@ -1,4 +1,4 @@
-"""Computing: what a loss reads, how it is weighed, and what a weight of zero makes of it."""
+"""Computing: the inputs of a loss, its weight, and a weight of zero."""
 
 import functools
 import math
@@ -22,7 +22,7 @@ from nectargan_core.errors import (
 # Computing one loss
 
 
-def test_the_result_is_weighed():
+def test_the_result_is_weighted():
     assert one(3.0).compute_loss_xy("a", ZERO, ONE).item() == 3.0
 
 
@@ -41,7 +41,7 @@ def test_every_way_to_compute_gives_and_records_the_same(compute):
     assert manager.get_loss_values() == {"a": 3.0}
 
 
-def test_three_inputs_and_any_number():
+def test_a_loss_takes_three_inputs_or_any_number():
     manager = one(2.0, lambda *tensors: sum(tensors).mean())
     assert manager.compute_loss_xyz("a", ONE, ONE, ONE).item() == 6.0
     assert manager.compute_loss("a", ONE).item() == 2.0
@@ -67,13 +67,13 @@ def test_keywords_reach_the_function(compute):
     assert compute(manager, {"scale": 5.0}).item() == 10.0
 
 
-def test_a_keyword_that_is_none_is_refused():
+def test_an_unknown_keyword_is_refused():
     with pytest.raises(TypeError, match="takes 'weight_kwargs' and 'function_kwargs', got 'weights'"):
         one().compute_loss_xy("a", ZERO, ONE, loss_kwargs={"weights": {}})
 
 
 @pytest.mark.parametrize("loss_kwargs", [None, {}, {"weight_kwargs": {}}])
-def test_no_keywords_are_no_keywords(loss_kwargs):
+def test_empty_loss_kwargs_change_nothing(loss_kwargs):
     assert one(3.0).compute_loss_xy("a", ZERO, ONE, loss_kwargs=loss_kwargs).item() == 3.0
 
 
@@ -101,7 +101,7 @@ def test_without_losses_an_unknown_one_says_that_there_are_none():
         LossManager().compute_losses({"y": ONE})
 
 
-def test_what_the_function_raises_is_raised():
+def test_an_error_of_the_function_is_raised():
     def broken(x, y):
         raise ZeroDivisionError("mine")
 
@@ -109,7 +109,7 @@ def test_what_the_function_raises_is_raised():
         one(1.0, broken).compute_loss_xy("a", ZERO, ONE)
 
 
-def test_a_result_that_is_no_tensor_is_an_error_naming_loss_and_epoch():
+def test_a_result_that_is_not_a_tensor_is_an_error_naming_loss_and_epoch():
     with pytest.raises(LossResultError, match=r"loss 'a' returned float \(1.0\) at epoch 7; expected a tensor"):
         one(1.0, lambda x, y: 1.0).compute_loss_xy("a", ZERO, ONE, epoch=7)
 
@@ -118,7 +118,7 @@ def test_a_result_that_is_no_tensor_is_an_error_naming_loss_and_epoch():
 
 
 @pytest.mark.parametrize(("epoch", "weight"), [(0, 100.0), (10, 100.0), (15, 50.0), (17.5, 25.0), (20, 0.0), (99, 0.0)])
-def test_a_schedule_decides_the_weight_by_the_epoch_of_call_or_clock(epoch, weight):
+def test_a_schedule_gives_the_weight_at_the_epoch_of_the_call_or_the_clock(epoch, weight):
     manager = decaying()
     assert manager.compute_loss_xy("a", ONE, ZERO, epoch=epoch).item() == pytest.approx(weight)
     manager.tick(epoch=epoch)
@@ -126,7 +126,7 @@ def test_a_schedule_decides_the_weight_by_the_epoch_of_call_or_clock(epoch, weig
     assert manager.compute_losses({"y_fake": ONE, "y": ZERO}).total.item() == pytest.approx(weight)
 
 
-def test_what_is_applied_reported_and_recorded_is_one_number():
+def test_applied_reported_and_recorded_weights_are_equal():
     manager = decaying(enable_logging=True)
     applied = []
     for epoch in (0, 11, 13.7, 19, 20):
@@ -147,7 +147,7 @@ def test_parameters_of_the_schedule_may_be_given_for_one_call():
     assert manager.compute_loss("a", ONE, ZERO, epoch=3, weight_kwargs={"power": 0}).item() == 1.0
 
 
-def test_a_schedule_that_gives_no_number_in_mid_run_names_loss_and_epoch():
+def test_a_schedule_that_fails_during_a_run_is_an_error_naming_loss_and_epoch():
     manager = LossManager()
     curve = Schedule(lambda schedule, epoch: math.nan if epoch == 5 else 1.0, end_epoch=9, target_value=0.0)
     manager.register_loss_fn("a", mean, schedule=curve)
@@ -171,7 +171,7 @@ def test_the_warning_points_at_the_user_s_line_from_compute_losses_too():
     assert [warning.filename for warning in caught] == [__file__]
 
 
-def test_an_epoch_or_a_clock_is_not_warned_of(recwarn):
+def test_a_scheduled_loss_with_an_epoch_or_a_clock_does_not_warn(recwarn):
     manager = decaying()
     manager.compute_loss_xy("a", ONE, ZERO, epoch=0)
     manager.tick()
@@ -189,7 +189,7 @@ def test_each_loss_gets_the_inputs_that_it_reads():
     assert isinstance(losses, dict)
 
 
-def test_the_total_is_the_sum():
+def test_the_total_is_the_sum_of_the_losses():
     losses = adversarial().compute_losses({"y_fake": ZERO, "y": ONE, "pred_fake": 2 * ONE}, query="G")
     assert losses.total.item() == 98.0
 
@@ -206,7 +206,7 @@ def test_the_total_of_a_map_is_its_mean():
     assert y_fake.grad.tolist() == [0.75] * 4
 
 
-def test_the_total_of_nothing_is_a_zero_to_go_back_from():
+def test_the_total_of_no_losses_is_a_zero_with_a_backward():
     total = ComputedLosses().total
     total.backward()
     assert total.item() == 0.0
@@ -217,7 +217,7 @@ def test_inputs_may_be_a_mapping_from_parameter_to_name():
     assert manager.compute_losses({"x": ONE, "y": ZERO}).total.item() == -4.0
 
 
-def test_inputs_that_nobody_reads_are_ignored():
+def test_inputs_that_no_loss_reads_are_ignored():
     losses = one(1.0).compute_losses({"y_fake": ZERO, "y": ONE, "mask": None, "heavy": lambda: 1 / 0})
     assert losses.total.item() == 1.0
 
@@ -231,7 +231,7 @@ def test_plugins_may_name_inputs_of_their_own():
 
 
 class Asked:
-    """Counts how often it is asked for its value."""
+    """A value that counts how often it is read."""
 
     def __init__(self, value=ONE):
         self.value = value
@@ -263,7 +263,7 @@ def test_a_function_is_not_called_unless_a_loss_that_runs_reads_it(fields):
     assert asked.times == 0
 
 
-def test_a_function_is_called_anew_at_each_step():
+def test_a_function_is_called_again_at_each_step():
     asked = Asked()
     manager = one(1.0, lambda x: x.mean(), inputs=("x",))
     for _ in range(3):
@@ -278,7 +278,7 @@ def test_modules_are_passed_as_they_are():
     assert module.bias.grad.item() == 1.0
 
 
-def test_a_missing_input_names_loss_input_and_what_was_given():
+def test_a_missing_input_is_an_error_with_the_loss_the_input_and_the_given_ones():
     asked = Asked()
     with pytest.raises(MissingInputError, match=r"loss 'G_GAN' reads the input 'pred_fake'") as caught:
         adversarial().compute_losses({"y_fake": ZERO, "y": asked.ask, "pred_fak": ONE}, query="G")
@@ -303,7 +303,7 @@ def test_the_input_of_a_loss_that_does_not_run_may_be_missing():
     assert manager.compute_losses({"y_fake": ZERO, "y": ONE}, query="G").total.item() == 100.0
 
 
-def test_a_query_chooses():
+def test_a_query_selects_the_losses_to_compute():
     manager = adversarial()
     inputs = {"y_fake": ZERO, "y": ONE, "pred_fake": ONE, "pred_real": ONE}
     assert list(manager.compute_losses(inputs, query="D")) == ["D_real"]
@@ -341,13 +341,13 @@ def test_zero_times_infinity_is_zero_and_so_is_its_gradient(skip):
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_a_zero_can_be_gone_back_from_alone(skip):
+def test_a_zero_has_a_backward(skip):
     manager = zeroed(skip)
     manager.compute_loss_xy("a", ONE, ONE).backward()
     manager.compute_losses({"y_fake": ONE, "y": ONE}).total.backward()
 
 
-def test_every_zero_is_a_fresh_one():
+def test_every_zero_is_a_new_tensor():
     manager = zeroed(skip=True)
     first = manager.compute_loss_xy("a", ONE, ONE)
     with torch.no_grad():
@@ -359,7 +359,7 @@ def test_with_skip_the_function_is_not_run():
     assert zeroed(True, lambda x, y: 1 / 0).compute_loss_xy("a", ONE, ONE).item() == 0.0
 
 
-def test_without_skip_the_function_is_run_without_a_graph_and_the_raw_value_recorded():
+def test_without_skip_the_function_is_run_without_a_graph_and_its_value_is_recorded():
     modes = []
 
     def function(x, y):
@@ -379,14 +379,14 @@ def test_without_skip_a_zero_has_the_shape_of_the_result():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_a_zero_is_made_like_the_inputs(dtype):
+def test_a_zero_has_the_dtype_and_device_of_the_inputs(dtype):
     manager = zeroed(True)
     assert manager.compute_loss_xy("a", ONE.to(dtype), ONE.to(dtype)).dtype == dtype
     assert manager.compute_losses({"y_fake": ONE.to(dtype), "y": ONE})["a"].dtype == dtype
     assert manager.compute_loss_xy("a", ONE.to("meta"), ONE).is_meta
 
 
-def test_a_zero_without_a_tensor_to_be_like_is_made_on_the_manager_s_device():
+def test_a_zero_without_an_input_tensor_is_on_the_device_of_the_manager():
     manager = LossManager(device="meta")
     manager.register_loss_fn("a", lambda: 1 / 0, 0.0, inputs=())
     assert manager.compute_losses({}).total.is_meta
@@ -402,7 +402,7 @@ def test_a_schedule_that_reaches_zero_stops_running_the_function():
     assert len(ran) == 2
 
 
-def test_losses_that_do_nothing_stay_in_the_results():
+def test_losses_with_weight_zero_are_in_the_results():
     manager = adversarial()
     manager.set_weight("G_L1", 0.0)
     losses = manager.compute_losses({"y_fake": ZERO, "y": ONE, "pred_fake": ONE}, query="G")
@@ -420,19 +420,19 @@ def test_a_function_that_fails_is_named_in_the_traceback():
     assert "Tensor of (2,), torch.float32, cpu, NoneType" in note
 
 
-def test_a_tensor_is_no_query_and_is_not_printed():
+def test_a_tensor_is_refused_as_a_query_and_is_not_printed():
     manager = LossManager()
     manager.register_loss_fn("a", torch.nn.L1Loss())
     with pytest.raises(TypeError, match="got Tensor in it"):
         manager.compute_losses({}, torch.rand(3, 3))
 
 
-def test_a_class_of_losses_is_no_loss():
+def test_a_module_class_is_refused_as_a_loss():
     with pytest.raises(ValueError, match=r"make one of it: L1Loss\(\)"):
         LossManager().register_loss_fn("a", torch.nn.L1Loss)
 
 
-def test_an_error_in_the_with_block_is_not_joined_by_warnings(recwarn):
+def test_an_error_in_the_with_block_causes_no_warning(recwarn):
     with pytest.raises(RuntimeError), LossManager() as manager:
         manager.register_loss_fn("a", torch.nn.L1Loss())
         manager.register_loss_fn("b", torch.nn.L1Loss())
@@ -441,7 +441,7 @@ def test_an_error_in_the_with_block_is_not_joined_by_warnings(recwarn):
     assert not recwarn.list
 
 
-def test_options_go_to_a_spec_or_to_one_term_of_it():
+def test_options_are_given_by_the_name_of_a_spec_or_by_its_term():
     manager = LossManager()
     with pytest.raises(SpecError, match="no term of 'pix2pix:basic'"):
         manager.init_from_spec("pix2pix:basic", options={"vgg": {}})

@@ -1,4 +1,4 @@
-"""Every Python example of the README and of the documentation runs."""
+"""The Python examples of the READMEs and of the documentation run."""
 
 from __future__ import annotations
 

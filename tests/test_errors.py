@@ -1,4 +1,4 @@
-"""Errors and warnings: of which kinds they are, what they carry, and where they point."""
+"""Errors and warnings: their base classes, their attributes, and the line that a warning points at."""
 
 import copy
 import pickle
@@ -45,13 +45,13 @@ CARRIED = {
 }
 
 
-def test_every_error_has_its_place_in_this_list():
+def test_every_error_is_in_this_list():
     defined = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert defined - {"NectarganError", "NectarganWarning"} == KINDS.keys()
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
-def test_an_error_is_ours_and_of_the_kind_that_python_has_for_it(name, kind):
+def test_an_error_is_a_nectargan_error_and_of_the_matching_python_class(name, kind):
     error = getattr(errors, name)("what happened")
     assert isinstance(error, NectarganError)
     assert isinstance(error, kind)
@@ -64,7 +64,7 @@ def test_the_text_of_an_error_is_its_message(name):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
-def test_an_error_survives_the_way_between_processes(name, copied):
+def test_an_error_can_be_copied_and_pickled(name, copied):
     error = getattr(errors, name)("what happened", **CARRIED.get(name, {}))
     again = copied(error)
     assert (type(again), str(again)) == (type(error), "what happened")
@@ -86,7 +86,7 @@ def test_an_unknown_schedule_is_a_plugin_that_is_not_found():
         ("a", [], ""),
     ],
 )
-def test_what_was_meant_is_guessed_whatever_its_case(name, candidates, said):
+def test_close_matches_are_suggested_whatever_their_case(name, candidates, said):
     assert sorted(_messages.did_you_mean(name, candidates)) == sorted(said)
 
 
@@ -101,5 +101,5 @@ def test_a_warning_points_at_the_caller_outside_of_the_package():
     ]
 
 
-def test_a_warning_of_ours_is_a_user_warning():
+def test_a_nectargan_warning_is_a_user_warning():
     assert issubclass(NectarganWarning, UserWarning)

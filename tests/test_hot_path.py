@@ -1,4 +1,4 @@
-"""The loss call: on a device it waits for nothing and copies nothing, and on the CPU it does no more than it must."""
+"""The cost of a loss call: no sync and no copy on a device, and few operations on the CPU."""
 
 import gc
 import math
@@ -23,7 +23,7 @@ FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 @pytest.fixture
 def done():
-    """What has been done on the device since the test began."""
+    """Return the names of the operations on the device since the test began."""
     OnDevice.done = []
     return OnDevice.done
 
@@ -32,7 +32,7 @@ def done():
 
 
 def with_losses(**keywords):
-    """A manager of a scalar loss, a map and a scheduled loss."""
+    """Return a manager with a scalar loss, a map and a scheduled loss."""
     manager = LossManager(**keywords)
     manager.register_loss_fn("scalar", nn.L1Loss())
     manager.register_loss_fn("map", nn.L1Loss(reduction="none"))
@@ -42,20 +42,20 @@ def with_losses(**keywords):
 
 @pytest.mark.parametrize("logging", [True, False])
 @pytest.mark.parametrize("shape", [(), (2, 2)])
-def test_a_thousand_calls_on_a_device_wait_for_nothing_and_copy_nothing(done, logging, shape):
+def test_a_thousand_calls_on_a_device_neither_sync_nor_copy(done, logging, shape):
     manager = LossManager(enable_logging=logging)
     manager.register_loss_fn("a", identity, 3.0)
     x = OnDevice(torch.rand(shape))
     for _ in range(1000):
         manager.compute_loss_xy("a", x, None)
-    # mul is the loss and its weight; the others make no copy of a map and read no number.
+    # mul is the loss and its weight; the others neither copy a map nor wait for the device.
     assert set(done) <= {"mul", "detach", "mean", "stack"}
     assert done.count("mul") == 2000
     assert done.count("stack") <= 2 * math.ceil(1000 / 64)
 
 
 @pytest.mark.parametrize("logging", [True, False])
-def test_a_thousand_training_steps_on_the_meta_device_wait_for_nothing_and_copy_nothing(tmp_path, logging):
+def test_a_thousand_training_steps_on_the_meta_device_neither_sync_nor_copy(tmp_path, logging):
     y = torch.ones(1, 3, 4, 4, device="meta")
     y_fake = torch.zeros(1, 3, 4, 4, device="meta", requires_grad=True)
     with with_losses(experiment_dir=tmp_path, enable_logging=logging) as manager:
@@ -69,7 +69,7 @@ def test_a_thousand_training_steps_on_the_meta_device_wait_for_nothing_and_copy_
         assert all(math.isnan(value) for value in manager.get_loss_values().values())
 
 
-def test_asking_waits_once_however_many_losses_there_are(done):
+def test_reading_the_values_of_many_losses_syncs_once(done):
     manager = LossManager(enable_logging=True)
     for name in "abcdefgh":
         manager.register_loss_fn(name, identity, 3.0)
@@ -81,7 +81,7 @@ def test_asking_waits_once_however_many_losses_there_are(done):
     assert "_local_scalar_dense" not in done
 
 
-def test_asking_again_does_not_wait(done):
+def test_reading_the_values_again_does_not_sync(done):
     manager = logged()
     manager.compute_loss_xy("a", OnDevice(torch.tensor(2.0)), None)
     manager.get_loss_values()
@@ -92,7 +92,7 @@ def test_asking_again_does_not_wait(done):
 @pytest.mark.parametrize("logging", [True, False])
 @pytest.mark.parametrize("dtype", [*FLOATS, torch.int64])
 @pytest.mark.parametrize("shape", [(), (3,)])
-def test_what_a_device_computed_is_reported_exactly(logging, dtype, shape):
+def test_a_result_on_a_device_is_reported_exactly(logging, dtype, shape):
     manager = LossManager(enable_logging=logging)
     manager.register_loss_fn("a", identity, 1 / 3)
     result = manager.compute_loss_xy("a", OnDevice((9 * torch.rand(shape)).to(dtype)), None)
@@ -119,7 +119,7 @@ def test_many_records_on_a_device_are_read_back_in_order():
     assert history(manager).steps == list(range(200))
 
 
-def test_the_device_and_dtype_may_change_in_mid_run():
+def test_the_device_and_dtype_may_change_during_a_run():
     manager = logged(weight=2.0)
     expected = []
     for number, dtype in enumerate([*FLOATS, *FLOATS]):
@@ -159,7 +159,7 @@ def test_a_split_on_a_device_has_its_own_mean_each_time_it_is_entered(logging):
         assert manager.means() == {"a": 2.0}
 
 
-def test_the_newest_value_known_is_told_without_waiting(done):
+def test_latest_returns_the_newest_known_value_without_a_sync(done):
     manager = LossManager()
     manager.register_loss_fn("a", identity, 2.0)
     manager.compute_loss_xy("a", OnDevice(torch.tensor(1.0)), None)
@@ -172,7 +172,7 @@ def test_the_newest_value_known_is_told_without_waiting(done):
     assert done.count("tolist") == 1
 
 
-def test_a_recorded_scalar_on_a_device_is_what_it_was_then():
+def test_a_recorded_scalar_on_a_device_is_copied_when_it_is_recorded():
     manager = logged()
     rate = OnDevice(torch.tensor(0.5))
     manager.record("rate", rate)
@@ -181,7 +181,7 @@ def test_a_recorded_scalar_on_a_device_is_what_it_was_then():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_the_meta_device_has_no_values_and_no_harm_comes_of_it(reduction):
+def test_losses_on_the_meta_device_are_recorded_as_nan(reduction):
     manager = logged(nn.L1Loss(reduction=reduction))
     x = torch.zeros(3, device="meta")
     for _ in range(100):
@@ -211,7 +211,7 @@ def test_no_call_synchronises_with_a_cuda_device(tmp_path, logging):
         assert manager.get_loss_values(precision=None) == last
 
 
-def test_an_observer_of_a_bad_value_may_flush(tmp_path):
+def test_an_observer_of_a_value_that_is_not_finite_may_flush(tmp_path):
     class Flushes:
         @hookimpl
         def nectargan_nonfinite_loss(self, manager):
@@ -226,7 +226,7 @@ def test_an_observer_of_a_bad_value_may_flush(tmp_path):
 
 
 @pytest.mark.parametrize("logging", [True, False])
-def test_a_bad_value_on_a_device_is_noticed_without_a_log_file(logging):
+def test_a_value_on_a_device_that_is_not_finite_is_found_without_a_log_file(logging):
     manager = LossManager(enable_logging=logging, nonfinite="raise", flush_every=0)
     manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
     with pytest.raises(NonFiniteLossError):
@@ -234,7 +234,7 @@ def test_a_bad_value_on_a_device_is_noticed_without_a_log_file(logging):
             manager.compute_loss_xy("loss", elsewhere(math.inf), None)
 
 
-def test_a_parameter_that_is_a_loss_is_recorded_as_it_was():
+def test_a_parameter_returned_as_a_loss_is_recorded_with_its_value_at_the_call():
     manager = LossManager(enable_logging=True)
     parameter = elsewhere(1.0).requires_grad_()
     manager.register_loss_fn("loss", lambda y_fake, y: y_fake)
@@ -244,7 +244,7 @@ def test_a_parameter_that_is_a_loss_is_recorded_as_it_was():
     assert manager.get_loss_values() == {"loss": 1.0}
 
 
-# What a call does not keep
+# Memory
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -269,7 +269,7 @@ def test_a_map_is_kept_without_a_copy():
     assert manager._recorder.series["map"].result.data_ptr() == shared.data_ptr()
 
 
-# What a call does not do
+# Operations on the CPU
 
 
 def test_beside_the_function_a_call_multiplies_and_takes_one_number():
@@ -281,7 +281,7 @@ def test_beside_the_function_a_call_multiplies_and_takes_one_number():
 
 
 def called_in(action):
-    """The files in which Python functions are called during an action, and the built-in functions called."""
+    """Return the files of the Python functions, and the built-in functions, that an action calls."""
     files, builtins = [], set()
 
     def note(frame, event, argument):
@@ -327,7 +327,7 @@ def test_a_thousand_records_take_40_bytes_each():
 
 @pytest.mark.parametrize("epoch", ["soon", None, [1.0]])
 @pytest.mark.parametrize("shape", [(), (2,)])
-def test_a_record_that_cannot_be_made_leaves_no_part_of_it(epoch, shape):
+def test_a_record_that_fails_is_not_stored_in_part(epoch, shape):
     manager = logged()
     x = torch.ones(shape)
     manager.compute_loss_xy("a", x, None, epoch=1)

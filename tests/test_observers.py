@@ -1,4 +1,4 @@
-"""Observers: which events they are told of, in which order, and that they can neither change nor stop anything."""
+"""Observers: the events they are notified of, their order, and that they can neither change nor stop anything."""
 
 import gc
 import inspect
@@ -17,7 +17,7 @@ EVENTS = [name for name in vars(hookspecs) if name.startswith("nectargan_")]
 
 
 class Observer:
-    """Notes every event with its arguments."""
+    """Records every event with its arguments."""
 
     def __init__(self):
         self.seen = []
@@ -69,7 +69,7 @@ def test_there_are_five_events_and_each_is_documented():
     assert all(inspect.getdoc(getattr(hookspecs, event)) for event in EVENTS)
 
 
-def test_building_is_told_before_registering_and_flushing_before_closing(tmp_path, observer):
+def test_the_events_of_a_run_come_in_order(tmp_path, observer):
     with LossManager(experiment_dir=tmp_path, observers=[observer]) as manager:
         manager.init_from_spec(spec)
         manager.compute_losses({"y_fake": ONE, "y": ONE})
@@ -77,7 +77,7 @@ def test_building_is_told_before_registering_and_flushing_before_closing(tmp_pat
     assert observer.events() == [*told, "manager_closed"]
 
 
-def test_what_was_built_comes_with_its_spec_and_its_configuration(observer, site):
+def test_losses_built_has_the_spec_the_losses_and_the_configuration(observer, site):
     site.install_spec("acme", "acme")
     manager = LossManager(observers=[observer], device="cpu")
     manager.init_from_spec("acme", prefix="my_", weights={"my_acme": 5.0})
@@ -89,7 +89,7 @@ def test_what_was_built_comes_with_its_spec_and_its_configuration(observer, site
     assert (by_function["spec"], list(by_function["losses"])) == (spec, ["a", "b"])
 
 
-def test_what_was_built_is_told_before_any_of_it_is_registered():
+def test_losses_built_is_notified_before_any_loss_is_registered():
     seen = []
 
     class Early:
@@ -102,7 +102,7 @@ def test_what_was_built_is_told_before_any_of_it_is_registered():
     assert seen == [[]]
 
 
-def test_what_is_told_cannot_be_changed():
+def test_an_observer_cannot_change_the_losses():
     class Meddler:
         @hookimpl
         def nectargan_losses_built(self, losses):
@@ -121,7 +121,7 @@ def test_what_is_told_cannot_be_changed():
     assert list(manager.get_registered_losses()) == ["a", "b"]
 
 
-def test_a_registered_loss_is_told_with_its_manager(observer):
+def test_loss_registered_has_the_manager_and_the_loss(observer):
     manager = LossManager(observers=[observer])
     manager.register_loss_fn("c", nn.L1Loss(), 3.0)
     (told,) = observer.arguments("loss_registered")
@@ -130,7 +130,7 @@ def test_a_registered_loss_is_told_with_its_manager(observer):
     assert observer.events() == ["loss_registered"]
 
 
-def test_a_flush_is_told_once_per_loss_after_it_is_in_the_log(tmp_path, observer):
+def test_history_flushed_is_notified_once_per_loss_after_the_log_is_written(tmp_path, observer):
     written = []
 
     class Reader:
@@ -154,7 +154,7 @@ def test_a_flush_is_told_once_per_loss_after_it_is_in_the_log(tmp_path, observer
     assert len(observer.arguments("history_flushed")) == 2
 
 
-def test_no_event_is_told_per_step(tmp_path, observer):
+def test_no_event_is_notified_per_step(tmp_path, observer):
     manager = LossManager(experiment_dir=tmp_path, observers=[observer])
     manager.init_from_spec(spec)
     observer.seen.clear()
@@ -166,7 +166,7 @@ def test_no_event_is_told_per_step(tmp_path, observer):
 
 
 @pytest.mark.parametrize("nonfinite", ["warn", "ignore", "raise"])
-def test_a_loss_that_is_not_finite_is_told_once_per_flush_at_its_first_bad_step(tmp_path, observer, nonfinite):
+def test_nonfinite_loss_is_notified_once_per_flush_with_the_first_bad_step(tmp_path, observer, nonfinite):
     manager = LossManager(experiment_dir=tmp_path, observers=[observer], nonfinite=nonfinite)
     manager.init_from_spec(spec)
 
@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_is_told_once_per_flush_at_its_first_bad_step(
     assert [each["step"] for each in told] == [1, 4]
 
 
-def test_closing_is_told_once_and_the_log_is_complete_by_then(tmp_path):
+def test_manager_closed_is_notified_once_after_the_log_is_complete(tmp_path):
     counts = []
 
     class Last:
@@ -212,7 +212,7 @@ def test_closing_is_told_once_and_the_log_is_complete_by_then(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), AssertionError("mine"), NectarganError("mine")])
-def test_an_observer_that_raises_is_named_and_costs_the_others_and_the_log_nothing(tmp_path, observer, error):
+def test_an_observer_that_raises_is_named_in_a_warning_and_does_not_affect_others_or_the_log(tmp_path, observer, error):
     class Broken:
         @hookimpl
         def nectargan_history_flushed(self, chunk):
@@ -254,7 +254,7 @@ def test_an_observer_takes_the_arguments_that_it_names():
     assert steps == [7]
 
 
-def test_an_observer_is_told_once_however_often_it_was_given(observer):
+def test_an_observer_that_is_given_twice_is_notified_once(observer):
     manager = LossManager(observers=[observer, observer])
     manager.register_loss_fn("a", nn.L1Loss())
     assert observer.events() == ["loss_registered"]
@@ -299,7 +299,7 @@ class WrappingAsOfOld:
         (WrappingAsOfOld, "hooks only observe"),
     ],
 )
-def test_a_hook_that_could_not_work_is_refused_at_registration(kind, said):
+def test_an_invalid_hook_is_refused_when_the_observer_is_added(kind, said):
     with pytest.raises(PluginContractError) as caught:
         LossManager(observers=[kind()])
     message = str(caught.value)
@@ -309,7 +309,7 @@ def test_a_hook_that_could_not_work_is_refused_at_registration(kind, said):
     assert "\n" not in message
 
 
-def test_what_is_refused_is_no_observer():
+def test_a_refused_object_is_not_added_as_an_observer():
     manager = LossManager()
     with pytest.raises(PluginContractError):
         manager._observers.add(Misspelt())
@@ -344,7 +344,7 @@ def test_the_module_of_a_schedule_observes_the_managers_that_use_it(site, how):
     assert acme.seen == (["a", "b"] if how == "register" else ["b"])
 
 
-def test_the_module_of_a_failed_registration_observes_nothing(site):
+def test_the_module_of_a_schedule_observes_nothing_if_another_schedule_is_unknown(site):
     site.install("acme", schedules={"flat": "acme:flat"}, modules={"acme.py": SCHEDULE})
     manager = LossManager()
     losses = {
@@ -356,7 +356,7 @@ def test_the_module_of_a_failed_registration_observes_nothing(site):
     assert list(manager.hooks.get_plugins()) == []
 
 
-def test_the_module_of_a_plugin_observes_nothing_if_another_loss_cannot_be_registered(site):
+def test_the_module_of_a_schedule_observes_nothing_if_another_loss_cannot_be_moved(site):
     class Immovable(nn.Module):
         def to(self, *args, **kwargs):
             raise RuntimeError("no such device")
@@ -380,13 +380,13 @@ def test_observers_do_not_keep_the_manager_alive(observer):
     assert gone() is None
 
 
-def test_when_the_end_is_told_the_log_is_given_up_and_nothing_can_be_computed(tmp_path):
+def test_when_manager_closed_is_notified_the_log_is_complete_and_computing_is_an_error(tmp_path):
     seen = []
 
     class Watcher:
         @hookimpl
         def nectargan_manager_closed(self, manager):
-            manager.close()  # nothing is left to do
+            manager.close()  # closes again, which does nothing
             with pytest.raises(NectarganError, match="closed"):
                 manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1))
             seen.append(len(LossLog(tmp_path).series("a")))

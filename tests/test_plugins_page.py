@@ -1,4 +1,4 @@
-"""The page on plugins shows what its commands really print."""
+"""The page on plugins: its console blocks show the real output of their commands."""
 
 import difflib
 import re
@@ -10,7 +10,7 @@ from nectargan_core import catalog
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "plugins.md"
-# Where the reader's environment is, as the page has it.
+# The path of the virtual environment on the page.
 SHOWN = "/home/you/facades/.venv"
 
 ACME = '''
@@ -47,7 +47,7 @@ THIRD_PARTIES = {
 
 
 def really(environment, site, block):
-    """Run the commands of a block, and return it with what they print."""
+    """Run the commands of a block, and return the block with their real output."""
     shown = []
     for line in block.splitlines():
         if not line.startswith("$ "):

@@ -1,4 +1,4 @@
-"""What holds for any input: of schedules, of the lines of a log, of reading what is damaged, and of whole runs."""
+"""Properties for arbitrary inputs: schedules, lines of a log, damaged logs, and whole runs."""
 
 import json
 import math
@@ -50,7 +50,7 @@ schedules = linears() | exponentials()
 
 
 @given(schedules, epochs)
-def test_a_curve_is_exact_outside_its_range_and_at_its_ends(schedule, distance):
+def test_a_curve_is_exact_outside_of_its_range_and_at_its_ends(schedule, distance):
     curve = Scheduler(schedule)
     assume(schedule.start_epoch < schedule.end_epoch)
     assert curve.value(schedule.start_epoch) == schedule.initial_value
@@ -82,14 +82,14 @@ def test_a_curve_is_pure(schedule, epoch):
 
 
 @given(linears(), st.lists(epochs, min_size=2, max_size=10))
-def test_linear_never_turns_back(schedule, epochs):
+def test_linear_is_monotone(schedule, epochs):
     values = [Scheduler(schedule).value(epoch) for epoch in sorted(epochs)]
     rising = schedule.initial_value <= schedule.target_value
     assert values == sorted(values, reverse=not rising)
 
 
 @given(linears(), epochs)
-def test_linear_is_what_it_says(schedule, epoch):
+def test_linear_is_its_formula(schedule, epoch):
     span = schedule.target_value / 2 - schedule.initial_value / 2
     expected = schedule.initial_value + 2 * span * schedule.progress(epoch)
     assume(math.isfinite(expected))
@@ -98,7 +98,7 @@ def test_linear_is_what_it_says(schedule, epoch):
 
 
 @given(ranges(), epochs)
-def test_progress_is_between_0_and_1_and_never_turns_back(range_, epoch):
+def test_progress_is_between_0_and_1_and_monotone(range_, epoch):
     schedule = Schedule(**range_)
     assert 0.0 <= schedule.progress(epoch) <= schedule.progress(epoch + 1) <= 1.0
 
@@ -184,7 +184,7 @@ def test_any_chunk_is_one_line_of_strict_json_that_is_read_back_exactly(chunk):
 
 
 @given(st.data(), chunks(singles))
-def test_any_damage_to_a_line_is_reported_or_harmless(data, chunk):
+def test_a_damaged_line_is_an_error_or_has_columns_of_equal_length(data, chunk):
     line = bytearray(encode_chunk(chunk, 1.0).encode())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(line) - 2))
@@ -206,7 +206,7 @@ def test_any_damage_to_a_line_is_reported_or_harmless(data, chunk):
 
 @given(st.lists(chunks(singles), min_size=1, max_size=3), st.data())
 @settings(max_examples=30)
-def test_a_log_that_is_cut_anywhere_has_what_is_whole(parts, data):
+def test_a_log_that_is_truncated_anywhere_has_its_whole_lines(parts, data):
     directory = Path(tempfile.mkdtemp())
     try:
         lines = [encode_chunk(Records("a", *columns(part)), 1.0).encode() for part in parts]
@@ -243,7 +243,7 @@ def test_the_mean_per_step_is_that_of_a_plain_loop(chunk):
 
 
 class Run(RuleBasedStateMachine):
-    """Whatever is done to a manager, history and log have what was returned, and when, and under which weight."""
+    """After any sequence of calls, history and log have the returned values with their steps, epochs and weights."""
 
     @initialize(buffer=st.integers(1, 5), clock=st.booleans(), logged=st.booleans())
     def begin(self, buffer, clock, logged):
@@ -333,7 +333,7 @@ class Run(RuleBasedStateMachine):
         if self.directory is None:
             return
         self.close()
-        # A run goes on after the last step of its log, and nothing else of it is known.
+        # A resumed run continues after the last step of its log, and reads nothing else from it.
         self.step = max((row[0] for rows in self.rows.values() for row in rows), default=-1)
         self.counts = {name: rows[-1][0] + 1 for name, rows in self.rows.items() if rows}
         self.enabled = {"a": True, "b": True}

@@ -1,4 +1,4 @@
-"""Reporting: what is told of the losses, in numbers, tensors, snapshots and lines of text."""
+"""Reporting: values, tensors, weights, snapshots and printed lines."""
 
 import inspect
 import math
@@ -12,10 +12,10 @@ from nectargan_core.errors import (
     NectarganError,
 )
 
-# Asking
+# Getters
 
 
-def test_before_the_first_call_everything_can_be_asked():
+def test_every_getter_works_before_the_first_call():
     manager = one(3.0)
     assert math.isnan(manager.get_loss_values()["a"])
     assert math.isnan(manager.get_loss_tensors()["a"].item())
@@ -24,7 +24,7 @@ def test_before_the_first_call_everything_can_be_asked():
     assert manager.get_registered_losses(strip=False)["a"].history.losses == []
 
 
-def test_after_a_flush_everything_can_be_asked(tmp_path):
+def test_every_getter_works_after_a_flush(tmp_path):
     manager = LossManager(experiment_dir=tmp_path)
     manager.register_loss_fn("a", mean, 3.0)
     manager.compute_loss_xy("a", ZERO, ONE)
@@ -34,7 +34,7 @@ def test_after_a_flush_everything_can_be_asked(tmp_path):
     assert manager.get_loss_weights() == {"a": 3.0}
 
 
-def test_after_close_everything_can_be_asked_and_nothing_computed():
+def test_after_close_values_can_be_read_and_computing_is_an_error():
     manager = one(3.0)
     manager.compute_loss_xy("a", ZERO, ONE)
     manager.close()
@@ -61,7 +61,7 @@ def test_after_close_everything_can_be_asked_and_nothing_computed():
         (["g"], []),
     ],
 )
-def test_a_query_finds_what_has_the_name_or_tag(query, found):
+def test_a_query_finds_the_losses_with_the_name_or_tag(query, found):
     manager = adversarial()
     if inspect.isgenerator(query):
         assert list(manager.get_loss_values(query)) == found
@@ -76,12 +76,12 @@ def test_a_query_finds_what_has_the_name_or_tag(query, found):
 
 
 @pytest.mark.parametrize("query", [3, [3], [["G"]]])
-def test_a_query_of_something_else_is_refused(query):
+def test_a_query_of_another_type_is_refused(query):
     with pytest.raises(TypeError):
         adversarial().get_loss_values(query)
 
 
-def test_a_query_finds_what_was_registered_since():
+def test_a_query_finds_a_loss_that_was_registered_after_the_same_query():
     manager = adversarial()
     manager.get_loss_values("G")
     manager.register_loss_fn("G_L2", nn.MSELoss(), tags=["G"])
@@ -110,7 +110,7 @@ def test_weights_are_rounded_to_two_digits_unless_asked_otherwise():
     assert manager.get_loss_weights(precision=None) == {"a": 1.23456}
 
 
-def test_snapshots_have_the_state_of_the_run():
+def test_snapshots_have_the_last_result_and_weight():
     manager = one(3.0)
     manager.compute_loss_xy("a", ZERO, ONE)
     snapshot = manager.get_registered_losses()["a"]
@@ -119,7 +119,7 @@ def test_snapshots_have_the_state_of_the_run():
     assert snapshot.name == "a"
 
 
-def test_strip_empties_the_copies_and_never_the_manager_s():
+def test_strip_does_not_empty_the_history_of_the_manager():
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn("a", mean, 3.0)
     manager.compute_loss_xy("a", ZERO, ONE)
@@ -128,7 +128,7 @@ def test_strip_empties_the_copies_and_never_the_manager_s():
     assert manager.get_registered_losses(strip=False)["a"].history.losses == [3.0]
 
 
-def test_a_snapshot_does_not_move_on():
+def test_a_snapshot_does_not_change_with_later_calls():
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn("a", mean, 3.0)
     manager.compute_loss_xy("a", ZERO, ONE)
@@ -178,5 +178,5 @@ def test_a_flush_is_silent_unless_asked_otherwise(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_flush_without_a_log_says_so():
+def test_a_flush_without_a_log_prints_that_there_is_none():
     assert ran().update_loss_log(silent=False, capture=True) == "Loss log: logging to a file is off"

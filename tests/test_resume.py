@@ -1,4 +1,4 @@
-"""Going on: resumed logs, saved states, and what a state supersedes."""
+"""Resuming: logs that are continued, saved states, and the records that a state supersedes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(manager, steps, epoch=0.0):
         manager.compute_loss_xy("G_L1", ZERO, ONE)
 
 
-def test_resuming_counts_on_after_the_last_step(tmp_path):
+def test_resuming_continues_after_the_last_step(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 3)
     with start(tmp_path, resume=True) as manager:
@@ -37,7 +37,7 @@ def test_resuming_counts_on_after_the_last_step(tmp_path):
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_resuming_counts_calls_on_where_there_is_no_clock(tmp_path):
+def test_resuming_continues_the_count_of_calls_without_a_clock(tmp_path):
     for resume in (False, True):
         with start(tmp_path, resume=resume) as manager:
             manager.compute_loss_xy("G_L1", ZERO, ONE)
@@ -59,7 +59,7 @@ def test_a_resumed_run_has_a_header_of_its_own(tmp_path):
     assert [header.get("resumed", False) for header in headers] == [False, True]
 
 
-def test_without_resume_a_log_is_moved_aside_and_the_header_says_so(tmp_path):
+def test_without_resume_a_log_is_moved_aside_and_named_in_the_header(tmp_path):
     for _ in range(3):
         with start(tmp_path) as manager:
             run(manager, 1)
@@ -72,14 +72,14 @@ def test_without_resume_a_log_is_moved_aside_and_the_header_says_so(tmp_path):
     assert LossLog(tmp_path / "loss_log.1.jsonl").series("G_L1").step.tolist() == [0]
 
 
-def test_a_manager_that_records_nothing_moves_nothing(tmp_path):
+def test_a_manager_that_records_nothing_does_not_move_the_log(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 1)
     start(tmp_path).close()
     assert [path.name for path in tmp_path.glob("*.jsonl")] == ["loss_log.jsonl"]
 
 
-def test_a_torn_line_is_cut_off_before_appending(tmp_path):
+def test_a_truncated_line_is_removed_before_appending(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 2)
     path = tmp_path / "loss_log.jsonl"
@@ -101,7 +101,7 @@ def test_a_state_loads_as_weights_only(tmp_path):
     manager.close()
 
 
-def test_a_state_is_taken_after_a_flush(tmp_path):
+def test_state_dict_flushes(tmp_path):
     manager = start(tmp_path)
     run(manager, 2)
     manager.state_dict()
@@ -109,7 +109,7 @@ def test_a_state_is_taken_after_a_flush(tmp_path):
     manager.close()
 
 
-def test_loading_an_older_state_supersedes_what_came_after(tmp_path):
+def test_loading_an_older_state_supersedes_the_later_records(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 3)
         state = manager.state_dict()
@@ -124,7 +124,7 @@ def test_loading_an_older_state_supersedes_what_came_after(tmp_path):
     assert records.epoch.tolist() == [0, 0, 0, 9, 9]
 
 
-def test_a_state_supersedes_at_once(tmp_path):
+def test_later_records_are_superseded_as_soon_as_a_state_is_loaded(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 2)
         state = manager.state_dict()
@@ -134,7 +134,7 @@ def test_a_state_supersedes_at_once(tmp_path):
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
 
 
-def test_states_supersede_again_and_again(tmp_path):
+def test_a_state_can_be_loaded_repeatedly(tmp_path):
     with start(tmp_path) as manager:
         run(manager, 2)
         state = manager.state_dict()
@@ -147,7 +147,7 @@ def test_states_supersede_again_and_again(tmp_path):
     assert records.epoch.tolist() == [0, 0, 3, 3, 3]
 
 
-def test_a_state_supersedes_where_there_is_no_clock(tmp_path):
+def test_a_state_supersedes_later_records_without_a_clock(tmp_path):
     with start(tmp_path) as manager:
         manager.compute_loss_xy("G_L1", ZERO, ONE)
         state = manager.state_dict()
@@ -159,7 +159,7 @@ def test_a_state_supersedes_where_there_is_no_clock(tmp_path):
     assert (records.step.tolist(), records.loss.tolist()) == ([0, 1], [10.0, 30.0])
 
 
-def test_a_run_in_memory_goes_back_too():
+def test_a_state_supersedes_later_records_in_memory():
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn("G_L1", torch.nn.L1Loss())
     run(manager, 2)
@@ -170,7 +170,7 @@ def test_a_run_in_memory_goes_back_too():
     assert manager.series("G_L1").step.tolist() == [0, 1, 2]
 
 
-def test_a_state_brings_its_weights_and_schedules(tmp_path):
+def test_a_state_restores_weights_and_schedules(tmp_path):
     schedule = Schedule(start_epoch=0, end_epoch=10, target_value=0.0)
     with start(tmp_path / "a") as manager:
         manager.register_loss_fn("decaying", torch.nn.L1Loss(), loss_weight=4.0)
@@ -185,7 +185,7 @@ def test_a_state_brings_its_weights_and_schedules(tmp_path):
         assert manager.get_loss_weights() == {"G_L1": 3.0, "decaying": 2.0}
 
 
-def test_a_state_brings_what_is_disabled(tmp_path):
+def test_a_state_restores_which_losses_are_disabled(tmp_path):
     with start(tmp_path / "a") as manager:
         manager.disable("G_L1")
         state = manager.state_dict()
@@ -203,7 +203,7 @@ def test_a_state_brings_what_is_disabled(tmp_path):
         Schedule(start_epoch=5, end_epoch=15, initial_value=3.0, target_value=0.0),
     ],
 )
-def test_a_state_brings_the_ends_that_a_schedule_left_out(schedule):
+def test_a_state_restores_a_schedule_with_its_left_out_ends(schedule):
     def make():
         manager = LossManager()
         manager.register_loss_fn("G_L1", torch.nn.L1Loss(), 100.0, Schedule(end_epoch=10, target_value=0.0))
@@ -219,7 +219,7 @@ def test_a_state_brings_the_ends_that_a_schedule_left_out(schedule):
         assert new.get_loss_weights(precision=None) == old.get_loss_weights(precision=None)
 
 
-def test_a_schedule_that_is_no_data_costs_nobody_a_state():
+def test_a_state_can_be_saved_with_a_schedule_that_cannot_be_written():
     def make():
         manager = LossManager()
         schedule = Schedule(lambda schedule, epoch: 2.0 * epoch, end_epoch=10)
@@ -236,7 +236,7 @@ def test_a_schedule_that_is_no_data_costs_nobody_a_state():
 
 
 @pytest.mark.parametrize("epoch", [np.float32(1.5), np.float64(1.5), torch.tensor(1.5)])
-def test_a_state_is_plain_data_whatever_the_clock_was_told(epoch):
+def test_a_state_is_plain_data_for_any_number_type_of_the_clock(epoch):
     manager = LossManager()
     manager.tick(epoch=epoch, step=np.int64(3))
     file = io.BytesIO()
@@ -265,7 +265,7 @@ def test_a_state_with_other_losses_is_warned_of_by_name(tmp_path):
             manager.load_state_dict(state)
 
 
-def test_what_ran_before_the_state_is_not_taken_for_a_run_of_this_manager(tmp_path, recwarn):
+def test_values_from_before_the_state_are_not_reported_by_the_new_manager(tmp_path, recwarn):
     with start(tmp_path / "a") as manager:
         run(manager, 3)
         state = manager.state_dict()
@@ -276,7 +276,7 @@ def test_what_ran_before_the_state_is_not_taken_for_a_run_of_this_manager(tmp_pa
 
 
 @pytest.mark.parametrize("state", [None, {}, {"version": 2}, [1]])
-def test_what_is_no_state_is_refused(tmp_path, state):
+def test_an_invalid_state_is_refused(tmp_path, state):
     with start(tmp_path) as manager, pytest.raises(ValueError, match="state_dict"):
         manager.load_state_dict(state)
 

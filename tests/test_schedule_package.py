@@ -1,4 +1,4 @@
-"""A package with a curve, written from what docs/schedules.md says, works by name once pip has installed it."""
+"""The package with a curve in docs/schedules.md works by name once pip has installed it."""
 
 import json
 import os
@@ -49,13 +49,13 @@ print(json.dumps([weights, scheduler.get_lr_change(), refusal, unknown, qualifie
 
 
 def blocks():
-    """Return the fenced blocks of the section on a curve of one's own, and the tree of files that it shows."""
+    """Return the language and text of each fenced block in the section "A curve of your own"."""
     section = PAGE.read_text(encoding="utf-8").partition("## A curve of your own")[2]
     return re.findall(r"^```(\w*)\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
 
 
 def write_package(place):
-    """Write the files that the page shows, where its tree says."""
+    """Write the files of the page into the directories that its tree shows."""
     found = blocks()
     (tree,) = (text for language, text in found if not language)
     (project,) = (text for language, text in found if language == "toml")
@@ -72,7 +72,7 @@ def write_package(place):
 
 @pytest.fixture
 def installed(tmp_path):
-    """Install the package into a directory, and return what runs Python with it on the path."""
+    """Install the package into a directory, and return a function that runs Python with it on the path."""
     site = tmp_path / "site"
     options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(site)]

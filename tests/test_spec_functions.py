@@ -1,4 +1,4 @@
-"""Specs as functions: called with any arguments, with variants that are read from one annotation."""
+"""Spec functions: called with any arguments, with variants that are read from one annotation."""
 
 import functools
 import importlib
@@ -67,7 +67,7 @@ def test_a_spec_called_directly_may_name_further_terms_in_its_variant(subspec, n
     assert list(manager.get_registered_losses()) == names
 
 
-def test_further_terms_see_the_configuration_that_was_passed():
+def test_further_terms_get_the_configuration_that_was_passed():
     manager = LossManager()
     manager.init_from_spec(objective, Config.model_validate({"train": {"loss": {"lambda_a": 20.0}}}), "basic+acme")
     assert weights(manager)["G_A"] == 20.0
@@ -79,12 +79,12 @@ def test_a_misspelt_variant_of_a_function_is_an_error(subspec):
         LossManager().init_from_spec(objective, Config(), subspec)
 
 
-def test_a_further_term_that_is_none_is_a_syntax_error():
+def test_an_empty_further_term_is_a_syntax_error():
     with pytest.raises(SpecSyntaxError):
         LossManager().init_from_spec(objective, Config(), "basic+")
 
 
-def test_a_function_whose_parameter_is_no_literal_gets_the_string_as_it_is():
+def test_a_function_without_a_literal_gets_the_variant_unchanged():
     seen = []
 
     def spec(config, subspec):
@@ -95,7 +95,7 @@ def test_a_function_whose_parameter_is_no_literal_gets_the_string_as_it_is():
     assert seen == ["extended+vgg"]
 
 
-def test_a_function_takes_any_arguments_at_all():
+def test_a_function_is_called_with_any_arguments():
     def spec(layers, *, scale=1.0, weights=None):
         return {layer: LMLoss(name=layer, function=torch.dist, loss_weight=scale) for layer in layers}
 
@@ -108,7 +108,7 @@ def test_a_spec_may_be_a_function_without_a_signature():
     assert list(manager.get_registered_losses()) == ["a"]
 
 
-def test_a_function_that_cannot_be_called_so_says_its_signature():
+def test_a_function_that_does_not_take_the_arguments_is_an_error_with_its_signature():
     with pytest.raises(SpecError, match=r"spec objective\(config: .*cannot be called with what was given"):
         LossManager().init_from_spec(objective)
 
@@ -118,7 +118,7 @@ def test_from_spec_calls_a_function_with_the_configuration():
 
 
 @pytest.mark.parametrize("spec", [3, {"a": LMLoss(name="a", function=torch.dist)}])
-def test_what_is_neither_name_nor_function_is_refused(spec):
+def test_a_spec_that_is_neither_a_name_nor_a_function_is_refused(spec):
     with pytest.raises(TypeError, match="a spec is the name of an objective or a function, got"):
         LossManager().init_from_spec(spec)
 
@@ -126,7 +126,7 @@ def test_what_is_neither_name_nor_function_is_refused(spec):
 # Variants
 
 
-def test_variants_are_read_although_other_annotations_cannot_be():
+def test_variants_are_read_even_if_other_annotations_cannot_be_evaluated():
     module = importlib.import_module("acme_losses")
     assert variants_of(module.acme) == ("basic", "extended")
 
@@ -180,7 +180,7 @@ def test_variants_are_the_literal_of_the_parameter_subspec(spec, expected):
     ],
 )
 @pytest.mark.parametrize("future", ["from __future__ import annotations\n", ""])
-def test_variants_are_read_from_any_spelling_and_the_unreadable_is_unknown(annotation, expected, future):
+def test_variants_are_read_from_any_spelling_and_are_none_if_unreadable(annotation, expected, future):
     if not future:
         annotation = repr(annotation)
     namespace = {}

@@ -23,7 +23,7 @@ def rates(scheduler):
 
 
 def run(scheduler, steps):
-    """The first learning rate at each epoch, from the present one."""
+    """Return the learning rate of the first group at each epoch, from the present one on."""
     seen = [rates(scheduler)[0]]
     for _ in range(steps):
         scheduler.optimizer.step()
@@ -41,7 +41,7 @@ def test_the_rate_is_the_base_times_the_value_of_the_schedule():
     assert seen == pytest.approx([0.4, 0.4, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0])
 
 
-def test_it_agrees_with_torch_s_own():
+def test_it_agrees_with_lambda_lr():
     ours = TorchScheduler(optimizer_of(0.4), Schedule("exponential", end_epoch=10, target_value=0.01))
     theirs = LambdaLR(optimizer_of(0.4), lambda epoch: 0.01 ** min(1.0, epoch / 10))
     assert run(ours, 12) == pytest.approx(run(theirs, 12))
@@ -60,7 +60,7 @@ def test_the_value_at_the_beginning_is_applied_at_once():
 
 
 @pytest.mark.parametrize("tensor", [False, True])
-def test_the_change_is_the_rate_before_and_after_the_last_step(tensor):
+def test_get_lr_change_returns_the_rate_before_and_after_the_last_step(tensor):
     scheduler = TorchScheduler(optimizer_of(0.4, tensor=tensor), DECAY)
     run(scheduler, 3)
     previous, new = scheduler.get_lr_change()
@@ -70,7 +70,7 @@ def test_the_change_is_the_rate_before_and_after_the_last_step(tensor):
     assert scheduler.get_lr_change() == pytest.approx((0.3, 0.2))
 
 
-def test_before_any_step_nothing_has_changed():
+def test_get_lr_change_before_any_step_returns_the_same_rate_twice():
     assert TorchScheduler(optimizer_of(0.4), DECAY).get_lr_change() == (0.4, 0.4)
 
 
@@ -86,7 +86,7 @@ def test_its_state_is_plain_data_that_loads_by_default(tensor):
     assert not [key for key, value in state.items() if callable(value)]
 
 
-def test_a_schedule_without_a_name_does_not_stand_in_the_way_of_saving():
+def test_a_scheduler_with_a_function_as_the_schedule_can_be_saved():
     scheduler = TorchScheduler(optimizer_of(0.4), Schedule(lambda schedule, epoch: 0.5, end_epoch=3))
     file = io.BytesIO()
     torch.save(scheduler.state_dict(), file)
@@ -95,7 +95,7 @@ def test_a_schedule_without_a_name_does_not_stand_in_the_way_of_saving():
 
 
 @pytest.mark.parametrize("at", range(9))
-def test_a_resumed_run_goes_on_exactly(at):
+def test_a_resumed_run_continues_with_the_same_rates(at):
     whole = run(TorchScheduler(optimizer_of(0.4), DECAY), 8)
     first = TorchScheduler(optimizer_of(0.4), DECAY)
     before = run(first, at)
@@ -108,7 +108,7 @@ def test_a_resumed_run_goes_on_exactly(at):
     assert before + run(second, 8 - at)[1:] == whole
 
 
-def test_it_begins_after_an_epoch_that_is_given():
+def test_it_begins_at_last_epoch():
     optimizer = optimizer_of(0.4)
     optimizer.param_groups[0]["initial_lr"] = 0.4
     scheduler = TorchScheduler(optimizer, DECAY, last_epoch=3)
@@ -116,7 +116,7 @@ def test_it_begins_after_an_epoch_that_is_given():
 
 
 @pytest.mark.parametrize(("epoch", "rate"), [(0, 0.4), (3, 0.3), (4.5, 0.15), (100, 0.0)])
-def test_it_goes_to_an_epoch_that_is_given_fractions_included_without_a_warning(epoch, rate):
+def test_step_goes_to_a_given_epoch_without_a_warning(epoch, rate):
     scheduler = TorchScheduler(optimizer_of(0.4), DECAY)
     scheduler.optimizer.step()
     scheduler.step(epoch)
@@ -124,7 +124,7 @@ def test_it_goes_to_an_epoch_that_is_given_fractions_included_without_a_warning(
     assert scheduler.last_epoch == epoch
 
 
-def test_it_chains_with_torch_s_own():
+def test_it_works_in_sequential_lr():
     optimizer = optimizer_of(0.4)
     warmup = ConstantLR(optimizer, factor=0.5, total_iters=2)
     ours = TorchScheduler(optimizer, Schedule(end_epoch=2, target_value=0.0))
@@ -137,7 +137,7 @@ def test_it_chains_with_torch_s_own():
     assert seen == pytest.approx([0.2, 0.2, 0.4, 0.2, 0.0])
 
 
-def test_a_bad_schedule_surfaces_at_once_and_leaves_the_optimizer_alone():
+def test_an_invalid_schedule_is_an_error_and_does_not_change_the_optimizer():
     optimizer = optimizer_of(0.4)
     with pytest.raises(UnknownScheduleError):
         TorchScheduler(optimizer, Schedule("no-such-curve"))
