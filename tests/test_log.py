@@ -227,7 +227,7 @@ def test_an_independent_reader_of_the_documented_format_agrees(tmp_path):
 
 
 def documented(path):
-    """Read a log as docs/log.md says, without NectarGAN and numpy."""
+    """Read a log as docs/log.md describes it, without NectarGAN and numpy."""
     columns = ("step", "epoch", "loss", "weight", "unweighted")
     series = {}
 

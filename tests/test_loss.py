@@ -1,4 +1,4 @@
-"""A loss: its fields, which it shares with no other, its weight, and that it does not change."""
+"""A loss: its fields, its weight and schedule, its copies, and that it cannot be changed."""
 
 import copy
 import math

@@ -122,7 +122,7 @@ def test_queried_losses_have_empty_histories(ran):
     assert mylossfn.history.weights == []
 
 
-def test_queried_losses_have_their_histories_when_asked_not_to_strip(ran):
+def test_queried_losses_have_their_histories_with_strip_false(ran):
     mylossfn = ran.get_registered_losses(strip=False)["mylossfunction"]
     assert mylossfn.history.losses == [25.0]
     assert mylossfn.history.weights == [100.0]

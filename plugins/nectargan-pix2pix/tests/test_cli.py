@@ -158,7 +158,7 @@ def test_at_most_eight_grids_and_the_last_epoch_are_drawn():
     assert [epoch for epoch in range(1, 4) if run_module._due(epoch, 3)] == [1, 2, 3]
 
 
-def test_training_never_sees_a_held_out_image(monkeypatch, tmp_path):
+def test_held_out_images_are_never_trained_on(monkeypatch, tmp_path):
     held_out = torch.full((3, 32, 32), 0.25)
     training = torch.zeros(3, 32, 32)
     seen = []
@@ -217,7 +217,7 @@ def test_a_signal_after_the_last_step_is_no_interruption(data, tmp_path, monkeyp
 
 def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, request):
     monkeypatch.setattr(run_module, "train", raising(signal.SIGINT, times=2))
-    # As a library may leave it behind.
+    # A library may have left this handler.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before or signal.default_int_handler))
     result = train("--data", data, "--epochs", 5, "--out", tmp_path, *TINY)

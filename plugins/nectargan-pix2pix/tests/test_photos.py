@@ -49,7 +49,7 @@ def test_crops_are_taken_at_every_position_and_mirrored():
     assert {bool(crop[1, 0, 0] > crop[1, 0, -1]) for crop in crops} == {False, True}
 
 
-def test_an_epoch_takes_each_pair_as_often_as_asked():
+def test_an_epoch_takes_repeats_crops_of_each_pair():
     images = [(torch.full((3, 32, 32), float(value)),) * 2 for value in range(3)]
     crops = Crops(images, 32, repeats=4)
     taken = [int(crops[index][0][0, 0, 0]) for index in range(len(crops))]

@@ -80,7 +80,7 @@ def test_missing_file_is_named_with_the_ways_to_provide_weights(tmp_path, cache)
     assert "NECTARGAN_VGG19_WEIGHTS" in message
 
 
-def test_missing_file_of_the_environment_variable_says_so(monkeypatch):
+def test_missing_file_of_the_environment_variable_is_an_error_that_names_the_variable(monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "/nowhere/vgg19.pth")
     assert "there is no file /nowhere/vgg19.pth, which NECTARGAN_VGG19_WEIGHTS names" in refusal(None)
 

@@ -175,7 +175,7 @@ def _noting_signals() -> Iterator[list[int]]:
     """Only note SIGINT and SIGTERM, so that no step is interrupted; a second signal has its usual effect."""
     received: list[int] = []
 
-    # Python's own handlers, and not those that were there: a library may have left one that does nothing.
+    # Python's default handlers, not the previous ones: a library may have left a handler that ignores the signal.
     ending: dict[signal.Signals, _Handler] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -187,5 +187,5 @@ def _noting_signals() -> Iterator[list[int]]:
         yield received
     finally:
         for number, handler in before.items():
-            # None stands for a handler that was not set from Python, and cannot be set again from there.
+            # None means that the handler was not set from Python, so that Python cannot restore it.
             signal.signal(number, ending[number] if handler is None else handler)
