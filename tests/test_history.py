@@ -2,7 +2,12 @@
 
 import gc
 import math
+import sys
+import threading
 import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -295,3 +300,76 @@ def test_a_result_that_was_finite_is_not_warned_of(value, weight):
     result = manager.compute_loss_xy("a", torch.tensor(value), None)
     assert math.isfinite(result.item())
     assert manager.get_loss_values(precision=None) == {"a": result.item()}
+
+
+# Interrupts and threads
+
+
+class Interrupted(BaseException):
+    """Stands for the exception of a signal handler."""
+
+
+def interrupting(at):
+    """Return a trace function that raises before the given instruction of `Series`."""
+    seen = iter(range(10**6))
+
+    def trace(frame, event, argument):
+        if Path(frame.f_code.co_filename).name != "_series.py":
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(seen) == at:
+            raise Interrupted
+        return trace
+
+    return trace
+
+
+@pytest.mark.parametrize("make", [lambda value: value, lambda value: value.double(), lambda value: value.expand(2)])
+def test_an_interrupt_at_any_instruction_leaves_whole_records(make):
+    for at in range(10**4):
+        manager = logged(weight=2.0)
+        values = [make(torch.tensor(float(number))) for number in range(3)]
+        manager.compute_loss_xy("a", values[1], None, epoch=1)
+        sys.settrace(interrupting(at))
+        try:
+            manager.compute_loss_xy("a", values[2], None, epoch=2)
+        except Interrupted:
+            interrupted = True
+        else:
+            interrupted = False
+        finally:
+            sys.settrace(None)
+        manager.compute_loss_xy("a", values[1], None, epoch=1)
+        records = manager.series("a")
+        assert records.unweighted.tolist() in ([1.0, 1.0], [1.0, 2.0, 1.0])
+        assert records.loss.tolist() == [2 * value for value in records.unweighted]
+        assert records.epoch.tolist() == records.unweighted.tolist()
+        if not interrupted:
+            break
+    assert at > 20
+
+
+def test_threads_that_compute_while_others_read_lose_no_record():
+    manager = logged(weight=2.0)
+    manager.tick(epoch=0)
+    done = threading.Event()
+
+    def compute(number):
+        for _ in range(500):
+            manager.compute_loss_xy("a", torch.tensor(float(number)), None, epoch=number)
+
+    def read():
+        while not done.is_set():
+            records = manager.series("a")
+            assert records.loss.tolist() == [2 * value for value in records.unweighted]
+            assert records.epoch.tolist() == records.unweighted.tolist()
+
+    with ThreadPoolExecutor(5) as pool:
+        reader = pool.submit(read)
+        computing = [pool.submit(compute, number) for number in range(1, 5)]
+        for each in computing:
+            each.result()
+        done.set()
+        reader.result()
+    counted = Counter(manager.series("a").unweighted.tolist())
+    assert counted == {float(number): 500 for number in range(1, 5)}

@@ -92,8 +92,8 @@ class Series:
         self.rows = bytearray()
         # The last record where none are kept, or the last one that was dropped.
         self._last: _Record | None = None
-        # Results that are still on a device: the position of the record, its mean before weighting, and after
-        # weighting where that is no product of numbers. A position counts from the first record that was ever kept.
+        # Results that are still on a device: the position of the record, the mean before weighting, and of a map the
+        # mean after weighting. A position counts from the first record that was ever kept.
         self._pending: list[tuple[int, Tensor, Tensor | None]] = []
         self._blocks: list[_Block] = []
         self._on_nonfinite = on_nonfinite or _ignore
