@@ -133,7 +133,7 @@ class TestCollisions:
     def test_a_distribution_that_offers_a_name_twice_is_ambiguous(self, site):
         site.install("twice", entry_points=f"[{SPECS}]\nboth = twice:a\nboth = twice:b\n")
         text = message(AmbiguousPluginError, find, SPECS, "both")
-        assert text == "twice 1.0 offers the loss spec 'both' as twice:a and twice:b; tell its authors"
+        assert text == "twice 1.0 offers the loss spec 'both' as twice:a and twice:b; report it to its authors"
 
 
 class TestTheSameTwice:
@@ -622,8 +622,8 @@ class TestContract:
             ("def glow(config, subspec, depth): ...", r"and takes \(config, subspec, depth\)"),
             ("def glow(config, depth): ...", r"and takes \(config, depth\)"),
             ("def glow(config, *, depth): ...", r"must be callable with \(config\) or \(config, subspec\)"),
-            ("glow = {}", "is no loss spec but dict"),
-            ("glow = None", "is no loss spec but NoneType"),
+            ("glow = {}", "is a dict, not a loss spec"),
+            ("glow = None", "is a NoneType, not a loss spec"),
         ],
     )
     def test_a_callable_that_does_not_take_just_a_config_is_refused_as_a_spec(self, site, source, part):
@@ -634,7 +634,7 @@ class TestContract:
 
     def test_a_module_is_refused_as_a_spec(self, site):
         site.install("acme", specs={"glow": "acme"}, modules={"acme.py": ""})
-        with pytest.raises(PluginContractError, match="is a module and no loss spec"):
+        with pytest.raises(PluginContractError, match="is a module, not a loss spec"):
             find(SPECS, "glow").load()
 
     @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import weakref
 
 import pytest
 import torch
+from packaging.version import Version
 from torch._dynamo.utils import counters
 
 from nectargan_core import LossManager, Schedule
 from nectargan_core.errors import NectarganError
 
+TORCH = Version(torch.__version__)
 BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 
 # Warnings that torch causes itself while it compiles.
@@ -60,7 +62,11 @@ def together(manager, x, y):
     return manager.compute_losses({"y_fake": x, "y": y}, query="G").total
 
 
-@pytest.mark.parametrize("step", [by_name, together])
+NO_DICTS = pytest.mark.skipif(Version("2.7") > TORCH, reason="the compiler cannot make a subclass of dict there")
+STEPS = [by_name, pytest.param(together, marks=NO_DICTS)]
+
+
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_a_compiled_step_records_and_returns_what_an_ordinary_one_does(step, backend, dtype):
@@ -78,7 +84,7 @@ def test_a_compiled_step_records_and_returns_what_an_ordinary_one_does(step, bac
         assert ours.loss.tolist() == pytest.approx(theirs.loss.tolist(), rel=tolerance)
 
 
-@pytest.mark.parametrize("step", [by_name, together])
+@pytest.mark.parametrize("step", STEPS)
 def test_one_graph_serves_every_weight_step_and_epoch(step):
     manager = make()
     compiled = torch.compile(step, backend="eager", fullgraph=True)
@@ -110,6 +116,7 @@ def test_a_compiled_graph_keeps_no_loss_alive():
     assert gone() is None
 
 
+@pytest.mark.skipif(Version("2.9") > TORCH, reason="there a graph that raises ends in an error of the compiler's own")
 def test_the_clock_ticks_outside_of_a_graph():
     manager = make()
 

@@ -103,7 +103,7 @@ class TestTrials:
         found = rows(load=True)
         assert (found["glow"].state, found["glow"].doc) == ("loaded", "Sound.")
         assert found["dies"].state == "broken"
-        assert found["dies"].note == "ended Python with exit status 7; tell the authors of acme"
+        assert found["dies"].note == "ended Python with exit status 7; report it to the authors of acme"
 
     @pytest.mark.slow
     def test_the_last_line_of_output_before_python_ended_is_quoted(self, only):
@@ -115,12 +115,12 @@ class TestTrials:
         monkeypatch.setattr(diagnosis, "_TIMEOUT_S", 0.01)
         source = "import threading\nthreading.Event().wait()"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
-        assert rows(load=True)["glow"].note == "did not load within 0.01 s; tell the authors of acme"
+        assert rows(load=True)["glow"].note == "did not load within 0.01 s; report it to the authors of acme"
 
     def test_a_signal_that_ended_python_is_named(self, only):
         source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
-        assert rows(load=True)["glow"].note == "ended Python by signal SIGKILL; tell the authors of acme"
+        assert rows(load=True)["glow"].note == "ended Python by signal SIGKILL; report it to the authors of acme"
 
     @pytest.mark.slow
     def test_a_thread_that_a_plugin_starts_does_not_delay_the_result(self, only):

@@ -41,7 +41,7 @@ ZOO = {
     ),
     "long-exception": ("raise ValueError('many\\n' * 999 + 'x' * 9999)", PluginLoadError, "ValueError: many;"),
     "pointing-at-no-attribute": ("", PluginLoadError, "has no attribute 'bad'"),
-    "wrong-type": ("bad = {'L': 1}", PluginContractError, "is no loss spec but dict"),
+    "wrong-type": ("bad = {'L': 1}", PluginContractError, "is a dict, not a loss spec"),
     "wrong-signature": ("def bad(a, b, c): ...", PluginContractError, "and takes (a, b, c)"),
     "returning-none": ("def bad(config): ...", PluginContractError, "NoneType"),
     "returning-a-list": (
@@ -151,7 +151,7 @@ def test_an_entry_point_that_cannot_be_read_is_listed_as_broken(good, target):
     good.install("bad", specs={"bad": target})
     (row,) = [entry for entry in catalog.plugins() if entry.plugin.name == "bad"]
     assert row.state == "broken"
-    assert "is to be module:attribute" in row.note
+    assert "must be module:attribute" in row.note
 
 
 def test_a_plugin_is_imported_only_when_it_is_used(good):
@@ -307,7 +307,7 @@ def test_entry_points_that_cannot_be_read_are_listed_and_do_not_affect_others(go
 def test_an_invalid_line_of_entry_points_does_not_affect_others(good):
     good.install("bad", entry_points="stray\n[nectargan.loss_specs]\nbad\n[[]]\n[other]\nx\n")
     assert LossManager.from_spec("good").get_registered_losses()
-    with pytest.raises(PluginLoadError, match=r"is to be module:attribute"):
+    with pytest.raises(PluginLoadError, match=r"must be module:attribute"):
         LossManager.from_spec("bad")
 
 

@@ -338,7 +338,7 @@ def test_an_unknown_variant_is_an_error_with_the_known_ones():
 
 
 def test_a_variant_of_a_spec_without_any_is_an_error():
-    with pytest.raises(UnknownVariantError, match=r"asks .* for a variant, and it has none; write 'plain'"):
+    with pytest.raises(UnknownVariantError, match=r"names a variant of .*, which has none; write 'plain'"):
         LossManager.from_spec("plain:deep")
 
 

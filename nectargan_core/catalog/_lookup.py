@@ -222,7 +222,7 @@ def _ambiguity(plugins: list[Plugin]) -> str:
     kind, name, keys = noun(plugins[0].group), plugins[0].name, sorted({plugin.key for plugin in plugins})
     if len(keys) == 1:
         targets = " and ".join(plugin.target for plugin in plugins)
-        return f"{plugins[0].release} offers the {kind} {name!r} as {targets}; tell its authors"
+        return f"{plugins[0].release} offers the {kind} {name!r} as {targets}; report it to its authors"
     written = " or ".join(f"'{key}/{name}'" for key in keys)
     return (
         f"the {kind} {name!r} is offered by {_releases(plugins)}; write {written}, or choose one by "

@@ -87,7 +87,7 @@ class Plugin:
     def problem(self) -> str:
         """Say why the plugin cannot be used, as far as is known without importing it; empty where it may work."""
         if not _TARGET.fullmatch(self.target):
-            return f"has the entry point {self.target!r}, which is to be module:attribute; {self._remedy}"
+            return f"has the entry point {self.target!r}, which must be module:attribute; {self._remedy}"
         if failure := self._known_failure():
             return self._explain(failure)
         found = self.imported()
@@ -142,7 +142,7 @@ class Plugin:
 
     @property
     def _remedy(self) -> str:
-        return f"tell the authors of {self.dist}"
+        return f"report it to the authors of {self.dist}"
 
     def _violation(self, loaded: object) -> str:
         violation = _violation(self.group, loaded)
@@ -201,10 +201,10 @@ def _import(name: str) -> object:
 def _violation(group: str, loaded: object) -> str:
     """Say how what was loaded violates the contract of its group; empty where it does not."""
     if inspect.ismodule(loaded):
-        return f"is a module and no {noun(group)}; its entry point is to be module:attribute"
+        return f"is a module, not a {noun(group)}; its entry point must be module:attribute"
     contract = GROUPS[group]
     if not callable(loaded):
-        return f"is no {contract.noun} but {type(loaded).__name__}; it must be callable with {contract.takes}"
+        return f"is a {type(loaded).__name__}, not a {contract.noun}; it must be callable with {contract.takes}"
     try:
         signature = inspect.signature(loaded)
     except Exception:  # noqa: BLE001 # functions written in C may have no signature, and may be right all the same

@@ -124,7 +124,7 @@ def _read(allow: str | None, block: str | None, providers: str | None, in_code: 
         name, equals, distribution = (part.strip() for part in item.partition("="))
         if not (name and equals and distribution):
             raise ConfigError(
-                f"{label(_PROVIDERS, providers or '')} has {item!r}, which is to be a name and a "
+                f"{label(_PROVIDERS, providers or '')} has {item!r}, which must be a name and a "
                 "distribution, as in 'vgg=acme-vgg'",
                 key=_PROVIDERS,
             )

@@ -154,7 +154,7 @@ def _load_in_process(plugins: list[Plugin]) -> list[dict[str, Any]]:
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                late = f"did not load within {_TIMEOUT_S:g} s; tell the authors of {plugins[0].dist}"
+                late = f"did not load within {_TIMEOUT_S:g} s; report it to the authors of {plugins[0].dist}"
                 return [{"failure": late} for _ in plugins]
         try:
             outcomes: list[dict[str, Any]] = json.loads(result.read_text(encoding="ascii"))
@@ -166,7 +166,7 @@ def _load_in_process(plugins: list[Plugin]) -> list[dict[str, Any]]:
         return [outcome for plugin in plugins for outcome in _load_in_process([plugin])]
     last = f", saying {said[-1][:200]!r}" if said else ""
     ending = _ending(process.returncode)
-    return [{"failure": f"ended Python {ending}{last}; tell the authors of {plugins[0].dist}"}]
+    return [{"failure": f"ended Python {ending}{last}; report it to the authors of {plugins[0].dist}"}]
 
 
 def _ending(status: int) -> str:

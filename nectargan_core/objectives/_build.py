@@ -131,7 +131,7 @@ def _check_variant(spec: Spec, term: str, variant: str, plugin: catalog.Plugin) 
     except (TypeError, ValueError):
         return
     if not takes_variant:
-        raise UnknownVariantError(f"{term!r} asks {plugin} for a variant, and it has none; write {plugin.name!r}")
+        raise UnknownVariantError(f"{term!r} names a variant of {plugin}, which has none; write {plugin.name!r}")
     variants = variants_of(spec)
     if variants is not None and variant not in variants:
         raise _unknown_variant(str(plugin), variant, variants)

@@ -323,6 +323,7 @@ def _checked_layers(layers: Mapping[str, float]) -> dict[str, float]:
 
 
 def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
-    if torch.amp.is_autocast_available(device_type):
+    # torch up to 2.8 cannot trace the question, and compiled code runs where there is autocast.
+    if torch.compiler.is_compiling() or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()
