@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from nectargan_core.errors import SnapshotError
 
@@ -52,11 +52,11 @@ def freeze(value: Any) -> Any:
     return value
 
 
-class FrozenModel(BaseModel):
-    """A pydantic model whose fields, and the lists and dicts in them, refuse every change with `SnapshotError`."""
+class FrozenModel(BaseModel, frozen=True, extra="forbid", defer_build=True):
+    """A pydantic model whose fields, and the lists and dicts in them, refuse every change with `SnapshotError`.
 
-    # Built at the first use: building at import would double the time that importing the package takes.
-    model_config = ConfigDict(defer_build=True, extra="forbid")
+    Models are built at their first use (`defer_build`): building them at import would double the time that it takes.
+    """
 
     _uncompared: ClassVar[frozenset[str]] = frozenset()
     """Fields that hold the state of a run, which equality leaves out."""

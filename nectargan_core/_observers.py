@@ -42,6 +42,8 @@ class Observers:
             self.hooks.register(plugin)
             self.hooks.check_pending()
             self._refuse_wrappers(plugin)
+            if offered_by is None:
+                self._refuse_idle(plugin)
         except (pluggy.PluginValidationError, ValueError) as error:
             if self.hooks.is_registered(plugin):
                 self.hooks.unregister(plugin)
@@ -95,6 +97,13 @@ class Observers:
             except Exception as error:  # noqa: BLE001 # an observer must not stop the training
                 name = _name(implementation.plugin)
                 warn(f"{name} failed to observe {event}: {type(error).__name__}: {error}")
+
+    def _refuse_idle(self, plugin: object) -> None:
+        """Raise `ValueError` for an object that was given as an observer, and would never be notified."""
+        if isinstance(plugin, type):
+            raise ValueError(f"it is a class; give an object of it, such as {plugin.__name__}()")
+        if not self.hooks.get_hookcallers(plugin):
+            raise ValueError("none of its functions is marked with nectargan_core.hookimpl")
 
     def _refuse_wrappers(self, plugin: object) -> None:
         for caller in self.hooks.get_hookcallers(plugin) or ():

@@ -357,11 +357,10 @@ class LossManager:
         _refuse_in_graphs("a weight or schedule is set")
         bound = self._registry[name]
         check_schedule(name, schedule)
+        # First without a schedule, at the weight of now, which the ends that the new one leaves out become.
         weight = bound.current_weight(self._recorder.epoch)
-        if schedule.is_scheduled:
-            loss = bound.loss.model_copy(update={"schedule": schedule.with_weight(weight)})
-        else:
-            loss = bound.loss.model_copy(update={"loss_weight": weight, "schedule": schedule})
+        unscheduled = bound.loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()})
+        loss = unscheduled.model_copy(update={"schedule": schedule})
         bound.redefine(loss, self._observed_scheduler(loss))
 
     def disable(self, query: Query) -> None:

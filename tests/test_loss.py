@@ -181,6 +181,21 @@ def test_a_schedule_with_an_initial_value_replaces_the_weight():
     assert made.loss_weight == made.schedule.current_value == 5.0
 
 
+def test_a_schedule_of_another_loss_keeps_the_ends_that_it_shows():
+    schedule = loss(loss_weight=10.0, schedule=Schedule(end_epoch=5, target_value=0.0)).schedule
+    assert loss(schedule=schedule).loss_weight == 10.0
+    assert loss(loss_weight=3.0, schedule=schedule).schedule.initial_value == 3.0
+
+
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule(end_epoch=5, target_value=0.0)])
+def test_a_weight_of_another_one_is_validated(schedule):
+    made = loss(loss_weight=5.0, schedule=schedule)
+    with pytest.raises(ValidationError):
+        made.model_copy(update={"loss_weight": None})
+    changed = made.model_copy(update={"loss_weight": 9})
+    assert type(changed.loss_weight) is type(changed.schedule.current_value) is float
+
+
 def test_a_weight_that_contradicts_the_initial_value_is_refused():
     contradiction = {"loss_weight": 100.0, "schedule": Schedule(end_epoch=5, initial_value=80.0)}
     for make in (lambda: loss(**contradiction), lambda: loss().model_copy(update=contradiction)):

@@ -396,3 +396,21 @@ def test_when_manager_closed_is_notified_the_log_is_complete_and_computing_is_an
     manager.compute_loss_xy("a", torch.zeros(1), torch.ones(1))
     manager.close()
     assert seen == [1]
+
+
+class NotMarked:
+    def nectargan_manager_closed(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("observer", "said"),
+    [
+        (object(), "none of its functions is marked"),
+        (NotMarked(), "none of its functions is marked"),
+        (Observer, r"it is a class; give an object of it, such as Observer\(\)"),
+    ],
+)
+def test_an_observer_that_would_never_be_notified_is_refused(observer, said):
+    with pytest.raises(PluginContractError, match=said):
+        LossManager(observers=[observer])

@@ -7,7 +7,7 @@ from pydantic import Field
 from nectargan_core._frozen import FrozenModel
 
 
-class LMHistory(FrozenModel):
+class LMHistory(FrozenModel, frozen=True):
     """What a loss has been, one entry a record in each list.
 
     Args:

@@ -208,8 +208,7 @@ class BoundLoss:
     def snapshot(self, with_history: bool) -> LMLoss:
         """Return the definition with the state of the run."""
         loss = self.loss
-        schedule = loss.schedule.model_copy()
-        schedule.__dict__["current_value"] = self.reported_weight()
+        schedule = loss.schedule._with_current_value(self.reported_weight())
         history = self.series.history() if with_history else _EMPTY
         values = {**loss.__dict__, "schedule": schedule, "last_loss_map": self.last_tensor(), "history": history}
         return LMLoss.model_construct(_fields_set=set(loss.model_fields_set), **values)

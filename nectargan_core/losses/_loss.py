@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
-from pydantic import ConfigDict, Field, FiniteFloat, ValidatorFunctionWrapHandler, WrapValidator, field_validator
+from pydantic import Field, FiniteFloat, ValidatorFunctionWrapHandler, WrapValidator, field_validator
 
 from nectargan_core._frozen import FrozenModel
 from nectargan_core.config import ConfiguredWeight
@@ -36,7 +36,7 @@ def _no_history() -> LMHistory:
     return LMHistory()
 
 
-class LMLoss(FrozenModel):
+class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     """A named loss function with its weight or schedule, tags and inputs.
 
     A loss does not change once it is made: `model_copy(update={...})` makes another, and the manager that it is
@@ -74,8 +74,6 @@ class LMLoss(FrozenModel):
         100.0
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
     _uncompared: ClassVar[frozenset[str]] = frozenset({"last_loss_map", "history"})
 
     name: str = Field(min_length=1)
@@ -109,14 +107,10 @@ class LMLoss(FrozenModel):
         """
         if not update:
             return super().model_copy(deep=deep)
-        update = dict(update)
-        schedule = update.get("schedule", self.schedule)
-        if isinstance(schedule, Schedule) and schedule.is_scheduled:
-            given = "loss_weight" in update
-            if given or None in (schedule.initial_value, schedule.target_value):
-                name, weight = update.get("name", self.name), update.get("loss_weight", self.loss_weight)
-                _, schedule = agreed_weight(name, weight, schedule, given=given)
-            update |= {"loss_weight": schedule.ends()[0], "schedule": schedule}
+        schedule = update.get("schedule")
+        if isinstance(schedule, Schedule) and "loss_weight" not in update:
+            weight, schedule = agreed_weight(self.name, self.loss_weight, schedule, given=False)
+            update = {**update, "loss_weight": weight, "schedule": schedule}
         return super().model_copy(update=update)
 
     @field_validator("name")
@@ -152,8 +146,9 @@ def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) 
     Args:
         name: The loss, for the error.
         weight: The weight.
-        schedule: The schedule. Each end that nobody gave becomes the weight.
-        given: Whether somebody gave the weight, so that it must not differ from an `initial_value` that was given.
+        schedule: The schedule. An end that has no value yet becomes the weight.
+        given: Whether the weight was given and not left to its default. Each end that was not given then becomes the
+            weight, and an `initial_value` that was given must not differ from it.
 
     Returns:
         The value that the schedule begins with, or `weight` where nothing is scheduled; and the schedule with its
@@ -174,8 +169,10 @@ def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) 
             f"loss {name!r} is given the weight {weight:g} and a schedule that begins at {initial:g}; "
             "give one of them (a schedule without initial_value begins at the weight)"
         )
-    if None in (initial, schedule.target_value) or initial != weight:
+    if None in (initial, schedule.target_value) or (given and initial != weight):
         schedule = schedule.with_weight(weight)
+    else:
+        schedule = schedule._with_current_value(initial)
     return schedule.ends()[0], schedule
 
 

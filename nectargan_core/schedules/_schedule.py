@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import (
-    ConfigDict,
     Field,
     FiniteFloat,
     SerializerFunctionWrapHandler,
@@ -53,7 +52,7 @@ class _Definition(TypedDict, total=False):
     current_value: float | None
 
 
-class Schedule(FrozenModel):
+class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=True):
     """Which curve a weight follows, from which epoch and value to which.
 
     `Schedule()`, with nothing set, means "not scheduled". Epochs are compared as they are given, nothing is
@@ -88,8 +87,6 @@ class Schedule(FrozenModel):
         True
     """
 
-    model_config = ConfigDict(allow_inf_nan=False, populate_by_name=True)
-
     _uncompared: ClassVar[frozenset[str]] = frozenset({"current_value"})
 
     schedule: str | Callable[..., Any] = "linear"
@@ -108,9 +105,8 @@ class Schedule(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _each_end_is_given_once(cls, data: Any) -> Any:
-        for short, field in _ALIASES.items():
-            if isinstance(data, Mapping) and short in data and field in data:
-                raise ValueError(f"{short} and {field} are the same, and both are given; give one of them")
+        if isinstance(data, Mapping):
+            _refuse_both_names(data)
         return data
 
     @field_validator("schedule")
@@ -150,8 +146,7 @@ class Schedule(FrozenModel):
     def _write_what_was_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A curve may treat an end that a loss has filled in differently from one that was set.
         data: dict[str, Any] = handler(self)
-        left_out = [end for end in _VALUES if data.get(end) is not None and not self.gives(end)]
-        return {**data, _LEFT_OUT: left_out} if left_out else data
+        return {**data, _LEFT_OUT: self._left_out} if self._left_out else data
 
     @field_serializer("schedule")
     def _serialise_function(self, value: str | Curve) -> str:
@@ -164,6 +159,7 @@ class Schedule(FrozenModel):
             >>> Schedule(start=10, end=20).model_copy(update={"end": 30}).end_epoch
             30
         """
+        _refuse_both_names(update or {})
         named = {_ALIASES.get(name, name): value for name, value in (update or {}).items()}
         return super().model_copy(update=named, deep=deep)
 
@@ -236,10 +232,31 @@ class Schedule(FrozenModel):
                 if not self.gives(end):
                     values[end] = weight
                     copy.model_fields_set.discard(end)
-            values["current_value"] = values["initial_value"]
-        else:
-            values["current_value"] = weight
+            weight = values["initial_value"]
+        values["current_value"] = weight
         return copy
+
+    def _with_current_value(self, value: float | None) -> Schedule:
+        copy = self.model_copy()
+        copy.__dict__["current_value"] = value
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        # An end that a loss has filled in follows its weight, and one that was given does not.
+        equal = super().__eq__(other)
+        return equal and self._left_out == other._left_out if isinstance(other, Schedule) else equal
+
+    __hash__ = None
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        yield from super().__repr_args__()
+        if self._left_out:
+            yield _LEFT_OUT, self._left_out
+
+    @property
+    def _left_out(self) -> list[str]:
+        """The ends that nobody gave, and that a loss has filled in."""
+        return [end for end in _VALUES if getattr(self, end) is not None and not self.gives(end)]
 
     def gives(self, field: str) -> bool:
         """Whether the user set a field, and not to None."""
@@ -251,6 +268,12 @@ _DEFAULTS = {
     for name, field in Schedule.model_fields.items()
     if name != "current_value"
 }
+
+
+def _refuse_both_names(definition: Mapping[str, Any]) -> None:
+    for short, field in _ALIASES.items():
+        if short in definition and field in definition:
+            raise ValueError(f"{short} and {field} are the same, and both are given; give one of them")
 
 
 def _reference(function: Curve) -> str:
