@@ -330,6 +330,7 @@ def test_an_interrupt_at_any_instruction_leaves_whole_records(make):
         manager = logged(weight=2.0)
         values = [make(torch.tensor(float(number))) for number in range(3)]
         manager.compute_loss_xy("a", values[1], None, epoch=1)
+        before = sys.gettrace()  # that of a coverage measurement
         sys.settrace(interrupting(at))
         try:
             manager.compute_loss_xy("a", values[2], None, epoch=2)
@@ -338,7 +339,7 @@ def test_an_interrupt_at_any_instruction_leaves_whole_records(make):
         else:
             interrupted = False
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         manager.compute_loss_xy("a", values[1], None, epoch=1)
         records = manager.series("a")
         assert records.unweighted.tolist() in ([1.0, 1.0], [1.0, 2.0, 1.0])

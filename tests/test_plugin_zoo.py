@@ -354,7 +354,7 @@ def test_the_program_reports_the_whole_zoo_with_a_fix_for_each(good):
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert {rows[name]["state"] for name in [*loading, *crash]} == {"broken"}
     for name in (*loading, *crash):
-        assert any(fix in rows[name]["note"] for fix in ("tell the authors", "install")), rows[name]
+        assert any(fix in rows[name]["note"] for fix in ("to the authors", "install")), rows[name]
     assert rows["dies"]["note"].startswith("ended Python with exit status 0")
     assert rows["aborts"]["note"].startswith("ended Python by signal SIGABRT")
     assert {rows[name]["state"] for name in ("good", "noise")} == {"loaded"}
