@@ -26,28 +26,28 @@ class Observers:
         self.hooks = pluggy.PluginManager(hookspecs.PROJECT)
         self.hooks.add_hookspecs(hookspecs)
 
-    def add(self, plugin: object, offered_by: catalog.Plugin | None = None) -> list[object]:
+    def add(self, observer: object, offered_by: catalog.Plugin | None = None) -> list[object]:
         """Register an object whose functions are marked with `hookimpl`, once.
 
         Returns:
             The object, in a list, if it was not an observer before; to hand to `remove` if need be.
 
         Raises:
-            PluginContractError: If it marks a hook for an event that does not exist, or one with arguments that
-                the event does not have. It is no observer then.
+            PluginContractError: If a function is marked for an event that does not exist, or has arguments that the
+                event does not have; or if a given object has no marked function. Nothing is registered then.
         """
-        if self.hooks.is_registered(plugin):
+        if self.hooks.is_registered(observer):
             return []
         try:
-            self.hooks.register(plugin)
+            self.hooks.register(observer)
             self.hooks.check_pending()
-            self._refuse_wrappers(plugin)
+            self._refuse_wrappers(observer)
             if offered_by is None:
-                self._refuse_idle(plugin)
+                self._refuse_idle(observer)
         except (pluggy.PluginValidationError, ValueError) as error:
-            if self.hooks.is_registered(plugin):
-                self.hooks.unregister(plugin)
-            source = str(offered_by) if offered_by else _name(plugin)
+            if self.hooks.is_registered(observer):
+                self.hooks.unregister(observer)
+            source = str(offered_by) if offered_by else _name(observer)
             events = ", ".join(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
             message = f"{source} cannot observe this manager: {_first_line(error)}; the events are {events}"
             if offered_by is None:
@@ -59,19 +59,19 @@ class Observers:
                 dist=offered_by.dist,
                 version=offered_by.version,
             ) from error
-        return [plugin]
+        return [observer]
 
     def add_module_of(self, plugin: catalog.Plugin) -> list[object]:
         """Register the module that an entry point names."""
         module = sys.modules.get(plugin.module)
         return [] if module is None else self.add(module, plugin)
 
-    def remove(self, plugins: list[object]) -> None:
+    def remove(self, observers: list[object]) -> None:
         """Remove observers that `add` registered."""
-        for plugin in plugins:
-            self.hooks.unregister(plugin)
+        for observer in observers:
+            self.hooks.unregister(observer)
 
-    def observe(self, event: str) -> bool:
+    def is_observed(self, event: str) -> bool:
         """Whether anybody observes an event."""
         return bool(getattr(self.hooks.hook, event).get_hookimpls())
 
@@ -98,22 +98,22 @@ class Observers:
                 name = _name(implementation.plugin)
                 warn(f"{name} failed to observe {event}: {type(error).__name__}: {error}")
 
-    def _refuse_idle(self, plugin: object) -> None:
+    def _refuse_idle(self, observer: object) -> None:
         """Raise `ValueError` for an object that was given as an observer, and would never be notified."""
-        if isinstance(plugin, type):
-            raise ValueError(f"it is a class; give an object of it, such as {plugin.__name__}()")
-        if not self.hooks.get_hookcallers(plugin):
+        if isinstance(observer, type):
+            raise ValueError(f"it is a class; give an object of it, such as {observer.__name__}()")
+        if not self.hooks.get_hookcallers(observer):
             raise ValueError("none of its functions is marked with nectargan_core.hookimpl")
 
-    def _refuse_wrappers(self, plugin: object) -> None:
-        for caller in self.hooks.get_hookcallers(plugin) or ():
+    def _refuse_wrappers(self, observer: object) -> None:
+        for caller in self.hooks.get_hookcallers(observer) or ():
             for implementation in caller.get_hookimpls():
-                if implementation.plugin is plugin and (implementation.wrapper or implementation.hookwrapper):
+                if implementation.plugin is observer and (implementation.wrapper or implementation.hookwrapper):
                     raise ValueError(f"{caller.name} is a wrapper, and hooks only observe")
 
 
-def _name(plugin: object) -> str:
-    return str(getattr(plugin, "__name__", type(plugin).__name__))
+def _name(observer: object) -> str:
+    return str(getattr(observer, "__name__", type(observer).__name__))
 
 
 def _first_line(error: Exception) -> str:

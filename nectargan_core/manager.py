@@ -282,7 +282,7 @@ class LossManager:
             recorder.raise_pending_error()
         made = [BoundLoss(loss, schedulers[name], recorder, self.device) for name, loss in losses.items()]
         registry.add(made, replace=replace)
-        if observers.observe("nectargan_loss_registered"):
+        if observers.is_observed("nectargan_loss_registered"):
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
 
