@@ -25,7 +25,7 @@ from nectargan_core.history import OnNonFinite, Recorder, Series, rank_and_world
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import BoundLoss, ComputedLosses, LMLoss, Query, Registry, check_schedule, compute_all
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
-from nectargan_core.schedules import Schedule, Scheduler
+from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
 _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
@@ -756,9 +756,9 @@ class LossManager:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as plain data, after a flush: save it with the networks.
 
-        Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss; but no
-        schedule whose function cannot be imported by a name, such as a lambda, for which a manager that loads the
-        state keeps its own.
+        Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss. The
+        function of a schedule is written as a label, for which a manager that loads the state takes the function of
+        that label that it has for the loss.
         """
         self._recorder.flush()
         self._recorder.raise_pending_error()
@@ -801,7 +801,9 @@ class LossManager:
         loss = self._registry[name].loss
         if saved.get("schedule") is not None:
             # Its ends are filled in already, with the weight that the loss had then.
-            loss = loss.model_copy(update={"schedule": Schedule.model_validate(saved["schedule"])})
+            functions = Functions(functions_in(loss.schedule), f"loss {name!r}")
+            schedule = with_functions(Schedule.model_validate(saved["schedule"]), functions)
+            loss = loss.model_copy(update={"schedule": schedule})
         elif "weight" in saved:
             loss = loss.model_copy(update={"loss_weight": saved["weight"], "schedule": Schedule()})
         return loss, self._observed_scheduler(loss)

@@ -77,9 +77,10 @@ def test_an_invalid_part_is_an_error_with_the_reason(part, said):
         Schedule("sequence", params={"parts": [part]})
 
 
-def test_a_part_whose_function_has_no_name_cannot_be_written():
-    with pytest.raises(ScheduleError, match="cannot be written as text"):
-        Schedule("sequence", params={"parts": [Schedule(lambda schedule, epoch: 1.0)]}).model_dump_json()
+def test_the_function_of_a_part_is_written_as_a_label():
+    schedule = Schedule("sequence", params={"parts": [Schedule(largest)]})
+    (part,) = json.loads(schedule.model_dump_json())["params"]["parts"]
+    assert part["schedule"] == f"{__name__}:largest"
 
 
 def test_numpy_numbers_become_python_numbers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import json
 import math
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from nectargan_core import LossLog, LossManager, Schedule
-from nectargan_core.errors import NectarganError, NectarganWarning, UnknownScheduleError
+from nectargan_core.errors import NectarganError, NectarganWarning, ScheduleError, UnknownScheduleError
 
 ZERO, ONE = torch.zeros(2), torch.ones(2)
 
@@ -219,7 +220,35 @@ def test_a_state_restores_a_schedule_with_its_left_out_ends(schedule):
         assert new.get_loss_weights(precision=None) == old.get_loss_weights(precision=None)
 
 
-def test_a_state_can_be_saved_with_a_schedule_that_cannot_be_written():
+def test_a_state_takes_the_functions_of_a_schedule_from_the_manager_that_loads_it():
+    def make(first, second):
+        manager = LossManager()
+        schedule = Schedule("product", params={"factors": [Schedule(first), Schedule(second)]}, end_epoch=10)
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss(), schedule=schedule)
+        return manager
+
+    old = make(lambda schedule, epoch: 2.0 * epoch, lambda schedule, epoch: 3.0)
+    new = make(lambda schedule, epoch: 2.0 * epoch, lambda schedule, epoch: 3.0)
+    old.tick(epoch=4)
+    state = json.loads(json.dumps(old.state_dict()))
+    new.load_state_dict(state)
+    assert new.get_loss_weights() == old.get_loss_weights() == {"G_L1": 24.0}
+
+
+@pytest.mark.parametrize("label", ["click:edit", "os:system", "test_resume:<lambda>"])
+def test_a_state_never_imports_or_calls_what_it_names(label, monkeypatch):
+    manager = LossManager()
+    manager.register_loss_fn("G_L1", torch.nn.L1Loss(), 100.0)
+    state = manager.state_dict()
+    state["losses"]["G_L1"]["schedule"] = {"schedule": label, "params": {"filename": "$(touch owned)"}}
+    state["step"] = 7
+    monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"imported {name}"))
+    with pytest.raises(ScheduleError, match=f"schedule of loss 'G_L1' is the function '{label}' written as text"):
+        manager.load_state_dict(state)
+    assert (manager.step, manager.get_loss_weights()) == (-1, {"G_L1": 100.0})
+
+
+def test_a_state_can_be_saved_with_a_schedule_that_has_a_lambda():
     def make():
         manager = LossManager()
         schedule = Schedule(lambda schedule, epoch: 2.0 * epoch, end_epoch=10)

@@ -164,12 +164,9 @@ class BoundLoss:
             return self._weight  # A getter does not raise; the next computation does.
 
     def state(self, epoch: float) -> dict[str, Any]:
-        """Return weight, schedule and enabling as plain data; of a schedule whose function has no name, no schedule."""
+        """Return weight, schedule and enabling as plain data."""
         schedule = self.loss.schedule
-        try:
-            definition = schedule.model_dump(mode="json") if schedule.is_scheduled else None
-        except ScheduleError:  # such as a lambda, which must not prevent a checkpoint
-            return {"enabled": self._enabled}
+        definition = schedule.model_dump(mode="json") if schedule.is_scheduled else None
         return {"weight": float(self.current_weight(epoch)), "schedule": definition, "enabled": self._enabled}
 
     # Scope

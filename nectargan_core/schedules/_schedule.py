@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -23,6 +22,7 @@ from pydantic.functional_validators import ModelWrapValidatorHandler  # pydantic
 
 from nectargan_core._frozen import FrozenModel
 from nectargan_core.errors import ScheduleError
+from nectargan_core.schedules._labels import Functions, is_label, label_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -61,7 +61,8 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
 
     Args:
         schedule: The curve: the name of an installed schedule (`"linear"`, `"acme/cosine"`), or a function
-            `(schedule, epoch, **params) -> float`. `"module:name"` stands for a function that can be imported.
+            `(schedule, epoch, **params) -> float`. In text a function is written as a label (`"curves:half"`), which
+            does not bring the function back.
         unit: What `start_epoch`, `end_epoch` and whatever the curve counts are numbers of: `"epoch"` or `"step"`.
         start_epoch: Epoch (or step) at which the value leaves `initial_value`, up to 2**53; may be fractional.
             `start` is the same.
@@ -109,11 +110,6 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
             _refuse_both_names(data)
         return data
 
-    @field_validator("schedule")
-    @classmethod
-    def _import_reference(cls, value: str | Curve) -> str | Curve:
-        return _imported(value) if isinstance(value, str) and ":" in value else value
-
     @field_validator("params")
     @classmethod
     def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -149,8 +145,8 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         return {**data, _LEFT_OUT: self._left_out} if self._left_out else data
 
     @field_serializer("schedule")
-    def _serialise_function(self, value: str | Curve) -> str:
-        return value if isinstance(value, str) else _reference(value)
+    def _write_function_as_label(self, value: str | Curve) -> str:
+        return value if isinstance(value, str) else label_of(value)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Schedule:
         """Return a copy, with other values for the fields in `update`, which are validated.
@@ -162,21 +158,6 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         _refuse_both_names(update or {})
         named = {_ALIASES.get(name, name): value for name, value in (update or {}).items()}
         return super().model_copy(update=named, deep=deep)
-
-    def model_dump(self, **options: Any) -> dict[str, Any]:
-        """Return the definition as a dict; `ScheduleError` where its function has no name that can be imported."""
-        self._check_functions()
-        return super().model_dump(**options)
-
-    def model_dump_json(self, **options: Any) -> str:
-        """Return the definition as JSON; `ScheduleError` where its function has no name that can be imported."""
-        self._check_functions()
-        return super().model_dump_json(**options)
-
-    def _check_functions(self) -> None:
-        """Raise `ScheduleError` for a function without an importable name; pydantic would wrap the error."""
-        for each in schedules_in(self):
-            each._serialise_function(each.schedule)
 
     @cached_property
     def is_scheduled(self) -> bool:
@@ -276,33 +257,6 @@ def _refuse_both_names(definition: Mapping[str, Any]) -> None:
             raise ValueError(f"{short} and {field} are the same, and both are given; give one of them")
 
 
-def _reference(function: Curve) -> str:
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    reference = f"{module}:{name}"
-    try:
-        if _imported(reference) is function:
-            return reference
-    except ScheduleError:
-        pass
-    raise ScheduleError(
-        f"{function!r} cannot be written as text, since it cannot be imported as {reference}; define it at the top "
-        "level of a module, or publish it as a plugin"
-    )
-
-
-def _imported(reference: str) -> Curve:
-    module, _, path = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ScheduleError(f"cannot import the schedule {reference!r}: {error}") from error
-    if not callable(found):
-        raise ScheduleError(f"the schedule {reference!r} is not a function but {type(found).__name__}")
-    return found  # type: ignore[no-any-return] # checked to be callable; its signature is checked later
-
-
 def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Copy parameters into plain types, so that what JSON gives back equals what was put in.
 
@@ -344,6 +298,33 @@ def reasons(error: ValidationError) -> str:
     places = (".".join(map(str, each["loc"])) for each in error.errors())
     messages = (each["msg"].removeprefix("Value error, ") for each in error.errors())
     return "; ".join(f"{place}: {what}" if place else what for place, what in zip(places, messages, strict=True))
+
+
+def functions_in(schedule: Schedule) -> list[Curve]:
+    """Return the functions of a schedule and of all schedules inside that have one and not a name."""
+    return [each.schedule for each in schedules_in(schedule) if callable(each.schedule)]
+
+
+def with_functions(schedule: Schedule, functions: Functions) -> Schedule:
+    """Return a schedule with a function in the place of each label, also in the schedules inside.
+
+    Raises:
+        ScheduleError: If there is no function for a label.
+    """
+    update: dict[str, Any] = {}
+    if isinstance(schedule.schedule, str) and is_label(schedule.schedule):
+        update["schedule"] = functions.take(schedule.schedule)
+    if any(True for _ in schedules_in(schedule.params)):
+        update["params"] = _with_functions(schedule.params, functions)
+    return schedule.model_copy(update=update)
+
+
+def _with_functions(value: Any, functions: Functions) -> Any:
+    if isinstance(value, Schedule):
+        return with_functions(value, functions)
+    if isinstance(value, dict):
+        return {key: _with_functions(item, functions) for key, item in value.items()}
+    return [_with_functions(item, functions) for item in value] if isinstance(value, list) else value
 
 
 def schedules_in(value: Any) -> Iterator[Schedule]:

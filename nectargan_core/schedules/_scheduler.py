@@ -11,6 +11,7 @@ from typing import Any
 from nectargan_core import catalog
 from nectargan_core._names import read_term
 from nectargan_core.errors import NectarganError, ScheduleError
+from nectargan_core.schedules._labels import is_label, no_function
 from nectargan_core.schedules._schedule import Curve, Schedule, schedules_in
 
 
@@ -182,6 +183,8 @@ def _epochs_to_try(schedule: Schedule) -> list[float]:
 def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:
     if not isinstance(schedule, str):
         return schedule, None
+    if is_label(schedule):
+        raise no_function(schedule)
     term, end = read_term(schedule)
     if end != len(schedule) or term.variant is not None:
         raise ScheduleError(f"a schedule is named by one name, optionally provider/name; got {schedule!r}")
