@@ -1,4 +1,4 @@
-"""Text for messages: warnings, suggestions of close names, and what is safe to print."""
+"""Text for messages: warnings, lists of names, suggestions of close names, and exceptions in one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable
 from types import FrameType
 
+from nectargan_core._printable import printable, printable_lines
 from nectargan_core.errors import NectarganWarning
 
 
@@ -17,7 +18,7 @@ def warn(message: str) -> None:
     level = 2
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("nectargan_core"):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, NectarganWarning, stacklevel=level)
+    warnings.warn(printable_lines(message), NectarganWarning, stacklevel=level)
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -34,18 +35,18 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     for candidate in candidates:
         folded.setdefault(candidate.casefold(), []).append(candidate)
     found = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
-    matches = [f'"{match}"' for key in found for match in folded[key]]
+    matches = [f'"{printable(match)}"' for key in found for match in folded[key]]
     return f" Did you mean {' or '.join(matches)}?" if matches else ""
 
 
-def printable(text: str) -> str:
-    r"""Return `text` with whatever a terminal would act on, or could not show, written as an escape.
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list for a message, safe to print; `none` of none.
 
     Example:
-        >>> print(printable("a" + chr(27)))
-        a\x1b
+        >>> listed(["G_L1", "G_GAN"]), listed([])
+        ('G_L1, G_GAN', 'none')
     """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    return ", ".join(map(printable, names)) or "none"
 
 
 def one_line(error: BaseException) -> str:

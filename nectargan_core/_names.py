@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from nectargan_core._messages import printable
+from nectargan_core._printable import printable
 from nectargan_core.errors import SpecSyntaxError
 
 # `\w` matches letters and digits of every script, and "_".

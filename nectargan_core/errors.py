@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nectargan_core._printable import printable_lines
+
 
 class NectarganError(Exception):
     """Base of everything that NectarGAN raises on purpose.
@@ -11,7 +13,8 @@ class NectarganError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
+        # Names in a message may come from anywhere, and an error is shown in a terminal.
+        super().__init__(printable_lines(message))
 
     def __str__(self) -> str:
         # str() of a KeyError is the repr of the message, and that of an OSError may begin with the errno.

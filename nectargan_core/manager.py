@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from nectargan_core import catalog
-from nectargan_core._messages import warn
+from nectargan_core._messages import listed, warn
 from nectargan_core._observers import Observers
+from nectargan_core._printable import printable
 from nectargan_core.config import Config, read_config
 from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError
 from nectargan_core.history import OnNonFinite, Recorder, Series, rank_and_world_size
@@ -793,7 +794,7 @@ class LossManager:
             self._registry[name].redefine(definition, scheduler)
             self._registry[name].enable(saved[name]["enabled"])
         if saved.keys() != self._registry.losses.keys():
-            differing = ", ".join(sorted(saved.keys() ^ self._registry.losses.keys()))
+            differing = listed(sorted(saved.keys() ^ self._registry.losses.keys()))
             warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
 
     def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
@@ -821,7 +822,7 @@ class LossManager:
         idle = [loss.name for loss in self._registry if not loss.has_run and loss.reported_weight()]
         if ran and idle:
             warn(
-                f"registered with a weight and never computed: {', '.join(idle)}; compute_losses(inputs) without a "
+                f"registered with a weight and never computed: {listed(idle)}; compute_losses(inputs) without a "
                 "query computes every loss there is"
             )
         self._recorder.raise_pending_error()
@@ -845,7 +846,8 @@ class LossManager:
 
     def __repr__(self) -> str:
         where = f", experiment_dir={str(self.experiment_dir)!r}" if self.experiment_dir else ""
-        return f"LossManager({', '.join(self._registry.losses) or 'no losses'}{where})"
+        losses = listed(self._registry.losses) if self._registry.losses else "no losses"
+        return f"LossManager({losses}{where})"
 
 
 def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
@@ -885,7 +887,7 @@ def _rounded(value: float, precision: int | None) -> float:
 
 
 def _listed(values: Mapping[str, float]) -> str:
-    return " ".join(f"{name}: {value}" for name, value in values.items())
+    return " ".join(f"{printable(name)}: {value}" for name, value in values.items())
 
 
 def _print(text: str, capture: bool) -> str | None:

@@ -5,8 +5,10 @@ import pickle
 import warnings
 
 import pytest
+import torch
+from managers import ONE
 
-from nectargan_core import _messages, errors
+from nectargan_core import LossManager, _messages, errors
 from nectargan_core.errors import NectarganError, NectarganWarning, PluginError
 
 KINDS = {
@@ -103,3 +105,61 @@ def test_a_warning_points_at_the_caller_outside_of_the_package():
 
 def test_a_nectargan_warning_is_a_user_warning():
     assert issubclass(NectarganWarning, UserWarning)
+
+
+NASTY = "G_\x1b[2J\u202eL1\r"
+SAFE = r"G_\x1b[2J\u202eL1\r"
+
+
+def assert_safe(text):
+    assert all(line.isprintable() for line in text.split("\n")), text
+    assert SAFE in text
+
+
+def nasty_manager():
+    manager = LossManager()
+    manager.register_loss_fn(NASTY, torch.nn.L1Loss(), tags=["G"])
+    return manager
+
+
+@pytest.mark.parametrize("name", ["NectarganError", *KINDS])
+def test_no_error_hands_control_characters_to_a_terminal(name):
+    assert_safe(str(getattr(errors, name)(f"there is {NASTY}\nand more")))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda manager: manager.compute_loss_xy("other", None, None),
+        lambda manager: manager.compute_losses({}, query="other"),
+        lambda manager: manager.compute_losses({"y": ONE}),
+        lambda manager: manager.compute_losses({NASTY: ONE}),
+        lambda manager: manager.register_loss_fn(NASTY, torch.nn.L1Loss()),
+        lambda manager: manager.series("other"),
+        lambda manager: manager.init_from_spec("sobel", weights={NASTY: 1.0}),
+        lambda manager: manager.set_weight(NASTY[:-1], 1.0),
+    ],
+)
+def test_errors_about_losses_escape_their_names(ask):
+    with pytest.raises(NectarganError) as caught:
+        ask(nasty_manager())
+    assert_safe(str(caught.value) + SAFE)
+
+
+def test_what_is_printed_of_losses_escapes_their_names(capsys):
+    manager = nasty_manager()
+    manager.print_losses(epoch=1, iter=2)
+    manager.print_weights()
+    for line in capsys.readouterr().out.splitlines():
+        assert_safe(line)
+    assert_safe(manager.print_losses(1, 2, capture=True))
+    assert_safe(repr(manager))
+
+
+def test_warnings_escape_names():
+    manager = nasty_manager()
+    manager.register_loss_fn("other", torch.nn.L1Loss())
+    manager.compute_loss_xy("other", ONE, ONE)
+    with pytest.warns(NectarganWarning) as caught:
+        manager.close()
+    assert_safe(str(caught[0].message))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nectargan_core._messages import printable
 from nectargan_core._names import Term
+from nectargan_core._printable import printable
 from nectargan_core.errors import SpecSyntaxError
 from nectargan_core.objectives._grammar import parse
 

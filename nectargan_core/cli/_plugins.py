@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from nectargan_core._messages import printable
+from nectargan_core._printable import printable
 from nectargan_core.cli._diagnosis import Row, diagnose
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from nectargan_core._messages import did_you_mean, warn
+from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import NectarganError, NonFiniteLossError, UnknownLossError
 from nectargan_core.history._series import Series, sync
 from nectargan_core.log import RECORD, LogFile, LossLog, Records, encode_chunk, encode_rewind, joined
@@ -229,9 +229,8 @@ class Recorder:
             parts.append(self.series[name].records())
         if not parts:
             known = tuple(self.series)
-            listed = ", ".join(known) or "none"
             raise UnknownLossError(
-                f"nothing is recorded under {name!r}; there are {listed}.{did_you_mean(name, known)}",
+                f"nothing is recorded under {name!r}; there are {listed(known)}.{did_you_mean(name, known)}",
                 name=name,
                 known=known,
             )

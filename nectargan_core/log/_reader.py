@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nectargan_core._messages import did_you_mean, warn
+from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
 from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, decode_line
@@ -96,9 +96,9 @@ class LossLog:
             LossLogError: If there is no log of the rank.
         """
         if name not in self.names:
-            listed = ", ".join(self.names) or "none"
+            hint = did_you_mean(name, self.names)
             raise UnknownLossError(
-                f"the log has no records of a loss {name!r}; it has {listed}.{did_you_mean(name, self.names)}",
+                f"the log has no records of a loss {name!r}; it has {listed(self.names)}.{hint}",
                 name=name,
                 known=self.names,
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nectargan_core._messages import did_you_mean
+from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._results import ComputedLosses
@@ -58,7 +58,7 @@ def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputEr
     given = tuple(inputs)
     name = next(name for name in loss.inputs if name not in inputs)
     return MissingInputError(
-        f"loss {loss.name!r} reads the input {name!r}, which was not given; given were {', '.join(given) or 'none'}."
+        f"loss {loss.name!r} reads the input {name!r}, which was not given; given were {listed(given)}."
         f"{did_you_mean(name, given)}",
         loss_name=loss.name,
         input_name=name,

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from nectargan_core._messages import did_you_mean
+from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Series
 from nectargan_core.losses._bound import BoundLoss
@@ -124,9 +124,9 @@ class Registry:
     def unknown(self, name: str) -> UnknownLossError:
         """Make the error that no loss has a name, with the names that come close."""
         known = tuple(self.losses)
-        listed = f"registered are {', '.join(known)}" if known else "none is registered; call init_from_spec first"
+        there = f"registered are {listed(known)}" if known else "none is registered; call init_from_spec first"
         return UnknownLossError(
-            f"no loss is named {name!r}; {listed}.{did_you_mean(str(name), known)}", name=name, known=known
+            f"no loss is named {name!r}; {there}.{did_you_mean(str(name), known)}", name=name, known=known
         )
 
     def _nothing_found(self, query: Query) -> UnknownLossError:
@@ -138,7 +138,7 @@ class Registry:
         hints = "".join(did_you_mean(one, known) for one in asked)
         return UnknownLossError(
             f"no loss has the name or tag {' or '.join(map(repr, asked)) or '(none given)'}; there are the losses "
-            f"{', '.join(self.losses)} and the tags {', '.join(tags) or '(none)'}.{hints}",
+            f"{listed(self.losses)} and the tags {listed(tags)}.{hints}",
             name=", ".join(asked),
             known=known,
         )

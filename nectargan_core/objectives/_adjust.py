@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nectargan_core._messages import did_you_mean, warn
+from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import UnknownLossError
 from nectargan_core.losses import LMLoss, check_schedule
@@ -37,7 +37,7 @@ def adjust(
             if name not in final:
                 raise UnknownLossError(
                     f"a {what} is given for loss {name!r}, which this objective does not have; it has "
-                    f"{', '.join(final) or 'none'}.{did_you_mean(name, final)}",
+                    f"{listed(final)}.{did_you_mean(name, final)}",
                     name=name,
                     known=tuple(final),
                 )
