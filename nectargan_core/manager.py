@@ -24,7 +24,16 @@ from nectargan_core.config import Config, read_config
 from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError
 from nectargan_core.history import OnNonFinite, Recorder, Series, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
-from nectargan_core.losses import BoundLoss, ComputedLosses, LMLoss, Query, Registry, check_schedule, compute_all
+from nectargan_core.losses import (
+    BoundLoss,
+    ComputedLosses,
+    LMLoss,
+    Query,
+    Registry,
+    check_schedule,
+    compute_all,
+    module_of,
+)
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
@@ -288,10 +297,11 @@ class LossManager:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
 
     def _move(self, loss: LMLoss) -> None:
-        if self.device is None or not isinstance(loss.function, nn.Module):
+        module = module_of(loss.function)
+        if self.device is None or module is None:
             return
         try:
-            loss.function.to(self.device)
+            module.to(self.device)
         except Exception as error:
             raise ConfigError(
                 f"loss {loss.name!r} cannot be moved to the device {str(self.device)!r} of this manager: {error}; set "
@@ -307,7 +317,7 @@ class LossManager:
         return scheduler
 
     def modules(self) -> nn.ModuleDict:
-        """Return the losses that are modules, to optimise or to save with the networks.
+        """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
 
         Returns:
             Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
@@ -679,8 +689,8 @@ class LossManager:
     def means(self, query: Query = None) -> dict[str, float]:
         """Return the mean of each loss since the epoch began, or inside a split since the split was entered.
 
-        An epoch begins when the whole part of the clock's epoch changes. Every record counts the same. Waits for the
-        device once.
+        An epoch begins when the whole part of the clock's epoch changes. Every record counts the same, except those of
+        a weight of 0 that left the function uncalled, which do not count. Waits for the device once.
 
         Args:
             query: Tag, loss name or name of a recorded scalar, or several; None for all.

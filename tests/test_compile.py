@@ -97,6 +97,27 @@ def test_one_graph_serves_every_weight_step_and_epoch(step):
     assert manager.get_loss_weights() == {"L1": 7.0, "decaying": pytest.approx(2.55), "map": 0.0}
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("function", [lambda x, y: x.sqrt().sum(), lambda x, y: (1 / x).sum(), lambda x, y: x.log()])
+def test_an_infinite_gradient_times_a_weight_of_zero_is_zero_in_a_compiled_step(backend, function):
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("a", function, loss_weight=0.0)
+
+    @torch.compile(backend=backend, fullgraph=True)
+    def step(x):
+        return manager.compute_loss_xy("a", x, None).sum()
+
+    x = torch.zeros(3, requires_grad=True)
+    result = step(x)
+    result.backward()
+    assert (result.item(), x.grad.tolist()) == (0.0, [0.0, 0.0, 0.0])
+    manager.set_weight("a", 2.0)
+    x, plain = (torch.full((3,), 4.0, requires_grad=True) for _ in range(2))
+    step(x).backward()
+    (2.0 * function(plain, None)).sum().backward()
+    assert x.grad.tolist() == plain.grad.tolist()
+
+
 def test_a_weight_of_zero_contributes_zero_to_a_compiled_step():
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn("infinite", lambda x, y: (x / 0).sum(), loss_weight=0.0)

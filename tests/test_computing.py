@@ -359,7 +359,7 @@ def test_with_skip_the_function_is_not_run():
     assert zeroed(True, lambda x, y: 1 / 0).compute_loss_xy("a", ONE, ONE).item() == 0.0
 
 
-def test_without_skip_the_function_is_run_without_a_graph_and_its_value_is_recorded():
+def test_without_skip_the_function_is_run_as_ever_and_its_value_is_recorded():
     modes = []
 
     def function(x, y):
@@ -371,7 +371,7 @@ def test_without_skip_the_function_is_run_without_a_graph_and_its_value_is_recor
     manager.register_spec(lambda: {"a": loss})
     manager.compute_loss_xy("a", ONE, ONE)
     history = manager.get_registered_losses(strip=False)["a"].history
-    assert (modes, history.losses, history.unweighted) == ([False], [0.0], [2.0])
+    assert (modes, history.losses, history.unweighted) == ([True], [0.0], [2.0])
 
 
 def test_without_skip_a_zero_has_the_shape_of_the_result():

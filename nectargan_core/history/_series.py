@@ -319,14 +319,19 @@ class Series:
         self._dropped_sum, self._dropped_count = 0.0, 0
 
     def mean(self) -> float:
-        """Return the mean of the weighted values since `begin_window`, after a `sync`; nan of none."""
+        """Return the mean of the weighted values since `begin_window`, after a `sync`; nan of none.
+
+        Records of a weight of 0 that left the function uncalled do not count.
+        """
         total, count = self._sum_of_window(len(self))
         total, count = self._dropped_sum + total, self._dropped_count + count
         return total / count if count else _NAN
 
     def _sum_of_window(self, end: int) -> tuple[float, int]:
-        """Return sum and number of the weighted values from the window's begin up to a row."""
-        values = self._unpacked(max(0, self._window - self._dropped), end)["loss"].tolist()
+        """Return sum and number of the weighted values from the window's begin up to a row, but for skipped ones."""
+        rows = self._unpacked(max(0, self._window - self._dropped), end)
+        skipped = (rows["weight"] == 0) & np.isnan(rows["unweighted"])
+        values = rows["loss"][~skipped].tolist()
         return sum(values), len(values)
 
     # Removing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
+from nectargan_core.losses._module import module_of
+from nectargan_core.losses._zero import connected_zero, detached, floating
 from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
@@ -243,7 +245,7 @@ class BoundLoss:
             epoch = recorder.epoch
         step = recorder.step if recorder.ticked else series.count
         if weight == 0.0:
-            return self._compute_zero(args, kwargs or {}, step, epoch)
+            return self._compute_zero((*args, *(kwargs or {}).values()), step, epoch, args, kwargs)
         try:
             raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
         except Exception as error:
@@ -264,10 +266,15 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
+        args, kwargs = _compiled.gated((args, dict(kwargs)), self._number, epoch)
         raw = self.function(*args, **kwargs)
         if not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch or 0)
         return _compiled.apply_weight(raw, self._number, epoch)
+
+    def compiled_weight(self, epoch: float | None) -> float:
+        """Return the weight that applies to a result that a compiled graph computes now."""
+        return self._changing_weight(epoch, None)
 
     def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
         """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
@@ -290,25 +297,37 @@ class BoundLoss:
             return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
         return self.weight(epoch)
 
+    def compute_skipped(self, given: Iterable[Any], like: Tensor | None, epoch: float | None) -> Tensor:
+        """Record that the function is not called at an epoch, and return a zero connected to what was given."""
+        recorder = self._recorder
+        if recorder.is_due(self.series):
+            recorder.flush_or_raise()
+        self._changing_weight(epoch, None)  # which may warn
+        step = recorder.step if recorder.ticked else self.series.count
+        return self._skip(given, like, step, recorder.epoch if epoch is None else epoch)
+
     def _compute_zero(
         self,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        given: tuple[Any, ...],
         step: int,
         epoch: float,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
     ) -> Tensor:
-        """Return a new zero; 0 times a loss that is infinite, or has an infinite gradient, would be nan."""
-        if self._enabled and not self.skip_when_zero:
-            with torch.no_grad():
-                raw = self.function(*args, **kwargs)
-            if not isinstance(raw, Tensor):
-                raise self._no_tensor(raw, epoch)
-            zero = torch.zeros_like(raw, dtype=_floating(raw.dtype), requires_grad=torch.is_grad_enabled())
-            self.series.add(step, epoch, 0.0, raw, zero)
-            return zero
-        like = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)), None)
-        dtype, device = (None, self._device) if like is None else (_floating(like.dtype), like.device)
-        zero = torch.zeros((), dtype=dtype, device=device, requires_grad=torch.is_grad_enabled())
+        """Return a new zero, in the shape of the result where the function is called all the same."""
+        if not self._enabled or self.skip_when_zero:
+            return self._skip(given, None, step, epoch)
+        # On inputs that are cut off from the graph, since an infinite gradient of the function times 0 would be nan.
+        raw = self.function(*detached(args), **detached(kwargs or {}))
+        if not isinstance(raw, Tensor):
+            raise self._no_tensor(raw, epoch)
+        zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
+        zero = zero + connected_zero((*given, module_of(self.function)), like=zero)
+        self.series.add(step, epoch, 0.0, raw, zero)
+        return zero
+
+    def _skip(self, given: Iterable[Any], like: Tensor | None, step: int, epoch: float) -> Tensor:
+        zero = connected_zero((*given, module_of(self.function)), like, self._device)
         self.series.add_zero(step, epoch, zero)
         return zero
 
@@ -338,7 +357,3 @@ def _summary(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{type(value).__name__} of {tuple(value.shape)}, {value.dtype}, {value.device}"
     return type(value).__name__
-
-
-def _floating(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype.is_floating_point else torch.get_default_dtype()

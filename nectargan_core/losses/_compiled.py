@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from nectargan_core.losses._zero import tensors_in
+
 
 class CompiledLoss(Protocol):
-    """What the operator calls: records a result, and returns the weight that applies to it."""
+    """What the operators call."""
+
+    def compiled_weight(self, epoch: float | None) -> float:
+        """Return the weight that applies now."""
 
     def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
         """Record a result that was computed in a compiled graph."""
@@ -30,6 +35,36 @@ def register(loss: CompiledLoss) -> int:
     return number
 
 
+def gated(values: Any, number: int, epoch: float | None) -> Any:
+    """Return what a loss is given, cut off from the graph when the graph runs with a weight of 0.
+
+    The function of the loss runs in the graph whatever the weight is. Its gradient may be infinite, and times 0 nan;
+    the gate lets no gradient back to a tensor then.
+
+    Args:
+        values: Arguments of the function; tensors in lists, tuples and dicts are gated, too.
+        number: The loss, as `register` numbered it.
+        epoch: Epoch for the schedule, None for that of the clock.
+    """
+    like = next((tensor for tensor in tensors_in((values,)) if tensor.requires_grad), None)
+    if like is None:
+        return values
+    weight = _weight(_ORDER, like.detach(), number, epoch)
+    return _gated(values, weight)
+
+
+def _gated(value: Any, weight: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        if not value.requires_grad:
+            return value
+        return torch.where(weight.to(value.device) == 0, value.detach(), value)
+    if isinstance(value, dict):
+        return {key: _gated(item, weight) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([_gated(item, weight) for item in value])
+    return value
+
+
 def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
     """Weight a result and record it, in a graph that stays the same while weights, steps and epochs change.
 
@@ -45,6 +80,17 @@ def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
     # Like eager code that multiplies by a number: in float32 at least, then rounded.
     weighted = (raw.to(factor.dtype) * factor).to(raw.dtype)
     return torch.where(factor == 0, torch.zeros_like(weighted), weighted)
+
+
+@torch.library.custom_op("nectargan::weight", mutates_args={"order"})
+def _weight(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
+    order += 1
+    return torch.full((), _LOSSES[number].compiled_weight(epoch), device=like.device)
+
+
+@_weight.register_fake
+def _(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
+    return torch.empty((), device=like.device)
 
 
 @torch.library.custom_op("nectargan::weight_and_record", mutates_args={"order"})

@@ -35,12 +35,9 @@ def compute_all(losses: Iterable[BoundLoss], inputs: Mapping[str, Any], epoch: f
         if runs and not inputs.keys() >= loss.reads:
             raise _missing_input(loss, inputs)
     values: dict[str, Any] = {}
-    results = ComputedLosses()
+    computed: dict[str, Tensor] = {}
     for loss, runs in planned:
         if not runs:
-            # The function is not called; the zero in place of its result has dtype and device of the first tensor.
-            like = [value for value in inputs.values() if isinstance(value, Tensor)][:1]
-            results[loss.name] = loss.compute(tuple(like), None, epoch, None)
             continue
         for name in loss.inputs:
             if name not in values:
@@ -48,9 +45,19 @@ def compute_all(losses: Iterable[BoundLoss], inputs: Mapping[str, Any], epoch: f
                 values[name] = value() if isinstance(value, _LAZY) else value
         arguments = tuple([values[name] for name in loss.inputs])
         if loss.parameters is None:
-            results[loss.name] = loss.compute(arguments, None, epoch, None)
+            computed[loss.name] = loss.compute(arguments, None, epoch, None)
         else:
-            results[loss.name] = loss.compute((), dict(zip(loss.parameters, arguments, strict=True)), epoch, None)
+            computed[loss.name] = loss.compute((), dict(zip(loss.parameters, arguments, strict=True)), epoch, None)
+    ran = tuple(computed)
+    if len(ran) < len(planned):
+        # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
+        like = next((value for value in inputs.values() if isinstance(value, Tensor)), None)
+        for loss, runs in planned:
+            if not runs:
+                given = [values.get(name, inputs.get(name)) for name in loss.inputs]
+                computed[loss.name] = loss.compute_skipped(given, like, epoch)
+    results = ComputedLosses({loss.name: computed[loss.name] for loss, _ in planned})
+    results.ran = ran
     return results
 
 

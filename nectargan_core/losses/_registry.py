@@ -13,6 +13,7 @@ from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Series
 from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._module import module_of
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
@@ -100,13 +101,14 @@ class Registry:
         """
         modules: dict[str, nn.Module] = {}
         for loss in self:
-            if isinstance(loss.function, nn.Module):
+            module = module_of(loss.function)
+            if module is not None:
                 key = loss.name.replace(".", "_")
                 if key in modules:
                     raise DuplicateLossError(
                         f"two losses are {key!r} without their dots; rename {loss.name!r}", name=loss.name
                     )
-                modules[key] = loss.function
+                modules[key] = module
         return nn.ModuleDict(modules)
 
     def refuse_duplicates(self, names: Iterable[str], scalars: Mapping[str, object]) -> None:

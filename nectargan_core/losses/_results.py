@@ -9,11 +9,16 @@ from torch import Tensor
 class ComputedLosses(dict[str, Tensor]):
     """Weighted results by loss name, with their `total`.
 
+    `ran` has the names of the losses whose function was called: not those of weight 0, which are in the results with
+    a zero.
+
     Example:
         >>> losses = ComputedLosses(a=torch.tensor(1.0), b=torch.tensor([2.0, 4.0]))
         >>> float(losses.total)
         4.0
     """
+
+    ran: tuple[str, ...] = ()
 
     @property
     def total(self) -> Tensor:

@@ -1,0 +1,93 @@
+"""The zero of a loss whose weight is 0: exactly 0, with a gradient of exactly 0 to all that the loss was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def connected_zero(values: Iterable[Any], like: Tensor | None = None, device: torch.device | None = None) -> Tensor:
+    """Return a scalar that is 0, and connected to tensors like `0 * loss` would be.
+
+    A product with 0 would be nan where the loss, or its gradient, is infinite. Here no value of a tensor is used at
+    all: each contributes the sum of an empty slice of it. That is also differentiable twice, in which an operation
+    that saves its output (`exp`) keeps the connection.
+
+    Args:
+        values: What the loss was given, modules among it; tensors in lists, tuples and dicts count, too.
+        like: The tensor whose dtype and device the result gets; None for the first of `values`.
+        device: The device where there is no tensor at all.
+
+    Returns:
+        A new tensor. It requires a gradient if gradients are enabled, also where no tensor of `values` does.
+
+    Example:
+        >>> x = torch.full((2,), float("inf"), requires_grad=True)
+        >>> connected_zero([x]).backward()
+        >>> x.grad.tolist()
+        [0.0, 0.0]
+    """
+    tensors = list(tensors_in(values))
+    like = like if like is not None else next(iter(tensors), None)
+    dtype, device = (None, device) if like is None else (floating(like.dtype), like.device)
+    zero = torch.zeros((), dtype=dtype, device=device)
+    if not torch.is_grad_enabled():
+        return zero
+    connected = [tensor for tensor in tensors if tensor.requires_grad]
+    for tensor in connected:
+        zero = zero + _empty_sum(tensor).to(zero)
+    return zero if connected else zero.requires_grad_()
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Go through the tensors among values, in lists, tuples and dicts, and the parameters of modules."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, nn.Module):
+            yield from value.parameters()
+        elif isinstance(value, Mapping):
+            yield from tensors_in(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)
+
+
+def detached(value: Any) -> Any:
+    """Return a value with each tensor in it detached, and requiring a gradient if it did."""
+    if isinstance(value, Tensor):
+        return value.detach().requires_grad_(value.requires_grad)
+    if isinstance(value, Mapping):
+        return {key: detached(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(detached, value))
+    return value
+
+
+def _empty_sum(tensor: Tensor) -> Tensor:
+    if tensor.layout is not torch.strided:
+        summed: Tensor = _SparseZero.apply(tensor)  # type: ignore[no-untyped-call] # as it is in torch
+        return summed
+    summed = tensor[None][:0].exp().sum()
+    return summed.real if summed.is_complex() else summed
+
+
+class _SparseZero(torch.autograd.Function):
+    """0, with a gradient of 0 to a sparse tensor, which cannot be sliced."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:  # as the base class defines it
+        context.save_for_backward(tensor)
+        return torch.zeros((), dtype=floating(tensor.dtype), device=tensor.device)
+
+    @staticmethod
+    def backward(context: Any, *_: Tensor) -> Tensor:  # as the base class defines it
+        (tensor,) = context.saved_tensors
+        return torch.zeros_like(tensor)
+
+
+def floating(dtype: torch.dtype) -> torch.dtype:
+    """Return a dtype that can hold a gradient: the given one, or the default for one that cannot."""
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
