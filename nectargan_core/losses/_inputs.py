@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -17,7 +17,7 @@ from nectargan_core.losses._results import ComputedLosses
 _LAZY = (FunctionType, MethodType, partial)
 
 
-def compute_all(losses: Iterable[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
     """Compute, weight and record losses, each with the inputs that it reads.
 
     Args:
@@ -30,35 +30,37 @@ def compute_all(losses: Iterable[BoundLoss], inputs: Mapping[str, Any], epoch: f
         MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
     """
     # Before anything is computed, so that a mistake in the inputs records nothing.
-    planned = [(loss, loss.runs(epoch)) for loss in losses]
-    for loss, runs in planned:
-        if runs and not inputs.keys() >= loss.reads:
-            raise _missing_input(loss, inputs)
+    running = []
+    for loss in losses:
+        if loss.runs(epoch):
+            if not inputs.keys() >= loss.reads:
+                raise _missing_input(loss, inputs)
+            running.append(loss)
     values: dict[str, Any] = {}
-    computed: dict[str, Tensor] = {}
-    for loss, runs in planned:
-        if not runs:
-            continue
+    results = ComputedLosses()
+    for loss in running:
         for name in loss.inputs:
             if name not in values:
                 value = inputs[name]
                 values[name] = value() if isinstance(value, _LAZY) else value
         arguments = tuple([values[name] for name in loss.inputs])
         if loss.parameters is None:
-            computed[loss.name] = loss.compute(arguments, None, epoch, None)
+            results[loss.name] = loss.compute(arguments, None, epoch, None)
         else:
-            computed[loss.name] = loss.compute((), dict(zip(loss.parameters, arguments, strict=True)), epoch, None)
-    ran = tuple(computed)
-    if len(ran) < len(planned):
-        # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
-        like = next((value for value in inputs.values() if isinstance(value, Tensor)), None)
-        for loss, runs in planned:
-            if not runs:
-                given = [values.get(name, inputs.get(name)) for name in loss.inputs]
-                computed[loss.name] = loss.compute_skipped(given, like, epoch)
-    results = ComputedLosses({loss.name: computed[loss.name] for loss, _ in planned})
-    results.ran = ran
-    return results
+            results[loss.name] = loss.compute((), dict(zip(loss.parameters, arguments, strict=True)), epoch, None)
+    if len(running) == len(losses):
+        return results
+    # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
+    like = next((value for value in inputs.values() if isinstance(value, Tensor)), None)
+    complete = ComputedLosses()
+    complete._skipped = frozenset(loss.name for loss in losses if loss.name not in results)
+    for loss in losses:
+        if loss.name in results:
+            complete[loss.name] = results[loss.name]
+        else:
+            given = [values.get(name, inputs.get(name)) for name in loss.inputs]
+            complete[loss.name] = loss.compute_skipped(given, like, epoch)
+    return complete
 
 
 def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:

@@ -9,16 +9,18 @@ from torch import Tensor
 class ComputedLosses(dict[str, Tensor]):
     """Weighted results by loss name, with their `total`.
 
-    `ran` has the names of the losses whose function was called: not those of weight 0, which are in the results with
-    a zero.
-
     Example:
         >>> losses = ComputedLosses(a=torch.tensor(1.0), b=torch.tensor([2.0, 4.0]))
         >>> float(losses.total)
         4.0
     """
 
-    ran: tuple[str, ...] = ()
+    _skipped: frozenset[str] = frozenset()
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """The names of the losses whose function was called, and not skipped for a weight of 0."""
+        return tuple(name for name in self if name not in self._skipped)
 
     @property
     def total(self) -> Tensor:
