@@ -8,6 +8,7 @@ import pytest
 import torch
 from managers import ONE, ZERO, adversarial, decaying, manager_of, mean, one
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from nectargan_core import ComputedLosses, LMLoss, LossManager, Schedule
 from nectargan_core.errors import (
@@ -447,3 +448,19 @@ def test_options_are_given_by_the_name_of_a_spec_or_by_its_term():
         manager.init_from_spec("pix2pix:basic", options={"vgg": {}})
     manager.init_from_spec("pix2pix:basic", options={"pix2pix:basic": {}, "pix2pix": {}})
     assert len(manager.get_registered_losses()) == 4
+
+
+# Activation checkpointing
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("weight", [2.0, 0.0])
+def test_a_loss_that_is_computed_again_inside_backward_is_one_record(reentrant, weight):
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("a", lambda x, y: (x * 1).square().mean(), weight)
+    x = torch.ones(3, requires_grad=True)
+    for _ in range(3):
+        manager.tick()
+        checkpoint(lambda x: manager.compute_loss_xy("a", x, None), x, use_reentrant=reentrant).backward()
+    assert manager.series("a").step.tolist() == [0, 1, 2]
+    assert x.grad.tolist() == pytest.approx([3 * weight * 2 / 3] * 3)

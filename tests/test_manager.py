@@ -107,10 +107,54 @@ def test_the_first_tick_is_step_zero_and_each_adds_one():
 
 def test_a_tick_with_a_step_sets_it_and_the_next_adds_one():
     manager = counted()
-    for step in (7, None, 3, None):
+    for step in (7, None, 13, None):
         manager.tick(step=step)
         manager.compute_loss_xy("a", ZERO, ONE)
-    assert [step for step, _ in steps_and_epochs(manager)] == [7, 8, 3, 4]
+    assert [step for step, _ in steps_and_epochs(manager)] == [7, 8, 13, 14]
+
+
+def test_a_step_that_goes_back_warns_once_and_supersedes_nothing():
+    manager = counted()
+    for step in (0, 1, 2):
+        manager.tick(step=step)
+        manager.compute_loss_xy("a", ZERO, ONE)
+    with pytest.warns(NectarganWarning, match="the step goes back from 2 to 0") as caught:
+        for step in (0, 1, 2, 0, 1, 2):
+            manager.tick(step=step)
+            manager.compute_loss_xy("a", ZERO, ONE)
+    assert len(caught) == 1
+    assert [step for step, _ in steps_and_epochs(manager)] == [0, 1, 2] * 3
+
+
+@pytest.mark.parametrize(("calls", "steps"), [(0, [0, 1]), (1, [0, 1, 2]), (3, [0, 1, 2, 3, 4])])
+def test_the_first_tick_counts_the_calls_that_were_made_before_it(calls, steps):
+    manager = counted()
+    for _ in range(calls):
+        manager.compute_loss_xy("a", ZERO, ONE)
+    for _ in range(2):
+        manager.tick()
+        manager.compute_loss_xy("a", ZERO, ONE)
+    assert [step for step, _ in steps_and_epochs(manager)] == steps
+
+
+def test_a_tick_after_computing_counts_each_step_once():
+    manager = counted()
+    for _ in range(3):
+        manager.compute_loss_xy("a", ZERO, ONE)
+        manager.tick()
+    assert [step for step, _ in steps_and_epochs(manager)] == [0, 1, 2]
+
+
+def test_what_is_recorded_in_a_split_before_the_first_tick_is_at_step_zero():
+    manager = counted()
+    with manager.split("val"):
+        for _ in range(4):
+            manager.compute_loss_xy("a", ZERO, ONE)
+            manager.record("psnr", 20.0)
+    assert manager.series("val/a").step.tolist() == manager.series("val/psnr").step.tolist() == [0] * 4
+    manager.record("rate", 0.5)
+    manager.tick()
+    assert manager.step == 0
 
 
 def test_a_tick_without_an_epoch_keeps_it():

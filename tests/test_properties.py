@@ -297,7 +297,12 @@ class Run(RuleBasedStateMachine):
     def expect(self, name, weight, value):
         count = self.counts.get(name, 0)
         self.counts[name] = count + 1
-        self.rows.setdefault(name, []).append((self.step if self.clock else count, self.epoch, weight, value))
+        if not self.clock:
+            # In a split the step stands where the clock does, which is 0 before its first tick.
+            step = max(self.step, 0) if "/" in name else count
+        else:
+            step = self.step
+        self.rows.setdefault(name, []).append((step, self.epoch, weight, value))
 
     @rule(name=st.sampled_from("ab"), weight=st.just(0.0) | st.floats(-100, 100, width=16))
     def set_weight(self, name, weight):

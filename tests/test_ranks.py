@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from nectargan_core import LossLog, LossManager
-from nectargan_core.errors import LossLogError
+from nectargan_core.errors import ConfigError, LossLogError
+from nectargan_core.history import rank_and_world_size
 
 
 def run(directory, monkeypatch, rank, values):
@@ -67,10 +68,70 @@ def test_the_files_of_an_earlier_run_with_more_ranks_are_not_read(tmp_path, monk
     assert log.series("loss").loss.tolist() == [5.0]
 
 
-@pytest.mark.parametrize("rank", ["", "none"])
-def test_a_rank_that_is_not_a_number_is_ignored(tmp_path, monkeypatch, rank):
-    run(tmp_path, monkeypatch, rank, [1.0])
-    assert LossLog(tmp_path).ranks == (0,)
+VARIABLES = [
+    "RANK",
+    "WORLD_SIZE",
+    "SLURM_PROCID",
+    "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_RANK",
+    "PMI_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+]
+
+
+def told(monkeypatch, variables):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return rank_and_world_size()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "", "WORLD_SIZE": ""}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, (3, 4)),
+        ({"RANK": "3"}, (3, None)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "8"}, (2, 8)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, (1, 2)),
+        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "5"}, (0, 2)),
+        ({"RANK": "", "SLURM_PROCID": "5", "SLURM_NTASKS": "6"}, (5, 6)),
+        ({"LOCAL_RANK": "2"}, (2, None)),
+        ({"LOCAL_RANK": "2", "NODE_RANK": "0"}, (2, None)),
+        ({"LOCAL_RANK": "2", "NODE_RANK": "3", "LOCAL_WORLD_SIZE": "4"}, (14, None)),
+        ({"LOCAL_RANK": "1", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, (3, None)),
+    ],
+)
+def test_the_rank_is_read_from_whatever_launched_the_process(monkeypatch, variables, expected):
+    assert told(monkeypatch, variables) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"RANK": "none"}, "RANK"),
+        ({"RANK": "²"}, "RANK"),
+        ({"RANK": "-1"}, "RANK"),
+        ({"RANK": "1.0"}, "RANK"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "many"}, "WORLD_SIZE"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK=4"),
+        ({"SLURM_PROCID": "x"}, "SLURM_PROCID"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK"),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "1"}, "LOCAL_RANK=1 on node 1"),
+    ],
+)
+def test_what_cannot_be_a_rank_or_a_size_is_an_error_that_names_the_variable(monkeypatch, variables, named):
+    with pytest.raises(ConfigError, match=named):
+        told(monkeypatch, variables)
 
 
 @pytest.mark.slow

@@ -338,3 +338,25 @@ def test_a_state_with_a_schedule_that_is_not_installed_changes_nothing(tmp_path)
 def test_a_manager_cannot_be_copied(tmp_path):
     with start(tmp_path) as manager, pytest.raises(NectarganError, match="state_dict"):
         copy.deepcopy(manager)
+
+
+def test_the_first_step_that_is_given_after_a_resume_supersedes_what_lies_beyond_it(tmp_path):
+    for values, start, resume in (([1.0, 2.0, 3.0, 4.0], 0, False), ([30.0, 40.0], 2, True)):
+        with LossManager(experiment_dir=tmp_path, resume=resume) as manager:
+            manager.register_loss_fn("a", lambda x, y: x)
+            for step, value in enumerate(values, start):
+                manager.tick(step=step)
+                manager.compute_loss_xy("a", torch.tensor(value), None)
+    records = LossLog(tmp_path).series("a")
+    assert (records.step.tolist(), records.loss.tolist()) == ([0, 1, 2, 3], [1.0, 2.0, 30.0, 40.0])
+
+
+def test_going_back_later_in_a_resumed_run_supersedes_nothing(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 3)
+    with start(tmp_path, resume=True) as manager:
+        run(manager, 1)
+        with pytest.warns(NectarganWarning, match="the step goes back from 3 to 1"):
+            manager.tick(step=1)
+        manager.compute_loss_xy("G_L1", ZERO, ONE)
+    assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2, 3, 1]

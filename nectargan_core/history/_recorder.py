@@ -48,9 +48,11 @@ class Recorder:
         "_notify",
         "_pending_error",
         "_prefix",
+        "_resumed",
         "_scalars",
         "_unwritten",
         "_warned_of_nonfinite",
+        "_warned_of_step",
         "_warned_of_write",
         "closed",
         "deadline",
@@ -104,7 +106,8 @@ class Recorder:
         self.deadline = math.inf if log is None else time.monotonic() + flush_every
         # Whether a call has to check `full` and `deadline` at all.
         self.watching = log is not None
-        self._warned_of_write = False
+        self._warned_of_write = self._warned_of_step = False
+        self._resumed = False
         self._lost = 0
         if log is not None:
             log.on_taken_over = weakref.WeakMethod(self.close)
@@ -160,8 +163,24 @@ class Recorder:
     # Recording
 
     def tick(self, epoch: float | None, step: int | None) -> None:
-        """Set the clock: the step is the one given or one more than before, the epoch likewise or as before."""
-        self.step = self.step + 1 if step is None else step
+        """Set the clock: the step is the one given or one more than before, the epoch likewise or as before.
+
+        The first step that is not given is the number of calls that any loss has had outside of splits. The first that
+        is given in a resumed run supersedes what the log has at that step and later ones.
+        """
+        if step is None:
+            step = self.step + 1
+            if not self.ticked:
+                step = max([step, *(series.count for series in self._losses())])
+        elif self._resumed and not self.ticked and step <= self.step:
+            self._unwritten += encode_rewind(step, {})
+        elif self.keep and step < self.step and not self._warned_of_step:
+            self._warned_of_step = True
+            warn(
+                f"the step goes back from {self.step} to {step}, so that these steps are recorded twice; to go on from "
+                "a checkpoint call load_state_dict, and otherwise let steps count on from epoch to epoch"
+            )
+        self.step = step
         if epoch is not None and epoch != self.epoch:
             if math.floor(epoch) != math.floor(self.epoch):
                 for series in self.series.values():
@@ -181,7 +200,17 @@ class Recorder:
         series = self._scalars[name]
         if self.is_due(series):
             self.flush_or_raise()
-        series.add_scalar(self.step if self.ticked else series.count, self.epoch, value)
+        step = self.step if self.ticked else self.step_in_scope if self._prefix else series.count
+        series.add_scalar(step, self.epoch, value)
+
+    @property
+    def step_in_scope(self) -> int:
+        """The step of what is recorded in a split: where the clock stands, 0 before its first tick."""
+        return max(self.step, 0)
+
+    def _losses(self) -> list[Series]:
+        """Return the series of the losses outside of splits."""
+        return [series for name, series in self.series.items() if "/" not in name and name not in self._scalars]
 
     def is_due(self, series: Series) -> bool:
         """Whether `flush_or_raise` is due before a record is added; `BoundLoss.compute` has a copy of this."""
@@ -337,6 +366,7 @@ class Recorder:
     def resume(self, log: LossLog) -> None:
         """Count on after the last step of a log."""
         self.step = log.last_step
+        self._resumed = True
         self._counts = {name: int(log.series(name).step[-1]) + 1 for name in log.names if len(log.series(name))}
 
     def state(self) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _NAN = float("nan")
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
+# -1 outside of backward(). torch has no public name for it.
+_current_graph_task = torch._C._current_graph_task_id
 
 
 class BoundLoss:
@@ -151,6 +153,12 @@ class BoundLoss:
         """Return the step of the clock; without one, how often the loss has been computed outside of splits."""
         return self._recorder.step if self._recorder.ticked else self._own.count
 
+    def _step_here(self) -> int:
+        """Return the step of a record that is made now; `compute` has a copy of this."""
+        if self._recorder.ticked:
+            return self._recorder.step
+        return self.series.count if self.series is self._own else self._recorder.step_in_scope
+
     def weight(self, epoch: float) -> float:
         """Return the weight that applies at an epoch."""
         return self.current_weight(epoch) if self._enabled else 0.0
@@ -243,7 +251,7 @@ class BoundLoss:
             weight = self._changing_weight(epoch, weight_kwargs)
         if epoch is None:
             epoch = recorder.epoch
-        step = recorder.step if recorder.ticked else series.count
+        step = recorder.step if recorder.ticked else series.count if series is self._own else recorder.step_in_scope
         if weight == 0.0:
             return self._compute_zero((*args, *(kwargs or {}).values()), step, epoch, args, kwargs)
         try:
@@ -254,7 +262,9 @@ class BoundLoss:
         if type(raw) is not Tensor and not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch)
         weighted = raw * weight
-        series.add(step, epoch, weight, raw, weighted)
+        # Inside of backward() it is computed again, by activation checkpointing.
+        if _current_graph_task() < 0:
+            series.add(step, epoch, weight, raw, weighted)
         return weighted
 
     def _compute_compiled(
@@ -282,9 +292,9 @@ class BoundLoss:
         if recorder.is_due(self.series):
             recorder.flush_or_raise()
         weight = self._changing_weight(epoch, None)
-        step = recorder.step if recorder.ticked else self.series.count
         weighted = raw * weight if weight else torch.zeros_like(raw)
-        self.series.add(step, recorder.epoch if epoch is None else epoch, weight, raw, weighted)
+        if _current_graph_task() < 0:
+            self.series.add(self._step_here(), recorder.epoch if epoch is None else epoch, weight, raw, weighted)
         return weight
 
     def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
@@ -303,8 +313,7 @@ class BoundLoss:
         if recorder.is_due(self.series):
             recorder.flush_or_raise()
         self._changing_weight(epoch, None)  # which may warn
-        step = recorder.step if recorder.ticked else self.series.count
-        return self._skip(given, like, step, recorder.epoch if epoch is None else epoch)
+        return self._skip(given, like, self._step_here(), recorder.epoch if epoch is None else epoch)
 
     def _compute_zero(
         self,
@@ -323,12 +332,14 @@ class BoundLoss:
             raise self._no_tensor(raw, epoch)
         zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
         zero = zero + connected_zero((*given, module_of(self.function)), like=zero)
-        self.series.add(step, epoch, 0.0, raw, zero)
+        if _current_graph_task() < 0:
+            self.series.add(step, epoch, 0.0, raw, zero)
         return zero
 
     def _skip(self, given: Iterable[Any], like: Tensor | None, step: int, epoch: float) -> Tensor:
         zero = connected_zero((*given, module_of(self.function)), like, self._device)
-        self.series.add_zero(step, epoch, zero)
+        if _current_graph_task() < 0:
+            self.series.add_zero(step, epoch, zero)
         return zero
 
     def _warn_of_epoch(self) -> None:
