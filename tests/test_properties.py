@@ -297,11 +297,9 @@ class Run(RuleBasedStateMachine):
     def expect(self, name, weight, value):
         count = self.counts.get(name, 0)
         self.counts[name] = count + 1
-        if not self.clock:
-            # In a split the step stands where the clock does, which is 0 before its first tick.
-            step = max(self.step, 0) if "/" in name else count
-        else:
-            step = self.step
+        # In a split the step stands where the clock does, which is 0 before its first tick.
+        without_clock = max(self.step, 0) if "/" in name else count
+        step = self.step if self.clock else without_clock
         self.rows.setdefault(name, []).append((step, self.epoch, weight, value))
 
     @rule(name=st.sampled_from("ab"), weight=st.just(0.0) | st.floats(-100, 100, width=16))
