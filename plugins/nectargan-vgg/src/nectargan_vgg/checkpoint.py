@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pickle
 import struct
 import zipfile
@@ -21,6 +22,9 @@ URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 
 SHA256_PREFIX = "dcbb9e9d"
 ENVIRONMENT_VARIABLE = "NECTARGAN_VGG19_WEIGHTS"
+
+# Those that become float32 by themselves. Numbers of 8 bits need scales, which these keys do not hold.
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def cache_folder() -> Path:
@@ -49,21 +53,39 @@ def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
         shapes: The keys to read, and the shapes they must have.
 
     Raises:
-        WeightsError: If the file is missing, truncated, not a checkpoint, or not of VGG19.
+        WeightsError: If the file is missing, truncated, not a checkpoint, or not of VGG19; or if a tensor under these
+            keys is not dense, floating-point, in memory and finite.
     """
     if not path.is_file():
         raise weights_error(f"there is no file {path}")
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    return read(path, shapes)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, shapes)
+    return _read_torch(path, path, shapes)
 
 
-def _read_torch(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def parse_checkpoint(data: bytes, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Read those tensors of a checkpoint that are needed, from the content of the file.
+
+    Args:
+        data: The content, as `torch.save` writes it.
+        path: The file, for messages.
+        shapes: The keys to read, and the shapes they must have.
+
+    Raises:
+        WeightsError: As by `read_checkpoint`.
+    """
+    return _read_torch(io.BytesIO(data), path, shapes)
+
+
+def _read_torch(source: Path | io.BytesIO, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     try:
-        with path.open("rb") as file:
-            archive = file.read(2) == b"PK"
-        if archive and not zipfile.is_zipfile(path):
+        archive = _beginning(source) == b"PK"
+        if archive and not zipfile.is_zipfile(source):
             raise EOFError("the end of the archive is missing")
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+        mapped = archive and source is path
+        state = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (EOFError, IndexError, struct.error) as error:  # what a truncated pickle raises, depending on where it ends
         raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
     except Exception as error:
@@ -75,6 +97,13 @@ def _read_torch(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     if not isinstance(state, Mapping):
         raise weights_error(f"{path} holds a {type(state).__name__}, not a state_dict of torchvision's vgg19")
     return _selected(path, state.keys(), state.__getitem__, shapes)
+
+
+def _beginning(source: Path | io.BytesIO) -> bytes:
+    if isinstance(source, io.BytesIO):
+        return bytes(source.getbuffer()[:2])
+    with source.open("rb") as file:
+        return file.read(2)
 
 
 def _read_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -99,17 +128,47 @@ def _selected(
             raise weights_error(f"{path} is of another architecture: it has {key!r}, which VGG19 has not")
     selected = {}
     for key, shape in shapes.items():
-        value = get(key) if key in keys else None
-        if not isinstance(value, Tensor):
+        if key not in keys:
             raise weights_error(
                 f"{path} lacks {key!r}: it is of another architecture, or of fewer layers than are needed"
             )
+        selected[key] = _checked(path, key, get(key), shape)
+    return selected
+
+
+def _checked(path: Path, key: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    fault = _fault(value)
+    if fault is None:
         if tuple(value.shape) != shape:
             raise weights_error(
                 f"{path} is of another architecture: {key!r} has the shape {tuple(value.shape)}, not {shape}"
             )
-        selected[key] = value.float()
-    return selected
+        numbers: Tensor = value.detach().float()
+        wrong = numbers.numel() - int(numbers.isfinite().sum())
+        if not wrong:
+            return numbers
+        fault = f"{wrong} of its {numbers.numel()} values are nan or infinite as float32"
+    raise weights_error(
+        f"{path} has no usable {key!r}: expected a dense tensor of the shape {shape}, in memory, of "
+        f"{', '.join(str(dtype).removeprefix('torch.') for dtype in _DTYPES)}, all values finite; {fault}"
+    )
+
+
+def _fault(value: Any) -> str | None:
+    """Say what keeps a value from being read as float32, whatever its shape."""
+    if not isinstance(value, Tensor):
+        return f"it is a {type(value).__name__}"
+    if value.is_meta:
+        return "it is on the meta device, without values"
+    if value.is_nested:  # before anything that asks for its shape
+        return "it is nested"
+    if value.layout is not torch.strided:
+        return f"its layout is {value.layout}"
+    if value.is_quantized:
+        return f"it is quantized, {value.dtype}"
+    if value.dtype not in _DTYPES:
+        return f"its dtype is {value.dtype}"
+    return None
 
 
 def _first_line(error: BaseException) -> str:
