@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from nectargan_core._messages import warn
 from nectargan_core.errors import ConfigError
 
 _LAMBDA = "lambda_"
@@ -140,11 +141,20 @@ class Config(Section):
         """
         key = _LAMBDA + name.replace("-", "_").replace(".", "_")
         value = getattr(self.train.loss, key, None)
+        if value is None:
+            for other in self.train.loss.model_extra or {}:
+                if _folded(other) == _folded(key):
+                    warn(f"the configuration sets train.loss.{other}, which is not read; write train.loss.{key}")
         return float(default) if value is None else ConfiguredWeight(value, f"train.loss.{key}")
 
     def on_device(self, device: object) -> Config:
         """Return a copy whose `common.device` is the one given."""
         return self.model_copy(update={"common": self.common.model_copy(update={"device": str(device)})})
+
+
+def _folded(key: str) -> str:
+    """Return a key as those are compared that somebody may have meant to be the same."""
+    return key.casefold().replace("-", "").replace("_", "").replace(".", "")
 
 
 def read_config(data: Config | Mapping[str, Any] | None, path: str | None = None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import time
@@ -162,6 +163,7 @@ class LossManager:
         tags: Iterable[str] = (),
         *,
         inputs: tuple[str, ...] | Mapping[str, str] = ("y_fake", "y"),
+        skip_when_zero: bool = True,
     ) -> None:
         """Register one loss.
 
@@ -173,6 +175,7 @@ class LossManager:
             tags: Names to find it by, together with others.
             inputs: The inputs that `compute_losses` passes to it, in the order of its parameters, or a mapping
                 from parameter to input.
+            skip_when_zero: Whether the function is left uncalled while the weight is 0.
 
         Raises:
             DuplicateLossError: If a loss of this name is registered.
@@ -188,6 +191,7 @@ class LossManager:
         """
         fields: dict[str, Any] = {"name": loss_name, "function": loss_fn, "inputs": inputs}
         fields["tags"] = [tags] if isinstance(tags, str) else list(tags)
+        fields["skip_when_zero"] = skip_when_zero
         if loss_weight is not None:
             fields["loss_weight"] = loss_weight
         if schedule is not None:
@@ -340,11 +344,11 @@ class LossManager:
 
     # Changing weights
 
-    def set_weight(self, name: str, weight: float) -> None:
-        """Set the weight of a loss from now on; a schedule that it has ends.
+    def set_weight(self, query: Query, weight: float) -> None:
+        """Set the weight of the losses that a query finds from now on; a schedule that one has ends.
 
         Raises:
-            UnknownLossError: If no loss of this name is registered.
+            UnknownLossError: If the query finds no loss.
             pydantic.ValidationError: If the weight is not a finite number.
 
         Example:
@@ -355,24 +359,33 @@ class LossManager:
             {'G_L1': 10.0}
         """
         _refuse_in_graphs("a weight or schedule is set")
-        self._registry[name].set_weight(weight)
+        for loss in self._registry.find(query):
+            loss.set_weight(weight)
 
-    def set_schedule(self, name: str, schedule: Schedule) -> None:
-        """Give a loss another schedule from now on; an end that it leaves out is the weight that the loss has now.
+    def set_schedule(self, query: Query, schedule: Schedule) -> None:
+        """Give the losses that a query finds another schedule from now on.
+
+        An end that it leaves out is the weight that the loss has now.
 
         Raises:
-            UnknownLossError: If no loss of this name is registered.
+            UnknownLossError: If the query finds no loss.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated.
         """
         _refuse_in_graphs("a weight or schedule is set")
-        bound = self._registry[name]
-        check_schedule(name, schedule)
+        found = self._registry.find(query)
+        # All are made before one is changed, so that an error changes none.
+        made = [self._rescheduled(bound, schedule) for bound in found]
+        for bound, (loss, scheduler) in zip(found, made, strict=True):
+            bound.redefine(loss, scheduler)
+
+    def _rescheduled(self, bound: BoundLoss, schedule: Schedule) -> tuple[LMLoss, Scheduler | None]:
+        check_schedule(bound.name, schedule)
         # First without a schedule, at the weight of now, which the ends that the new one leaves out become.
         weight = bound.current_weight(self._recorder.epoch)
         unscheduled = bound.loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()})
         loss = unscheduled.model_copy(update={"schedule": schedule})
-        bound.redefine(loss, self._observed_scheduler(loss))
+        return loss, self._observed_scheduler(loss)
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
@@ -412,8 +425,7 @@ class LossManager:
             (1, 0)
         """
         _refuse_in_graphs("the clock ticks")
-        if epoch is not None and not 0 <= epoch < float("inf"):
-            raise ValueError(f"epoch must be a number of at least 0, got {epoch!r}")
+        _check_epoch(epoch)
         if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
             raise ValueError(f"step must be at least 0 and below 2**63, got {step!r}")
         # Plain numbers, so that a state of the manager is plain data.
@@ -511,6 +523,8 @@ class LossManager:
         """
         if loss_kwargs is not None:
             return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs))
+        if epoch is not None:
+            _check_epoch(epoch)
         # The same as _compute, written out, since this is the hot path.
         try:
             loss = self._registry.losses[loss_name]
@@ -569,6 +583,8 @@ class LossManager:
             >>> float(manager.compute_losses(images, query="G").total)
             99.0
         """
+        if epoch is not None:
+            _check_epoch(epoch)
         return compute_all(self._registry.find(query), inputs, epoch)
 
     def _compute(
@@ -579,6 +595,7 @@ class LossManager:
         weight_kwargs: Mapping[str, Any] | None = None,
         function_kwargs: Mapping[str, Any] | None = None,
     ) -> Tensor:
+        _check_epoch(epoch)
         return self._registry[name].compute(args, function_kwargs, epoch, weight_kwargs)
 
     def record(self, name: str, value: float | Tensor) -> None:
@@ -604,6 +621,11 @@ class LossManager:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
         if not name or "/" in name:
             raise ValueError(f"the name of a scalar is not empty and has no '/', got {name!r}")
+        if not isinstance(value, Tensor):
+            try:
+                value = float(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise TypeError(f"the value of {name!r} must be a number or a tensor, got {value!r}") from error
         self._recorder.record(name, value)
 
     # Asking
@@ -790,8 +812,7 @@ class LossManager:
             ValueError: If it is no such state; the manager is then as it was.
             NectarganError: If a schedule of the state cannot be used; likewise.
         """
-        if not isinstance(state, Mapping) or state.get("version") != 1 or not state.keys() >= _STATE:
-            raise ValueError("expected what LossManager.state_dict() returned, in version 1")
+        _check_state(state)
         if weights not in ("saved", "current"):
             raise ValueError(f"weights must be 'saved' or 'current', got {weights!r}")
         saved = state["losses"]
@@ -869,6 +890,18 @@ def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[st
     return dict(loss_kwargs)
 
 
+def _check_epoch(epoch: float | None) -> None:
+    """Raise for what is given as an epoch and is no number of at least 0, before anything is counted."""
+    if epoch is None:
+        return
+    try:
+        valid = 0 <= float(epoch) < math.inf and not isinstance(epoch, (str, bytes))
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # float() cannot convert it
+        valid = False
+    if not valid:
+        raise ValueError(f"epoch must be a finite number of at least 0, got {epoch!r}")
+
+
 def _device(device: str | torch.device | None, config: Config) -> torch.device | None:
     named = config.common.device if device is None else device
     if named is None:
@@ -879,6 +912,25 @@ def _device(device: str | torch.device | None, config: Config) -> torch.device |
         raise ConfigError(
             f"{named!r} is no device that torch knows, such as 'cpu' or 'cuda:0'", key="common.device"
         ) from error
+
+
+def _check_state(state: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for what is not a state, before anything is changed."""
+    valid = (
+        isinstance(state, Mapping)
+        and state.get("version") == 1
+        and state.keys() >= _STATE
+        and isinstance(state["step"], int)
+        and -1 <= state["step"] < 2**63
+        and isinstance(state["ticked"], bool)
+        and isinstance(state["counts"], Mapping)
+        and all(isinstance(name, str) and isinstance(count, int) for name, count in state["counts"].items())
+        and isinstance(state["losses"], Mapping)
+        and all(isinstance(loss, Mapping) and "enabled" in loss for loss in state["losses"].values())
+    )
+    if not valid:
+        raise ValueError("expected what LossManager.state_dict() returned, in version 1")
+    _check_epoch(state["epoch"])
 
 
 def _refuse_in_graphs(what: str) -> None:
@@ -893,7 +945,10 @@ def _scheduler_of(loss: LMLoss) -> Scheduler | None:
 
 
 def _rounded(value: float, precision: int | None) -> float:
-    return value if precision is None else round(value, precision)
+    """Round to digits after the point; a number that would become 0 keeps as many significant digits instead."""
+    if precision is None:
+        return value
+    return round(value, precision) or (value and float(f"{value:.{max(precision, 1)}g}"))
 
 
 def _listed(values: Mapping[str, float]) -> str:

@@ -160,7 +160,7 @@ def test_steps_beyond_32_bits_are_recorded(dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_call_with_an_invalid_epoch_records_nothing(dtype):
     manager = logged()
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="epoch must be a finite number of at least 0, got 'third'"):
         manager.compute_loss_xy("a", torch.tensor(1.0, dtype=dtype), None, epoch="third")
     manager.compute_loss_xy("a", torch.tensor(1.0, dtype=dtype), None)
     assert {len(getattr(history(manager), field)) for field in LMHistory.model_fields} == {1}

@@ -125,15 +125,6 @@ def test_non_finite_values_stay_strict_json_and_read_back(tmp_path):
     assert equal(LossLog(tmp_path).series("a").unweighted, [1.0, math.nan, math.inf, -math.inf, 2.0])
 
 
-@pytest.mark.parametrize("epochs", [[math.nan], [math.inf] * 9, [0.0, math.nan, -math.inf]])
-def test_an_epoch_that_is_not_finite_does_not_stop_the_log(tmp_path, epochs):
-    with manager_in(tmp_path) as manager:
-        for epoch in epochs:
-            manager.compute_loss_xy("a", torch.tensor(1.0), None, epoch=epoch)
-    assert len(lines(tmp_path)) == 2
-    assert equal(LossLog(tmp_path).series("a").epoch, epochs)
-
-
 @pytest.mark.parametrize("name", ['G "L1"', "größe", "损失", "a\nb", "../a", "a\\b"])
 def test_names_with_special_characters_are_read_back(tmp_path, name):
     if "/" in name:

@@ -45,7 +45,9 @@ def values(manager):
 
 def test_the_signature_of_register_loss_fn_is_the_documented_one():
     parameters = inspect.signature(LossManager.register_loss_fn).parameters
-    assert list(parameters) == ["self", "loss_name", "loss_fn", "loss_weight", "schedule", "tags", "inputs"]
+    assert list(parameters) == [
+        *["self", "loss_name", "loss_fn", "loss_weight", "schedule", "tags", "inputs", "skip_when_zero"]
+    ]
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert (defaults["loss_weight"], defaults["schedule"], defaults["tags"]) == (None, None, ())
     assert defaults["inputs"] == ("y_fake", "y")

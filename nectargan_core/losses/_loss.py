@@ -17,6 +17,11 @@ from nectargan_core.schedules import Schedule
 
 
 def _keep_origin(value: Any, handler: ValidatorFunctionWrapHandler) -> float:
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        raise ValueError(
+            "a weight is a number, and this tensor requires a gradient, which a number would lose; to learn a weight, "
+            "make it a parameter of a loss that is a module, and give manager.modules() to the optimizer"
+        )
     weight: float = handler(value)
     return value if isinstance(value, ConfiguredWeight) else weight
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 class ComputedLosses(dict[str, Tensor]):
     """Weighted results by loss name, with their `total`.
@@ -24,8 +26,13 @@ class ComputedLosses(dict[str, Tensor]):
 
     @property
     def total(self) -> Tensor:
-        """The sum of the results, of which each that is not a scalar counts with its mean."""
+        """The sum of the results, of which each that is not a scalar counts with its mean.
+
+        Results of half precision are added in float32, in which their sum does not overflow.
+        """
         scalars = [result.mean() if result.ndim else result for result in self.values()]
+        if len(scalars) > 1:
+            scalars = [scalar.float() if scalar.dtype in _HALF else scalar for scalar in scalars]
         if not scalars:
             # A zero that backward() accepts.
             return torch.zeros((), requires_grad=torch.is_grad_enabled())
