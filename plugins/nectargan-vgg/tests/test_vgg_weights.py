@@ -204,16 +204,20 @@ def changed(state, change):
 
 # torch warns of its own way to read quantized and sparse tensors.
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("archive", [True, False], ids=["archive", "old"])
-@pytest.mark.parametrize(("change", "arrived"), [*NUMBERS.values(), *KINDS.values()], ids=[*NUMBERS, *KINDS])
-def test_a_tensor_without_usable_weights_is_refused_by_its_name(saved, state, archive, change, arrived):
+@pytest.mark.parametrize(
+    ("change", "arrived", "archive"),
+    [
+        pytest.param(*case, archive, id=f"{name}-{'archive' if archive else 'old'}")
+        for name, case in {**NUMBERS, **KINDS}.items()
+        for archive in (True, False)
+        if archive or name not in ("float8", "nested")  # in the old format torch does not read back what it saved
+    ],
+)
+def test_a_tensor_without_usable_weights_is_refused_by_its_name(saved, state, change, arrived, archive):
     path = saved(changed(state, change), _use_new_zipfile_serialization=archive)
     message = refusal(path)
-    if not archive and ("float8" in arrived or "nested" in arrived):
-        assert f"{path} cannot be read" in message  # nor does torch read what it saved in this format
-    else:
-        assert f"{path} {EXPECTED}" in message
-        assert arrived in message
+    assert f"{path} {EXPECTED}" in message
+    assert arrived in message
 
 
 @pytest.mark.parametrize(("change", "arrived"), NUMBERS.values(), ids=NUMBERS)
