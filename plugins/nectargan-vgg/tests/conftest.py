@@ -1,7 +1,13 @@
-"""Shared fixtures: seeded weight files, and an empty cache folder for each test."""
+"""Shared fixtures: seeded weight files, an empty cache folder for each test, and a server of published weights."""
+
+import hashlib
+import http.server
+import io
+import threading
 
 import pytest
 import torch
+from nectargan_vgg import checkpoint
 
 # torchvision's vgg19, written out: the position of each convolution in `features`, input and output channels.
 CONVOLUTIONS = {
@@ -26,8 +32,10 @@ def seeded_state(last):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty TORCH_HOME, and no weights named in the environment."""
+    """An empty TORCH_HOME, no records of copies, and no weights named in the environment."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "state"))
     monkeypatch.delenv("NECTARGAN_VGG19_WEIGHTS", raising=False)
     return tmp_path / "torch" / "hub" / "checkpoints"
 
@@ -56,3 +64,65 @@ def deep_weights(deep_state, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "vgg19-deep.pth"
     torch.save(deep_state, path)
     return path
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one file; can send less than its Content-Length, and wait for an event before it answers."""
+
+    def __init__(self, data):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.data = data
+        self.sent = len(data)
+        self.status = 200
+        self.gets = 0
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.requests = threading.Semaphore(0)  # one more for each request
+        self.go_on.set()
+        self.url = f"http://127.0.0.1:{self.server_port}/models/vgg19-made.pth"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.data)))
+        self.end_headers()
+
+    def do_GET(self):
+        self.server.gets += 1
+        self.server.asked.set()
+        self.server.requests.release()
+        self.server.go_on.wait()
+        self.do_HEAD()
+        self.wfile.write(self.server.data[: self.server.sent])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def made():
+    """A small checkpoint in the old format of the published one, with the layers that these tests need."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128)}
+    state = {}
+    for position, shape in shapes.items():
+        state[f"features.{position}.weight"] = torch.randn(*shape, 3, 3, generator=generator) * 0.1
+        state[f"features.{position}.bias"] = torch.randn(shape[0], generator=generator)
+    file = io.BytesIO()
+    torch.save({**state, "classifier.0.weight": torch.zeros(1000)}, file, _use_new_zipfile_serialization=False)
+    return state, file.getvalue()
+
+
+@pytest.fixture
+def server(made, monkeypatch):
+    with Server(made[1]) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(checkpoint, "URL", server.url)
+        monkeypatch.setattr(checkpoint, "SHA256", hashlib.sha256(made[1]).hexdigest())
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
+        server.go_on.set()
+        server.shutdown()
+        thread.join()

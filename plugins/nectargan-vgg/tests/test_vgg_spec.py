@@ -124,4 +124,4 @@ def test_a_wrong_option_is_named(weights):
 
 def test_published_weights_are_those_of_torchvision():
     assert checkpoint.URL == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-    assert checkpoint.URL.endswith(f"-{checkpoint.SHA256_PREFIX}.pth")
+    assert checkpoint.URL.endswith(f"-{checkpoint.SHA256[:8]}.pth")

@@ -20,7 +20,8 @@ from nectargan_vgg.network import CONVOLUTIONS
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 """torchvision's VGG19_Weights.IMAGENET1K_V1; the eight digits in its name are the first of its SHA-256."""
 
-SHA256_PREFIX = "dcbb9e9d"
+# All of it, since somebody who tries long enough finds another file whose SHA-256 begins with the same eight digits.
+SHA256 = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
 ENVIRONMENT_VARIABLE = "NECTARGAN_VGG19_WEIGHTS"
 
 # Those that become float32 by themselves. Numbers of 8 bits need scales, which these keys do not hold.

@@ -222,7 +222,7 @@ class VGGPerceptual(_VGGLoss):
             nothing is read.
 
     Raises:
-        WeightsError: If the weights cannot be obtained; the message names the ways to provide them.
+        WeightsError: If the weights cannot be obtained or used; the message names the ways to provide them.
         ValueError: If another argument is invalid.
 
     Source:
@@ -274,7 +274,7 @@ class VGGStyle(_VGGLoss):
         checkpoint: A local file with the weights, or `"random"`.
 
     Raises:
-        WeightsError: If the weights cannot be obtained; the message names the ways to provide them.
+        WeightsError: If the weights cannot be obtained or used; the message names the ways to provide them.
         ValueError: If another argument is invalid.
 
     Source:

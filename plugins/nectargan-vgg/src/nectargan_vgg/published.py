@@ -1,27 +1,40 @@
-"""The weights that torchvision publishes: downloaded once, checked, and cached as a slim copy of the layers in use."""
+"""The weights that torchvision publishes: downloaded once, checked, and cached as a slim copy of the layers in use.
+
+Whoever else can write to the cache folder can put other weights there, and can take files away; nobody can have them
+used. The published file is checked against the hash in `checkpoint.py` whenever it is read. A slim copy is checked
+against the hash that was recorded when the copy was made, in a folder that only this user can write (`records.py`).
+Its hash is no constant as that of the published file is, since its bytes depend on the version of torch. Both are
+read into memory first, so that what is parsed is what was checked. Somebody who acts as this user, or as root, can
+change records as well as this code, and is not kept out.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import http.client
-import os
+import io
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from nectargan_core.errors import WeightsError
-from nectargan_vgg.checkpoint import cache_folder, read_checkpoint, weights_error
+from nectargan_core.errors import NectarganWarning, WeightsError
+from nectargan_vgg import records
+from nectargan_vgg.checkpoint import cache_folder, parse_checkpoint, weights_error
+from nectargan_vgg.files import is_regular, read_regular, remove_leftovers, replacing
 from nectargan_vgg.network import CONVOLUTIONS
 
 _ANSWER_SECONDS = 30
+_STALL_SECONDS = 120
 _CHUNK = 1 << 20
 
 
@@ -31,132 +44,186 @@ class PublishedWeights:
 
     Args:
         url: Where the file is.
-        sha256_prefix: The first hexadecimal digits of its SHA-256.
+        sha256: Its SHA-256, in hexadecimal digits.
     """
 
     url: str
-    sha256_prefix: str
+    sha256: str
 
     def load(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """Read the tensors under these keys from the slim copy, else from the whole file, downloaded if necessary.
+        """Read the tensors under these keys from a slim copy, else from the published file, downloaded if necessary.
+
+        A slim copy that is not the one that this user made is replaced by a new one, with a `NectarganWarning`.
 
         Raises:
-            WeightsError: If the file cannot be downloaded, or is not the published one.
+            WeightsError: If the published file cannot be downloaded, or what is in its place is another file.
         """
         full = cache_folder() / self.url.rpartition("/")[2]
-        state = _read_slim(full, shapes)
-        if state is None and full.is_file():
-            self._check_hash(full, f"{full} is not the published file; delete it to have it fetched again")
-            state = _read_and_slim(full, shapes)
-        if state is None:
-            with _one_process_at_a_time(full):
-                # Another process may have done all the work while this one waited.
-                state = _read_slim(full, shapes)
+        state, complaints = self._from_copy(full, shapes)
+        if state is not None and not complaints:
+            return state
+        with _one_process_at_a_time(full.name):
+            # Another process may have done all the work while this one waited.
+            state, complaints = self._from_copy(full, shapes)
+            for complaint in complaints:
+                warnings.warn(complaint, NectarganWarning, stacklevel=2)
+            if state is None or complaints:
                 if state is None:
-                    if not full.is_file():
-                        self._fetch(full)
-                    state = _read_and_slim(full, shapes)
+                    state = self._from_published(full, shapes)
+                self._keep_copy(full, state)
         return state
 
+    def _from_copy(
+        self, full: Path, shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[dict[str, Tensor] | None, list[str]]:
+        """Read a slim copy with enough layers, and say of others why they are not used."""
+        complaints: list[str] = []
+        for convolutions in range(len(shapes) // 2, len(CONVOLUTIONS) + 1):
+            path = _copy_path(full, convolutions)
+            try:
+                data = read_regular(path)
+                if records.is_recorded(self._record_name(convolutions, data)):
+                    return parse_checkpoint(data, path, shapes), complaints
+                reason = (
+                    f"its SHA-256 is not on record in {records.folder()}, so it is damaged, or exchanged, or was made "
+                    "by another user or elsewhere"
+                )
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except WeightsError as error:
+                reason = str(error).partition("\n")[0].removesuffix(".")
+            except OSError as error:
+                reason = error.strerror or str(error)
+            complaints.append(
+                f"nectargan-vgg: {path} is not used: {reason}; the weights are read from the published file instead, "
+                "and a new copy is made"
+            )
+        return None, complaints
+
+    def _from_published(self, full: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        if not is_regular(full):
+            self._fetch(full)
+        try:
+            # A symlink is followed here, since it may be the user's own, and the hash decides.
+            data = read_regular(full, follow=True)
+        except OSError as error:
+            raise weights_error(f"cannot read {full} ({error.strerror})") from error
+        self._check_hash(
+            hashlib.sha256(data).hexdigest(),
+            len(data),
+            f"{full} is not the published file; delete it to have it fetched again",
+        )
+        return parse_checkpoint(data, full, shapes)
+
+    def _keep_copy(self, full: Path, state: Mapping[str, Tensor]) -> None:
+        convolutions = len(state) // 2
+        file = io.BytesIO()
+        torch.save({key: value.clone() for key, value in state.items()}, file)
+        data = file.getvalue()
+        # A read-only cache, as on many clusters, is not an error; the next start only takes longer.
+        with contextlib.suppress(OSError):
+            records.record(self._record_name(convolutions, data))  # first: without its record a copy is of no use
+            with replacing(_copy_path(full, convolutions)) as copy:
+                copy.write(data)
+
+    def _record_name(self, convolutions: int, copy: bytes) -> str:
+        # With the hash of the published file, so that a copy of other weights is not taken for one of these.
+        return f"{self.sha256}-first{convolutions}-{hashlib.sha256(copy).hexdigest()}"
+
     def _fetch(self, full: Path) -> None:
-        partial = full.with_name(f"{full.name}.partial")
+        if full.is_dir() and not full.is_symlink():
+            raise weights_error(f"{full} is a folder, where the published file should be; remove it")
+        try:
+            full.parent.mkdir(parents=True, exist_ok=True)
+            for name in (full.name, *(_copy_path(full, number).name for number in range(1, len(CONVOLUTIONS) + 1))):
+                remove_leftovers(full.parent, name)
+            with replacing(full) as file:
+                self._download(file, full.parent)
+        except WeightsError:
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            raise weights_error(f"cannot write to the cache folder {full.parent} ({reason})") from error
+
+    def _download(self, file: BinaryIO, folder: Path) -> None:
         try:
             size = _published_size(self.url)
             _say(
-                f"fetching the weights of VGG19, {_mebibytes(size)}, from {self.url} into {full.parent}: the loss "
+                f"fetching the weights of VGG19, {_mebibytes(size)}, from {self.url} into {folder}: the loss "
                 "compares images by the features of this network. This happens once; later starts read only the "
                 "layers in use"
             )
-            torch.hub.download_url_to_file(self.url, str(partial), progress=True)
-            received = partial.stat().st_size
-            if size is not None and received < size:
-                raise weights_error(
-                    f"the connection to {self.url} was cut after {_mebibytes(received)} of {_mebibytes(size)}; "
-                    "try again"
-                )
-            self._check_hash(partial, f"what {self.url} sent is not the published file")
-            partial.replace(full)
-        except WeightsError:
-            raise
+            digest = hashlib.sha256()
+            received = 0
+            for chunk in _chunks(self.url):
+                file.write(chunk)
+                digest.update(chunk)
+                _show_progress(received, received + len(chunk), size)
+                received += len(chunk)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # it holds the connection open
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
             raise weights_error(f"cannot fetch {self.url} ({reason})") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-
-    def _check_hash(self, path: Path, complaint: str) -> None:
-        digest = hashlib.sha256()
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-        except OSError as error:
-            raise weights_error(f"cannot read {path} ({error.strerror})") from error
-        found = digest.hexdigest()
-        if not found.startswith(self.sha256_prefix):
+        if size is not None and received < size:
             raise weights_error(
-                f"{complaint}: its {_mebibytes(path.stat().st_size)} have a SHA-256 that begins with {found[:8]}, "
-                f"not with {self.sha256_prefix}"
+                f"the connection to {self.url} was cut after {_mebibytes(received)} of {_mebibytes(size)}; try again"
             )
+        self._check_hash(digest.hexdigest(), received, f"what {self.url} sent is not the published file")
+
+    def _check_hash(self, found: str, size: int, complaint: str) -> None:
+        if found != self.sha256:
+            raise weights_error(f"{complaint}: its {_mebibytes(size)} have the SHA-256 {found}, not {self.sha256}")
 
 
-def _slim_path(full: Path, convolutions: int) -> Path:
+def _copy_path(full: Path, convolutions: int) -> Path:
     return full.with_name(f"nectargan-{full.stem}-first{convolutions}.pth")
 
 
-def _read_slim(full: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
-    needed = len(shapes) // 2
-    for convolutions in range(needed, len(CONVOLUTIONS) + 1):
-        path = _slim_path(full, convolutions)
-        if path.is_file():
-            # A damaged copy is replaced by a new one, made from the whole file.
-            with contextlib.suppress(WeightsError):
-                return read_checkpoint(path, shapes)
-    return None
-
-
-def _read_and_slim(full: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    state = read_checkpoint(full, shapes)
-    path = _slim_path(full, len(shapes) // 2)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    # A read-only cache, as on many clusters, is not an error; the next start only takes longer.
-    with contextlib.suppress(OSError, RuntimeError):
-        try:
-            torch.save({key: value.clone() for key, value in state.items()}, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    return state
-
-
 @contextlib.contextmanager
-def _one_process_at_a_time(full: Path) -> Iterator[None]:
-    lock = FileLock(full.with_name(f"{full.name}.lock"))
-    try:
-        full.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _say(f"another process is fetching {full.name}; waiting for it")
-            lock.acquire()
-    except OSError as error:
-        reason = error.strerror or error
-        raise weights_error(f"cannot write to the cache folder {full.parent} ({reason})") from error
-    try:
+def _one_process_at_a_time(name: str) -> Iterator[None]:
+    # Only to spare work: files are replaced as a whole, so that without the lock each process does the work itself.
+    # The lock is apart from the cache folder, where others could hold it for ever, or put something in its place.
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, NotImplementedError):
+            lock = FileLock(records.private_folder() / f"{name}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                _say(f"another process is fetching {name}, or reading it to make a slim copy; waiting for it")
+                lock.acquire()
+            stack.callback(lock.release)
         yield
-    finally:
-        lock.release()
 
 
 def _published_size(url: str) -> int | None:
-    # Requested first, with a timeout, which torch.hub does not set: without a network the error should come soon.
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 -- the constant above, https
-    with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 -- likewise
+    # Asked for first, with a short timeout: without a network the error should come soon.
+    with _open(url, _ANSWER_SECONDS, "HEAD") as answer:
         length = answer.headers.get("Content-Length")
     return int(length) if length else None
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    with _open(url, _STALL_SECONDS, "GET") as answer:
+        try:
+            while chunk := answer.read(_CHUNK):
+                yield chunk
+        except http.client.IncompleteRead as error:  # some versions of Python raise it where others end
+            yield error.partial
+
+
+def _open(url: str, seconds: int, method: str) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "nectargan-vgg"}
+    request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310 -- the constant, https
+    answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=seconds)  # noqa: S310 -- likewise
+    return answer
+
+
+def _show_progress(before: int, now: int, size: int | None) -> None:
+    percent = 100 * now // size if size else 0
+    if size and percent > 100 * before // size:
+        end = "\n" if now >= size else ""
+        print(f"\rnectargan-vgg: {percent} % of {_mebibytes(size)}", end=end, file=sys.stderr, flush=True)
 
 
 def _mebibytes(size: int | None) -> str:

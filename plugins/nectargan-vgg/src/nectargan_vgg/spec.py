@@ -46,7 +46,7 @@ def vgg(
         The loss by its name.
 
     Raises:
-        WeightsError: If the weights cannot be obtained; the message names the ways to provide them.
+        WeightsError: If the weights cannot be obtained or used; the message names the ways to provide them.
         ValueError: If an argument is invalid.
 
     Example:

@@ -35,7 +35,7 @@ def weight_source(checkpoint: str | os.PathLike[str] | None) -> WeightSource:
     return (
         _local_file(named, f", which {ENVIRONMENT_VARIABLE} names")
         if named
-        else PublishedWeights(checkpoint_file.URL, checkpoint_file.SHA256_PREFIX)
+        else PublishedWeights(checkpoint_file.URL, checkpoint_file.SHA256)
     )
 
 
@@ -57,7 +57,11 @@ class LocalFile:
     size: int
 
     def load(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """Read the tensors under these keys."""
+        """Read the tensors under these keys.
+
+        Raises:
+            WeightsError: If the file cannot be read, or is not a checkpoint of VGG19.
+        """
         return read_checkpoint(self.path, shapes)
 
 
