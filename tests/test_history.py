@@ -331,6 +331,8 @@ def test_an_interrupt_at_any_instruction_leaves_whole_records(make):
         values = [make(torch.tensor(float(number))) for number in range(3)]
         manager.compute_loss_xy("a", values[1], None, epoch=1)
         before = sys.gettrace()  # that of a coverage measurement
+        # Python 3.12 sends these events only if a frame has asked for them when tracing begins.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(interrupting(at))
         try:
             manager.compute_loss_xy("a", values[2], None, epoch=2)
