@@ -561,8 +561,9 @@ class LossManager:
         """Compute, weight and record every loss that a query finds, each with the inputs that it reads.
 
         Args:
-            inputs: Values by input name. A plain function is called for its value, at most once, and only if a
-                loss that runs reads it. What no loss reads is ignored.
+            inputs: Values by input name. A function, method or partial that needs no argument is called for its value,
+                at most once, and only if a loss that runs reads it; a loss gets it as it is if it says so (`as_is`).
+                What no loss reads is ignored.
             query: Tag or loss name, or several; None for all losses.
             epoch: Epoch for the schedules and the records. None: that of the clock.
 

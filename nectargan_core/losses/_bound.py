@@ -55,6 +55,7 @@ class BoundLoss:
         "_scheduler",
         "_warned_of_epoch",
         "_weight",
+        "as_is",
         "function",
         "inputs",
         "name",
@@ -76,6 +77,7 @@ class BoundLoss:
         # Names of the inputs, and of the parameters that take them where they are passed by keyword.
         self.inputs = tuple(loss.inputs if named is None else named.values())
         self.reads = frozenset(self.inputs)
+        self.as_is = frozenset(loss.as_is)
         self.parameters = None if named is None else tuple(named)
         # Where records go now, and where they go outside of splits and pauses.
         self.series: Series = recorder.open(loss.name)

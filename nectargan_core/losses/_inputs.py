@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from types import FunctionType, MethodType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +10,8 @@ from torch import Tensor
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
 from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
-
-_LAZY = (FunctionType, MethodType, partial)
 
 
 def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
@@ -22,8 +19,8 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
 
     Args:
         losses: The losses, in the order in which they are computed.
-        inputs: Values by input name. A function is called for its value, at most once, and only if a loss that
-            runs reads it.
+        inputs: Values by input name. A lazy one is called for its value, at most once, and only if a loss that runs
+            reads it and does not take it as it is.
         epoch: Epoch for the schedules and the records. None: that of the clock.
 
     Raises:
@@ -40,10 +37,13 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
     results = ComputedLosses()
     for loss in running:
         for name in loss.inputs:
-            if name not in values:
+            if name not in values and name not in loss.as_is:
                 value = inputs[name]
-                values[name] = value() if isinstance(value, _LAZY) else value
-        arguments = tuple([values[name] for name in loss.inputs])
+                values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
+        if loss.as_is:
+            arguments = tuple([inputs[name] if name in loss.as_is else values[name] for name in loss.inputs])
+        else:
+            arguments = tuple([values[name] for name in loss.inputs])
         if loss.parameters is None:
             results[loss.name] = loss.compute(arguments, None, epoch, None)
         else:
@@ -61,6 +61,18 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
             given = [values.get(name, inputs.get(name)) for name in loss.inputs]
             complete[loss.name] = loss.compute_skipped(given, like, epoch)
     return complete
+
+
+def _called(value: Callable[[], Any], name: str, loss: BoundLoss) -> Any:
+    try:
+        return value()
+    except Exception as error:
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(
+                f"in the lazy input {name!r}, called for loss {loss.name!r}; to pass an input as it is, name it in "
+                "LMLoss(as_is=...)"
+            )
+        raise
 
 
 def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:

@@ -7,9 +7,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, FiniteFloat, ValidatorFunctionWrapHandler, WrapValidator, field_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from nectargan_core._frozen import FrozenModel
+from nectargan_core._messages import listed
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import ScheduleError
 from nectargan_core.history import LMHistory
@@ -59,6 +68,8 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
             The names in use: `x` (source image), `y` (target), `y_fake` (generated), `pred_real` and
             `pred_fake` (what the discriminator says), `mask`; plugins add their own.
         skip_when_zero: Whether the function is left uncalled while the weight is 0.
+        as_is: Inputs that are passed as they are given, also where a function without arguments would be called for
+            its value; each is one of `inputs`.
         last_loss_map: Where a manager hands out the loss: the last weighted result, detached; nan for a loss that
             has not run.
         history: Where a manager hands out the loss: the records that are in memory.
@@ -90,6 +101,7 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     tags: list[str] = Field(default_factory=list)
     inputs: tuple[str, ...] | dict[str, str] = ("y_fake", "y")
     skip_when_zero: bool = True
+    as_is: tuple[str, ...] = ()
 
     # Type checkers see the arguments that pydantic gives `__init__`.
     if not TYPE_CHECKING:
@@ -137,12 +149,22 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     def _tags_are_several(cls, value: Any) -> Any:
         return list(value) if isinstance(value, (tuple, set, frozenset)) else value
 
-    @field_validator("inputs", mode="before")
+    @field_validator("inputs", "as_is", mode="before")
     @classmethod
-    def _inputs_are_several(cls, value: Any) -> Any:
+    def _inputs_are_several(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
-            raise ValueError(f"inputs is a tuple of names; write ({value!r},)")
+            raise ValueError(f"{info.field_name} is a tuple of names; write ({value!r},)")
         return value
+
+    @model_validator(mode="after")
+    def _as_is_is_read(self) -> LMLoss:
+        reads = tuple(self.inputs.values() if isinstance(self.inputs, dict) else self.inputs)
+        for name in self.as_is:
+            if name not in reads:
+                raise ValueError(
+                    f"as_is names the input {name!r}, which this loss does not read; it reads {listed(reads)}"
+                )
+        return self
 
 
 def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) -> tuple[float, Schedule]:
