@@ -37,8 +37,13 @@ def nectargan_loss_registered(manager: LossManager, loss: LMLoss) -> None:
 
 
 @hookspec
-def nectargan_history_flushed(manager: LossManager, chunk: Records) -> None:
-    """Records of one loss have been written to the log; called once per loss and flush."""
+def nectargan_history_flushed(manager: LossManager, chunks: tuple[Records, ...]) -> None:
+    """New records are in the log or, where a manager keeps its history in memory, there; called once a flush.
+
+    Args:
+        manager: The manager.
+        chunks: The new records of each loss and scalar that has any, in the order of their first steps.
+    """
 
 
 @hookspec

@@ -60,7 +60,8 @@ class LossManager:
             is there is moved aside to `loss_log.<n>.jsonl`.
         metadata: Further data for the header of the log, such as a seed; what JSON can hold.
         nonfinite: What happens when a weighted loss is nan or infinite: one warning a loss (`"warn"`), a
-            `NonFiniteLossError` from the next compute or flush (`"raise"`), or nothing (`"ignore"`).
+            `NonFiniteLossError` out of the call that computed it, or on an accelerator from the next tick at the
+            latest (`"raise"`), or nothing (`"ignore"`).
         flush_every: Seconds after which the next loss call writes what is new to the log.
         fsync: Whether each write waits until the disk has it, so that it survives a crash of the machine.
         observers: Objects whose functions marked with `hookimpl` observe this manager.
@@ -119,6 +120,7 @@ class LossManager:
         self._recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, notify)
         if log is not None and resume and log.path.exists():
             self._recorder.resume(LossLog(log.path))
+        self._watch_observers()
         # The finalizer must not hold the manager, which could then not be collected before Python exits.
         self._finalizer = weakref.finalize(self, self._recorder.close)
 
@@ -294,11 +296,16 @@ class LossManager:
         if replace:
             recorder.flush()
             recorder.raise_pending_error()
+        self._watch_observers()
         made = [BoundLoss(loss, schedulers[name], recorder, self.device) for name, loss in losses.items()]
         registry.add(made, replace=replace)
         if observers.is_observed("nectargan_loss_registered"):
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
+
+    def _watch_observers(self) -> None:
+        if self._observers.is_observed("nectargan_history_flushed"):
+            self._recorder.notify_without_log()
 
     def _move(self, loss: LMLoss) -> None:
         module = module_of(loss.function)
@@ -871,7 +878,8 @@ class LossManager:
             self._finalizer()  # close() could also warn, and hide the error.
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise NectarganError(
+        # As the protocols of copy and pickle want it: wrappers such as those for averaged weights look out for it.
+        raise TypeError(
             "a LossManager owns a log and cannot be copied or pickled; keep it outside of modules that are, and save "
             "its state_dict()"
         )

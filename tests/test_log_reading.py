@@ -2,13 +2,15 @@
 
 import csv
 import math
+import os
 import sys
 import warnings
 
 import pytest
+import torch
 from logs import strictly, write
 
-from nectargan_core import LossLog
+from nectargan_core import LossLog, LossManager
 from nectargan_core.errors import LossLogError, NectarganWarning, UnknownLossError
 
 NAME = "loss_log.jsonl"
@@ -173,3 +175,55 @@ def test_without_pandas_the_error_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         LossLog(tmp_path).to_pandas()
+
+
+# What is no ordinary file
+
+
+def planted(path, kind, elsewhere):
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        elsewhere.write_text("mine\n")
+        path.symlink_to(elsewhere if kind == "symlink" else "/dev/zero")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has neither FIFOs nor, for everybody, symlinks")
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("kind", ["fifo", "directory", "symlink", "device"])
+def test_a_log_that_is_no_ordinary_file_is_not_written_to(tmp_path, kind, resume):
+    planted(tmp_path / "loss_log.jsonl", kind, tmp_path / "elsewhere")
+    with pytest.raises(LossLogError, match="is not an ordinary file"):
+        LossManager(experiment_dir=tmp_path, resume=resume)
+    if kind == "symlink":
+        assert (tmp_path / "elsewhere").read_text() == "mine\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has neither FIFOs nor, for everybody, symlinks")
+@pytest.mark.parametrize("kind", ["fifo", "symlink"])
+def test_a_log_that_is_exchanged_during_a_run_is_not_written_to(tmp_path, kind):
+    manager = LossManager(experiment_dir=tmp_path)
+    manager.register_loss_fn("a", torch.nn.L1Loss())
+    manager.compute_loss_xy("a", torch.zeros(2), torch.ones(2))
+    manager.update_loss_log()
+    (tmp_path / "loss_log.jsonl").unlink()
+    planted(tmp_path / "loss_log.jsonl", kind, tmp_path / "elsewhere")
+    manager.compute_loss_xy("a", torch.zeros(2), torch.ones(2))
+    with pytest.warns(NectarganWarning, match="cannot write the loss log"):
+        manager.update_loss_log()
+    (tmp_path / "loss_log.jsonl").unlink()
+    manager.close()
+    assert len(LossLog(tmp_path).series("a")) == 1
+    if kind == "symlink":
+        assert (tmp_path / "elsewhere").read_text() == "mine\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has neither FIFOs nor, for everybody, symlinks")
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_log_that_would_be_read_for_ever_is_refused(tmp_path, kind, whole):
+    planted(tmp_path / "loss_log.jsonl", kind, tmp_path / "elsewhere")
+    with pytest.raises(LossLogError):
+        LossLog(tmp_path if whole else tmp_path / "loss_log.jsonl")

@@ -4,6 +4,8 @@ import inspect
 import math
 
 import pytest
+import torch
+from devices import elsewhere
 from managers import ONE, ZERO, adversarial, manager_of, mean, one
 from torch import nn
 
@@ -253,28 +255,37 @@ def bad(**kwargs):
     return manager_of(LMLoss(name="a", function=lambda x, y: x.mean() / y.mean()), **kwargs)
 
 
-def test_nonfinite_raise_raises_at_the_next_compute_with_the_first_bad_step(tmp_path):
-    manager = bad(nonfinite="raise", experiment_dir=tmp_path)
-    for step in range(3):
+@pytest.mark.parametrize("shape", [(), (4,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_nonfinite_raise_raises_out_of_the_call_that_computed_it(tmp_path, shape, dtype):
+    manager = LossManager(nonfinite="raise", experiment_dir=tmp_path)
+    manager.register_loss_fn("a", lambda x, y: x / y)
+    one, zero = torch.ones(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
+    for step in range(2):
         manager.tick(epoch=2)
-        if step < 2:
-            manager.compute_loss_xy("a", ONE, ONE if step < 1 else ZERO)
+        if step == 0:
+            manager.compute_loss_xy("a", one, one)
+            continue
+        with pytest.raises(NonFiniteLossError, match=r"loss 'a' became inf at step 1, epoch 2") as caught:
+            manager.compute_losses({"y_fake": one, "y": zero})
     assert manager.get_loss_values() == {"a": math.inf}
-    with pytest.raises(NonFiniteLossError, match=r"loss 'a' became inf at step 1, epoch 2") as caught:
-        manager.compute_loss_xy("a", ONE, ONE)
     error = caught.value
     assert (error.loss_name, error.step, error.epoch) == ("a", 1, 2)
     assert isinstance(error, ArithmeticError)
-    assert manager.compute_loss_xy("a", ONE, ONE).item() == 1.0
+    assert manager.compute_loss_xy("a", one, one).mean().item() == 1.0
+    manager.close()
 
 
-def test_nonfinite_raise_raises_at_a_flush_and_at_the_end_of_the_block(tmp_path):
-    manager = bad(nonfinite="raise", experiment_dir=tmp_path)
-    manager.compute_loss_xy("a", ONE, ZERO)
-    with pytest.raises(NonFiniteLossError):
-        manager.update_loss_log()
-    with pytest.raises(NonFiniteLossError), manager:
-        manager.compute_loss_xy("a", ONE, ZERO)
+def test_nonfinite_raise_raises_at_the_next_tick_for_a_value_on_a_device():
+    manager = LossManager(nonfinite="raise", flush_every=1e9)
+    manager.register_loss_fn("a", lambda x, y: x)
+    manager.tick()
+    manager.compute_loss_xy("a", elsewhere(1.0), None)
+    manager.tick()
+    manager.compute_loss_xy("a", elsewhere(math.inf), None)
+    with pytest.raises(NonFiniteLossError, match="became inf at step 1"):
+        manager.tick()
+    assert manager.step == 1
 
 
 def test_nonfinite_ignore_does_not_warn(recwarn):

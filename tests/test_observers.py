@@ -37,8 +37,8 @@ class Observer:
         self.seen.append(("loss_registered", {"manager": manager, "loss": loss}))
 
     @hookimpl
-    def nectargan_history_flushed(self, manager, chunk):
-        self.seen.append(("history_flushed", {"manager": manager, "chunk": chunk}))
+    def nectargan_history_flushed(self, manager, chunks):
+        self.seen.append(("history_flushed", {"manager": manager, "chunks": chunks}))
 
     @hookimpl
     def nectargan_nonfinite_loss(self, manager, loss_name, step, epoch, value):
@@ -73,7 +73,7 @@ def test_the_events_of_a_run_come_in_order(tmp_path, observer):
     with LossManager(experiment_dir=tmp_path, observers=[observer]) as manager:
         manager.init_from_spec(spec)
         manager.compute_losses({"y_fake": ONE, "y": ONE})
-    told = ["losses_built", "loss_registered", "loss_registered", "history_flushed", "history_flushed"]
+    told = ["losses_built", "loss_registered", "loss_registered", "history_flushed"]
     assert observer.events() == [*told, "manager_closed"]
 
 
@@ -130,13 +130,13 @@ def test_loss_registered_has_the_manager_and_the_loss(observer):
     assert observer.events() == ["loss_registered"]
 
 
-def test_history_flushed_is_notified_once_per_loss_after_the_log_is_written(tmp_path, observer):
+def test_history_flushed_is_notified_once_a_flush_after_the_log_is_written(tmp_path, observer):
     written = []
 
     class Reader:
         @hookimpl
-        def nectargan_history_flushed(self, manager, chunk):
-            written.append(len(LossLog(tmp_path).series(chunk.name)))
+        def nectargan_history_flushed(self, manager, chunks):
+            written.extend(len(LossLog(tmp_path).series(chunk.name)) for chunk in chunks)
 
     manager = LossManager(experiment_dir=tmp_path, observers=[observer, Reader()])
     manager.init_from_spec(spec)
@@ -144,14 +144,48 @@ def test_history_flushed_is_notified_once_per_loss_after_the_log_is_written(tmp_
         manager.tick(epoch=2)
         manager.compute_losses({"y_fake": ONE, "y": ONE})
     manager.update_loss_log()
-    chunks = [arguments["chunk"] for arguments in observer.arguments("history_flushed")]
+    (chunks,) = [arguments["chunks"] for arguments in observer.arguments("history_flushed")]
     assert [(chunk.name, chunk.step.tolist(), chunk.loss.tolist()) for chunk in chunks] == [
         ("a", [0, 1, 2], [1.0, 1.0, 1.0]),
         ("b", [0, 1, 2], [0.0, 0.0, 0.0]),
     ]
     assert written == [3, 3]
     manager.update_loss_log()
-    assert len(observer.arguments("history_flushed")) == 2
+    assert len(observer.arguments("history_flushed")) == 1
+
+
+def test_chunks_are_in_the_order_of_their_first_steps(tmp_path, observer):
+    with LossManager(experiment_dir=tmp_path, observers=[observer]) as manager:
+        for name in "ba":
+            manager.register_loss_fn(name, nn.L1Loss())
+        for name in ("a", "b"):
+            manager.tick()
+            manager.compute_loss_xy(name, ONE, ONE)
+    (told,) = observer.arguments("history_flushed")
+    assert [chunk.name for chunk in told["chunks"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("buffer", "flush_every"), [(2, 1e9), (10**6, 0)])
+def test_a_history_in_memory_is_told_of_as_well_each_record_once(observer, buffer, flush_every):
+    manager = LossManager(
+        enable_logging=True, observers=[observer], history_buffer_size=buffer, flush_every=flush_every
+    )
+    manager.register_loss_fn("a", nn.L1Loss())
+    for step in range(7):
+        manager.tick(step=step)
+        manager.compute_loss_xy("a", ONE, ONE)
+    assert observer.arguments("history_flushed")
+    manager.close()
+    told = [arguments["chunks"] for arguments in observer.arguments("history_flushed")]
+    assert [step for (chunk,) in told for step in chunk.step.tolist()] == list(range(7))
+    assert manager.series("a").step.tolist() == list(range(7))
+
+
+def test_a_manager_that_keeps_no_history_tells_of_none(observer):
+    with LossManager(observers=[observer]) as manager:
+        manager.register_loss_fn("a", nn.L1Loss())
+        manager.compute_loss_xy("a", ONE, ONE)
+    assert observer.arguments("history_flushed") == []
 
 
 def test_no_event_is_notified_per_step(tmp_path, observer):
@@ -215,7 +249,7 @@ def test_manager_closed_is_notified_once_after_the_log_is_complete(tmp_path):
 def test_an_observer_that_raises_is_named_in_a_warning_and_does_not_affect_others_or_the_log(tmp_path, observer, error):
     class Broken:
         @hookimpl
-        def nectargan_history_flushed(self, chunk):
+        def nectargan_history_flushed(self, chunks):
             raise error
 
     manager = LossManager(experiment_dir=tmp_path, observers=[Broken(), observer, Broken()])
@@ -275,18 +309,18 @@ class Misspelt:
 
 class Demanding:
     @hookimpl
-    def nectargan_history_flushed(self, chunk, colour): ...
+    def nectargan_history_flushed(self, chunks, colour): ...
 
 
 class Wrapping:
     @hookimpl(wrapper=True)
-    def nectargan_history_flushed(self, chunk):
+    def nectargan_history_flushed(self, chunks):
         return (yield)
 
 
 class WrappingAsOfOld:
     @hookimpl(hookwrapper=True)
-    def nectargan_history_flushed(self, chunk):
+    def nectargan_history_flushed(self, chunks):
         yield
 
 

@@ -7,13 +7,14 @@ import importlib
 import io
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 from nectargan_core import LossLog, LossManager, Schedule
-from nectargan_core.errors import NectarganError, NectarganWarning, ScheduleError, UnknownScheduleError
+from nectargan_core.errors import NectarganWarning, ScheduleError, UnknownScheduleError
 
 ZERO, ONE = torch.zeros(2), torch.ones(2)
 
@@ -335,9 +336,10 @@ def test_a_state_with_a_schedule_that_is_not_installed_changes_nothing(tmp_path)
     assert len(LossLog(tmp_path).series("G_L1")) == 5
 
 
-def test_a_manager_cannot_be_copied(tmp_path):
-    with start(tmp_path) as manager, pytest.raises(NectarganError, match="state_dict"):
-        copy.deepcopy(manager)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_manager_cannot_be_copied_as_the_protocols_expect(tmp_path, copied):
+    with start(tmp_path) as manager, pytest.raises(TypeError, match="state_dict"):
+        copied(manager)
 
 
 def test_the_first_step_that_is_given_after_a_resume_supersedes_what_lies_beyond_it(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -46,10 +46,12 @@ class Recorder:
         "_nonfinite",
         "_notified_of_nonfinite",
         "_notify",
+        "_on_device",
         "_pending_error",
         "_prefix",
         "_resumed",
         "_scalars",
+        "_syncing",
         "_unwritten",
         "_warned_of_nonfinite",
         "_warned_of_step",
@@ -97,7 +99,9 @@ class Recorder:
         self._warned_of_nonfinite: set[str] = set()
         # The losses whose first nan or infinity since the last flush observers were notified of.
         self._notified_of_nonfinite: set[str] = set()
-        # Raised by the next compute or flush.
+        # Whether values are being read from a device, whether there are any, and the error about one, which the next
+        # tick, compute or flush raises.
+        self._syncing = self._on_device = False
         self._pending_error: NonFiniteLossError | None = None
         self._buffer_size = buffer_size
         self._flush_every = flush_every
@@ -155,7 +159,7 @@ class Recorder:
         """Return a series that keeps its records for a mean from now on, even where others keep only their last."""
         series = self.open(name, keep=True)
         if not self.keep:
-            sync((series,))  # Values on a device belong to the records that are dropped here.
+            self._sync((series,))  # Values on a device belong to the records that are dropped here.
             series.drop(len(series))
         series.begin_window()
         return series
@@ -168,6 +172,9 @@ class Recorder:
         The first step that is not given is the number of calls that any loss has had outside of splits. The first that
         is given in a resumed run supersedes what the log has at that step and later ones.
         """
+        if self._on_device and self._nonfinite == "raise":
+            self.sync()
+            self.raise_pending_error()
         if step is None:
             step = self.step + 1
             if not self.ticked:
@@ -218,29 +225,42 @@ class Recorder:
 
     def _watch_device(self) -> None:
         """Let a call now and then read what is on a device, where no log does: it may be nan or infinite."""
+        self._on_device = True
         if self._nonfinite != "ignore" and not self.watching:
             self.watching, self.deadline = True, time.monotonic() + self._flush_every
 
     def _on_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
         name = series.name
         what = f"loss {name!r} became {value} at step {step}, epoch {epoch:g}"
-        if self._nonfinite == "raise" and self._pending_error is None:
+        error = None
+        if self._nonfinite == "raise":
             message = f"{what}, and this manager was made with nonfinite='raise'"
-            self._pending_error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
+            error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
+        if name not in self._notified_of_nonfinite:
+            self._notified_of_nonfinite.add(name)
+            if self._nonfinite == "warn" and name not in self._warned_of_nonfinite:
+                self._warned_of_nonfinite.add(name)
+                warn(f"{what}; this loss is not warned of again")
+            self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
+        if error is not None and not self._syncing:
+            raise error  # out of the call that computed it
+        if error is not None and self._pending_error is None:
+            self._pending_error = error
             self.watching, self.deadline = True, -math.inf
-        if name in self._notified_of_nonfinite:
-            return
-        self._notified_of_nonfinite.add(name)
-        if self._nonfinite == "warn" and name not in self._warned_of_nonfinite:
-            self._warned_of_nonfinite.add(name)
-            warn(f"{what}; this loss is not warned of again")
-        self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
 
     # Reading
 
     def sync(self) -> None:
         """Read what is still on a device."""
-        sync(self.series.values())
+        self._sync(self.series.values())
+
+    def _sync(self, series: Iterable[Series]) -> None:
+        # Errors about values wait until all are read.
+        self._syncing = True
+        try:
+            sync(series)
+        finally:
+            self._syncing = False
 
     def records(self, name: str) -> Records:
         """Return all records of a full name: those of the log and those that are still in memory.
@@ -301,7 +321,11 @@ class Recorder:
         self._notified_of_nonfinite.clear()
         if self._pending_error is None and not self.closed:
             self.deadline = time.monotonic() + self._flush_every
-        if self.log is None or not self.log.is_mine or self.closed:
+        if self.closed or (self.log is not None and not self.log.is_mine):
+            return 0
+        if self.log is None:
+            self._notify_of([series.new_records() for series in self.series.values()] if self.keep else [])
+            self._expect_next_flush()
             return 0
         chunks = [series.records() for series in self.series.values() if len(series)]
         if not chunks and not self._unwritten:
@@ -317,9 +341,24 @@ class Recorder:
             self.series[chunk.name].drop(len(chunk))
         self.full = self._buffer_size * RECORD.size
         self._warned_of_write = False
-        for chunk in chunks:
-            self._notify("nectargan_history_flushed", chunk=chunk)
+        self._notify_of(chunks)
         return sum(map(len, chunks))
+
+    def notify_without_log(self) -> None:
+        """Let calls flush now and then where there is no log, since somebody observes it."""
+        if self.keep and self.log is None and self.full == math.inf:
+            self.watching, self.deadline = True, time.monotonic() + self._flush_every
+            self._expect_next_flush()
+
+    def _expect_next_flush(self) -> None:
+        """Set when a flush is due that leaves the records in memory: when another buffer's worth has gathered."""
+        longest = max((len(series) for series in self.series.values()), default=0)
+        self.full = (longest + self._buffer_size) * RECORD.size
+
+    def _notify_of(self, chunks: list[Records]) -> None:
+        ordered = tuple(sorted((chunk for chunk in chunks if len(chunk)), key=lambda chunk: int(chunk.step[0])))
+        if ordered:
+            self._notify("nectargan_history_flushed", chunks=ordered)
 
     def close(self) -> None:
         """Flush and give up the log; called at the latest when the manager is collected or Python exits."""

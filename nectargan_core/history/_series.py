@@ -65,6 +65,7 @@ class Series:
         "_on_device",
         "_on_nonfinite",
         "_pending",
+        "_reported",
         "_window",
         "count",
         "dtype",
@@ -100,6 +101,8 @@ class Series:
         self._on_device = on_device
         # How many records were dropped from the front of the rows.
         self._dropped = 0
+        # The position from which on `new_records` returns records.
+        self._reported = 0
         # The position from which on `mean` counts, and what it counts of records that were dropped since.
         self._window = 0
         self._dropped_sum, self._dropped_count = 0.0, 0
@@ -290,8 +293,8 @@ class Series:
         return torch.tensor(_loss_of(last), dtype=self.dtype, device="cpu")
 
     def history(self) -> LMHistory:
-        """Return the records that are in memory, as lists."""
-        if not self.keep and self._last is not None:
+        """Return the records that are in memory, as lists; after a flush the last one is."""
+        if not self.rows and self._last is not None:
             rows = _multiplied(unpacked(pack(*self._last)))
         else:
             rows = self._unpacked()
@@ -306,6 +309,11 @@ class Series:
     def records(self) -> Records:
         """Return the records that are in memory, as arrays."""
         return as_records(self.name, self._unpacked())
+
+    def new_records(self) -> Records:
+        """Return the records since this was last called, after a `sync`."""
+        start, self._reported = max(self._reported - self._dropped, 0), self._dropped + len(self)
+        return as_records(self.name, self._unpacked(start))
 
     def _unpacked(self, start: int = 0, end: int | None = None) -> npt.NDArray[np.void]:
         part = self.rows[start * _SIZE : None if end is None else end * _SIZE]
@@ -341,6 +349,7 @@ class Series:
         rows = self._unpacked()
         self.rows[:] = rows[rows["step"] < step].tobytes()
         self._window = min(self._window, self._dropped + len(self))
+        self._reported = min(self._reported, self._dropped + len(self))
         self._last, self._known, self.result = None, _NAN, None
 
     def drop(self, count: int) -> None:

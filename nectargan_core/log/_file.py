@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from nectargan_core.log._format import encode_header
 
 _STEM = "loss_log"
 _TAIL = 1 << 16
+# Follow no symlink, and do not wait for whoever reads a FIFO.
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _OPEN: weakref.WeakValueDictionary[Path, LogFile] = weakref.WeakValueDictionary()
 
 
@@ -55,7 +58,7 @@ class LogFile:
     """
 
     def __init__(self, directory: Path, rank: int, resume: bool, header: dict[str, Any], fsync: bool = False) -> None:
-        self.path = (directory / log_name(rank)).resolve()
+        self.path = directory.resolve() / log_name(rank)
         self._resume = resume
         self._fsync = fsync
         # Called when the same process opens the log again, to close the manager that has it open.
@@ -67,6 +70,7 @@ class LogFile:
         former = _OPEN.get(self.path)
         if former is not None and former.is_mine:
             former._hand_over()
+        _refuse_what_is_no_file(self.path)
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -96,8 +100,10 @@ class LogFile:
             OSError: If they could not all be written. The file is then as it was before.
         """
         header = "" if self._begun else encode_header(self._begin())
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFELY, 0o644)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not an ordinary file any more", str(self.path))
             size = os.fstat(descriptor).st_size
             # A file that is empty, or was removed while the run goes on, gets a header again.
             data = ((header if size else encode_header(self.header)) + lines).encode()
@@ -136,6 +142,15 @@ class LogFile:
         self.path.rename(aside)
         self.header["moved_aside"] = aside.name
         return self.header
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # nothing is there, or it shows when the directory is made
+    if not stat.S_ISREG(mode):
+        raise LossLogError(f"{path} is not an ordinary file, so that it is not written to; move it away")
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -190,7 +190,11 @@ def _rewind(chunks: dict[str, list[Records]], to: dict[str, Any]) -> None:
 
 def _lines(path: Path) -> Iterator[dict[str, Any] | Records]:
     try:
+        if not path.is_file():  # Reading a FIFO would wait, and reading a device would not end.
+            raise LossLogError(f"{path} is not an ordinary file")
         lines = path.read_bytes().split(b"\n")
+    except LossLogError:
+        raise
     except OSError as error:
         raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
     # Bytes after the last line end are a line that is being written, or was when the process was killed.
