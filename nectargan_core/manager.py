@@ -39,6 +39,8 @@ from nectargan_core.objectives import Objective, Spec, adjust, build_called, bui
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
 _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
+# What needs no further check as an epoch.
+_PLAIN = {int, float}
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
@@ -530,7 +532,7 @@ class LossManager:
         """
         if loss_kwargs is not None:
             return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs))
-        if epoch is not None:
+        if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
             _check_epoch(epoch)
         # The same as _compute, written out, since this is the hot path.
         try:
