@@ -453,7 +453,7 @@ def test_a_folder_at_the_name_of_the_published_file_is_an_error_before_the_downl
 def calls(monkeypatch):
     """What is opened for writing, flushed to the disk and renamed, in this order."""
     found = []
-    real_open, real_fsync, real_replace = os.open, os.fsync, os.replace
+    real_open, real_fsync, real_replace = os.open, os.fsync, Path.replace
 
     def opened(path, flags, mode=0o777, **options):
         if flags & os.O_CREAT and str(path).endswith(".partial"):
@@ -464,13 +464,14 @@ def calls(monkeypatch):
         found.append(("fsync", os.fstat(descriptor).st_size))
         real_fsync(descriptor)
 
-    def replaced(source, target, **options):
-        found.append(("replace", Path(source), Path(target)))
-        real_replace(source, target, **options)
+    def replaced(source, target):
+        found.append(("replace", source, Path(target)))
+        return real_replace(source, target)
 
     monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "replace", replaced)
+    # Not os.replace, which Path of Python 3.10 has taken before.
+    monkeypatch.setattr(Path, "replace", replaced)
     return found
 
 
