@@ -71,7 +71,7 @@ class LossManager:
     Raises:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
-        PluginContractError: If an observer marks an event that does not exist.
+        PluginContractError: If an observer marks an event that does not exist, or none.
 
     Example:
         >>> manager = LossManager()
