@@ -223,7 +223,10 @@ def test_a_tensor_without_usable_weights_is_refused_by_its_name(saved, state, ch
 @pytest.mark.parametrize(("change", "arrived"), NUMBERS.values(), ids=NUMBERS)
 def test_a_tensor_without_usable_weights_is_refused_in_safetensors(tmp_path, state, change, arrived):
     path = tmp_path / "weights.safetensors"
-    save_file(changed(state, change), path)
+    try:
+        save_file(changed(state, change), path)
+    except KeyError as dtype:
+        pytest.skip(f"this safetensors cannot write {dtype}")
     message = refusal(path)
     assert f"{path} {EXPECTED}" in message
     assert arrived in message
