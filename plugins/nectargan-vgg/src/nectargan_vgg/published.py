@@ -185,6 +185,7 @@ def _one_process_at_a_time(name: str) -> Iterator[None]:
     # Only to spare work: files are replaced as a whole, so that without the lock each process does the work itself.
     # The lock is apart from the cache folder, where others could hold it for ever, or put something in its place.
     with contextlib.ExitStack() as stack:
+        # filelock raises NotImplementedError on a file system without locks.
         with contextlib.suppress(OSError, NotImplementedError):
             lock = FileLock(records.private_folder() / f"{name}.lock")
             try:
