@@ -118,6 +118,15 @@ def test_an_infinite_gradient_times_a_weight_of_zero_is_zero_in_a_compiled_step(
     assert x.grad.tolist() == plain.grad.tolist()
 
 
+def test_a_weight_that_float32_rounds_to_zero_still_has_a_gradient_in_float64():
+    manager = LossManager()
+    manager.register_loss_fn("a", lambda x, y: x.sum(), loss_weight=1e-60)
+    step = torch.compile(lambda x: manager.compute_loss_xy("a", x, None), backend="eager", fullgraph=True)
+    x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    step(x).backward()
+    assert x.grad.tolist() == [1e-60, 1e-60]
+
+
 def test_a_weight_of_zero_contributes_zero_to_a_compiled_step():
     manager = LossManager(enable_logging=True)
     manager.register_loss_fn("infinite", lambda x, y: (x / 0).sum(), loss_weight=0.0)

@@ -123,7 +123,7 @@ class Series:
         if raw.dtype is not _FLOAT32 or raw.ndim or not raw.is_cpu:
             self._add_tensor(step, epoch, weight, raw, weighted)
             return
-        # The hot path: one number is read, one record appended.
+        # The hot path: one number is read and one record appended, as in _append.
         value = raw.item()
         if self.keep:
             try:
@@ -136,7 +136,7 @@ class Series:
         self.result = None
         self.dtype = _FLOAT32
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
-            # Only probably infinite: this product is not rounded to float32, as the weighted result is.
+            # The result decides: it is rounded to float32, and this product is not.
             self.check_finite(step, epoch, weighted.item())
 
     def check_finite(self, step: int, epoch: float, weighted: float) -> None:

@@ -17,7 +17,7 @@ from nectargan_core.history import LMHistory, Recorder, Series
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
-from nectargan_core.losses._zero import connected_zero, detached, floating
+from nectargan_core.losses._zero import connected_zero, detached, floating, with_tensors
 from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
@@ -92,7 +92,7 @@ class BoundLoss:
         self.redefine(loss, scheduler)
 
     def begin(self) -> None:
-        """Start anew: count what was recorded so far as records of an earlier run, in which this loss has run."""
+        """Begin a run: what was recorded before does not count as records of this loss."""
         self._first = self._last_change = self.series.count
         self._ran_before = False
 
@@ -329,7 +329,7 @@ class BoundLoss:
         if not self._enabled or self.skip_when_zero:
             return self._skip(given, None, step, epoch)
         # On inputs that are cut off from the graph, since an infinite gradient of the function times 0 would be nan.
-        raw = self.function(*detached(args), **detached(kwargs or {}))
+        raw = self.function(*with_tensors(args, detached), **with_tensors(kwargs or {}, detached))
         if not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch)
         zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nectargan_core.losses._zero import tensors_in
+from nectargan_core.losses._zero import tensors_in, with_tensors
 
 
 class CompiledLoss(Protocol):
@@ -49,20 +49,12 @@ def gated(values: Any, number: int, epoch: float | None) -> Any:
     like = next((tensor for tensor in tensors_in((values,)) if tensor.requires_grad), None)
     if like is None:
         return values
-    weight = _weight(_ORDER, like.detach(), number, epoch)
-    return _gated(values, weight)
+    is_zero = _weight_is_zero(_ORDER, like.detach(), number, epoch)
 
+    def gate(tensor: Tensor) -> Tensor:
+        return torch.where(is_zero.to(tensor.device), tensor.detach(), tensor) if tensor.requires_grad else tensor
 
-def _gated(value: Any, weight: Tensor) -> Any:
-    if isinstance(value, Tensor):
-        if not value.requires_grad:
-            return value
-        return torch.where(weight.to(value.device) == 0, value.detach(), value)
-    if isinstance(value, dict):
-        return {key: _gated(item, weight) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)([_gated(item, weight) for item in value])
-    return value
+    return with_tensors(values, gate)
 
 
 def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
@@ -82,15 +74,16 @@ def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
     return torch.where(factor == 0, torch.zeros_like(weighted), weighted)
 
 
-@torch.library.custom_op("nectargan::weight", mutates_args={"order"})
-def _weight(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
+# Not the weight itself, which a dtype could round to 0.
+@torch.library.custom_op("nectargan::weight_is_zero", mutates_args={"order"})
+def _weight_is_zero(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
     order += 1
-    return torch.full((), _LOSSES[number].compiled_weight(epoch), device=like.device)
+    return torch.full((), _LOSSES[number].compiled_weight(epoch) == 0, dtype=torch.bool, device=like.device)
 
 
-@_weight.register_fake
+@_weight_is_zero.register_fake
 def _(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
-    return torch.empty((), device=like.device)
+    return torch.empty((), dtype=torch.bool, device=like.device)
 
 
 @torch.library.custom_op("nectargan::weight_and_record", mutates_args={"order"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -55,15 +55,20 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(value)
 
 
-def detached(value: Any) -> Any:
-    """Return a value with each tensor in it detached, and requiring a gradient if it did."""
+def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a value with `change(tensor)` in the place of each tensor in it, in lists, tuples and dicts too."""
     if isinstance(value, Tensor):
-        return value.detach().requires_grad_(value.requires_grad)
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: detached(item) for key, item in value.items()}
+        return {key: with_tensors(item, change) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(detached, value))
+        return type(value)([with_tensors(item, change) for item in value])
     return value
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """Return a tensor cut off from its graph, which requires a gradient if it did."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _empty_sum(tensor: Tensor) -> Tensor:
