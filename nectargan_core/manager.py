@@ -153,7 +153,7 @@ class LossManager:
         try:
             return manager.init_from_spec(spec, *args, **adjustments)
         except BaseException:
-            manager._finalizer()
+            manager._recorder.close()
             raise
 
     # Registering
@@ -248,8 +248,7 @@ class LossManager:
         self._register(losses, built.plugins, spec=spec, replace=replace)
         name = spec if isinstance(spec, str) else getattr(spec, "__qualname__", None)
         self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
-        if self._recorder.log is not None:
-            self._recorder.log.header["objective"] = self.objective
+        self._describe()
 
     def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
         if spec is None:
@@ -301,9 +300,16 @@ class LossManager:
         self._watch_observers()
         made = [BoundLoss(loss, schedulers[name], recorder, self.device) for name, loss in losses.items()]
         registry.add(made, replace=replace)
+        self._describe()
         if observers.is_observed("nectargan_loss_registered"):
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
+
+    def _describe(self) -> None:
+        """Tell the log what the objective is now."""
+        if self._recorder.log is not None:
+            tags = {loss.name: sorted(loss.tags) for loss in self._registry}
+            self._recorder.log.describe(objective=self.objective, tags=tags)
 
     def _watch_observers(self) -> None:
         if self._observers.is_observed("nectargan_history_flushed"):
@@ -857,8 +863,9 @@ class LossManager:
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
         """
         if self._recorder.closed:
+            self._recorder.close()  # what was under way when a signal handler closed it
             return
-        self._finalizer()
+        self._recorder.close()
         ran = [loss.name for loss in self._registry if loss.has_run]
         idle = [loss.name for loss in self._registry if not loss.has_run and loss.reported_weight()]
         if ran and idle:
@@ -877,7 +884,7 @@ class LossManager:
         if kind is None:
             self.close()
         else:
-            self._finalizer()  # close() could also warn, and hide the error.
+            self._recorder.close()  # close() could also warn, and hide the error.
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         # As the protocols of copy and pickle want it: wrappers such as those for averaged weights look out for it.

@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -163,6 +164,8 @@ def test_a_second_process_gets_an_error_and_leaves_the_log_unchanged(tmp_path):
     _, errors = python("start(sys.argv[1])", tmp_path).communicate(timeout=120)
     assert "LossLogError" in errors.splitlines()[-1]
     assert "another process" in errors
+    assert f"{os.getpid()} on host {socket.gethostname()!r}" in errors
+    assert f"remove {tmp_path / 'loss_log.jsonl.lock'}" in errors
     manager.close()
     assert len(LossLog(tmp_path).series("G_L1")) == 1
 
@@ -366,7 +369,7 @@ def test_a_log_that_was_removed_during_a_run_is_begun_again_with_a_header(tmp_pa
     compute(manager, 2.0)
     manager.close()
     log = LossLog(tmp_path)
-    assert log.header["nectargan_log"] == 1
+    assert log.header["nectargan_log"] == 2
     assert log.series("G_L1").loss.tolist() == [2.0]
 
 

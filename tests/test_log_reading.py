@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import warnings
+import zlib
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_an_empty_log_has_no_losses(tmp_path):
     assert (log.names, log.header, log.last_step) == ((), {}, -1)
 
 
-@pytest.mark.parametrize("cut", [1, 2, 10, 60])
+@pytest.mark.parametrize("cut", [2, 3, 10, 60])
 def test_a_truncated_last_line_is_skipped_silently(tmp_path, cut):
     write(tmp_path, [1.0])
     whole = (tmp_path / NAME).read_bytes()
@@ -103,15 +104,27 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_line_is_named_in_a_warning_and_skipped(tmp_path, damage):
-    write(tmp_path, [1.0])
-    whole = (tmp_path / NAME).read_bytes().splitlines(keepends=True)
     damage = damage if isinstance(damage, bytes) else damage.encode()
-    (tmp_path / NAME).write_bytes(whole[0] + whole[1] + damage + b"\n" + whole[1])
+    chunk = CHUNK.encode() + b"\n"
+    (tmp_path / NAME).write_bytes(b'{"nectargan_log":1}\n' + chunk + damage + b"\n" + chunk)
     with pytest.warns(NectarganWarning, match=r"loss_log.jsonl:3 is damaged and left out: ") as caught:
         log = LossLog(tmp_path)
     assert len(caught) == 1
     assert len(str(caught[0].message)) < 600
-    assert log.series("a").loss.tolist() == [3.0, 3.0]
+    assert log.series("a").loss.tolist() == [1.0, 2.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("damage", [text for text in DAMAGE.values() if str(text).endswith("}")])
+def test_a_line_that_was_written_wrongly_is_named_in_a_warning_and_skipped(tmp_path, damage):
+    body = damage[:-1].encode()
+    line = body + f',"crc32":"{zlib.crc32(body):08x}"}}\n'.encode()
+    write(tmp_path, [1.0])
+    whole = (tmp_path / NAME).read_bytes().splitlines(keepends=True)
+    (tmp_path / NAME).write_bytes(whole[0] + whole[1] + line + whole[1])
+    with pytest.warns(NectarganWarning, match=r"loss_log.jsonl:3 is damaged and left out: ") as caught:
+        assert LossLog(tmp_path).series("a").loss.tolist() == [3.0, 3.0]
+    assert len(caught) == 1
+    assert len(str(caught[0].message)) < 600
 
 
 def test_unknown_keys_are_ignored(tmp_path):

@@ -111,7 +111,10 @@ def test_a_record_has_a_row_for_each_column_on_the_page_of_the_log():
         "time",
         "n",
         "float",
+        "component_of",
         *COLUMNS,
+        "batch",
+        "crc32",
     ]
 
 
@@ -121,16 +124,16 @@ import torch
 from nectargan_core import LossLog, LossManager
 
 old, new = map(pathlib.Path, sys.argv[1:])
-assert LossLog(old).series("a").batch.tolist() == [1, 1]
+assert LossLog(old).series("a").rank.tolist() == [1, 1]
 with LossManager(experiment_dir=new) as manager:
     manager.register_loss_fn("a", torch.nn.L1Loss())
     for size in (2, 3):
         manager.compute_loss_xy("a", torch.zeros(size), torch.ones(size))
     manager._recorder.series["a"].rows[-8:] = (5).to_bytes(8, sys.byteorder)
-    before = manager.series("a").batch.tolist()
+    before = manager.series("a").rank.tolist()
 log = LossLog(new)
 log.to_csv(new / "log.csv")
-print(json.dumps([before, log.series("a").batch.tolist(), log.series("a").per_step().batch.tolist()]))
+print(json.dumps([before, log.series("a").rank.tolist(), log.series("a").per_step().rank.tolist()]))
 print((new / "log.csv").read_text())
 """
 
@@ -139,7 +142,7 @@ def test_a_new_column_is_one_entry(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "changed/nectargan_core")
     records = tmp_path / "changed/nectargan_core/log/_records.py"
     last = '    unweighted: _Floats = field(metadata=_column("d", "values"))\n'
-    added = '    batch: _Integers = field(metadata=_column("q", "runs", default=1), default_factory=_left_out)\n'
+    added = '    rank: _Integers = field(metadata=_column("q", "runs", default=1), default_factory=_left_out)\n'
     text = records.read_text(encoding="utf-8")
     assert last in text
     records.write_text(text.replace(last, last + added), encoding="utf-8")
@@ -156,7 +159,7 @@ def test_a_new_column_is_one_entry(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "[[1, 5], [1, 5], [1.0, 5.0]]"
-    assert "name,step,epoch,loss,weight,unweighted,batch" in done.stdout
+    assert "name,step,epoch,loss,weight,unweighted,rank" in done.stdout
     assert "a,1,0.0,1.0,1.0,1.0,5" in done.stdout
 
 

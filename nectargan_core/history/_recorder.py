@@ -5,27 +5,55 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed, warn
-from nectargan_core.errors import NectarganError, NonFiniteLossError, UnknownLossError
+from nectargan_core.errors import LossLogError, NectarganError, NonFiniteLossError, UnknownLossError
+from nectargan_core.history._atomic import Exclusive, at_once
 from nectargan_core.history._series import Series, sync
-from nectargan_core.log import RECORD, LogFile, LossLog, Records, encode_chunk, encode_rewind, joined
+from nectargan_core.log import RECORD, LogFile, LogIndex, LossLog, Records, encode_chunk, encode_rewind, joined
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
 
 # Where writing fails, this many buffers of records are kept, so that a full disk does not fill the memory.
 _BUFFERS_KEPT = 20
 
+# So many scalars of one loss are kept apart on a device before they are stacked into one tensor.
+_BLOCK = 64
+
+
+@dataclass
+class _Batch:
+    """What a flush writes: it stays the same until it is written, also if an exception comes in between.
+
+    Args:
+        number: How many appends the log had before it.
+        lines: The lines.
+        chunks: The records of the lines.
+        ends: For each series, the position after the last of its records.
+        rewinds: How many of the lines were `Recorder._rewinds`.
+    """
+
+    number: int
+    lines: str
+    chunks: list[Records]
+    ends: dict[Series, int]
+    rewinds: int
+    observed: bool = False
+
 
 class Recorder:
     """The clock, the scope and the series of one manager, and the log that they go to.
 
-    Has no reference to the manager, so that the manager can be collected, which then flushes and closes this.
+    Has no reference to the manager, so that the manager can be collected, which then flushes and closes this. A flush
+    may be asked for by a signal handler or another thread while one is under way, and may be interrupted anywhere: it
+    is then finished by the next.
 
     Args:
         log: The file to append to; None to keep everything in memory.
@@ -39,9 +67,14 @@ class Recorder:
 
     __slots__ = (
         "__weakref__",
+        "_batch",
+        "_block",
         "_buffer_size",
         "_counts",
+        "_ended",
         "_flush_every",
+        "_flushing",
+        "_indexes",
         "_lost",
         "_nonfinite",
         "_notified_of_nonfinite",
@@ -49,10 +82,12 @@ class Recorder:
         "_on_device",
         "_pending_error",
         "_prefix",
+        "_reading",
         "_resumed",
+        "_rewinds",
         "_scalars",
+        "_sync_asked",
         "_syncing",
-        "_unwritten",
         "_warned_of_nonfinite",
         "_warned_of_step",
         "_warned_of_write",
@@ -93,7 +128,15 @@ class Recorder:
         # How many records each series had before this run, where a run is resumed.
         self._counts: Mapping[str, int] = {}
         # Lines that supersede records, to be written before the next chunks.
-        self._unwritten = ""
+        self._rewinds: list[str] = []
+        # What a flush that is under way, or was interrupted, writes.
+        self._batch: _Batch | None = None
+        # Weak, so that the recorder is freed with the manager.
+        mine = weakref.ref(self)
+        self._flushing = Exclusive(lambda: recorder._flush() if (recorder := mine()) is not None else 0)
+        self._reading = Exclusive(lambda: recorder._read() if (recorder := mine()) is not None else 0)
+        # What was read of the log, with the number of its file: one entry, or none while somebody reads.
+        self._indexes: list[tuple[int, LogIndex]] = []
         self._notify = notify
         self._nonfinite = nonfinite
         self._warned_of_nonfinite: set[str] = set()
@@ -101,9 +144,10 @@ class Recorder:
         self._notified_of_nonfinite: set[str] = set()
         # Whether values are being read from a device, whether there are any, and the error about one, which the next
         # tick, compute or flush raises.
-        self._syncing = self._on_device = False
+        self._syncing = self._sync_asked = self._on_device = False
         self._pending_error: NonFiniteLossError | None = None
         self._buffer_size = buffer_size
+        self._block = min(_BLOCK, buffer_size)
         self._flush_every = flush_every
         # A flush is due when the rows of a series have `full` bytes, or when the clock of the machine is at `deadline`.
         self.full: float = math.inf if log is None else buffer_size * RECORD.size
@@ -111,7 +155,7 @@ class Recorder:
         # Whether a call has to check `full` and `deadline` at all.
         self.watching = log is not None
         self._warned_of_write = self._warned_of_step = False
-        self._resumed = False
+        self._resumed = self._ended = False
         self._lost = 0
         if log is not None:
             log.on_taken_over = weakref.WeakMethod(self.close)
@@ -159,8 +203,8 @@ class Recorder:
         """Return a series that keeps its records for a mean from now on, even where others keep only their last."""
         series = self.open(name, keep=True)
         if not self.keep:
-            self._sync((series,))  # Values on a device belong to the records that are dropped here.
-            series.drop(len(series))
+            self.sync()  # Values on a device belong to the records that are dropped here.
+            series.drop(series.end())
         series.begin_window()
         return series
 
@@ -180,7 +224,7 @@ class Recorder:
             if not self.ticked:
                 step = max([step, *(series.count for series in self._losses())])
         elif self._resumed and not self.ticked and step <= self.step:
-            self._unwritten += encode_rewind(step, {})
+            self._rewinds.append(encode_rewind(step, {}))
         elif self.keep and step < self.step and not self._warned_of_step:
             self._warned_of_step = True
             warn(
@@ -190,7 +234,7 @@ class Recorder:
         self.step = step
         if epoch is not None and epoch != self.epoch:
             if math.floor(epoch) != math.floor(self.epoch):
-                for series in self.series.values():
+                for series in list(self.series.values()):
                     series.begin_window()
             self.epoch = epoch
         self.ticked = True
@@ -217,17 +261,22 @@ class Recorder:
 
     def _losses(self) -> list[Series]:
         """Return the series of the losses outside of splits."""
-        return [series for name, series in self.series.items() if "/" not in name and name not in self._scalars]
+        series = list(self.series.items())  # one call of C, since another thread may add one
+        return [each for name, each in series if "/" not in name and name not in self._scalars]
 
     def is_due(self, series: Series) -> bool:
         """Whether `flush_or_raise` is due before a record is added; `BoundLoss.compute` has a copy of this."""
         return self.watching and (len(series.rows) >= self.full or time.monotonic() >= self.deadline)
 
-    def _watch_device(self) -> None:
-        """Let a call now and then read what is on a device, where no log does: it may be nan or infinite."""
+    def _watch_device(self, series: Series) -> None:
+        """Let a call now and then read what is on a device, also where no log does: it may be nan or infinite."""
         self._on_device = True
         if self._nonfinite != "ignore" and not self.watching:
             self.watching, self.deadline = True, time.monotonic() + self._flush_every
+        if series.unpacked >= self._block:
+            self._reading()
+            if series.waiting * RECORD.size + len(series.rows) >= self.full:
+                self.deadline = -math.inf
 
     def _on_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
         name = series.name
@@ -252,15 +301,26 @@ class Recorder:
 
     def sync(self) -> None:
         """Read what is still on a device."""
-        self._sync(self.series.values())
+        if self._on_device:
+            self._sync_asked = True
+            self._reading(wait=True)
 
-    def _sync(self, series: Iterable[Series]) -> None:
+    def _read(self) -> int:
+        """Read what is on devices if `sync` has asked for it; else only pack it together."""
+        asked, self._sync_asked = self._sync_asked, False
+        series = list(self.series.values())
+        if not asked:
+            for each in series:
+                if each.unpacked >= self._block:
+                    each.pack()
+            return 0
         # Errors about values wait until all are read.
         self._syncing = True
         try:
             sync(series)
         finally:
             self._syncing = False
+        return 0
 
     def records(self, name: str) -> Records:
         """Return all records of a full name: those of the log and those that are still in memory.
@@ -269,13 +329,22 @@ class Recorder:
             UnknownLossError: If nothing of this name was ever recorded.
         """
         self.sync()
+        series = self.series.get(name)
         parts = []
-        if self.log is not None and self.log.is_begun and self.log.path.exists():
-            log = LossLog(self.log.path)
-            if name in log.names:
-                parts.append(log.series(name))
-        if name in self.series:
-            parts.append(self.series[name].records())
+        if self.log is None:
+            parts = [] if series is None else [series.records()]
+        else:
+            while True:
+                written, batch = self.log.written, self._batch
+                logged = self._logged(self.log, name)
+                kept = []
+                if series is not None:
+                    # A flush that is under way has written some, and not removed them yet.
+                    is_written = batch is not None and batch.number < written
+                    kept = [series.records(batch.ends.get(series, 0) if batch is not None and is_written else 0)]
+                if (self.log.written, self._batch) == (written, batch):
+                    break
+            parts = [*logged, *kept]
         if not parts:
             known = tuple(self.series)
             raise UnknownLossError(
@@ -284,6 +353,20 @@ class Recorder:
                 known=known,
             )
         return joined(name, parts)
+
+    def _logged(self, log: LogFile, name: str) -> list[Records]:
+        """Return what the log has of a loss; reads and parses what it has not read before."""
+        # Taken out, so that a second reader comes upon none and makes its own.
+        opened, index = self._indexes.pop() if self._indexes else (-1, None)
+        if index is None or opened != log.opened:
+            opened, index = log.opened, LogIndex(log.path)
+        try:
+            index.extend(log.read(index.end))
+            records = index.records(name, log.read) if name in index.names else None
+        except OSError as error:
+            raise LossLogError(f"cannot read {log.path}: {error.strerror or error}") from error
+        self._indexes[:] = [(opened, index)]
+        return [] if records is None else [records]
 
     # Flushing
 
@@ -296,6 +379,7 @@ class Recorder:
         """
         self.raise_pending_error()
         if self.closed:
+            self.flush()  # what was under way when it was closed
             raise NectarganError(
                 "this manager is closed, so that nothing it computed would be recorded; make another one, or compute "
                 "inside its with block"
@@ -311,38 +395,68 @@ class Recorder:
             raise error
 
     def flush(self) -> int:
-        """Write what is new to the log.
+        """Write what is new to the log; where a flush is under way already, that one does it.
 
         Returns:
-            How many records were written; 0 where there is no log, nothing is new, or writing failed: then a
+            How many records were written here; 0 where there is no log, nothing is new, or writing failed: then a
             warning says so, once, everything stays in memory, and the next flush tries again.
         """
+        return self._flushing()
+
+    def _flush(self) -> int:
         self.sync()
         self._notified_of_nonfinite.clear()
         if self._pending_error is None and not self.closed:
             self.deadline = time.monotonic() + self._flush_every
-        if self.closed or (self.log is not None and not self.log.is_mine):
-            return 0
+        written = 0
         if self.log is None:
-            self._notify_of([series.new_records() for series in self.series.values()] if self.keep else [])
+            self._notify_of([series.new_records() for series in list(self.series.values())] if self.keep else [])
             self._expect_next_flush()
+        elif self.log.is_mine:
+            if self._batch is not None:
+                written += self._write(self.log)
+            if self._batch is None and self._collect(self.log):
+                written += self._write(self.log)
+        if self.closed:
+            self._end()
+        return written
+
+    def _collect(self, log: LogFile) -> bool:
+        """Make a batch of what is new; returns whether there is something."""
+        rewinds, now = self._rewinds[:], time.time()
+        chunks, ends = [], {}
+        for series in list(self.series.values()):
+            chunk, end = series.records_and_end()
+            if len(chunk):
+                chunks.append(chunk)
+                ends[series] = end
+        if not chunks and not rewinds:
+            return False
+        lines = "".join([*rewinds, *(encode_chunk(chunk, now) for chunk in chunks)])
+        self._batch = _Batch(log.written, lines, chunks, ends, len(rewinds))
+        return True
+
+    def _write(self, log: LogFile) -> int:
+        """Write the batch, and remove from memory what is in it; each step may have been done before an interrupt."""
+        batch = self._batch
+        if batch is None:
             return 0
-        chunks = [series.records() for series in self.series.values() if len(series)]
-        if not chunks and not self._unwritten:
-            return 0
-        now = time.time()
         try:
-            self.log.append(self._unwritten + "".join(encode_chunk(chunk, now) for chunk in chunks))
+            log.append(batch.lines, batch.number)
         except OSError as error:
-            self._keep_unwritten(str(self.log.path), error)
+            if not log.is_torn:
+                self._batch = None  # The next one has what comes until then, too.
+            self._keep_unwritten(str(log.path), error)
             return 0
-        self._unwritten = ""
-        for chunk in chunks:
-            self.series[chunk.name].drop(len(chunk))
+        for series, end in batch.ends.items():
+            series.drop(end)
         self.full = self._buffer_size * RECORD.size
         self._warned_of_write = False
-        self._notify_of(chunks)
-        return sum(map(len, chunks))
+        if not batch.observed:
+            batch.observed = True
+            self._notify_of(batch.chunks)
+        at_once(partial(self._rewinds.__delitem__, slice(batch.rewinds)), partial(setattr, self, "_batch", None))
+        return sum(map(len, batch.chunks))
 
     def notify_without_log(self) -> None:
         """Let calls flush now and then where there is no log, since somebody observes it."""
@@ -352,7 +466,7 @@ class Recorder:
 
     def _expect_next_flush(self) -> None:
         """Set when a flush is due that leaves the records in memory: when another buffer's worth has gathered."""
-        longest = max((len(series) for series in self.series.values()), default=0)
+        longest = max((len(series) for series in list(self.series.values())), default=0)
         self.full = (longest + self._buffer_size) * RECORD.size
 
     def _notify_of(self, chunks: list[Records]) -> None:
@@ -361,19 +475,28 @@ class Recorder:
             self._notify("nectargan_history_flushed", chunks=ordered)
 
     def close(self) -> None:
-        """Flush and give up the log; called at the latest when the manager is collected or Python exits."""
-        if self.closed:
-            return
-        self.flush()
-        lost = sum(map(len, self.series.values()))
-        if lost and self.log is not None and self.log.is_mine:
-            warn(f"LOST: the last {lost} records of the loss log {self.log.path}, which cannot be written at the end")
+        """Flush and give up the log; called at the latest when the manager is collected or Python exits.
+
+        A record that was under way when a signal handler closed the manager is written by the next call of this, or of
+        a loss.
+        """
         self.closed = True
         # The next loss call then gets to `flush_or_raise`, which says that the manager is closed.
         self.watching, self.deadline = True, -math.inf
-        if self.log is not None:
+        self.flush()
+
+    def _end(self) -> None:
+        """Give up the log, at the end of the last flush."""
+        lost = sum(len(series) for series in list(self.series.values()))
+        if self.log is not None and self.log.is_mine:
+            if lost and not self._ended:
+                warn(
+                    f"LOST: the last {lost} records of the loss log {self.log.path}, which cannot be written at the end"
+                )
             self.log.close()
-        self._notify("nectargan_manager_closed")
+        if not self._ended:
+            self._ended = True
+            self._notify("nectargan_manager_closed")
 
     def _keep_unwritten(self, path: str, error: OSError) -> None:
         if not self._warned_of_write:
@@ -382,13 +505,14 @@ class Recorder:
                 f"cannot write the loss log {path}: {error.strerror or error}; the records stay in memory, and every "
                 "flush tries again"
             )
-        longest = max((len(series) for series in self.series.values()), default=0)
+        every = list(self.series.values())
+        longest = max(map(len, every), default=0)
         limit = _BUFFERS_KEPT * self._buffer_size
         if longest > limit:
             dropped = 0
-            for series in self.series.values():
+            for series in every:
                 excess = max(0, len(series) - limit)
-                series.drop(excess)
+                series.drop(series.begin + excess)
                 dropped += excess
             self._lost += dropped
             longest = limit
@@ -410,7 +534,7 @@ class Recorder:
 
     def state(self) -> dict[str, Any]:
         """Return where the clock and the series stand, as plain data."""
-        counts = {name: series.count for name, series in self.series.items()}
+        counts = {name: series.count for name, series in list(self.series.items())}
         return {"step": self.step, "epoch": self.epoch, "ticked": self.ticked, "counts": {**self._counts, **counts}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -419,13 +543,13 @@ class Recorder:
         ahead = self.step > state["step"] if state["ticked"] else self._is_ahead(state["counts"])
         self.step, self.epoch, self.ticked = state["step"], state["epoch"], state["ticked"]
         self._counts = dict(state["counts"])
-        for name, series in self.series.items():
+        for name, series in list(self.series.items()):
             series.count = self._counts.get(name, 0)
             # Forget what is in memory because it could not be written, or because there is no log.
             series.rewind(self.step + 1 if self.ticked else series.count)
             series.begin_window()
         if ahead and self.log is not None:
-            self._unwritten += encode_rewind(self.step + 1 if self.ticked else None, self._counts)
+            self._rewinds.append(encode_rewind(self.step + 1 if self.ticked else None, self._counts))
             self.flush()
 
     def _is_ahead(self, counts: Mapping[str, int]) -> bool:

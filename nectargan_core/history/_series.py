@@ -6,6 +6,8 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossResultError
+from nectargan_core.history._atomic import at_once
 from nectargan_core.history._lm_history import LMHistory
 from nectargan_core.log import COLUMNS, RECORD, Records, as_records, pack, product, unpacked
 
@@ -28,14 +31,15 @@ _PRODUCT, _UNREAD = struct.unpack("=dd", struct.pack("=qq", _PRODUCT_BITS, _NAN_
 
 _FLOAT32 = torch.float32
 _FLOAT32_MIN, _FLOAT32_MAX = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
-# So many device scalars are kept apart before they are stacked into one tensor.
-_BLOCK = 64
-
 _SIZE = RECORD.size
 _LOSS, _WEIGHT, _UNWEIGHTED = (list(COLUMNS).index(name) for name in ("loss", "weight", "unweighted"))
 
 _Record: TypeAlias = tuple[Any, ...]
 """The values of one record, in the order of the columns."""
+
+_Waiting: TypeAlias = tuple[_Record, "Tensor | None", "Tensor | None"]
+"""A record that is not among the rows yet, with the mean on a device before weighting, and of a map that after it; None
+where the record is complete."""
 
 NonFiniteCallback = Callable[["Series", int, float, float], None]
 """Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite."""
@@ -46,26 +50,29 @@ class Series:
 
     A record is added by one operation, so that an interrupt or another thread finds it whole or not at all. On the
     CPU its value is read at once. On any other device the result is kept there, in blocks, until `sync` reads all
-    blocks of all series with one wait.
+    blocks of all series with one wait; until then records that come after it wait as well, to stay in order.
+
+    Records may be added by any thread at any time. `pack`, `sync`, `drop`, `new_records` and `rewind` are for one
+    caller at a time, which an exception may leave at any instruction.
 
     Args:
         name: Name of the loss.
         keep: Whether all records are kept, or only the last.
         on_nonfinite: Called for a weighted value that is nan or infinite; None where that is normal.
-        on_device: Called before the first value is left on a device.
+        on_device: Called with the series after each record that waits for a device.
     """
 
     __slots__ = (
         "_blocks",
         "_dropped",
-        "_dropped_count",
-        "_dropped_sum",
+        "_fast",
+        "_in_window",
         "_known",
         "_last",
         "_on_device",
         "_on_nonfinite",
-        "_pending",
         "_reported",
+        "_waiting",
         "_window",
         "count",
         "dtype",
@@ -80,37 +87,56 @@ class Series:
         name: str,
         keep: bool,
         on_nonfinite: NonFiniteCallback | None = None,
-        on_device: Callable[[], None] | None = None,
+        on_device: Callable[[Series], None] | None = None,
     ) -> None:
         self.name = name
         self.keep = keep
         # How many records were ever added, those of the runs before a resumed one included.
         self.count = 0
         self.dtype = torch.float32
+        # The dtype of results that go the short way; None once there was one on a device.
+        self._fast: torch.dtype | None = _FLOAT32
         # The last result before weighting, where it is more than a number: a map, or a scalar on a device.
         self.result: Tensor | None = None
         # The records that are kept, packed one after the other.
         self.rows = bytearray()
         # The last record where none are kept, or the last one that was dropped.
         self._last: _Record | None = None
-        # Results that are still on a device: the position of the record, the mean before weighting, and of a map the
-        # mean after weighting. A position counts from the first record that was ever kept.
-        self._pending: list[tuple[int, Tensor, Tensor | None]] = []
+        # Records that are not among the rows since they, or some before them, are still on a device: first packed, then
+        # one by one.
         self._blocks: list[_Block] = []
+        self._waiting: list[_Waiting] = []
         self._on_nonfinite = on_nonfinite or _ignore
         self._on_device = on_device
-        # How many records were dropped from the front of the rows.
+        # How many records were dropped from the front of the rows. The position of a record counts from the first that
+        # was ever kept.
         self._dropped = 0
         # The position from which on `new_records` returns records.
         self._reported = 0
-        # The position from which on `mean` counts, and what it counts of records that were dropped since.
+        # The position from which on `mean` counts. And what it counts of dropped records: of which window, up to which
+        # position, their sum and their number.
         self._window = 0
-        self._dropped_sum, self._dropped_count = 0.0, 0
+        self._in_window = (0, 0, 0.0, 0)
         # The newest value that was read, which `latest` gives while the last one is still on a device.
         self._known = _NAN
 
     def __len__(self) -> int:
         return len(self.rows) // _SIZE
+
+    @property
+    def begin(self) -> int:
+        """The position of the first row."""
+        return self._dropped
+
+    @property
+    def unpacked(self) -> int:
+        """How many records wait one by one for a device."""
+        return len(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many records are not among the rows yet."""
+        return sum(len(block.rows) for block in self._blocks) // _SIZE + len(self._waiting)
 
     def watch_nonfinite(self, on_nonfinite: NonFiniteCallback | None) -> None:
         """Set what is called for a weighted value that is nan or infinite; None to call nothing."""
@@ -120,19 +146,21 @@ class Series:
 
     def add(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
         """Record a result before (`raw`) and after weighting (`weighted`)."""
-        if raw.dtype is not _FLOAT32 or raw.ndim or not raw.is_cpu:
+        if raw.dtype is not self._fast or raw.ndim or not raw.is_cpu:
             self._add_tensor(step, epoch, weight, raw, weighted)
             return
         # The hot path: one number is read and one record appended, as in _append.
         value = raw.item()
         if self.keep:
             try:
-                self.rows.extend(pack(step, epoch, _PRODUCT, weight, value))
+                row = pack(step, epoch, _PRODUCT, weight, value)
             except struct.error as error:
                 raise _not_packed(step, epoch) from error
+            self.count += 1  # first, so that an interrupt before the next line leaves out a number and repeats none
+            self.rows.extend(row)
         else:
+            self.count += 1
             self._last = (step, epoch, _PRODUCT, weight, value)
-        self.count += 1
         self.result = None
         self.dtype = _FLOAT32
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
@@ -167,14 +195,17 @@ class Series:
         self.add_number(step, epoch, 0.0, _NAN, 0.0)
 
     def _append(self, step: int, epoch: float, loss: float, weight: float, unweighted: float) -> None:
-        if self.keep:
-            try:
-                self.rows.extend(pack(step, epoch, loss, weight, unweighted))
-            except struct.error as error:
-                raise _not_packed(step, epoch) from error
-        else:
-            self._last = (step, epoch, loss, weight, unweighted)
+        record = (step, epoch, loss, weight, unweighted)
+        if not self.keep:
+            self.count += 1
+            self._last = record
+            return
+        row = _packed(record)
         self.count += 1
+        if self._waiting or self._blocks:
+            self._waiting.append((record, None, None))
+        else:
+            self.rows.extend(row)
 
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
         if raw.is_complex():
@@ -195,76 +226,64 @@ class Series:
             self.result = result
             self.add_number(step, epoch, weight, _mean(result).item(), _mean(weighted.detach()).item())
             return
-        if self._on_device is not None:
-            self._on_device()
-            self._on_device = None
+        self._fast = None
         if not self.keep:
             self._known = self.latest()
-        self.result = result
-        self._append(step, epoch, _UNREAD, weight, _NAN)
-        if self.keep:
+            self.result = result
+            self._append(step, epoch, _UNREAD, weight, _NAN)
+        else:
             mean = _mean(weighted.detach()) if raw.ndim else None
-            self._pending.append((self._dropped + len(self) - 1, _mean(result), mean))
-            if len(self._pending) >= _BLOCK:
-                self._pack_pending()
+            record = (step, epoch, _UNREAD, weight, _NAN)
+            _packed(record)  # refuses what cannot be packed
+            self.count += 1
+            self.result = result
+            self._waiting.append((record, _mean(result), mean))
+        if self._on_device is not None:
+            self._on_device(self)
 
     # Reading from a device
 
-    def _pack_pending(self) -> None:
-        groups: dict[Any, list[tuple[int, Tensor, Tensor | None]]] = {}
-        for row in self._pending:
-            groups.setdefault((row[1].device, row[1].dtype, row[2] is None), []).append(row)
-        for rows in groups.values():
-            raw = torch.stack([row[1] for row in rows])
-            means = [row[2] for row in rows if row[2] is not None]
-            self._blocks.append(_Block(self, [row[0] for row in rows], raw, torch.stack(means) if means else None))
-        self._pending.clear()
+    def pack(self) -> None:
+        """Pack the records that wait one by one into blocks, of one tensor each."""
+        waiting = self._waiting[:]
+        blocks = []
+        for _, group in groupby(waiting, key=_kind):
+            records, raw, means = zip(*group, strict=True)
+            rows = b"".join(map(_packed, records))
+            stacked = [None if each[0] is None else torch.stack(each) for each in (raw, means)]
+            blocks.append(_Block(rows, *stacked))
+        at_once(partial(self._blocks.extend, blocks), partial(self._waiting.__delitem__, slice(len(waiting))))
 
-    def take_blocks(self) -> list[_Block]:
-        """Hand over what is still on a device, for `sync` to read."""
-        if not self.keep:
-            last = self._last
-            if last is None or self.result is None or not _is_unread(last[_LOSS]):
-                return []
-            raw = _mean(self.result)
-            weighted = _mean(self.result * last[_WEIGHT]) if self.result.ndim else None
-            return [_Block(self, [0], raw.reshape(1), None if weighted is None else weighted.reshape(1))]
-        if self._pending:
-            self._pack_pending()
-        blocks, self._blocks = self._blocks, []
-        return blocks
+    def blocks(self) -> list[_Block]:
+        """Return what is still on a device, for `sync` to read."""
+        if self.keep:
+            self.pack()
+            return self._blocks[:]
+        last, result = self._last, self.result
+        if last is None or result is None or not _is_unread(last[_LOSS]):
+            return []
+        weighted = _mean(result * last[_WEIGHT]).reshape(1) if result.ndim else None
+        return [_Block(_packed(last), _mean(result).reshape(1), weighted)]
 
-    def fill(
-        self, positions: list[int], raw: list[float], weighted: list[float] | None, dtype: torch.dtype
-    ) -> list[tuple[int, float, float]]:
-        """Put values that were read from a device into their records; without `weighted`, weight them here.
-
-        Returns:
-            Step, epoch and weighted value of each record.
-        """
+    def put(self, blocks: list[_Block], rows: list[bytes]) -> None:
+        """Put the records of the first blocks, as they were read, among the rows."""
         if not self.keep:
-            records = [] if self._last is None else [self._last]
-        else:
-            offsets = [(position - self._dropped) * _SIZE for position in positions]
-            records = [RECORD.unpack_from(self.rows, offset) for offset in offsets]
-        if weighted is None:
-            weighted = _products(raw, [record[_WEIGHT] for record in records], dtype)
-        filled = []
-        for record, value, loss in zip(records, raw, weighted, strict=True):
-            values = list(record)
-            values[_LOSS], values[_UNWEIGHTED] = _NAN if loss != loss else loss, value
-            filled.append(tuple(values))
-        if not self.keep:
-            self._last = filled[-1]
-        else:
-            for offset, record in zip(offsets, filled, strict=True):
-                RECORD.pack_into(self.rows, offset, *record)
-        return [(step, epoch, loss) for step, epoch, loss, *_ in filled]
+            if self._last is not None and _packed(self._last) == blocks[0].rows:
+                self._last = RECORD.unpack(rows[0])
+            return
+        at_once(partial(self.rows.extend, b"".join(rows)), partial(self._blocks.__delitem__, slice(len(blocks))))
 
     # Reading
 
     def _last_record(self) -> _Record | None:
-        return RECORD.unpack(self.rows[-_SIZE:]) if self.rows else self._last
+        """Return the last record, whether or not it is read yet."""
+        # In the order in which records move, so that none is missed.
+        for record, _, _ in self._waiting[-1:]:
+            return record
+        for block in self._blocks[-1:]:
+            return RECORD.unpack(block.rows[-_SIZE:])
+        row = self.rows[-_SIZE:]
+        return RECORD.unpack(row) if row else self._last
 
     def last_value(self) -> float:
         """Return the last weighted value; nan before the first, and while it is still on a device."""
@@ -273,9 +292,8 @@ class Series:
 
     def latest(self) -> float:
         """Return the newest weighted value that can be had without waiting for a device, nan if there is none."""
-        waiting = [block.positions[0] for block in self._blocks[:1]] + [row[0] for row in self._pending[:1]]
-        end = min(waiting) - self._dropped if waiting else len(self)
-        newest = RECORD.unpack_from(self.rows, (end - 1) * _SIZE) if end else self._last
+        row = self.rows[-_SIZE:]
+        newest = RECORD.unpack(row) if row else self._last
         return self._known if newest is None or _is_unread(newest[_LOSS]) else _loss_of(newest)
 
     def last_weight(self) -> float | None:
@@ -294,10 +312,9 @@ class Series:
 
     def history(self) -> LMHistory:
         """Return the records that are in memory, as lists; after a flush the last one is."""
-        if not self.rows and self._last is not None:
-            rows = _multiplied(unpacked(pack(*self._last)))
-        else:
-            rows = self._unpacked()
+        last, (_, rows) = self._last, self._snapshot()
+        if not len(rows) and last is not None:
+            rows = _multiplied(unpacked(pack(*last)))
         return LMHistory.model_construct(
             losses=rows["loss"].tolist(),
             weights=rows["weight"].tolist(),
@@ -306,106 +323,154 @@ class Series:
             epochs=rows["epoch"].tolist(),
         )
 
-    def records(self) -> Records:
-        """Return the records that are in memory, as arrays."""
-        return as_records(self.name, self._unpacked())
+    def records(self, start: int = 0) -> Records:
+        """Return the records that are in memory, from a position on, as arrays."""
+        dropped, rows = self._snapshot()
+        return as_records(self.name, rows[max(0, start - dropped) :])
+
+    def records_and_end(self) -> tuple[Records, int]:
+        """Return the records that are in memory, and the position after them."""
+        dropped, rows = self._snapshot()
+        return as_records(self.name, rows), dropped + len(rows)
 
     def new_records(self) -> Records:
         """Return the records since this was last called, after a `sync`."""
-        start, self._reported = max(self._reported - self._dropped, 0), self._dropped + len(self)
-        return as_records(self.name, self._unpacked(start))
+        records = self.records(self._reported)
+        self._reported = max(self._reported, self._dropped) + len(records)
+        return records
 
-    def _unpacked(self, start: int = 0, end: int | None = None) -> npt.NDArray[np.void]:
-        part = self.rows[start * _SIZE : None if end is None else end * _SIZE]
-        return _multiplied(unpacked(part))
+    def _snapshot(self) -> tuple[int, npt.NDArray[np.void]]:
+        """Return the position of the first row, and the rows."""
+        while True:
+            dropped, rows = self._dropped, bytes(self.rows)
+            if dropped == self._dropped:  # nothing was dropped in between
+                return dropped, _multiplied(unpacked(rows))
+
+    def end(self) -> int:
+        """Return the position after the last record, those included that wait for a device."""
+        seen = None
+        while seen != (seen := (self._dropped, len(self), self.waiting)):
+            pass  # until none of them has changed while the others were looked at
+        return sum(seen)
 
     # Means
 
     def begin_window(self) -> None:
         """Let `mean` be over the records from now on."""
-        self._window = self._dropped + len(self)
-        self._dropped_sum, self._dropped_count = 0.0, 0
+        self._window = self.end()
 
     def mean(self) -> float:
         """Return the mean of the weighted values since `begin_window`, after a `sync`; nan of none.
 
         Records of a weight of 0 that left the function uncalled do not count.
         """
-        total, count = self._sum_of_window(len(self))
-        total, count = self._dropped_sum + total, self._dropped_count + count
-        return total / count if count else _NAN
-
-    def _sum_of_window(self, end: int) -> tuple[float, int]:
-        """Return sum and number of the weighted values from the window's begin up to a row, but for skipped ones."""
-        rows = self._unpacked(max(0, self._window - self._dropped), end)
-        skipped = (rows["weight"] == 0) & np.isnan(rows["unweighted"])
-        values = rows["loss"][~skipped].tolist()
-        return sum(values), len(values)
+        while True:
+            before = self._in_window
+            window, start, total, count = before
+            if window != self._window:
+                start, total, count = self._window, 0.0, 0
+            dropped, rows = self._snapshot()
+            if self._in_window is before:
+                break
+        more, number = _sum_of(rows[max(0, start - dropped) :])
+        return (total + more) / (count + number) if count + number else _NAN
 
     # Removing
 
     def rewind(self, step: int) -> None:
         """Remove the records of a step and later ones, after a `sync`."""
-        rows = self._unpacked()
+        _, rows = self._snapshot()
         self.rows[:] = rows[rows["step"] < step].tobytes()
-        self._window = min(self._window, self._dropped + len(self))
-        self._reported = min(self._reported, self._dropped + len(self))
+        self._window = min(self._window, self.end())
+        self._reported = min(self._reported, self.end())
         self._last, self._known, self.result = None, _NAN, None
 
-    def drop(self, count: int) -> None:
-        """Remove the oldest records, after a `sync`; the last one stays known."""
-        count = min(count, len(self))
-        if count:
-            total, number = self._sum_of_window(count)
-            self._dropped_sum += total
-            self._dropped_count += number
-            self._last = RECORD.unpack_from(self.rows, (count - 1) * _SIZE)
-            self._dropped += count
-            del self.rows[: count * _SIZE]
-            self._window = max(self._window, self._dropped)
+    def drop(self, position: int) -> None:
+        """Remove the records before a position, after a `sync`; the last one stays known."""
+        dropped, rows = self._snapshot()
+        count = min(position - dropped, len(rows))
+        if count <= 0:
+            return
+        window, start, total, number = self._in_window
+        if window != self._window:
+            window, start, total, number = self._window, self._window, 0.0, 0
+        # Before they are removed, and with the position, so that those which are removed count once.
+        more, added = _sum_of(rows[max(0, start - dropped) : count])
+        self._in_window = (window, max(start, dropped + count), total + more, number + added)
+        self._last = RECORD.unpack(rows[count - 1].tobytes())
+        at_once(
+            partial(self.rows.__delitem__, slice(count * _SIZE)), partial(setattr, self, "_dropped", dropped + count)
+        )
 
 
 @dataclass
 class _Block:
-    """Values of one series that are still on a device: before weighting, and after where those differ."""
+    """Records that wait: packed, with their means on a device before weighting, and of maps also after it."""
 
-    series: Series
-    positions: list[int]
-    raw: Tensor
+    rows: bytes
+    raw: Tensor | None
     weighted: Tensor | None
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What is on a device; nothing where the records are complete."""
+        return [tensor for tensor in (self.raw, self.weighted) if tensor is not None]
 
-def _ignore(series: Series, step: int, epoch: float, value: float) -> None:
-    """Do nothing with a value that is nan or infinite."""
+    def read(self, values: list[float], dtype: torch.dtype) -> bytes:
+        """Return the rows with the values of `tensors`."""
+        rows = unpacked(self.rows)
+        raw, weighted = values[: len(rows)], values[len(rows) :]
+        loss = np.array(weighted or _products(raw, rows["weight"].tolist(), dtype), dtype=np.float64)
+        rows["unweighted"] = raw
+        rows["loss"] = np.where(np.isnan(loss), _NAN, loss)
+        return rows.tobytes()
 
 
 def sync(series: Iterable[Series]) -> None:
     """Read what is still on a device into its series, with one wait for each device and dtype."""
+    waiting = {one: one.blocks() for one in series}
+    read = _read([block for blocks in waiting.values() for block in blocks])
+    for one, blocks in waiting.items():
+        if blocks:
+            one.put(blocks, [read.get(id(block), block.rows) for block in blocks])
+    # After all values are in their records, since an observer of a bad value may ask for values, or flush.
+    for one, blocks in waiting.items():
+        for rows in [unpacked(read[id(block)]) for block in blocks if id(block) in read]:
+            for index in np.flatnonzero(~np.isfinite(rows["loss"])):
+                step, epoch, loss = (rows[name][index].item() for name in ("step", "epoch", "loss"))
+                one.check_finite(step, epoch, loss)
+
+
+def _read(blocks: list[_Block]) -> dict[int, bytes]:
+    """Return the rows of blocks with their values, by the identity of the block, for those that can be read."""
     groups: dict[Any, list[_Block]] = {}
-    filled: list[tuple[Series, list[tuple[int, float, float]]]] = []
-    for one in series:
-        for block in one.take_blocks():
-            groups.setdefault((block.raw.device, block.raw.dtype), []).append(block)
-    for blocks in groups.values():
-        tensors = [tensor for block in blocks for tensor in (block.raw, block.weighted) if tensor is not None]
-        if tensors[0].is_meta:
-            continue  # The meta device has no values; they stay nan.
+    for block in blocks:
+        for tensor in block.tensors[:1]:
+            groups.setdefault((tensor.device, tensor.dtype), []).append(block)
+    read = {}
+    for (device, dtype), group in groups.items():
+        if device.type == "meta":
+            continue  # It has no values; they stay nan.
+        tensors = [tensor for block in group for tensor in block.tensors]
         try:
             values, start = torch.cat(tensors).tolist(), 0
         except RuntimeError as error:  # The device failed. What other devices hold is read all the same.
-            warn(f"values of losses on {tensors[0].device} cannot be read, and count as nan: {error}")
+            warn(f"values of losses on {device} cannot be read, and count as nan: {error}")
             continue
-        for block in blocks:
-            count = len(block.positions)
-            raw, start = values[start : start + count], start + count
-            weighted = None
-            if block.weighted is not None:
-                weighted, start = values[start : start + count], start + count
-            filled.append((block.series, block.series.fill(block.positions, raw, weighted, block.raw.dtype)))
-    # After all values are in their records, since an observer of a bad value may ask for values, or flush.
-    for one, records in filled:
-        for step, epoch, loss in records:
-            one.check_finite(step, epoch, loss)
+        for block in group:
+            count = sum(map(len, block.tensors))
+            read[id(block)], start = block.read(values[start : start + count], dtype), start + count
+    return read
+
+
+def _kind(waiting: _Waiting) -> Any:
+    """Return what records have in common that wait in one block."""
+    _, raw, weighted = waiting
+    return None if raw is None else (raw.device, raw.dtype, weighted is None)
+
+
+def _ignore(series: Series, step: int, epoch: float, value: float) -> None:
+    """Do nothing with a value that is nan or infinite."""
 
 
 def _mean(tensor: Tensor) -> Tensor:
@@ -431,6 +496,13 @@ def _bits(number: float) -> int:
     return bits
 
 
+def _sum_of(rows: npt.NDArray[np.void]) -> tuple[float, int]:
+    """Return sum and number of the weighted values, but for those of a weight of 0 that left the function uncalled."""
+    skipped = (rows["weight"] == 0) & np.isnan(rows["unweighted"])
+    values = rows["loss"][~skipped].tolist()
+    return sum(values), len(values)
+
+
 def _multiplied(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Put the product in the place of each loss that is one."""
     products = rows["loss"].view(np.int64) == _PRODUCT_BITS
@@ -451,6 +523,13 @@ def _products(values: Sequence[float], weights: Sequence[float], dtype: torch.dt
         # A weight of 0 gives 0, also with an infinite value. A weight that only float32 rounds to 0 does not.
         products = torch.where(factors == 0, 0.0, numbers * factors.to(precise))
         return products.to(dtype).tolist()
+
+
+def _packed(record: _Record) -> bytes:
+    try:
+        return pack(*record)
+    except struct.error as error:
+        raise _not_packed(*record[:2]) from error
 
 
 def _not_packed(step: object, epoch: object) -> TypeError:

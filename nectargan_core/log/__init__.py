@@ -2,6 +2,7 @@
 
 from nectargan_core.log._file import LogFile
 from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
+from nectargan_core.log._index import LogIndex
 from nectargan_core.log._reader import LossLog
 from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, pack, product, unpacked
 
@@ -9,6 +10,7 @@ __all__ = [
     "COLUMNS",
     "RECORD",
     "LogFile",
+    "LogIndex",
     "LossLog",
     "Records",
     "as_records",

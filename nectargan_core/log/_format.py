@@ -1,11 +1,13 @@
-"""The lines of a loss log: how a header and a chunk of records become strict JSON, and how they are read back."""
+"""The lines of a loss log: how a header and a chunk of records become checked lines of JSON, and how they are read."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
+import re
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,17 @@ import numpy.typing as npt
 from nectargan_core.config import Config
 from nectargan_core.log._records import COLUMNS, DTYPE, Layout, Records, product
 
-VERSION = 1
+VERSION = 2
 """The version of the format that this module writes, and the newest that it reads."""
 
 VERSION_KEY = "nectargan_log"
 
 REWIND_KEY = "rewind"
+
+# The end of a line that has a checksum, of all bytes before the match.
+_CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"}$')
+# The begin of a chunk, with the name of its loss.
+_CHUNK = re.compile(rb'{"loss_name":("(?:[^"\\]|\\.)*")')
 
 _Numbers = npt.NDArray[np.float64]
 _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
@@ -48,6 +55,9 @@ def describe_run(
     return {
         "experiment": experiment_dir.name,
         "objective": None,
+        # For what the objective was made of, once there is such a record.
+        "objective_record": None,
+        "tags": {},
         "device": None if device is None else str(device),
         "dataroot": dataroot,
         "dataset_length": length,
@@ -62,7 +72,7 @@ def encode_header(fields: Mapping[str, Any]) -> str:
 
     Example:
         >>> encode_header({"experiment": "facades"}).strip()
-        '{"nectargan_log":1,"experiment":"facades"}'
+        '{"nectargan_log":2,"experiment":"facades","crc32":"f7e6b4ec"}'
     """
     return _line({VERSION_KEY: VERSION, **fields})
 
@@ -91,14 +101,57 @@ def encode_chunk(chunk: Records, time: float) -> str:
     single = _is_single(chunk.unweighted) and _is_single(chunk.loss)
     digits = 32 if single else 64
     parts = [f'{{"loss_name":{json.dumps(chunk.name)},"time":{time:.3f},"n":{len(chunk)},"float":{digits}']
+    if chunk.component_of is not None:
+        parts.append(f'"component_of":{json.dumps(chunk.component_of)}')
     for name, layout in COLUMNS.items():
         if name != "loss" or not _same(product(chunk.unweighted, chunk.weight, single), chunk.loss):
             parts.append(f'"{name}":{_ENCODE[layout](getattr(chunk, name), single and DTYPE[name] == np.float64)}')
-    return ",".join(parts) + "}\n"
+    if chunk.batch.any():
+        parts.append(f'"batch":{_encode_runs(chunk.batch.astype(np.float64), single=False)}')
+    return checked(",".join(parts) + "}")
+
+
+def checked(text: str) -> str:
+    """Return a JSON object as a line with its checksum as the last member, newline included.
+
+    Example:
+        >>> checked('{"a":1}').strip()
+        '{"a":1,"crc32":"85d8d1d9"}'
+    """
+    body = text[:-1]
+    return f'{body},"crc32":"{zlib.crc32(body.encode()):08x}"}}\n'
+
+
+def has_checksum(line: bytes) -> bool:
+    """Whether a line, without its newline, ends with a checksum, right or wrong."""
+    return _CHECKSUM.search(line) is not None
+
+
+def check(line: bytes) -> None:
+    """Check the checksum of a line, without its newline.
+
+    Raises:
+        ValueError: If it has none, or another one.
+    """
+    end = _CHECKSUM.search(line)
+    if end is None:
+        raise ValueError("it has no checksum")
+    if zlib.crc32(line[: end.start()]) != int(end[1], 16):
+        raise ValueError("its checksum is another one")
+
+
+def name_in(line: bytes) -> str | None:
+    """Return the name of the loss that a line is a chunk of, None if it is no chunk. Nothing else of it is read.
+
+    Raises:
+        ValueError: If the name cannot be read.
+    """
+    begin = _CHUNK.match(line)
+    return None if begin is None else str(json.loads(begin[1]))
 
 
 def decode_line(line: str | bytes) -> dict[str, Any] | Records:
-    """Return the fields of a header or a rewind, or the records of a chunk.
+    """Return the fields of a header or a rewind, or the records of a chunk. The checksum is not looked at.
 
     Raises:
         ValueError: If the line is none of them.
@@ -112,6 +165,7 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
     if VERSION_KEY in fields:
         if not isinstance(fields[VERSION_KEY], int):
             raise ValueError("a header without a version")
+        fields.pop("crc32", None)
         return fields
     if REWIND_KEY in fields:
         return {REWIND_KEY: _decode_rewind(fields[REWIND_KEY])}
@@ -124,7 +178,12 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
         }
         if "loss" not in columns:
             columns["loss"] = product(columns["unweighted"], columns["weight"], single)
-        return Records(str(fields["loss_name"]), **columns)
+        if "batch" in fields:
+            columns["batch"] = _decode_runs(fields["batch"], count, single=False).astype(np.int64)
+        component_of = fields.get("component_of")
+        return Records(
+            str(fields["loss_name"]), **columns, component_of=None if component_of is None else str(component_of)
+        )
     except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(f"not a chunk of records: {error!r}") from error
 
@@ -137,7 +196,7 @@ def _decode_rewind(to: Any) -> dict[str, Any]:
 
 
 def _line(fields: Mapping[str, Any]) -> str:
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False) + "\n"
+    return checked(json.dumps(fields, separators=(",", ":"), allow_nan=False))
 
 
 def _is_single(values: _Numbers) -> bool:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nectargan_core._messages import did_you_mean, listed, warn
+from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
-from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, decode_line
+from nectargan_core.log._index import LogIndex
 from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 class LossLog:
     """A loss log, read back.
 
-    Reads what has been flushed when it is made, also while the run goes on. What a resumed run superseded is left
-    out. So is a last line that a kill left unfinished, and a damaged line in the middle, which is named in a warning.
+    Reads what has been flushed when it is made, also while the run goes on; a loss is parsed when it is asked for. What
+    a resumed run superseded is left out. So is a last line that a kill left unfinished, and a damaged line, which is
+    named in a warning.
 
     Args:
         path: A log, or the directory that the logs of a run are in: one, or one for each rank.
@@ -47,9 +47,9 @@ class LossLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
+        self._logs = {rank: _Log(file) for rank, file in _find(Path(path)).items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
-        sizes: list[Any] = [header.get("world_size") for header in self._logs[0][0]] if 0 in self._logs else []
+        sizes: list[Any] = [header.get("world_size") for header in self._logs[0].headers] if 0 in self._logs else []
         if sizes and None not in sizes:
             self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
 
@@ -61,7 +61,7 @@ class LossLog:
     @property
     def headers(self) -> tuple[dict[str, Any], ...]:
         """The header of each run in the log of the first rank: the one that began it, and those that resumed it."""
-        return tuple(next(iter(self._logs.values()))[0])
+        return tuple(next(iter(self._logs.values())).headers)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -71,12 +71,12 @@ class LossLog:
     @property
     def names(self) -> tuple[str, ...]:
         """The losses that have records, in the order of their first."""
-        return tuple(dict.fromkeys(name for _, series in self._logs.values() for name in series))
+        return tuple(dict.fromkeys(name for log in self._logs.values() for name in log.names))
 
     @property
     def last_step(self) -> int:
         """The last step of any loss, -1 if there are no records."""
-        steps = (records.step for _, series in self._logs.values() for records in series.values())
+        steps = (log.records(name).step for log in self._logs.values() for name in log.names)
         return max((int(step.max()) for step in steps if len(step)), default=-1)
 
     def series(self, name: str, rank: int | None = None) -> Records:
@@ -105,9 +105,9 @@ class LossLog:
         if rank is not None and rank not in self._logs:
             raise LossLogError(f"there is no log of rank {rank}; there are those of {', '.join(map(str, self.ranks))}")
         ranks = self.ranks if rank is None else (rank,)
-        parts = [self._logs[one][1][name] for one in ranks if name in self._logs[one][1]]
+        parts = [self._logs[one].records(name) for one in ranks]
         if len(ranks) == 1:
-            return parts[0] if parts else joined(name, [])
+            return parts[0]
         return joined(name, parts).per_step()
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -163,46 +163,29 @@ def _find(path: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Records]]:
-    """Return the headers of a file and its records by loss."""
-    headers: list[dict[str, Any]] = []
-    chunks: dict[str, list[Records]] = {}
-    for line in _lines(path):
-        if isinstance(line, Records):
-            chunks.setdefault(line.name, []).append(line)
-        elif VERSION_KEY not in line:
-            _rewind(chunks, line[REWIND_KEY])
-        elif line[VERSION_KEY] > VERSION:
-            raise LossLogError(
-                f"{path} is in version {line[VERSION_KEY]} of the format, and this reads up to {VERSION}; update "
-                "nectargan-core"
-            )
-        else:
-            headers.append(line)
-    return headers, {name: joined(name, parts) for name, parts in chunks.items()}
+class _Log:
+    """One log file as it was when it was read."""
+
+    def __init__(self, path: Path) -> None:
+        self._data = _bytes(path)
+        self._index = LogIndex(path)
+        self._index.extend(self._data, complete=True)
+        self.headers = self._index.headers
+        self.names = self._index.names
+
+    def records(self, name: str) -> Records:
+        return self._index.records(name, lambda start, stop: self._data[start:stop])
 
 
-def _rewind(chunks: dict[str, list[Records]], to: dict[str, Any]) -> None:
-    for name, parts in chunks.items():
-        limit = to.get("step", to.get("counts", {}).get(name, 0))
-        parts[:] = [part.before(limit) if part.step.max(initial=-1) >= limit else part for part in parts]
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any] | Records]:
+def _bytes(path: Path) -> bytes:
     try:
         if not path.is_file():  # Reading a FIFO would wait, and reading a device would not end.
             raise LossLogError(f"{path} is not an ordinary file")
-        lines = path.read_bytes().split(b"\n")
+        return path.read_bytes()
     except LossLogError:
         raise
     except OSError as error:
         raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
-    # Bytes after the last line end are a line that is being written, or was when the process was killed.
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            yield decode_line(line)
-        except ValueError as error:
-            warn(f"{path}:{number} is damaged and left out: {error}")
 
 
 def _jsonable(values: npt.NDArray[np.float64]) -> list[float | None]:

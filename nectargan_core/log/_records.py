@@ -23,7 +23,7 @@ def _column(code: Literal["q", "d"], layout: Layout, default: float | None = Non
 
 
 def _left_out() -> npt.NDArray[Any]:
-    return np.zeros(0)
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,8 @@ class Records:
         unweighted: Means of the results before weighting, float64; nan where a weight of 0 left the function
             uncalled.
         count: How many records each entry stands for, int64; ones where it is not given.
+        batch: Sizes of the batches, int64; 0 where they are not known, as where none are given.
+        component_of: The loss that this is a component of, None if it is a loss of its own.
 
     Example:
         >>> steps, ones = np.array([0, 0]), np.ones(2)
@@ -58,9 +60,11 @@ class Records:
     weight: _Floats = field(metadata=_column("d", "runs"))
     unweighted: _Floats = field(metadata=_column("d", "values"))
     count: _Integers = field(default_factory=_left_out)
+    batch: _Integers = field(default_factory=_left_out)
+    component_of: str | None = None
 
     def __post_init__(self) -> None:
-        for name, (code, default) in {**_DEFAULTS, "count": ("q", 1)}.items():
+        for name, (code, default) in {**_DEFAULTS, "count": ("q", 1), "batch": ("q", 0)}.items():
             if len(getattr(self, name)) != len(self):
                 object.__setattr__(self, name, np.full(len(self), default, dtype=code))
 
@@ -70,13 +74,14 @@ class Records:
     def before(self, step: int) -> Records:
         """Return the records of the steps before one."""
         kept = self.step < step
-        return Records(self.name, **{name: getattr(self, name)[kept] for name in (*COLUMNS, "count")})
+        columns = {name: getattr(self, name)[kept] for name in ARRAYS}
+        return Records(self.name, **columns, component_of=self.component_of)
 
     def per_step(self) -> Records:
         """Return one entry per step, in the order of the steps.
 
-        Each number is the mean over the records of the step, weighted by their counts; `count` is their sum. Of
-        `unweighted` it is the mean of those that are not nan.
+        Each number is the mean over the records of the step, weighted by their counts; `count` and `batch` are their
+        sums. Of `unweighted` it is the mean of those that are not nan.
         """
         steps, where = np.unique(self.step, return_inverse=True)
 
@@ -86,9 +91,12 @@ class Records:
         count = sums(self.count)
         known = np.where(np.isnan(self.unweighted), 0, self.count)
         with np.errstate(invalid="ignore"):
-            means = {name: sums(getattr(self, name) * self.count) / count for name in COLUMNS if name != "step"}
+            means: dict[str, Any] = {
+                name: sums(getattr(self, name) * self.count) / count for name in COLUMNS if name != "step"
+            }
             means["unweighted"] = sums(np.where(known, self.unweighted * known, 0.0)) / sums(known)
-        return Records(self.name, step=steps, count=count.astype(np.int64), **means)
+        sizes: dict[str, Any] = {"count": count.astype(np.int64), "batch": sums(self.batch).astype(np.int64)}
+        return Records(self.name, step=steps, **means, **sizes, component_of=self.component_of)
 
 
 _METADATA = {each.name: each.metadata for each in fields(Records) if "code" in each.metadata}
@@ -98,6 +106,9 @@ _DEFAULTS = {
 
 COLUMNS: dict[str, Layout] = {name: column["layout"] for name, column in _METADATA.items()}
 """The columns of a record in their order, and how a chunk writes each."""
+
+ARRAYS: tuple[str, ...] = (*COLUMNS, "count", "batch")
+"""The fields of `Records` that are arrays."""
 
 DTYPE = np.dtype([(name, np.dtype(column["code"])) for name, column in _METADATA.items()])
 """One record in memory: its columns in their order, without padding."""
@@ -127,14 +138,15 @@ def unpacked(rows: bytes | bytearray) -> npt.NDArray[np.void]:
 
 def as_records(name: str, rows: npt.NDArray[np.void]) -> Records:
     """Return records from an array with a field for each column."""
-    return Records(name, **{column: np.ascontiguousarray(rows[column]) for column in COLUMNS})
+    columns: dict[str, Any] = {column: np.ascontiguousarray(rows[column]) for column in COLUMNS}
+    return Records(name, **columns)
 
 
 def joined(name: str, parts: Iterable[Records]) -> Records:
     """Return the records of several parts as one, in the order of the parts."""
     parts = [as_records(name, unpacked(b"")), *parts]
-    columns = {column: np.concatenate([getattr(part, column) for part in parts]) for column in (*COLUMNS, "count")}
-    return Records(name, **columns)
+    columns: dict[str, Any] = {column: np.concatenate([getattr(part, column) for part in parts]) for column in ARRAYS}
+    return Records(name, **columns, component_of=parts[-1].component_of)
 
 
 def product(unweighted: _Floats, weight: _Floats, single: bool) -> _Floats:

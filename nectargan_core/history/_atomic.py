@@ -1,0 +1,107 @@
+"""Work that a signal handler, an interrupt or another thread finds done or not begun, never half done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from types import GeneratorType
+from typing import Any, TypeAlias
+
+_Run: TypeAlias = "GeneratorType[int | BaseException, None, None]"
+
+
+def at_once(*steps: partial[Any]) -> None:
+    """Call functions of C, one after the other, within one call of C.
+
+    Between two instructions of Python a signal handler may run, an exception be raised, or another thread go on;
+    within a call of C they may not.
+
+    Example:
+        >>> rows, waiting = [1], [2, 3]
+        >>> at_once(partial(rows.extend, [2]), partial(waiting.__delitem__, 0))
+        >>> rows, waiting
+        ([1, 2], [3])
+    """
+    deque(map(partial.__call__, steps), maxlen=0)
+
+
+class Exclusive:
+    """Calls a function that must not be entered while it runs: by a signal handler, or by another thread.
+
+    A call that comes while it runs asks for another run and returns at once; whoever runs the function then runs it
+    again. Nothing has to be released, so that an exception raised at any instruction leaves nothing locked.
+
+    Args:
+        function: What is called, without arguments; its results are added up.
+
+    Example:
+        >>> flush = Exclusive(lambda: 2)
+        >>> flush()
+        2
+    """
+
+    __slots__ = ("_asked", "_function", "_number", "_runs", "_thread")
+
+    def __init__(self, function: Callable[[], int]) -> None:
+        self._function = function
+        self._asked = False
+        # The lock is a generator, which Python does not enter while it runs, and which an exception ends. Those that
+        # came to an end are followed by the one of the next number.
+        self._runs: dict[int, _Run] = {}
+        self._number = 0
+        self._thread = 0
+
+    def __call__(self, wait: bool = False) -> int:
+        """Call the function, or have it called again by whoever is calling it.
+
+        Args:
+            wait: Whether to wait while another thread calls it. A call from a signal handler never waits.
+
+        Returns:
+            The sum of the results of all calls that were made here, 0 of none.
+        """
+        total = 0
+        self._asked = True
+        while self._asked:
+            try:
+                outcome = next(self._run())
+            except ValueError as error:
+                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                    raise
+                # It is being run.
+                if not wait or self._thread == threading.get_ident():
+                    break
+                time.sleep(0.001)
+                self._asked = True
+            except StopIteration:
+                continue
+            else:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                total += outcome
+        return total
+
+    def _run(self) -> _Run:
+        number = self._number
+        while True:
+            # One call of C, so that two threads get the same generator.
+            run = self._runs.setdefault(number, self._repeated())
+            if run.gi_frame is not None:
+                self._number = number
+                return run
+            number += 1
+
+    def _repeated(self) -> Any:
+        while True:
+            yield self._outcome()
+
+    def _outcome(self) -> int | BaseException:
+        self._thread = threading.get_ident()
+        self._asked = False
+        try:
+            return self._function()
+        except BaseException as error:  # noqa: BLE001 # raised by the caller, so that the generator does not end
+            return error
