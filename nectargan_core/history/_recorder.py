@@ -481,12 +481,12 @@ class Recorder:
         a loss.
         """
         self.closed = True
-        # The next loss call then gets to `flush_or_raise`, which says that the manager is closed.
-        self.watching, self.deadline = True, -math.inf
         self.flush()
 
     def _end(self) -> None:
         """Give up the log, at the end of the last flush."""
+        # The next loss call then gets to `flush_or_raise`, which says that the manager is closed.
+        self.watching, self.deadline = True, -math.inf
         lost = sum(len(series) for series in list(self.series.values()))
         if self.log is not None and self.log.is_mine:
             if lost and not self._ended:
