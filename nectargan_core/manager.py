@@ -23,7 +23,7 @@ from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, read_config
 from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError
-from nectargan_core.history import OnNonFinite, Recorder, Series, rank_and_world_size
+from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, prepared, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
     BoundLoss,
@@ -499,8 +499,20 @@ class LossManager:
 
     @contextmanager
     def _scope(self, prefix: str | None) -> Iterator[None]:
-        with self._recorder.scope(prefix) as series, self._registry.redirected(series):
-            yield
+        series, enter, leave = self._recorder.scope(prefix)
+        for loss in self._registry:
+            there, back = loss.redirected(series(loss.name))
+            enter += there
+            leave += back
+        restore = prepared(*leave)
+        try:
+            try:
+                at_once(*enter)
+                yield
+            finally:
+                restore()
+        finally:
+            restore()  # in case that an interrupt came just before it; the second time it does nothing
 
     # Computing and recording
 

@@ -293,3 +293,27 @@ def test_threads_that_compute_while_one_flushes_and_others_read_lose_nothing(tmp
         assert records.epoch.tolist() == [value // 1000 for value in records.unweighted]
     for number in range(1, 5):
         assert log.series(f"scalar{number}").loss.tolist() == [float(number * 1000 + index) for index in range(400)]
+
+
+def test_an_interrupt_at_any_instruction_of_a_split_leaves_it(tmp_path):
+    for number in range(10**5):
+        manager = manager_in(tmp_path / str(number), names=("a", "b"))
+
+        def validate(manager=manager):
+            with manager.split("val"):
+                manager.compute_loss_xy("a", torch.tensor(1.0), None)
+                manager.compute_loss_xy("b", torch.tensor(1.0), None)
+
+        validate()
+        reached = traced(number, interrupt, validate)
+        manager.tick(epoch=1)
+        for name in ("a", "b"):
+            manager.compute_loss_xy(name, torch.tensor(2.0), None)
+            manager.record("psnr", 1.0)
+        manager.close()
+        log = LossLog(tmp_path / str(number))
+        assert [log.series(name).unweighted.tolist() for name in ("a", "b")] == [[2.0], [2.0]]
+        assert len(log.series("psnr")) == 2
+        if not reached:
+            break
+    assert number > 100

@@ -1,8 +1,9 @@
 """What a run remembers: the clock, the records of every loss in memory, and when they go to the log."""
 
+from nectargan_core.history._atomic import at_once, prepared
 from nectargan_core.history._lm_history import LMHistory
 from nectargan_core.history._rank import rank_and_world_size
 from nectargan_core.history._recorder import OnNonFinite, Recorder
 from nectargan_core.history._series import Series
 
-__all__ = ["LMHistory", "OnNonFinite", "Recorder", "Series", "rank_and_world_size"]
+__all__ = ["LMHistory", "OnNonFinite", "Recorder", "Series", "at_once", "prepared", "rank_and_world_size"]

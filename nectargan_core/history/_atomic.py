@@ -25,7 +25,12 @@ def at_once(*steps: partial[Any]) -> None:
         >>> rows, waiting
         ([1, 2], [3])
     """
-    deque(map(partial.__call__, steps), maxlen=0)
+    prepared(*steps)()
+
+
+def prepared(*steps: partial[Any]) -> Callable[[], object]:
+    """Return what calls functions of C as `at_once` does, once; it is itself of C, so that nothing comes before it."""
+    return partial(deque, map(partial.__call__, steps), maxlen=0)
 
 
 class Exclusive:

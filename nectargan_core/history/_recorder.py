@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -20,6 +19,9 @@ from nectargan_core.history._series import Series, sync
 from nectargan_core.log import RECORD, LogFile, LogIndex, LossLog, Records, encode_chunk, encode_rewind, joined
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
+
+Steps: TypeAlias = list[partial[Any]]
+"""What `at_once` calls."""
 
 # Where writing fails, this many buffers of records are kept, so that a full disk does not fill the memory.
 _BUFFERS_KEPT = 20
@@ -172,24 +174,21 @@ class Recorder:
         """The series of what was recorded in this scope that is no loss, by name."""
         return self._scalars
 
-    @contextmanager
-    def scope(self, prefix: str | None) -> Iterator[Callable[[str], Series]]:
-        """Record under a prefix, or nothing at all, until the context is left.
+    def scope(self, prefix: str | None) -> tuple[Callable[[str], Series], Steps, Steps]:
+        """Prepare to record under a prefix, or nothing at all.
 
         Args:
             prefix: Such as `val/`; None to record nothing.
 
-        Yields:
-            What gives the series of a loss in this scope, by the name of the loss.
+        Returns:
+            What gives the series of a loss in this scope, by the name of the loss; and the steps that enter and leave
+            the scope, for `at_once`.
         """
-        outer, scalars = self._prefix, self._scalars
         # Inside a pause a split records nothing either.
-        self._prefix = prefix = None if outer is None else prefix
-        self._scalars = {}
-        try:
-            yield _unrecorded if prefix is None else lambda name: self._open_window(f"{prefix}{name}")
-        finally:
-            self._prefix, self._scalars = outer, scalars
+        prefix = None if self._prefix is None else prefix
+        enter = [partial(setattr, self, "_prefix", prefix), partial(setattr, self, "_scalars", {})]
+        leave = [partial(setattr, self, name, getattr(self, name)) for name in ("_prefix", "_scalars")]
+        return _unrecorded if prefix is None else lambda name: self._open_window(f"{prefix}{name}"), enter, leave
 
     def open(self, name: str, keep: bool | None = None) -> Series:
         """Return the series of a full name: the one there is, or a new one."""

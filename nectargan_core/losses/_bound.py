@@ -6,6 +6,7 @@ import math
 import reprlib
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class BoundLoss:
         "_by_step",
         "_constant",
         "_device",
+        "_elsewhere",
         "_enabled",
         "_first",
         "_last_change",
@@ -50,7 +52,6 @@ class BoundLoss:
         "_number",
         "_own",
         "_position",
-        "_ran_before",
         "_recorder",
         "_scheduler",
         "_warned_of_epoch",
@@ -94,7 +95,8 @@ class BoundLoss:
     def begin(self) -> None:
         """Begin a run: what was recorded before does not count as records of this loss."""
         self._first = self._last_change = self.series.count
-        self._ran_before = False
+        # Where else it may have been computed, and how many records were there before.
+        self._elsewhere: list[tuple[Series, int]] = [(self._own, self._own.count)]
 
     # Weight
 
@@ -183,22 +185,19 @@ class BoundLoss:
 
     # Scope
 
-    def redirect(self, series: Series) -> tuple[Series, int, int]:
-        """Let the records go to another series from now on; returns what `restore` takes to undo it."""
-        before = self.series, self._first, self._last_change
-        self.series = series
-        self._first = self._last_change = series.count
-        return before
-
-    def restore(self, before: tuple[Series, int, int]) -> None:
-        """Let the records go where they went before `redirect`."""
-        self._ran_before = self.has_run
-        self.series, self._first, self._last_change = before
+    def redirected(self, series: Series) -> tuple[list[partial[Any]], list[partial[Any]]]:
+        """Return the steps that let the records go to another series, and those that undo it, for `at_once`."""
+        if not self.has_run:
+            self._elsewhere.append((series, series.count))
+        there = {"series": series, "_first": series.count, "_last_change": series.count}
+        back = {name: getattr(self, name) for name in there}
+        enter, leave = ([partial(setattr, self, name, value) for name, value in to.items()] for to in (there, back))
+        return enter, leave
 
     @property
     def has_run(self) -> bool:
         """Whether the loss has been computed since it was registered."""
-        return self._ran_before or self._has_run_in_scope
+        return self._has_run_in_scope or any(series.count > first for series, first in self._elsewhere)
 
     @property
     def _has_run_in_scope(self) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import torch
@@ -11,7 +10,6 @@ from torch import nn
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
-from nectargan_core.history import Series
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._module import module_of
 
@@ -82,16 +80,6 @@ class Registry:
         if not found:
             raise self._nothing_found(query)
         return found
-
-    @contextmanager
-    def redirected(self, series: Callable[[str], Series]) -> Iterator[None]:
-        """Let each loss record to the series that `series` gives for its name, until the context is left."""
-        before = {loss: loss.redirect(series(loss.name)) for loss in self}
-        try:
-            yield
-        finally:
-            for loss, place in before.items():
-                loss.restore(place)
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, under their names with `_` for each `.`.
