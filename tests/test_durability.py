@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -426,3 +427,176 @@ def test_two_hundred_kills_lose_no_flushed_record(tmp_path):
     output, errors = program.communicate(timeout=280)
     assert (program.returncode, errors) == (0, "")
     assert int(output) > 20
+
+
+# Which file it is
+
+
+OTHER = """
+    directory, resume = sys.argv[1], sys.argv[2] == "resume"
+    manager = start(directory, resume=resume)
+    compute(manager, 50.0)
+    manager.update_loss_log()
+    print("logging", flush=True)
+    sys.stdin.readline()
+    compute(manager, 51.0)
+    manager.close()
+"""
+
+
+@contextmanager
+def another_process(directory, resume):
+    """Let another process log to a directory until the context is left."""
+    other = python(OTHER, directory, "resume" if resume else "anew", stdin=subprocess.PIPE)
+    assert other.stdout.readline() == "logging\n", other.stderr.read()
+    yield
+    _, errors = other.communicate("\n", timeout=120)
+    assert (other.returncode, errors) == (0, "")
+
+
+def values(path):
+    return LossLog(path).series("G_L1").loss.tolist()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_process_whose_lock_was_removed_goes_on_in_a_file_of_its_own(tmp_path, begun, resume):
+    manager = start(tmp_path)
+    compute(manager, 1.0)
+    if begun:
+        manager.update_loss_log()
+    (tmp_path / "loss_log.jsonl.lock").unlink()
+    with another_process(tmp_path, resume):
+        compute(manager, 2.0)
+        with pytest.warns(NectarganWarning, match=r"goes on in .*loss_log.1.jsonl"):
+            manager.update_loss_log()
+        compute(manager, 3.0)
+        manager.update_loss_log()
+    manager.close()
+    mine = values(tmp_path / "loss_log.1.jsonl")
+    theirs = values(tmp_path)
+    before = [1.0] if begun and resume else []  # what the other process has continued
+    assert (before + mine, theirs) == ([1.0, 2.0, 3.0], [*before, 50.0, 51.0])
+
+
+def test_a_lock_that_was_removed_is_taken_again(tmp_path):
+    manager = start(tmp_path)
+    for scale in (1.0, 2.0):
+        compute(manager, scale)
+        manager.update_loss_log()
+        (tmp_path / "loss_log.jsonl.lock").unlink(missing_ok=True)
+        manager.update_loss_log()
+    compute(manager, 3.0)
+    manager.update_loss_log()
+    _, errors = python("start(sys.argv[1])", tmp_path).communicate(timeout=120)
+    assert "LossLogError" in errors
+    manager.close()
+    assert values(tmp_path) == [1.0, 2.0, 3.0]
+
+
+def test_the_log_follows_a_directory_that_is_renamed(tmp_path):
+    directory = tmp_path / "run"
+    manager = start(directory)
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    directory.rename(tmp_path / "renamed")
+    with another_process(directory, resume=False):
+        compute(manager, 2.0)
+        manager.update_loss_log()
+    assert manager.series("G_L1").loss.tolist() == [1.0, 2.0]
+    manager.close()
+    assert (values(tmp_path / "renamed"), values(directory)) == ([1.0, 2.0], [50.0, 51.0])
+
+
+def test_the_log_follows_a_file_that_is_renamed(tmp_path):
+    manager = start(tmp_path)
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    (tmp_path / "loss_log.jsonl").rename(tmp_path / "loss_log.old.jsonl")
+    compute(manager, 2.0)
+    with pytest.warns(NectarganWarning, match=r"was renamed; the log of this run goes on in .*loss_log.old.jsonl"):
+        manager.close()
+    assert values(tmp_path / "loss_log.old.jsonl") == [1.0, 2.0]
+
+
+def test_a_file_that_an_editor_has_exchanged_is_appended_to(tmp_path):
+    manager = start(tmp_path)
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    path = tmp_path / "loss_log.jsonl"
+    copy = tmp_path / "copy"
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+    compute(manager, 2.0)
+    assert manager.series("G_L1").loss.tolist() == [1.0, 2.0]
+    manager.close()
+    assert values(tmp_path) == [1.0, 2.0]
+
+
+def test_a_file_that_was_emptied_gets_a_header_again(tmp_path):
+    manager = start(tmp_path)
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    (tmp_path / "loss_log.jsonl").write_bytes(b"")
+    compute(manager, 2.0)
+    manager.close()
+    assert LossLog(tmp_path).header["nectargan_log"] == 2
+    assert values(tmp_path) == [2.0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_logged_to_with_a_warning(tmp_path, monkeypatch, number):
+    def refuse(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.warns(NectarganWarning, match="on a file system without locks") as caught:
+        manager = start(tmp_path)
+        for scale in (1.0, 2.0):
+            compute(manager, scale)
+            manager.update_loss_log()
+        manager.close()
+    assert len(caught) == 1
+    assert values(tmp_path) == [1.0, 2.0]
+
+
+# Writes that fail
+
+
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("truncates", [True, False])
+def test_a_line_that_a_failing_write_has_cut_short_loses_nothing(tmp_path, monkeypatch, part, truncates):
+    manager = start(tmp_path)
+    write = os.write
+
+    def failing(descriptor, data):
+        write(descriptor, data[: int(part * len(data))])
+        raise OSError(errno.EIO, "Input/output error")
+
+    def refuse(descriptor, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for scale in (1.0, 2.0):
+        compute(manager, scale)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", failing)
+            if not truncates:
+                patch.setattr(os, "ftruncate", refuse)
+            with pytest.warns(NectarganWarning, match="stay in memory"):
+                manager.update_loss_log()
+        compute(manager, scale + 10)
+        manager.update_loss_log()
+    manager.close()
+    assert values(tmp_path) == [1.0, 11.0, 2.0, 12.0]
+
+
+def test_what_another_process_has_left_unfinished_swallows_no_line(tmp_path):
+    manager = start(tmp_path)
+    compute(manager, 1.0)
+    manager.update_loss_log()
+    with (tmp_path / "loss_log.jsonl").open("ab") as file:
+        file.write(b'{"loss_name":"other","ti')
+    compute(manager, 2.0)
+    manager.close()
+    with pytest.warns(NectarganWarning, match="damaged"):
+        assert values(tmp_path) == [1.0, 2.0]
