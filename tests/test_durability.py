@@ -138,6 +138,26 @@ def test_the_cost_of_a_flush_does_not_grow_with_the_log(tmp_path, monkeypatch):
     manager.close()
 
 
+def test_series_reads_only_what_it_has_not_read_yet(tmp_path, monkeypatch):
+    manager = start(tmp_path)
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, count, start: read.append(count) or pread(file, count, start))
+    sizes = []
+    for flush in range(1, 6):
+        for _ in range(100):
+            compute(manager)
+        manager.update_loss_log()
+        read.clear()
+        assert len(manager.series("G_L1")) == 100 * flush
+        sizes.append(sum(read))
+    read.clear()
+    manager.series("G_L1")
+    manager.close()
+    assert sum(read) == 0
+    assert max(sizes[1:]) <= 2 * min(sizes[1:])
+
+
 def test_computing_after_close_is_an_error(tmp_path):
     manager = start(tmp_path)
     compute(manager)

@@ -355,17 +355,19 @@ class Recorder:
 
     def _logged(self, log: LogFile, name: str) -> list[Records]:
         """Return what the log has of a loss; reads and parses what it has not read before."""
-        # Taken out, so that a second reader comes upon none and makes its own.
-        opened, index = self._indexes.pop() if self._indexes else (-1, None)
-        if index is None or opened != log.opened:
+        try:
+            opened, index = self._indexes.pop()  # so that a second reader comes upon none and makes its own
+        except IndexError:
+            opened, index = log.opened, LogIndex(log.path)
+        if opened != log.opened:
             opened, index = log.opened, LogIndex(log.path)
         try:
             index.extend(log.read(index.end))
-            records = index.records(name, log.read) if name in index.names else None
+            parts = index.parts(name, log.read)
         except OSError as error:
             raise LossLogError(f"cannot read {log.path}: {error.strerror or error}") from error
         self._indexes[:] = [(opened, index)]
-        return [] if records is None else [records]
+        return parts
 
     # Flushing
 

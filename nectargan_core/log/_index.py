@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossLogError
 from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, check, decode_line, has_checksum, name_in
-from nectargan_core.log._records import Records, joined
+from nectargan_core.log._records import Records
 
 _Entry: TypeAlias = tuple[int, int, int] | Records | int
 """What a loss has in the file: a line that is not parsed yet (its number, begin and end), records, or the step from
@@ -99,8 +99,8 @@ class LogIndex:
         for name, entries in self._entries.items():
             entries.append(to.get("step", to.get("counts", {}).get(name, 0)))
 
-    def records(self, name: str, read: Callable[[int, int], bytes]) -> Records:
-        """Return the records of a loss; parses those of its lines that were not parsed before.
+    def parts(self, name: str, read: Callable[[int, int], bytes]) -> list[Records]:
+        """Return the records of a loss, in parts; parses those of its lines that were not parsed before.
 
         Args:
             name: The loss.
@@ -114,13 +114,9 @@ class LogIndex:
             parsed = entry if isinstance(entry, Records) else self._parsed(*entry, read)
             if parsed is not None:
                 parts.append(parsed)
-        if len(parts) == 1:
-            (records,) = parts
-        else:
-            records = joined(name, parts)
         if name in self._entries:
-            self._entries[name] = [records]
-        return records
+            self._entries[name] = [*parts]
+        return parts
 
     def _parsed(self, number: int, start: int, stop: int, read: Callable[[int, int], bytes]) -> Records | None:
         try:

@@ -172,9 +172,12 @@ class _Log:
         self._index.extend(self._data, complete=True)
         self.headers = self._index.headers
         self.names = self._index.names
+        self._records: dict[str, Records] = {}
 
     def records(self, name: str) -> Records:
-        return self._index.records(name, lambda start, stop: self._data[start:stop])
+        if name not in self._records:
+            self._records[name] = joined(name, self._index.parts(name, lambda start, stop: self._data[start:stop]))
+        return self._records[name]
 
 
 def _bytes(path: Path) -> bytes:
