@@ -9,6 +9,7 @@ import pytest
 
 from nectargan_core import catalog
 from nectargan_core.catalog import SCHEDULES, SPECS, _lookup, find
+from nectargan_core.catalog._installed import core_version
 from nectargan_core.errors import (
     AmbiguousPluginError,
     ConfigError,
@@ -160,11 +161,47 @@ class TestTheSameTwice:
         assert rows == [("1.0", "available"), ("2.0", "duplicate")]
         assert f"acme 1.0 in {site.path} stands before it" in [entry.note for entry in catalog.plugins()]
 
-    def test_metadata_without_a_name_shadows_later_metadata_that_has_it(self, site, other):
+    def test_metadata_without_the_plugin_shadows_later_metadata_that_has_it(self, site, other):
         site.install("acme", "2.0", specs={})
         other.install("acme", "1.0", specs={"glow": "acme:glow"})
         text = message(PluginNotFoundError, find, SPECS, "glow")
         assert "acme 1.0 offers it, and other metadata of acme stands before that" in text
+
+    @pytest.mark.parametrize(
+        "left", ["nothing", "no name", "another name", "another version", "no UTF-8", "entry points"]
+    )
+    @pytest.mark.parametrize("beside", [True, False])
+    def test_what_a_broken_installation_left_does_not_stand_before_what_is_whole(self, site, other, left, beside):
+        header = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n"
+        metadata = {
+            "nothing": " ",
+            "no name": "Metadata-Version: 2.1\nVersion: 9.0\n",
+            "another name": header.format("another", "9.0"),
+            "another version": header.format("acme", "8.0"),
+            "no UTF-8": b"\xff\xfe\x00",
+            "entry points": header.format("acme", "9.0"),
+        }[left]
+        points = b"[nectargan.loss_specs]\nglow = acme:\xff" if left == "entry points" else b""
+        site.install("acme", "9.0", metadata=metadata, entry_points=points)
+        (site if beside else other).install("acme", "1.0", specs={"glow": "acme:glow"})
+        assert str(find(SPECS, "glow")) == "glow (acme 1.0, acme:glow)"
+
+    def test_an_empty_directory_does_not_stand_before_what_is_whole(self, site, other):
+        (site.path / "acme-9.0.dist-info").mkdir()
+        other.install("acme", "1.0", specs={"glow": "acme:glow"})
+        assert str(find(SPECS, "glow")) == "glow (acme 1.0, acme:glow)"
+
+    @pytest.mark.parametrize("folder", ["acme-1.0-py3.11.egg-info", "acme.egg-info", "acme-1.0.0.dist-info"])
+    def test_a_directory_may_write_the_version_otherwise_or_not_at_all(self, site, other, folder):
+        site.install("acme", "1.0", specs={"glow": "acme:first"}, folder=folder)
+        other.install("acme", "2.0", specs={"glow": "acme:second"})
+        assert find(SPECS, "glow").target == "acme:first"
+
+    def test_the_version_of_core_is_not_that_of_an_empty_directory(self, site, monkeypatch):
+        (site.path / "nectargan_core-0.0.1.dist-info").mkdir()
+        version = core_version()
+        monkeypatch.setattr(sys, "path", [str(site.path), *sys.path])
+        assert core_version() == version != "0.0.1"
 
     def test_a_link_to_the_same_directory_is_not_listed_as_a_duplicate(self, site, tmp_path, monkeypatch):
         site.install("acme", specs={"glow": "acme:glow"})

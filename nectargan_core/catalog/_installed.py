@@ -78,6 +78,16 @@ class Source:
         """Equal for two readings of the same metadata, such as through `lib` and `lib64`."""
         return self.location, self.version, self._is_installation_record
 
+    @functools.cached_property
+    def is_whole(self) -> bool:
+        """Whether it can be read, and agrees with the name of its directory: not what a broken installation left."""
+        name, version = self._header("Name"), self._header("Version")
+        named, dated = self._directory_name
+        if not (name and version) or canonical(name) != canonical(named or name):
+            return False
+        # An .egg-info may have a version of Python after its own.
+        return self._entry_points_can_be_read and (not dated or _same_version(version, dated.partition("-")[0]))
+
     @property
     def precedence(self) -> tuple[bool, bool, Version]:
         """What decides within one location: a record of an installation, then the later version."""
@@ -96,6 +106,14 @@ class Source:
             return self._distribution.read_text("METADATA") is not None
         except Exception:  # noqa: BLE001 # there, and not to be read
             return True
+
+    @property
+    def _entry_points_can_be_read(self) -> bool:
+        try:
+            self._distribution.read_text("entry_points.txt")
+        except Exception:  # noqa: BLE001 # not UTF-8, no permission
+            return False
+        return True
 
     @functools.cached_property
     def _directory_name(self) -> tuple[str, str]:
@@ -156,7 +174,7 @@ class Installed:
         """Return the entry points of a name that count, and those in metadata that other metadata stands before.
 
         Of a distribution that is found more than once, only the metadata that stands first on the path
-        counts: the code beside it is what would be imported.
+        counts: the code beside it is what would be imported. Metadata that is not whole counts after all that is.
         """
         current: list[EntryPoint] = []
         shadowed: list[EntryPoint] = []
@@ -174,21 +192,14 @@ class Installed:
     def leading(self, key: str) -> Source | None:
         """The metadata that counts for a distribution; `None` where the path has none under that name."""
         if key not in self._leading:
-            self._leading[key] = self._search(key)
+            self._leading[key] = _search(key, self._path)
         return self._leading[key]
-
-    def _search(self, key: str) -> Source | None:
-        sources = [Source(found) for found in importlib_metadata.distributions(name=key, path=self._path)]
-        beside = [source for source in sources if source.location == sources[0].location]
-        return max(beside, key=lambda source: source.precedence, default=None)
 
 
 def core_version() -> str | None:
     """The version of nectargan-core; `None` where it runs from a source tree without being installed."""
-    try:
-        return importlib_metadata.version(CORE)
-    except Exception:  # noqa: BLE001 # as in Source
-        return None
+    leading = _search(CORE, sys.path)
+    return None if leading is None else leading.version
 
 
 def supports_core(supports: str) -> bool:
@@ -197,6 +208,25 @@ def supports_core(supports: str) -> bool:
 
     running = core_version()
     return not supports or running is None or SpecifierSet(supports).contains(running, prereleases=True)
+
+
+def _search(key: str, path: list[str]) -> Source | None:
+    """Return the metadata that counts for a distribution."""
+    found = [Source(each) for each in importlib_metadata.distributions(name=key, path=path)]
+    if len(found) < 2:
+        return next(iter(found), None)
+    sources = [source for source in found if source.is_whole] or found
+    beside = [source for source in sources if source.location == sources[0].location]
+    return max(beside, key=lambda source: source.precedence)
+
+
+def _same_version(version: str, written: str) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(version) == Version(written.replace("_", "-"))
+    except InvalidVersion:
+        return version == written
 
 
 def _lines(text: str) -> Iterator[tuple[str, str, str]]:
