@@ -252,7 +252,11 @@ def _validated(sections: dict[str, Any], path: str | None) -> Config:
 
 
 class ConfigManager:
-    """Reads a configuration from a JSON file, a mapping, or nothing; `data` is the `Config`.
+    """Reads a configuration from a JSON file, a mapping, an object or nothing, and exports it.
+
+    Attributes:
+        data: The `Config`.
+        raw: The sections as they were read, as a dict, without the key `config` around them.
 
     Args:
         config: Path of a JSON file, a mapping of sections, an object that has them as attributes, or None for an
@@ -263,21 +267,84 @@ class ConfigManager:
             and key.
 
     Example:
-        >>> ConfigManager({"common": {"device": "cpu"}}).data.common.device
-        'cpu'
+        >>> manager = ConfigManager({"config": {"common": {"device": "cpu"}}})
+        >>> manager.data.common.device, manager.raw
+        ('cpu', {'common': {'device': 'cpu'}})
     """
 
     def __init__(self, config: str | os.PathLike[str] | ConfigLike | None = None) -> None:
         self.data: Config
-        if not isinstance(config, (str, os.PathLike)):
-            self.data = read_config(config)
+        self.raw: dict[str, Any]
+        if isinstance(config, Config):
+            self.data, self.raw = config, config.model_dump(exclude_unset=True)
             return
-        path = Path(config)
+        path = None
+        if isinstance(config, (str, os.PathLike)):
+            path, config = str(Path(config)), _read_json(Path(config))
+        sections = _sections_of(config, path)
+        self.raw = dict(_unwrapped(sections))
+        # From a copy, so that no list is shared between the two.
+        self.data = _validated(_sections_of(sections, path), path)
+
+    def export_config(self, output_directory: str | os.PathLike[str]) -> Path:
+        """Write `raw` to `train<n>_config.json`, with the key `config` around it, as NectarGAN does.
+
+        n is one more than the number of files there whose names end in `config.json`, or the next number that is
+        free. The file is there only once all of it is written.
+
+        Args:
+            output_directory: An existing directory, such as the one of the experiment.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            ConfigError: If the directory is missing, the file cannot be written, or JSON cannot hold a value. The
+                message names the file and the reason.
+
+        Example:
+            >>> import tempfile
+            >>> path = ConfigManager({"common": {"device": "cpu"}}).export_config(tempfile.mkdtemp())
+            >>> path.name, ConfigManager(path).raw
+            ('train1_config.json', {'common': {'device': 'cpu'}})
+        """
+        directory = Path(output_directory)
+        number = 1 + sum(1 for _ in directory.glob("*config.json"))
+        while (path := directory / f"train{number}_config.json").exists():
+            number += 1
         try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
+            text = json.dumps({"config": self.raw}, indent=4)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: JSON cannot hold the configuration: {error}", path=str(path)) from error
+        try:
+            _write_whole(path, text)
         except OSError as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
-        except ValueError as error:
-            raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
-        self.data = read_config(data, path=str(path))
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such directory" if missing else error.strerror or error
+            raise ConfigError(f"{path}: cannot write the configuration: {reason}", path=str(path)) from error
+        return path
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file under another name first, so that one of this name is never half written."""
+    # Its name does not end as those do that are counted.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:  # Ctrl-C too
+        draft.unlink(missing_ok=True)
+        raise

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import pickle
 import types
 from pathlib import Path
@@ -469,3 +470,94 @@ def test_absurd_depth_is_refused():
     assert "nested more than 100 deep" in str(failure({"train": deep}))
     with pytest.raises(pydantic.ValidationError, match="nested too deep"):
         Config.model_validate({"train": deep})
+
+
+# ConfigManager
+
+
+def test_raw_is_what_was_read(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SHIPPED), encoding="utf-8")
+    assert ConfigManager(path).raw == ConfigManager(SHIPPED).raw == SHIPPED["config"]
+    assert ConfigManager(SHIPPED["config"]).raw == SHIPPED["config"]
+
+
+def test_raw_of_nothing_is_empty():
+    assert ConfigManager().raw == {}
+
+
+def test_raw_of_a_config_is_what_was_set_in_it():
+    assert ConfigManager(ConfigManager(SHIPPED).data).raw == SHIPPED["config"]
+
+
+def test_raw_of_objects_is_made_of_dicts():
+    raw = ConfigManager(tree()).raw
+    assert raw["train"]["load"] == {"continue_train": True, "load_epoch": 7}
+    assert (type(raw), type(raw["common"]), type(raw["visualizer"]["visdom"])) == (dict, dict, dict)
+
+
+def test_raw_and_data_are_independent_of_each_other_and_of_what_was_given():
+    given = {"common": {"gpu_ids": [0]}}
+    manager = ConfigManager(given)
+    given["common"]["gpu_ids"].append(1)
+    manager.data.common.gpu_ids.append(2)
+    assert (manager.raw, manager.data.common.gpu_ids) == ({"common": {"gpu_ids": [0]}}, [0, 2])
+
+
+def test_an_exported_config_is_written_as_nectargan_writes_it(tmp_path):
+    path = ConfigManager(SHIPPED).export_config(tmp_path)
+    assert path == tmp_path / "train1_config.json"
+    assert path.read_text(encoding="utf-8") == json.dumps(SHIPPED, indent=4)
+
+
+def test_exported_configs_are_counted(tmp_path):
+    (tmp_path / "my_config.json").touch()
+    names = [ConfigManager(SHIPPED).export_config(str(tmp_path)).name for _ in range(2)]
+    assert names == ["train2_config.json", "train3_config.json"]
+
+
+def test_an_exported_config_is_never_overwritten(tmp_path):
+    (tmp_path / "train2_config.json").write_text("mine", encoding="utf-8")
+    assert ConfigManager(SHIPPED).export_config(tmp_path).name == "train3_config.json"
+    assert (tmp_path / "train2_config.json").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_exported_config_is_read_back(tmp_path):
+    manager = ConfigManager(SHIPPED)
+    assert ConfigManager(manager.export_config(tmp_path)).data == manager.data
+
+
+def test_a_change_of_raw_is_exported(tmp_path):
+    manager = ConfigManager(SHIPPED)
+    manager.raw["common"]["device"] = "meta"
+    assert ConfigManager(manager.export_config(tmp_path)).data.common.device == "meta"
+
+
+def test_exporting_to_a_missing_directory_names_it(tmp_path):
+    with pytest.raises(ConfigError, match="none.train1_config.json: cannot write .*: no such directory") as caught:
+        ConfigManager(SHIPPED).export_config(tmp_path / "none")
+    assert caught.value.path == str(tmp_path / "none/train1_config.json")
+
+
+def test_exporting_what_json_cannot_hold_names_the_file_and_leaves_none(tmp_path):
+    with pytest.raises(ConfigError, match="train1_config.json: JSON cannot hold the configuration: .*device"):
+        ConfigManager({"common": {"device": torch.device("cpu")}}).export_config(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_export_leaves_no_file(tmp_path, monkeypatch, error):
+    def interrupted(descriptor):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises((ConfigError, KeyboardInterrupt)) as caught:
+        ConfigManager(SHIPPED).export_config(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert isinstance(caught.value, KeyboardInterrupt) or "No space left on device" in str(caught.value)
+
+
+def test_json_that_is_nested_absurdly_deep_names_the_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"a":' * 100_000, encoding="utf-8")
+    assert failure(path).path == str(path)
