@@ -16,6 +16,7 @@ from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
 from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, decode_line
+from nectargan_core.log._nectargan import NectarganLog, find_nectargan_log
 from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
@@ -29,10 +30,13 @@ class LossLog:
     out. So is a last line that a kill left unfinished, and a damaged line in the middle, which is named in a warning.
 
     Args:
-        path: A log, or the directory that the logs of a run are in: one, or one for each rank.
+        path: A log, or the directory that the logs of a run are in: one, or one for each rank. NectarGAN's own
+            `loss_log.json` is read, too: if it is given, or is the only log in the directory. It has no steps and
+            epochs: `step` is the place in its list, `epoch` is 0, and `unweighted` is `loss` / `weight`, nan where that
+            is 0.
 
     Raises:
-        LossLogError: If there is no log, or it was written by a newer version.
+        LossLogError: If there is no log, it is a file of another kind, or it was written by a newer version.
 
     Example:
         >>> import tempfile, torch
@@ -47,6 +51,11 @@ class LossLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        theirs = find_nectargan_log(Path(path))
+        if theirs is not None:
+            log = NectarganLog(theirs)
+            self._logs = {0: (log.headers, log.series)}
+            return
         self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0][0]] if 0 in self._logs else []
