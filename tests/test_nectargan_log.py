@@ -6,10 +6,9 @@ import os
 
 import numpy as np
 import pytest
-import torch
 from logs import write
 
-from nectargan_core import LossLog, LossManager
+from nectargan_core import LossLog
 from nectargan_core.errors import LossLogError, UnknownLossError
 
 HEADER = {"device": "cuda", "dataroot": "/data/facades", "dataset_length": 400, "experiment": "facades_v1"}
@@ -170,3 +169,72 @@ def test_a_fifo_of_its_name_is_refused(tmp_path):
 def test_it_is_exported_as_any_log(tmp_path):
     LossLog(theirs(tmp_path)).to_csv(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text().splitlines()[1] == "G_L1,0,0.0,50.0,100.0,0.5"
+
+
+# Writing it
+
+
+def exported(directory):
+    LossLog(directory).to_json(directory / "exported.json")
+    return json.loads((directory / "exported.json").read_text(encoding="utf-8"))["LOSSMANAGER_LOG"]
+
+
+def test_a_log_of_ours_is_exported_as_it_writes_one(tmp_path):
+    (tmp_path / "data/train").mkdir(parents=True)
+    for name in ("1.png", "2.png"):
+        (tmp_path / "data/train" / name).touch()
+    config = {"common": {"device": "cpu"}, "dataloader": {"dataroot": str(tmp_path / "data")}}
+    write(tmp_path / "run", [1.0, 2.0], config=config)
+    assert exported(tmp_path / "run") == {
+        "device": "cpu",
+        "dataroot": str(tmp_path / "data"),
+        "dataset_length": 2,
+        "experiment": "run",
+        "loss_functions": {"a": {"loss": [3.0, 6.0], "weights": [3.0, 3.0]}},
+    }
+
+
+def test_what_is_no_finite_number_is_exported_as_python_writes_it(tmp_path):
+    write(tmp_path, [1.0, math.nan, math.inf, -math.inf])
+    exported(tmp_path)
+    assert '"loss": [3.0, NaN, Infinity, -Infinity]' in (tmp_path / "exported.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("config", [None, {"dataloader": {"dataroot": "/no/such/directory"}}])
+def test_a_length_that_is_not_known_is_exported_as_a_number_to_divide_by(tmp_path, config):
+    write(tmp_path, [1.0], config=config)
+    assert exported(tmp_path)["dataset_length"] == 1
+
+
+def test_the_length_of_an_empty_data_set_is_exported_as_a_number_to_divide_by(tmp_path):
+    (tmp_path / "data/train").mkdir(parents=True)
+    write(tmp_path / "run", [1.0], config={"dataloader": {"dataroot": str(tmp_path / "data")}})
+    assert exported(tmp_path / "run")["dataset_length"] == 1
+
+
+def test_the_readers_of_nectargan_take_an_exported_log(tmp_path):
+    """What its review panel and its script for graphs do with a log, without drawing."""
+    write(tmp_path, [1.0, math.nan, 2.0])
+    log = exported(tmp_path)
+    title = f"{log['experiment']} {log['device']} {log['dataset_length']} {log['dataroot']}"
+    points = []
+    for name, each in log["loss_functions"].items():
+        for index, value in enumerate(each["loss"]):
+            epoch = index % log["dataset_length"] / log["dataset_length"] + math.floor(index / log["dataset_length"])
+            points.append((name, epoch, value, each["weights"][index]))
+    assert str(points) == "[('a', 0.0, 3.0, 3.0), ('a', 1.0, nan, 3.0), ('a', 2.0, 6.0, 3.0)]"
+    assert title == f"{tmp_path.name} None 1 None"
+
+
+def test_an_export_is_read_back(tmp_path):
+    write(tmp_path, [1.0, math.nan, 0.25])
+    exported(tmp_path)
+    before, after = LossLog(tmp_path).series("a"), LossLog(tmp_path / "exported.json").series("a")
+    np.testing.assert_array_equal(after.loss, before.loss)
+    np.testing.assert_array_equal(after.weight, before.weight)
+
+
+def test_its_own_log_is_exported_as_it_was(tmp_path):
+    path = theirs(tmp_path)
+    LossLog(path).to_json(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads(path.read_text())

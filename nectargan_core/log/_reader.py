@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
 from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, decode_line
-from nectargan_core.log._nectargan import NectarganLog, find_nectargan_log
+from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log
 from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
@@ -132,16 +128,12 @@ class LossLog:
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.
 
-        Values that are nan or infinite are written as null, which JSON has in their place.
+        NectarGAN's own tools read it, and `LossLog` does. As in NectarGAN's logs, values that are nan or infinite are
+        written as `NaN` and `Infinity`, which Python reads and strict readers of JSON refuse. `dataset_length` is 1
+        where it is not known, since those tools divide by it: their graphs then count records, not epochs.
         """
-        functions = {}
-        for name in self.names:
-            records = self.series(name)
-            functions[name] = {"loss": _jsonable(records.loss), "weights": _jsonable(records.weight)}
-        keys = ("device", "dataroot", "dataset_length", "experiment")
-        log = {**{key: self.header.get(key) for key in keys}, "loss_functions": functions}
-        text = json.dumps({"LOSSMANAGER_LOG": log}, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        text = as_nectargan_log(self.header, {name: self.series(name) for name in self.names})
+        Path(path).write_text(text, encoding="utf-8")
 
     def to_pandas(self) -> pd.DataFrame:
         """Return every record as a row of a data frame with the columns of `to_csv`.
@@ -212,7 +204,3 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | Records]:
             yield decode_line(line)
         except ValueError as error:
             warn(f"{path}:{number} is damaged and left out: {error}")
-
-
-def _jsonable(values: npt.NDArray[np.float64]) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
