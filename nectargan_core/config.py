@@ -276,7 +276,7 @@ class ConfigManager:
         self.data: Config
         self.raw: dict[str, Any]
         if isinstance(config, Config):
-            self.data, self.raw = config, config.model_dump(exclude_unset=True)
+            self.data, self.raw = config, config.model_dump(exclude_defaults=True)
             return
         path = None
         if isinstance(config, (str, os.PathLike)):

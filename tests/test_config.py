@@ -487,7 +487,16 @@ def test_raw_of_nothing_is_empty():
 
 
 def test_raw_of_a_config_is_what_was_set_in_it():
-    assert ConfigManager(ConfigManager(SHIPPED).data).raw == SHIPPED["config"]
+    config = ConfigManager(SHIPPED).data
+    assert ConfigManager(config).raw == SHIPPED["config"]
+    config.train.loss.lambda_vgg = 3.0
+    assert ConfigManager(config).raw["train"]["loss"]["lambda_vgg"] == 3.0
+
+
+def test_raw_of_a_config_has_what_was_set_in_a_section_that_was_absent():
+    config = Config()
+    config.train.loss.lambda_vgg = 3.0
+    assert ConfigManager(config).raw["train"] == {"loss": {"lambda_vgg": 3.0}}
 
 
 def test_raw_of_objects_is_made_of_dicts():
