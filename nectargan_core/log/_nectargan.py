@@ -84,7 +84,12 @@ class NectarganLog:
             ) from error
         self.headers: list[dict[str, Any]] = [{key: value for key, value in log.items() if key != _FUNCTIONS}]
         # A loss that was never computed has empty lists.
-        self.series: dict[str, Records] = {name: records for name, records in series.items() if len(records)}
+        self._series = {name: records for name, records in series.items() if len(records)}
+        self.names = tuple(self._series)
+
+    def records(self, name: str) -> Records:
+        """Return the records of a loss."""
+        return self._series[name]
 
 
 def as_nectargan_log(header: Mapping[str, Any], series: Mapping[str, Records]) -> str:

@@ -50,7 +50,7 @@ class LossLog:
         theirs = find_nectargan_log(Path(path))
         if theirs is not None:
             log = NectarganLog(theirs)
-            self._logs = {0: (log.headers, log.series)}
+            self._logs = {0: (log.headers, {name: log.records(name) for name in log.names})}
             return
         self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
