@@ -7,7 +7,7 @@ import os
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,10 +21,12 @@ from pydantic import (
     model_validator,
 )
 
-from nectargan_core._messages import warn
+from nectargan_core._messages import listed, warn
+from nectargan_core._sections import as_mappings, attributes, opened
 from nectargan_core.errors import ConfigError
 
 _LAMBDA = "lambda_"
+_Self = TypeVar("_Self", bound="Section")
 
 
 class ConfiguredWeight(float):
@@ -42,7 +44,11 @@ class ConfiguredWeight(float):
 
 
 class Section(BaseModel):
-    """A part of the configuration: every field optional, unknown keys kept, null the same as absent."""
+    """A part of the configuration: every field optional, unknown keys kept, null the same as absent.
+
+    What it has is read as an attribute or by its key. A mapping under an unknown key stays one, and its keys can be
+    read as attributes, too, at every depth.
+    """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
@@ -52,6 +58,34 @@ class Section(BaseModel):
         if value is None and info.field_name is not None:
             return cls.model_fields[info.field_name].get_default(call_default_factory=True)
         return value
+
+    @model_validator(mode="after")
+    def _unknown_sections_are_open(self: _Self) -> _Self:
+        _open_unknown(self)
+        return self
+
+    def model_copy(self: _Self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> _Self:
+        """Return a copy, with other values for what is in `update`, which are not validated."""
+        copy = super().model_copy(update=update, deep=deep)
+        _open_unknown(copy)
+        return copy
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise KeyError(key)
+        return getattr(self, key) if key in type(self).model_fields else (self.model_extra or {})[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in type(self).model_fields or key in (self.model_extra or {})
+
+
+def _open_unknown(section: Section) -> None:
+    unknown = section.model_extra or {}
+    for key, value in unknown.items():
+        try:
+            unknown[key] = opened(value)
+        except RecursionError:
+            raise ValueError(f"{key}: is nested too deep, or contains itself") from None
 
 
 class CommonConfig(Section):
@@ -122,10 +156,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _unwrap(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("config"), Mapping):
-            outer = {key: value for key, value in data.items() if key != "config"}
-            return {**outer, **data["config"]}
-        return data
+        return _unwrapped(data) if isinstance(data, Mapping) else data
 
     def loss_weight(self, name: str, default: float) -> float:
         """Return the weight that this configuration sets for a loss, or the spec's own default.
@@ -152,24 +183,67 @@ class Config(Section):
         return self.model_copy(update={"common": self.common.model_copy(update={"device": str(device)})})
 
 
+_SECTIONS = tuple(Config.model_fields)
+
+
+def _unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is in `{"config": {...}}`, and beside it."""
+    if not isinstance(data.get("config"), Mapping):
+        return data
+    return {**{key: value for key, value in data.items() if key != "config"}, **data["config"]}
+
+
 def _folded(key: str) -> str:
     """Return a key as those are compared that somebody may have meant to be the same."""
     return key.casefold().replace("-", "").replace("_", "").replace(".", "")
 
 
-def read_config(data: Config | Mapping[str, Any] | None, path: str | None = None) -> Config:
-    """Make a `Config` of a mapping, of nothing, or of one that is made already.
+class HasSections(Protocol):
+    """What has the sections of NectarGAN's configuration as attributes, such as its own `Config`."""
+
+    @property
+    def common(self) -> Any: ...  # noqa: D102 # see `Config`
+
+    @property
+    def dataloader(self) -> Any: ...  # noqa: D102 # see `Config`
+
+    @property
+    def train(self) -> Any: ...  # noqa: D102 # see `Config`
+
+
+ConfigLike: TypeAlias = "Config | Mapping[str, Any] | HasSections"
+"""What a configuration is read from."""
+
+
+def read_config(data: ConfigLike | None, path: str | None = None) -> Config:
+    """Make a `Config` of a mapping, of an object with the sections as attributes, of nothing, or of one that is made.
 
     Raises:
         ConfigError: If a value has the wrong type; the message names the key and the file, if it came from one.
     """
-    if isinstance(data, Config):
-        return data
+    return data if isinstance(data, Config) else _validated(_sections_of(data, path), path)
+
+
+def _sections_of(data: object, path: str | None) -> dict[str, Any]:
     source = f"{path}: " if path else "config: "
-    if data is not None and not isinstance(data, Mapping):
-        raise ConfigError(f"{source}expected a mapping of sections, got {type(data).__name__}", path=path)
+    sections = as_mappings({} if data is None else data, Config, source)
+    if not isinstance(sections, dict):
+        or_object = "" if path else ", or an object that has them as attributes"
+        raise ConfigError(f"{source}expected a mapping of sections{or_object}, got {type(data).__name__}", path=path)
+    if data is not None and not isinstance(data, Mapping) and sections.keys().isdisjoint({*_SECTIONS, "config"}):
+        # Everything that is not named here is optional, so that any object at all would give an empty configuration.
+        raise ConfigError(
+            f"{source}expected an object that has {', '.join(_SECTIONS)} as attributes, got {type(data).__name__}, "
+            f"which has {listed(attributes(data))}",
+            path=path,
+        )
+    return sections
+
+
+def _validated(sections: dict[str, Any], path: str | None) -> Config:
+    source = f"{path}: " if path else "config: "
     try:
-        return Config.model_validate(dict(data or {}))
+        return Config.model_validate(sections)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -178,31 +252,99 @@ def read_config(data: Config | Mapping[str, Any] | None, path: str | None = None
 
 
 class ConfigManager:
-    """Reads a configuration from a JSON file, a mapping, or nothing; `data` is the `Config`.
+    """Reads a configuration from a JSON file, a mapping, an object or nothing, and exports it.
+
+    Attributes:
+        data: The `Config`.
+        raw: The sections as they were read, as a dict, without the key `config` around them.
 
     Args:
-        config: Path of a JSON file, a mapping of sections, or None for an empty configuration.
+        config: Path of a JSON file, a mapping of sections, an object that has them as attributes, or None for an
+            empty configuration.
 
     Raises:
         ConfigError: If the file is missing or not JSON, or a value has the wrong type. The message names file
             and key.
 
     Example:
-        >>> ConfigManager({"common": {"device": "cpu"}}).data.common.device
-        'cpu'
+        >>> manager = ConfigManager({"config": {"common": {"device": "cpu"}}})
+        >>> manager.data.common.device, manager.raw
+        ('cpu', {'common': {'device': 'cpu'}})
     """
 
-    def __init__(self, config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None) -> None:
+    def __init__(self, config: str | os.PathLike[str] | ConfigLike | None = None) -> None:
         self.data: Config
-        if config is None or isinstance(config, (Mapping, Config)):
-            self.data = read_config(config)
+        self.raw: dict[str, Any]
+        if isinstance(config, Config):
+            self.data, self.raw = config, config.model_dump(exclude_defaults=True)
             return
-        path = Path(config)
+        path = None
+        if isinstance(config, (str, os.PathLike)):
+            path, config = str(Path(config)), _read_json(Path(config))
+        sections = _sections_of(config, path)
+        self.raw = dict(_unwrapped(sections))
+        # From a copy, so that no list is shared between the two.
+        self.data = _validated(_sections_of(sections, path), path)
+
+    def export_config(self, output_directory: str | os.PathLike[str]) -> Path:
+        """Write `raw` to `train<n>_config.json`, with the key `config` around it, as NectarGAN does.
+
+        n is one more than the number of files there whose names end in `config.json`, or the next number that is
+        free. The file is there only once all of it is written.
+
+        Args:
+            output_directory: An existing directory, such as the one of the experiment.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            ConfigError: If the directory is missing, the file cannot be written, or JSON cannot hold a value. The
+                message names the file and the reason.
+
+        Example:
+            >>> import tempfile
+            >>> path = ConfigManager({"common": {"device": "cpu"}}).export_config(tempfile.mkdtemp())
+            >>> path.name, ConfigManager(path).raw
+            ('train1_config.json', {'common': {'device': 'cpu'}})
+        """
+        directory = Path(output_directory)
+        number = 1 + sum(1 for _ in directory.glob("*config.json"))
+        while (path := directory / f"train{number}_config.json").exists():
+            number += 1
         try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
+            text = json.dumps({"config": self.raw}, indent=4)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: JSON cannot hold the configuration: {error}", path=str(path)) from error
+        try:
+            _write_whole(path, text)
         except OSError as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
-        except ValueError as error:
-            raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
-        self.data = read_config(data, path=str(path))
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such directory" if missing else error.strerror or error
+            raise ConfigError(f"{path}: cannot write the configuration: {reason}", path=str(path)) from error
+        return path
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file under another name first, so that one of this name is never half written."""
+    # Its name does not end as those do that are counted.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:  # Ctrl-C too
+        draft.unlink(missing_ok=True)
+        raise

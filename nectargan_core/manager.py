@@ -21,7 +21,7 @@ from nectargan_core import catalog
 from nectargan_core._messages import listed, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
-from nectargan_core.config import Config, read_config
+from nectargan_core.config import Config, ConfigLike, read_config
 from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError
 from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, prepared, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
@@ -52,7 +52,8 @@ class LossManager:
     each loss is kept, unless `enable_logging=True` asks for the whole history in memory.
 
     Args:
-        config: A `Config`, a mapping in the shape of NectarGAN's config.json, or None for an empty one.
+        config: A `Config`, a mapping in the shape of NectarGAN's config.json, an object that has its sections as
+            attributes, such as NectarGAN's own `Config`, or None for an empty one.
         experiment_dir: Where the log goes; made if it is not there.
         enable_logging: Whether to keep every value. None: if there is an `experiment_dir`.
         history_buffer_size: Records of one loss, at least 1, that are kept in memory before all are written.
@@ -84,7 +85,7 @@ class LossManager:
 
     def __init__(
         self,
-        config: Config | Mapping[str, Any] | None = None,
+        config: ConfigLike | None = None,
         experiment_dir: str | os.PathLike[str] | None = None,
         enable_logging: bool | None = None,
         history_buffer_size: int = 50_000,
@@ -130,7 +131,7 @@ class LossManager:
     def from_spec(
         cls,
         spec: str | Spec | None,
-        config: Config | Mapping[str, Any] | None = None,
+        config: ConfigLike | None = None,
         experiment_dir: str | os.PathLike[str] | None = None,
         **keywords: Any,
     ) -> LossManager:

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 import torch
-from logs import strictly, write
+from logs import write
 
 from nectargan_core import LossLog, LossManager
 from nectargan_core.errors import LossLogError, NectarganWarning, UnknownLossError
@@ -140,20 +140,6 @@ def test_float32_values_beyond_float32_are_infinite_without_a_warning(tmp_path):
 
 
 # Exports
-
-
-def test_it_is_exported_as_nectargan_s_own_json(tmp_path):
-    write(tmp_path / "run", [1.0, math.nan, 2.0], config={"common": {"device": "cpu"}})
-    LossLog(tmp_path / "run").to_json(tmp_path / "out.json")
-    assert strictly((tmp_path / "out.json").read_text(encoding="utf-8")) == {
-        "LOSSMANAGER_LOG": {
-            "device": "cpu",
-            "dataroot": None,
-            "dataset_length": None,
-            "experiment": "run",
-            "loss_functions": {"a": {"loss": [3.0, None, 6.0], "weights": [3.0, 3.0, 3.0]}},
-        }
-    }
 
 
 def test_it_is_exported_as_csv(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from managers import ONE, ZERO, adversarial, decaying, mean, one
 from torch import nn
 
-from nectargan_core import LossManager
+from nectargan_core import LossManager, Schedule
 from nectargan_core.errors import (
     NectarganError,
 )
@@ -180,3 +180,31 @@ def test_a_flush_is_silent_unless_asked_otherwise(tmp_path, capsys):
 
 def test_a_flush_without_a_log_prints_that_there_is_none():
     assert ran().update_loss_log(silent=False, capture=True) == "Loss log: logging to a file is off"
+
+
+def state_of(manager):
+    again = LossManager()
+    again.register_loss_fn("a", mean)
+    again.load_state_dict(manager.state_dict())
+    return again
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manager: manager,
+        lambda manager: manager.set_weight("a", 7.0) or manager,
+        lambda manager: manager.set_schedule("a", Schedule(end=10, initial_value=2.0, target_value=0.0)) or manager,
+        lambda manager: manager.disable("a") or manager,
+        state_of,
+    ],
+    ids=["registered", "set_weight", "set_schedule", "disable", "load_state_dict"],
+)
+@pytest.mark.parametrize("schedule", [None, Schedule(end=10, initial_value=5.0, target_value=0.0)])
+def test_the_current_value_of_a_snapshot_is_the_weight_to_be_applied_before_the_first(schedule, change):
+    manager = LossManager()
+    manager.register_loss_fn("a", mean, schedule=schedule)
+    changed = change(manager)
+    current = changed.get_registered_losses()["a"].schedule.current_value
+    assert current == changed.get_loss_weights(precision=None)["a"]
+    assert isinstance(current, float)

@@ -68,6 +68,22 @@ def test_the_current_value_is_not_compared():
     assert not Schedule(current_value=3.0).is_scheduled
 
 
+@pytest.mark.parametrize(
+    ("schedule", "first"),
+    [
+        (Schedule(), 1.0),
+        (Schedule(end=10, target_value=0.0), 1.0),
+        (Schedule(end=10, initial_value=5.0, target_value=0.0), 5.0),
+        (Schedule(end=10, initial_value=5.0).model_copy(update={"initial_value": 6.0}), 6.0),
+        (Schedule.model_validate({"end": 10, "initial_value": 5.0}), 5.0),
+        (Scheduler(Schedule(end=10, initial_value=5.0, target_value=0.0)).schedule, 5.0),
+        (Scheduler(Schedule(lambda schedule, epoch: epoch)).schedule, 1.0),
+    ],
+)
+def test_the_current_value_is_the_first_until_a_value_is_applied(schedule, first):
+    assert schedule.current_value == first
+
+
 @pytest.mark.parametrize("other", [None, "linear", {}, 1.0])
 def test_a_schedule_does_not_equal_other_types(other):
     assert (Schedule() == other) is False

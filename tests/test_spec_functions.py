@@ -2,13 +2,14 @@
 
 import functools
 import importlib
+import types
 from typing import Literal
 
 import pytest
 import torch
 
 from nectargan_core import Config, LMLoss, LossManager
-from nectargan_core.errors import SpecError, SpecSyntaxError, UnknownVariantError
+from nectargan_core.errors import ConfigError, SpecError, SpecSyntaxError, UnknownVariantError
 from nectargan_core.objectives import variants_of
 
 MODULE = """
@@ -187,3 +188,39 @@ def test_variants_are_read_from_any_spelling_and_are_none_if_unreadable(annotati
     source = f"{future}from typing import *\ndef spec(config, subspec: {annotation} = 'a'): ..."
     exec(compile(source, "spec.py", "exec", dont_inherit=True), namespace)
     assert variants_of(namespace["spec"]) == expected
+
+
+# Configurations of another kind
+
+TREE = types.SimpleNamespace(train=types.SimpleNamespace(loss=types.SimpleNamespace(lambda_a=7.0)))
+
+
+@pytest.mark.parametrize("given", [TREE, {"train": {"loss": {"lambda_a": 7.0}}}])
+def test_a_spec_that_takes_a_config_is_called_with_one_whatever_is_given(given):
+    acme = importlib.import_module("acme_losses").acme
+    assert weights(LossManager().init_from_spec(acme, given)) == {"G_A": 7.0}
+    assert weights(LossManager().init_from_spec(acme, config=given, subspec="extended")) == {"G_A": 7.0, "G_B": 7.0}
+
+
+def test_further_terms_see_the_config_that_was_given_too():
+    manager = LossManager().init_from_spec(objective, TREE, "basic+acme")
+    assert weights(manager) == {"base": 1.0, "G_A": 7.0}
+
+
+class TheirConfig:
+    def __init__(self, name):
+        self.name = name
+
+
+def theirs(config: TheirConfig) -> dict[str, LMLoss]:
+    return {config.name: LMLoss(name=config.name, function=torch.dist)}
+
+
+@pytest.mark.parametrize("spec", [theirs, lambda config: theirs(config)])
+def test_a_spec_that_takes_another_config_is_called_with_what_is_given(spec):
+    assert weights(LossManager().init_from_spec(spec, TheirConfig("a"))) == {"a": 1.0}
+
+
+def test_what_is_no_configuration_is_refused_for_a_spec_that_takes_one():
+    with pytest.raises(ConfigError, match="expected a mapping of sections, or an object .* got str"):
+        LossManager().init_from_spec(objective, "basic")

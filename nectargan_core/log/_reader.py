@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
 from nectargan_core.log._index import LogIndex
+from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log
 from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
@@ -29,10 +26,13 @@ class LossLog:
     named in a warning.
 
     Args:
-        path: A log, or the directory that the logs of a run are in: one, or one for each rank.
+        path: A log, or the directory that the logs of a run are in: one, or one for each rank. NectarGAN's own
+            `loss_log.json` is read, too: if it is given, or is the only log in the directory. It has no steps and
+            epochs: `step` is the place in its list, `epoch` is 0, and `unweighted` is `loss` / `weight`, nan where that
+            is 0.
 
     Raises:
-        LossLogError: If there is no log, or it was written by a newer version.
+        LossLogError: If there is no log, it is a file of another kind, or it was written by a newer version.
 
     Example:
         >>> import tempfile, torch
@@ -47,10 +47,15 @@ class LossLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        theirs = find_nectargan_log(Path(path))
+        self._logs: dict[int, NectarganLog | _Log]
+        if theirs is not None:
+            self._logs = {0: NectarganLog(theirs)}
+            return
         self._logs = {rank: _Log(file) for rank, file in _find(Path(path)).items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0].headers] if 0 in self._logs else []
-        if sizes and None not in sizes:
+        if sizes and all(isinstance(size, int) for size in sizes):
             self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
 
     @property
@@ -123,16 +128,12 @@ class LossLog:
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.
 
-        Values that are nan or infinite are written as null, which JSON has in their place.
+        NectarGAN's own tools read it, and `LossLog` does. As in NectarGAN's logs, values that are nan or infinite are
+        written as `NaN` and `Infinity`, which Python reads and strict readers of JSON refuse. `dataset_length` is 1
+        where it is not known, since those tools divide by it: their graphs then count records, not epochs.
         """
-        functions = {}
-        for name in self.names:
-            records = self.series(name)
-            functions[name] = {"loss": _jsonable(records.loss), "weights": _jsonable(records.weight)}
-        keys = ("device", "dataroot", "dataset_length", "experiment")
-        log = {**{key: self.header.get(key) for key in keys}, "loss_functions": functions}
-        text = json.dumps({"LOSSMANAGER_LOG": log}, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        text = as_nectargan_log(self.header, {name: self.series(name) for name in self.names})
+        Path(path).write_text(text, encoding="utf-8")
 
     def to_pandas(self) -> pd.DataFrame:
         """Return every record as a row of a data frame with the columns of `to_csv`.
@@ -189,7 +190,3 @@ def _bytes(path: Path) -> bytes:
         raise
     except OSError as error:
         raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _jsonable(values: npt.NDArray[np.float64]) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]

@@ -199,7 +199,7 @@ def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) 
     if None in (initial, schedule.target_value) or (given and initial != weight):
         schedule = schedule.with_weight(weight)
     else:
-        schedule = schedule._with_current_value(initial)
+        schedule = schedule._with_current_value(schedule.ends()[0])
     return schedule.ends()[0], schedule
 
 

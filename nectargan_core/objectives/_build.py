@@ -10,7 +10,7 @@ from typing import Any, cast
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean
 from nectargan_core._names import Term
-from nectargan_core.config import Config
+from nectargan_core.config import Config, read_config
 from nectargan_core.errors import (
     DuplicateLossError,
     NectarganError,
@@ -21,7 +21,9 @@ from nectargan_core.errors import (
 )
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._grammar import parse
-from nectargan_core.objectives._variants import SUBSPEC, variants_of
+from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
+
+_CONFIG = "config"
 
 Spec = Callable[..., "dict[str, LMLoss]"]
 """What a spec plugin publishes: `(config)` or `(config, subspec)`, and options by keyword."""
@@ -74,10 +76,14 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
     """Build the losses of a spec function with the arguments given.
 
     Where its parameter `subspec` is a `Literal` and the string given is none of its members, what follows the
-    first `+` of the string becomes further terms, built by name.
+    first `+` of the string becomes further terms, built by name. Where its parameter `config` is a `Config`, whatever
+    a manager takes as a configuration can be given.
     """
     terms: tuple[Term, ...] = ()
     bound = _bind(spec, args, kwargs)
+    if bound is not None and bound.arguments.get(_CONFIG) is not None and wants_config(spec):
+        bound.arguments[_CONFIG] = read_config(bound.arguments[_CONFIG])
+        args, kwargs = bound.args, bound.kwargs
     variants = variants_of(spec)
     label = getattr(spec, "__qualname__", repr(spec))
     if bound is not None and variants and isinstance(bound.arguments.get(SUBSPEC), str):
@@ -89,7 +95,7 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
             if plus:
                 terms = parse(rest)
             bound.arguments[SUBSPEC] = variant
-        given = bound.arguments.get("config")
+        given = bound.arguments.get(_CONFIG)
         config = given if isinstance(given, Config) else config
         args, kwargs = bound.args, bound.kwargs
     result = Objective()
@@ -162,7 +168,7 @@ def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugi
         signature = inspect.signature(spec)
     except (TypeError, ValueError):
         return
-    takes = [name for name in signature.parameters if name not in ("config", SUBSPEC)]
+    takes = [name for name in signature.parameters if name not in (_CONFIG, SUBSPEC)]
     any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for name in options:
         if name not in takes and not any_name:

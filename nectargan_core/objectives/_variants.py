@@ -1,4 +1,4 @@
-"""The variants of a spec, read from the `Literal` that annotates its parameter `subspec`."""
+"""What the annotations of a spec say: its variants, and whether it takes a `Config`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import types
 import typing
 from collections.abc import Callable
 from typing import Any
+
+from nectargan_core.config import Config
 
 SUBSPEC = "subspec"
 """The parameter of a spec that takes the variant."""
@@ -38,6 +40,22 @@ def variants_of(spec: Callable[..., Any]) -> tuple[str, ...] | None:
         return _literals(annotation) or None
     except Exception:  # noqa: BLE001 # whatever an annotation does, it must not break the plugin
         return None
+
+
+def wants_config(spec: Callable[..., Any]) -> bool:
+    """Whether the parameter `config` of a spec is annotated with our `Config`, which may be imported for checks only.
+
+    Example:
+        >>> def spec(config: "Config") -> "dict[str, LMLoss]":
+        ...     return {}
+        >>> wants_config(spec)
+        True
+    """
+    annotation = inspect.signature(spec).parameters["config"].annotation
+    # Text in text, where an annotation is quoted and all of the module's are text.
+    if isinstance(annotation, str) and annotation.strip("'\"") in ("Config", "nectargan_core.Config"):
+        return _namespace(spec).get("Config", Config) is Config
+    return annotation is Config
 
 
 def _namespace(spec: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class _Definition(TypedDict, total=False):
     initial_value: float | None
     target_value: float | None
     params: Mapping[str, Any]
-    current_value: float | None
+    current_value: float
 
 
 class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=True):
@@ -72,7 +72,9 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         target_value: Value from the end on. None: likewise.
         params: Keyword arguments for the function: finite numbers, strings, schedules, lists and dicts of them. A
             dict with the key `schedule` is a schedule.
-        current_value: The value last applied. State of a run: neither compared nor serialised.
+        current_value: The value last applied, before the first time the one that it begins with. State of a run:
+            neither compared nor serialised. A `Schedule` that was handed in does not change; a manager hands out the
+            present value in `get_registered_losses()`.
 
     Raises:
         SnapshotError: If a field is set.
@@ -97,7 +99,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     initial_value: FiniteFloat | None = None
     target_value: FiniteFloat | None = None
     params: dict[str, Any] = Field(default_factory=dict)
-    current_value: float | None = Field(default=None, exclude=True, repr=False)
+    current_value: float = Field(default=1.0, exclude=True, repr=False)
 
     def __init__(self, schedule: str | Curve = "linear", **definition: Unpack[_Definition]) -> None:
         # pydantic's mypy plugin lets a base class without fields take no arguments.
@@ -122,6 +124,12 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
                 f"start_epoch ({self.start_epoch:g}) is after end_epoch ({self.end_epoch:g}); swap them, and "
                 "swap initial_value and target_value to run the other way"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _current_value_is_the_first(self) -> Schedule:
+        if "current_value" not in self.model_fields_set:
+            self.__dict__["current_value"] = self.ends()[0]
         return self
 
     @model_validator(mode="wrap")
@@ -217,7 +225,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         values["current_value"] = weight
         return copy
 
-    def _with_current_value(self, value: float | None) -> Schedule:
+    def _with_current_value(self, value: float) -> Schedule:
         copy = self.model_copy()
         copy.__dict__["current_value"] = value
         return copy
