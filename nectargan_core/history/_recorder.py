@@ -482,7 +482,7 @@ class Recorder:
         a loss.
         """
         self.closed = True
-        self.flush()
+        self._flushing(wait=True)
 
     def _end(self) -> None:
         """Give up the log, at the end of the last flush."""
