@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
@@ -17,6 +18,8 @@ from nectargan_core.history._series import Series, sync
 from nectargan_core.log import RECORD, LogFile, LossLog, Records, encode_chunk, encode_rewind, joined
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
+_Together: TypeAlias = tuple[str, tuple[str, ...]]
+"""The prefix and the names of losses that were computed together."""
 
 # Where writing fails, this many buffers of records are kept, so that a full disk does not fill the memory.
 _BUFFERS_KEPT = 20
@@ -51,7 +54,9 @@ class Recorder:
         "_prefix",
         "_resumed",
         "_scalars",
+        "_spoiled",
         "_syncing",
+        "_totals",
         "_unwritten",
         "_warned_of_nonfinite",
         "_warned_of_step",
@@ -103,6 +108,10 @@ class Recorder:
         # tick, compute or flush raises.
         self._syncing = self._on_device = False
         self._pending_error: NonFiniteLossError | None = None
+        # Totals that are still on a device, by prefix and losses; and prefix and step of each loss that was read from a
+        # device and is nan or infinite itself, so that its total says nothing new.
+        self._totals: dict[_Together, Series] = {}
+        self._spoiled: set[tuple[str, int]] = set()
         self._buffer_size = buffer_size
         self._flush_every = flush_every
         # A flush is due when the rows of a series have `full` bytes, or when the clock of the machine is at `deadline`.
@@ -122,6 +131,11 @@ class Recorder:
     def in_scope(self) -> bool:
         """Whether a split or a pause is entered."""
         return self._prefix != ""
+
+    @property
+    def prefix(self) -> str | None:
+        """What stands before the names of the records in this scope, such as `val/`; None in a pause."""
+        return self._prefix
 
     @property
     def scalars(self) -> Mapping[str, Series]:
@@ -231,16 +245,57 @@ class Recorder:
 
     def _on_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
         name = series.name
-        what = f"loss {name!r} became {value} at step {step}, epoch {epoch:g}"
+        if self._syncing:
+            self._spoiled.add((name[: name.rfind("/") + 1], step))
+        self._report_nonfinite(name, name, f"loss {name!r}", step, epoch, value)
+
+    def check_total(
+        self, total: Tensor, losses: Mapping[str, Tensor], prefix: str | None, step: int, epoch: float
+    ) -> None:
+        """Report a total that is nan or infinite although its losses are not; on a device, when values are read next.
+
+        Args:
+            total: The total.
+            losses: The means that it is the sum of, by the names of the losses.
+            prefix: That of the scope in which they were computed.
+            step: The step of their records.
+            epoch: The epoch of their records.
+        """
+        if prefix is None or total.is_meta:
+            return
+        if not total.is_cpu:
+            key = prefix, tuple(losses)
+            if key not in self._totals:
+                keep = self.keep and self._nonfinite != "ignore"
+                self._totals[key] = Series(f"{prefix}total", keep, None, self._watch_device)
+            self._totals[key].add(step, epoch, 1.0, total.detach(), total)
+        elif not math.isfinite(value := total.item()) and all(math.isfinite(loss.item()) for loss in losses.values()):
+            self._report_total(prefix, tuple(losses), step, epoch, value)
+
+    def _report_total(self, prefix: str, losses: tuple[str, ...], step: int, epoch: float, value: float) -> None:
+        # No loss has this key: no name of one has a "/", and no name of a split is empty.
+        self._report_nonfinite(f"{prefix}/", f"{prefix}total", f"the total of {listed(losses)}", step, epoch, value)
+
+    def _report_totals(self, totals: Mapping[_Together, Series]) -> None:
+        """Report what `check_total` left on a device, after it was read."""
+        for (prefix, losses), series in totals.items():
+            read = series.history()
+            for step, epoch, value in zip(read.steps, read.epochs, read.losses, strict=True):
+                if not math.isfinite(value) and (prefix, step) not in self._spoiled:
+                    self._report_total(prefix, losses, step, epoch, value)
+
+    def _report_nonfinite(self, key: str, name: str, what: str, step: int, epoch: float, value: float) -> None:
+        """Report a loss or total that is nan or infinite; `key` stands for it where it is reported only once."""
+        what = f"{what} became {value} at step {step}, epoch {epoch:g}"
         error = None
         if self._nonfinite == "raise":
             message = f"{what}, and this manager was made with nonfinite='raise'"
             error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
-        if name not in self._notified_of_nonfinite:
-            self._notified_of_nonfinite.add(name)
-            if self._nonfinite == "warn" and name not in self._warned_of_nonfinite:
-                self._warned_of_nonfinite.add(name)
-                warn(f"{what}; this loss is not warned of again")
+        if key not in self._notified_of_nonfinite:
+            self._notified_of_nonfinite.add(key)
+            if self._nonfinite == "warn" and key not in self._warned_of_nonfinite:
+                self._warned_of_nonfinite.add(key)
+                warn(f"{what}; this {'loss' if key == name else 'total'} is not warned of again")
             self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
         if error is not None and not self._syncing:
             raise error  # out of the call that computed it
@@ -252,13 +307,16 @@ class Recorder:
 
     def sync(self) -> None:
         """Read what is still on a device."""
-        self._sync(self.series.values())
+        totals, self._totals = self._totals, {}
+        self._sync([*self.series.values(), *totals.values()], totals)
+        self._spoiled.clear()
 
-    def _sync(self, series: Iterable[Series]) -> None:
+    def _sync(self, series: Iterable[Series], totals: Mapping[_Together, Series] = MappingProxyType({})) -> None:
         # Errors about values wait until all are read.
         self._syncing = True
         try:
             sync(series)
+            self._report_totals(totals)
         finally:
             self._syncing = False
 
