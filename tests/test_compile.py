@@ -158,3 +158,14 @@ def test_the_clock_ticks_outside_of_a_graph():
         torch.compile(step, backend="eager", fullgraph=True)(torch.ones(2))
     with pytest.raises(NectarganError, match="the clock ticks outside"):
         torch.compile(step, backend="eager")(torch.ones(2))
+
+
+@NO_DICTS
+def test_losses_that_a_graph_computed_have_no_unweighted_values():
+    manager = make()
+    x, y = torch.rand(2, 3), torch.rand(2, 3)
+    compiled = torch.compile(
+        lambda: manager.compute_losses({"y_fake": x, "y": y}, query="G"), backend="eager", fullgraph=True
+    )
+    with pytest.raises(NectarganError, match="only compute_losses outside of torch.compile"):
+        compiled().unweighted  # noqa: B018 # asking is the test

@@ -201,8 +201,8 @@ def test_a_part_has_the_unit_of_the_whole():
 
 
 def test_its_plugins_include_those_of_its_parts():
-    inner = Schedule(largest, params={"parts": [Schedule("exponential")]})
-    curve = Scheduler(Schedule("linear", params={}))
+    inner = Schedule(largest, params={"parts": [Schedule("exponential", end=10)]})
+    curve = Scheduler(Schedule("linear", end=10))
     assert [plugin.name for plugin in curve.plugins] == ["linear"]
     curve = Scheduler(Schedule(largest, params={"parts": [RISE, inner]}))
     assert [plugin.name for plugin in curve.plugins] == ["linear", "exponential"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import random
 import signal
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -182,27 +182,42 @@ def test_a_handler_may_close_at_any_instruction(tmp_path, make, what):
     assert number > 300
 
 
+@contextmanager
+def signals(handler, seconds):
+    """Call a signal handler again and again, each time after so many seconds of work of this process."""
+    before = signal.signal(signal.SIGPROF, handler)
+    gc.collect()
+    gc.disable()  # an exception that is raised while Python frees something else is swallowed
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+        gc.enable()
+
+
 @pytest.mark.parametrize("make", [cpu, device])
 def test_five_hundred_interrupts_lose_no_record_and_double_none(tmp_path, make):
     run = Run(tmp_path, make, flush_every=0.0)
-    generator = random.Random(0)
+    interrupts = 0
+    armed = False
 
     def handler(signum, frame):
-        raise Interrupted
+        nonlocal interrupts
+        if armed:
+            interrupts += 1
+            raise Interrupted
 
-    before = signal.signal(signal.SIGALRM, handler)
-    interrupts = 0
-    try:
+    with signals(handler, 1e-3):
         while interrupts < 500:
             try:
-                signal.setitimer(signal.ITIMER_REAL, 2e-4 + 2e-3 * generator.random())
-                while True:
+                armed = True
+                while interrupts < 500:
                     run.step()
             except Interrupted:
-                interrupts += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+                armed = False
+    armed = False
     run.manager.close()
     assert len(run.returned) > 500
     assert_whole(LossLog(tmp_path).series("a"), run.returned, run.started)
@@ -218,14 +233,9 @@ def test_five_hundred_flushes_of_a_handler_lose_no_record_and_double_none(tmp_pa
         calls[call] += 1
         getattr(run.manager, call)()
 
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
+    with signals(handler, 1e-3):
         while calls.total() < 500:
             run.step()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     run.manager.close()
     assert_whole(LossLog(tmp_path).series("a"), run.returned, run.started)
     assert run.returned == run.started

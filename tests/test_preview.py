@@ -120,9 +120,26 @@ def test_the_command_draws_and_prints_the_path(nectargan):
 
 
 def test_the_picture_has_the_name_of_the_schedule(nectargan):
-    assert nectargan("schedules", "plot", "linear").output == "linear.png\n"
-    assert nectargan("schedules", "plot", "nectargan-core/linear").output == "nectargan-core-linear.png\n"
+    assert nectargan("schedules", "plot", "linear", "--end", 9).output == "linear.png\n"
+    assert nectargan("schedules", "plot", "nectargan-core/linear", "--end", 9).output == "nectargan-core-linear.png\n"
     assert Path("nectargan-core-linear.png").exists()
+
+
+def test_a_curve_that_needs_an_end_is_an_error_of_the_command_without_one(nectargan):
+    result = nectargan("schedules", "plot", "exponential", "--start", 5)
+    assert result.exit_code == 1
+    assert "set end_epoch" in result.output
+
+
+@pytest.mark.parametrize(("start", "epochs"), [(0, 100), (400, 500)])
+def test_a_curve_without_an_end_is_drawn_beyond_its_start(nectargan, plotted, start, epochs):
+    nectargan("schedules", "plot", "window", "--start", start)
+    assert [each[1] for each in plotted] == [epochs]
+
+
+def test_a_curve_without_an_end_is_drawn(tmp_path):
+    plot(Schedule(lambda schedule, epoch: epoch, start=3), 10, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(PNG)
 
 
 def test_the_options_are_the_definition(nectargan, plotted):

@@ -57,9 +57,9 @@ def test_each_field_of_the_definition_makes_it_scheduled_and_is_compared(change)
     assert Schedule(**change) == Schedule(**change)
 
 
-def test_the_defaults_are_those_of_the_reference():
+def test_by_default_it_is_linear_from_0_without_an_end():
     schedule = Schedule()
-    assert (schedule.schedule, schedule.start_epoch, schedule.end_epoch) == ("linear", 0, 10_000_000)
+    assert (schedule.schedule, schedule.start_epoch, schedule.end_epoch) == ("linear", 0, None)
     assert (schedule.initial_value, schedule.target_value, schedule.params) == (None, None, {})
 
 
@@ -99,7 +99,6 @@ def test_a_schedule_is_not_hashable():
     "definition",
     [
         {"start_epoch": 10, "end_epoch": 9},
-        {"start_epoch": 10_000_001},
         {"end_epoch": math.inf},
         {"start_epoch": math.nan},
         {"initial_value": math.inf},
@@ -146,6 +145,7 @@ def test_model_copy_keeps_which_ends_were_left_out():
     [
         Schedule(),
         Schedule(**DECAY),
+        Schedule("acme/cosine", start=20_000_000, params={"period": 3}),
         Schedule(schedule="acme/cosine", start_epoch=0.1, end_epoch=1 / 3, initial_value=-1e-300, target_value=1e300),
         Schedule(schedule="step", params={"gamma": 0.1, "milestones": (1, 2.5), "nested": {"name": "x", "on": True}}),
     ],
@@ -228,7 +228,7 @@ def test_a_scheduler_does_not_see_later_changes_of_the_parameters(given):
     scheduler = Scheduler(Schedule(schedule=scaled, params=params, **given))
     params["factor"] = 2.0
     assert scheduler.value(3) == 3.0
-    assert scheduler.schedule.end_epoch == 10_000_000
+    assert scheduler.schedule.params == {"factor": 1.0}
 
 
 def test_parameters_are_copied_deeply():
@@ -285,6 +285,65 @@ def test_with_weight_keeps_the_ends_that_were_given():
     assert (filled.initial_value, filled.target_value) == (3.0, 100.0)
 
 
+# Without an end
+
+
+@pytest.mark.parametrize("schedule", ["linear", "exponential"])
+@pytest.mark.parametrize("given", [{"start_epoch": 5}, {"target_value": 2.0}, {"end_epoch": None, "unit": "step"}])
+def test_a_curve_that_needs_an_end_is_refused_without_one_when_it_is_registered(schedule, given):
+    manager = LossManager()
+    with pytest.raises(ScheduleError, match=f"schedule '{schedule}' of loss 'a': this curve needs an end.*end_epoch"):
+        manager.register_loss_fn("a", mean, schedule=Schedule(schedule, **given))
+    assert not manager.get_registered_losses()
+
+
+def test_a_schedule_that_is_given_without_an_end_changes_no_weight():
+    manager = LossManager()
+    manager.register_loss_fn("a", mean, 3.0)
+    with pytest.raises(ScheduleError, match="needs an end"):
+        manager.set_schedule("a", Schedule(target_value=0.0))
+    assert manager.get_loss_weights() == {"a": 3.0}
+
+
+def test_what_is_not_scheduled_keeps_the_weight_at_every_epoch():
+    assert [Scheduler(Schedule()).value(epoch) for epoch in (0, 1e9)] == [1.0, 1.0]
+
+
+def test_a_part_that_is_not_scheduled_keeps_the_weight():
+    assert Scheduler(Schedule()).with_weight(8.0).value(3) == 8.0
+
+
+def test_an_end_of_none_is_the_same_as_no_end():
+    assert Schedule("exponential", end=None) == Schedule("exponential")
+    assert not Schedule(end_epoch=None).is_scheduled
+
+
+def test_an_end_that_is_far_away_is_an_end():
+    assert value(5_000_000, end_epoch=10_000_000, target_value=0.0) == 0.5
+
+
+def test_no_end_is_written_as_null():
+    assert json.loads(Schedule("exponential", start=5).model_dump_json())["end_epoch"] is None
+
+
+def test_an_end_can_be_taken_away():
+    assert Schedule(start=1, end=5).model_copy(update={"end": None}) == Schedule(start=1)
+
+
+@pytest.mark.parametrize(("epoch", "running"), [(9.9, False), (10, True), (19.9, True), (20, False)])
+def test_a_schedule_is_running_from_its_start_up_to_its_end(epoch, running):
+    assert Schedule(start=10, end=20).is_running(epoch) is running
+
+
+def test_a_schedule_without_an_end_never_stops_running():
+    assert Schedule(start=10).is_running(2.0**53)
+
+
+@pytest.mark.parametrize(("end", "held"), [(None, 1e9), (20, 20), (2e9, 1e9)])
+def test_an_epoch_is_held_at_the_end_if_there_is_one(end, held):
+    assert Schedule(end=end).until_end(1e9) == held
+
+
 # Progress
 
 
@@ -293,6 +352,11 @@ def test_with_weight_keeps_the_ends_that_were_given():
 )
 def test_progress_is_clamped(epoch, expected):
     assert Schedule(start_epoch=10, end_epoch=20).progress(epoch) == pytest.approx(expected, abs=1e-12)
+
+
+def test_progress_without_an_end_is_an_error_that_says_what_to_set():
+    with pytest.raises(ScheduleError, match="needs an end, and the schedule has none; set end_epoch to the step"):
+        Schedule(unit="step").progress(3)
 
 
 @pytest.mark.parametrize(("epoch", "expected"), [(9.999, 0.0), (10, 1.0), (11, 1.0)])

@@ -144,3 +144,17 @@ def test_an_invalid_schedule_is_an_error_and_does_not_change_the_optimizer():
     with pytest.raises(ScheduleError):
         TorchScheduler(optimizer, Schedule("exponential", end_epoch=3, target_value=0.0))
     assert "initial_lr" not in optimizer.param_groups[0]
+
+
+def test_a_curve_that_needs_an_end_is_refused_without_one():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(ScheduleError, match="needs an end"):
+        TorchScheduler(optimizer, Schedule(target_value=0.0))
+
+
+def test_what_is_not_scheduled_keeps_the_rate():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = TorchScheduler(optimizer, Schedule())
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.get_last_lr() == [0.1]

@@ -22,11 +22,13 @@ def schedules() -> None:
 @click.argument("name")
 @click.option("--unit", type=click.Choice(["epoch", "step"]), default="epoch", help="What it counts.  [epoch]")
 @click.option("--start", type=float, help="Epoch (or step) at which it begins to change.  [0]")
-@click.option("--end", type=float, help="Epoch (or step) at which it has changed.")
+@click.option("--end", type=float, help="Epoch (or step) at which it has changed.  [none]")
 @click.option("--initial", "initial_value", type=float, help="Value before.  [1]")
 @click.option("--target", "target_value", type=float, help="Value after.  [1]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter of the curve, in JSON.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Up to which epoch (or step).  [a quarter beyond the end]")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Up to which epoch (or step).  [a quarter beyond the end, or 100]"
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The picture.  [NAME.png]")
 def plot_schedule(
     name: str,
@@ -48,7 +50,10 @@ def plot_schedule(
     except ValidationError as error:
         raise click.UsageError(reasons(error)) from error
     if epochs is None:
-        epochs = 100 if ends["end"] is None else max(1, math.ceil(1.25 * ends["end"]))
+        last = schedule.end_epoch
+        epochs = (
+            max(1, math.ceil(1.25 * last)) if last is not None else max(100, math.ceil(1.25 * schedule.start_epoch))
+        )
     path = out or Path(f"{name.replace('/', '-')}.png")
     try:
         plot(schedule, epochs, path)

@@ -4,6 +4,15 @@ from nectargan_core.history._atomic import at_once, prepared
 from nectargan_core.history._lm_history import LMHistory
 from nectargan_core.history._rank import rank_and_world_size
 from nectargan_core.history._recorder import OnNonFinite, Recorder
-from nectargan_core.history._series import Series
+from nectargan_core.history._series import Series, check_real
 
-__all__ = ["LMHistory", "OnNonFinite", "Recorder", "Series", "at_once", "prepared", "rank_and_world_size"]
+__all__ = [
+    "LMHistory",
+    "OnNonFinite",
+    "Recorder",
+    "Series",
+    "at_once",
+    "check_real",
+    "prepared",
+    "rank_and_world_size",
+]

@@ -19,6 +19,8 @@ from nectargan_core.history._series import Series, sync
 from nectargan_core.log import RECORD, LogFile, LogIndex, LossLog, Records, encode_chunk, encode_rewind, joined
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
+_Together: TypeAlias = tuple[str, tuple[str, ...]]
+"""The prefix and the names of losses that were computed together."""
 
 Steps: TypeAlias = list[partial[Any]]
 """What `at_once` calls."""
@@ -88,8 +90,10 @@ class Recorder:
         "_resumed",
         "_rewinds",
         "_scalars",
+        "_spoiled",
         "_sync_asked",
         "_syncing",
+        "_totals",
         "_warned_of_nonfinite",
         "_warned_of_step",
         "_warned_of_write",
@@ -148,6 +152,10 @@ class Recorder:
         # tick, compute or flush raises.
         self._syncing = self._sync_asked = self._on_device = False
         self._pending_error: NonFiniteLossError | None = None
+        # Totals that are still on a device, by prefix and losses; and prefix and step of each loss that was read from a
+        # device and is nan or infinite itself, so that its total says nothing new.
+        self._totals: dict[_Together, Series] = {}
+        self._spoiled: set[tuple[str, int]] = set()
         self._buffer_size = buffer_size
         self._block = min(_BLOCK, buffer_size)
         self._flush_every = flush_every
@@ -168,6 +176,11 @@ class Recorder:
     def in_scope(self) -> bool:
         """Whether a split or a pause is entered."""
         return self._prefix != ""
+
+    @property
+    def prefix(self) -> str | None:
+        """What stands before the names of the records in this scope, such as `val/`; None in a pause."""
+        return self._prefix
 
     @property
     def scalars(self) -> Mapping[str, Series]:
@@ -279,16 +292,57 @@ class Recorder:
 
     def _on_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
         name = series.name
-        what = f"loss {name!r} became {value} at step {step}, epoch {epoch:g}"
+        if self._syncing:
+            self._spoiled.add((name[: name.rfind("/") + 1], step))
+        self._report_nonfinite(name, name, f"loss {name!r}", step, epoch, value)
+
+    def check_total(
+        self, total: Tensor, losses: Mapping[str, Tensor], prefix: str | None, step: int, epoch: float
+    ) -> None:
+        """Report a total that is nan or infinite although its losses are not; on a device, when values are read next.
+
+        Args:
+            total: The total.
+            losses: The means that it is the sum of, by the names of the losses.
+            prefix: That of the scope in which they were computed.
+            step: The step of their records.
+            epoch: The epoch of their records.
+        """
+        if prefix is None or total.is_meta:
+            return
+        if not total.is_cpu:
+            key = prefix, tuple(losses)
+            if key not in self._totals:
+                keep = self.keep and self._nonfinite != "ignore"
+                self._totals[key] = Series(f"{prefix}total", keep, None, self._watch_device)
+            self._totals[key].add(step, epoch, 1.0, total.detach(), total)
+        elif not math.isfinite(value := total.item()) and all(math.isfinite(loss.item()) for loss in losses.values()):
+            self._report_total(prefix, tuple(losses), step, epoch, value)
+
+    def _report_total(self, prefix: str, losses: tuple[str, ...], step: int, epoch: float, value: float) -> None:
+        # No loss has this key: no name of one has a "/", and no name of a split is empty.
+        self._report_nonfinite(f"{prefix}/", f"{prefix}total", f"the total of {listed(losses)}", step, epoch, value)
+
+    def _report_totals(self, totals: Mapping[_Together, Series]) -> None:
+        """Report what `check_total` left on a device, after it was read."""
+        for (prefix, losses), series in totals.items():
+            read = series.history()
+            for step, epoch, value in zip(read.steps, read.epochs, read.losses, strict=True):
+                if not math.isfinite(value) and (prefix, step) not in self._spoiled:
+                    self._report_total(prefix, losses, step, epoch, value)
+
+    def _report_nonfinite(self, key: str, name: str, what: str, step: int, epoch: float, value: float) -> None:
+        """Report a loss or total that is nan or infinite; `key` stands for it where it is reported only once."""
+        what = f"{what} became {value} at step {step}, epoch {epoch:g}"
         error = None
         if self._nonfinite == "raise":
             message = f"{what}, and this manager was made with nonfinite='raise'"
             error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
-        if name not in self._notified_of_nonfinite:
-            self._notified_of_nonfinite.add(name)
-            if self._nonfinite == "warn" and name not in self._warned_of_nonfinite:
-                self._warned_of_nonfinite.add(name)
-                warn(f"{what}; this loss is not warned of again")
+        if key not in self._notified_of_nonfinite:
+            self._notified_of_nonfinite.add(key)
+            if self._nonfinite == "warn" and key not in self._warned_of_nonfinite:
+                self._warned_of_nonfinite.add(key)
+                warn(f"{what}; this {'loss' if key == name else 'total'} is not warned of again")
             self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
         if error is not None and not self._syncing:
             raise error  # out of the call that computed it
@@ -307,16 +361,18 @@ class Recorder:
     def _read(self) -> int:
         """Read what is on devices if `sync` has asked for it; else only pack it together."""
         asked, self._sync_asked = self._sync_asked, False
-        series = list(self.series.values())
         if not asked:
-            for each in series:
-                if each.unpacked >= self._block:
-                    each.pack()
+            for series in [*self.series.values(), *self._totals.values()]:
+                if series.unpacked >= self._block:
+                    series.pack()
             return 0
+        totals, self._totals = self._totals, {}
         # Errors about values wait until all are read.
         self._syncing = True
         try:
-            sync(series)
+            sync([*self.series.values(), *totals.values()])
+            self._report_totals(totals)
+            self._spoiled.clear()
         finally:
             self._syncing = False
         return 0

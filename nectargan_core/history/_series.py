@@ -31,6 +31,12 @@ _PRODUCT, _UNREAD = struct.unpack("=dd", struct.pack("=qq", _PRODUCT_BITS, _NAN_
 
 _FLOAT32 = torch.float32
 _FLOAT32_MIN, _FLOAT32_MAX = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
+# The dtypes that torch multiplies with a number.
+_REAL = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+
 _SIZE = RECORD.size
 _LOSS, _WEIGHT, _UNWEIGHTED = (list(COLUMNS).index(name) for name in ("loss", "weight", "unweighted"))
 
@@ -208,13 +214,9 @@ class Series:
             self.rows.extend(row)
 
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
-        if raw.is_complex():
-            raise LossResultError(
-                f"loss {self.name!r} returned a tensor of {raw.dtype} at epoch {epoch:g}; expected one of real numbers",
-                loss_name=self.name,
-            )
-        self.dtype = weighted.dtype
+        check_real(self.name, raw, epoch)
         if raw.is_cpu and not raw.ndim:
+            self.dtype = weighted.dtype
             self.result = None
             self.add_number(step, epoch, weight, raw.item(), weighted.item())
             return
@@ -222,6 +224,7 @@ class Series:
         result = raw.detach()
         if raw.is_leaf and raw.requires_grad and not raw.is_cpu:
             result = result.clone()  # a parameter, which its optimizer edits in place
+        self.dtype = weighted.dtype
         if raw.is_cpu:
             self.result = result
             self.add_number(step, epoch, weight, _mean(result).item(), _mean(weighted.detach()).item())
@@ -424,6 +427,18 @@ class _Block:
         rows["unweighted"] = raw
         rows["loss"] = np.where(np.isnan(loss), _NAN, loss)
         return rows.tobytes()
+
+
+def check_real(name: str, raw: Tensor, epoch: float) -> None:
+    """Raise `LossResultError` for a result that has no mean, since it is not of real numbers, or not dense."""
+    if raw.dtype in _REAL and raw.layout is torch.strided and not raw.is_nested:
+        return
+    kind = str(raw.dtype) if raw.layout is torch.strided else f"{raw.dtype} in the layout {raw.layout}"
+    raise LossResultError(
+        f"loss {name!r} returned a {'nested ' * raw.is_nested}tensor of {kind} at epoch {epoch:g}; expected a dense "
+        "tensor of real numbers",
+        loss_name=name,
+    )
 
 
 def sync(series: Iterable[Series]) -> None:

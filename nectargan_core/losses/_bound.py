@@ -7,14 +7,14 @@ import reprlib
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossResultError, ScheduleError
-from nectargan_core.history import LMHistory, Recorder, Series
+from nectargan_core.history import LMHistory, Recorder, Series, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
@@ -27,6 +27,26 @@ _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
 # -1 outside of backward(). torch has no public name for it.
 _current_graph_task = torch._C._current_graph_task_id
+
+
+Later: TypeAlias = "list[tuple[Series, int, float, float, Tensor | None, Tensor]]"
+"""Records that are added once all losses of a call are computed: series, step, epoch, weight, and the result before
+weighting (None of a loss that was skipped) and after it."""
+
+
+Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
+"""Where a total belongs: recorder, prefix of the scope, step and epoch."""
+
+
+def record_all(later: Later) -> None:
+    """Add the records that were put off."""
+    if _current_graph_task() >= 0:
+        return
+    for series, step, epoch, weight, raw, weighted in later:
+        if raw is None:
+            series.add_zero(step, epoch, weighted)
+        else:
+            series.add(step, epoch, weight, raw, weighted)
 
 
 class BoundLoss:
@@ -157,7 +177,7 @@ class BoundLoss:
         """Return the step of the clock; without one, how often the loss has been computed outside of splits."""
         return self._recorder.step if self._recorder.ticked else self._own.count
 
-    def _step_here(self) -> int:
+    def step_here(self) -> int:
         """Return the step of a record that is made now; `compute` has a copy of this."""
         if self._recorder.ticked:
             return self._recorder.step
@@ -238,8 +258,9 @@ class BoundLoss:
         kwargs: Mapping[str, Any] | None,
         epoch: float | None,
         weight_kwargs: Mapping[str, Any] | None,
+        later: Later | None = None,
     ) -> Tensor:
-        """Compute, weight and record the loss once; the result is the caller's."""
+        """Compute, weight and record the loss once; the result is the caller's. The record is put into `later`."""
         if _is_compiling():
             return self._compute_compiled(args, kwargs or {}, epoch, weight_kwargs)
         recorder = self._recorder
@@ -254,7 +275,7 @@ class BoundLoss:
             epoch = recorder.epoch
         step = recorder.step if recorder.ticked else series.count if series is self._own else recorder.step_in_scope
         if weight == 0.0:
-            return self._compute_zero((*args, *(kwargs or {}).values()), step, epoch, args, kwargs)
+            return self._compute_zero((*args, *(kwargs or {}).values()), step, epoch, args, kwargs, later)
         try:
             raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
         except Exception as error:
@@ -262,11 +283,22 @@ class BoundLoss:
             raise
         if type(raw) is not Tensor and not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch)
-        weighted = raw * weight
+        try:
+            weighted = raw * weight
+        except RuntimeError:
+            check_real(self.name, raw, epoch)
+            raise
+        if later is not None:
+            self._put_off(later, step, epoch, weight, raw, weighted)
         # Inside of backward() it is computed again, by activation checkpointing.
-        if _current_graph_task() < 0:
+        elif _current_graph_task() < 0:
             series.add(step, epoch, weight, raw, weighted)
         return weighted
+
+    def _put_off(self, later: Later, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
+        # What could not be recorded is an error before anything of the call is recorded.
+        check_real(self.name, raw, epoch)
+        later.append((self.series, step, epoch, weight, raw, weighted))
 
     def _compute_compiled(
         self,
@@ -283,6 +315,11 @@ class BoundLoss:
             raise self._no_tensor(raw, epoch or 0)
         return _compiled.apply_weight(raw, self._number, epoch)
 
+    def place(self, epoch: float | None) -> Place:
+        """Return where the total of losses that are computed now belongs: recorder, prefix, step and epoch."""
+        recorder = self._recorder
+        return recorder, recorder.prefix, self.step_here(), recorder.epoch if epoch is None else epoch
+
     def compiled_weight(self, epoch: float | None) -> float:
         """Return the weight that applies to a result that a compiled graph computes now."""
         return self._changing_weight(epoch, None)
@@ -295,7 +332,7 @@ class BoundLoss:
         weight = self._changing_weight(epoch, None)
         weighted = raw * weight if weight else torch.zeros_like(raw)
         if _current_graph_task() < 0:
-            self.series.add(self._step_here(), recorder.epoch if epoch is None else epoch, weight, raw, weighted)
+            self.series.add(self.step_here(), recorder.epoch if epoch is None else epoch, weight, raw, weighted)
         return weight
 
     def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
@@ -308,13 +345,15 @@ class BoundLoss:
             return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
         return self.weight(epoch)
 
-    def compute_skipped(self, given: Iterable[Any], like: Tensor | None, epoch: float | None) -> Tensor:
+    def compute_skipped(
+        self, given: Iterable[Any], like: Tensor | None, epoch: float | None, later: Later | None
+    ) -> Tensor:
         """Record that the function is not called at an epoch, and return a zero connected to what was given."""
         recorder = self._recorder
         if recorder.is_due(self.series):
             recorder.flush_or_raise()
         self._changing_weight(epoch, None)  # which may warn
-        return self._skip(given, like, self._step_here(), recorder.epoch if epoch is None else epoch)
+        return self._skip(given, like, self.step_here(), recorder.epoch if epoch is None else epoch, later)
 
     def _compute_zero(
         self,
@@ -323,23 +362,34 @@ class BoundLoss:
         epoch: float,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None,
+        later: Later | None,
     ) -> Tensor:
         """Return a new zero, in the shape of the result where the function is called all the same."""
         if not self._enabled or self.skip_when_zero:
-            return self._skip(given, None, step, epoch)
+            return self._skip(given, None, step, epoch, later)
         # On inputs that are cut off from the graph, since an infinite gradient of the function times 0 would be nan.
-        raw = self.function(*with_tensors(args, detached), **with_tensors(kwargs or {}, detached))
+        args, kwargs = with_tensors(args, detached), with_tensors(kwargs or {}, detached)
+        try:
+            raw = self.function(*args, **kwargs)
+        except Exception as error:
+            self._annotate(error, args, kwargs)
+            raise
         if not isinstance(raw, Tensor):
             raise self._no_tensor(raw, epoch)
+        check_real(self.name, raw, epoch)
         zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
         zero = zero + connected_zero((*given, module_of(self.function)), like=zero)
-        if _current_graph_task() < 0:
+        if later is not None:
+            self._put_off(later, step, epoch, 0.0, raw, zero)
+        elif _current_graph_task() < 0:
             self.series.add(step, epoch, 0.0, raw, zero)
         return zero
 
-    def _skip(self, given: Iterable[Any], like: Tensor | None, step: int, epoch: float) -> Tensor:
+    def _skip(self, given: Iterable[Any], like: Tensor | None, step: int, epoch: float, later: Later | None) -> Tensor:
         zero = connected_zero((*given, module_of(self.function)), like, self._device)
-        if _current_graph_task() < 0:
+        if later is not None:
+            later.append((self.series, step, epoch, 0.0, None, zero))
+        elif _current_graph_task() < 0:
             self.series.add_zero(step, epoch, zero)
         return zero
 

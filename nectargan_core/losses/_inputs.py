@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
-from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._bound import BoundLoss, Later, record_all
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
+
+_is_compiling = torch.compiler.is_dynamo_compiling
 
 
 def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
@@ -35,6 +38,11 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
             running.append(loss)
     values: dict[str, Any] = {}
     results = ComputedLosses()
+    later: Later | None = None
+    if losses and not _is_compiling():
+        # Recorded when all are computed, so that an error in one leaves no records of the others.
+        later = []
+        results._place = losses[0].place(epoch)
     for loss in running:
         for name in loss.inputs:
             if name not in values and name not in loss.as_is:
@@ -45,21 +53,39 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
         else:
             arguments = tuple([values[name] for name in loss.inputs])
         if loss.parameters is None:
-            results[loss.name] = loss.compute(arguments, None, epoch, None)
+            results[loss.name] = loss.compute(arguments, None, epoch, None, later)
         else:
-            results[loss.name] = loss.compute((), dict(zip(loss.parameters, arguments, strict=True)), epoch, None)
-    if len(running) == len(losses):
-        return results
+            named = dict(zip(loss.parameters, arguments, strict=True))
+            results[loss.name] = loss.compute((), named, epoch, None, later)
+    if len(running) < len(losses):
+        results = _with_skipped(losses, results, inputs, values, epoch, later)
+    if later is not None:
+        # Those that were skipped come last.
+        results._raw = {loss.name: record[4] for loss, record in zip(running, later, strict=False)}
+        record_all(later)
+    return results
+
+
+def _with_skipped(
+    losses: Sequence[BoundLoss],
+    results: ComputedLosses,
+    inputs: Mapping[str, Any],
+    values: Mapping[str, Any],
+    epoch: float | None,
+    later: Later | None,
+) -> ComputedLosses:
+    """Return the results in the order of the losses, with a zero for each that was skipped."""
     # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
     like = next((value for value in inputs.values() if isinstance(value, Tensor)), None)
     complete = ComputedLosses()
+    complete._place = results._place
     complete._skipped = frozenset(loss.name for loss in losses if loss.name not in results)
     for loss in losses:
         if loss.name in results:
             complete[loss.name] = results[loss.name]
         else:
             given = [values.get(name, inputs.get(name)) for name in loss.inputs]
-            complete[loss.name] = loss.compute_skipped(given, like, epoch)
+            complete[loss.name] = loss.compute_skipped(given, like, epoch, later)
     return complete
 
 

@@ -71,7 +71,7 @@ def plot(schedule: Schedule, epochs: int, path: str | os.PathLike[str]) -> None:
     axes = figure.add_subplot(xlabel=schedule.unit, ylabel="value", title=str(schedule.schedule))
     axes.plot(positions, values, linewidth=1.8, drawstyle="steps-post" if schedule.unit == "step" else "default")
     for end in (schedule.start_epoch, schedule.end_epoch):
-        if 0 < end < epochs:
+        if end is not None and 0 < end < epochs:
             axes.axvline(end, color="0.7", linestyle=":", linewidth=1.0, zorder=0)
     axes.set_xlim(0, epochs)
     axes.spines[["top", "right"]].set_visible(False)

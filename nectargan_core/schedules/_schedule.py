@@ -43,9 +43,9 @@ class _Definition(TypedDict, total=False):
 
     unit: Literal["epoch", "step"]
     start_epoch: float
-    end_epoch: float
+    end_epoch: float | None
     start: float
-    end: float
+    end: float | None
     initial_value: float | None
     target_value: float | None
     params: Mapping[str, Any]
@@ -66,8 +66,8 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         unit: What `start_epoch`, `end_epoch` and whatever the curve counts are numbers of: `"epoch"` or `"step"`.
         start_epoch: Epoch (or step) at which the value leaves `initial_value`, up to 2**53; may be fractional.
             `start` is the same.
-        end_epoch: Epoch (or step) from which on the value is `target_value`; not before the start. `end` is the
-            same.
+        end_epoch: Epoch (or step) from which on the value is `target_value`; not before the start. None: there is no
+            end, which a curve that goes from start to end refuses when it is evaluated. `end` is the same.
         initial_value: Value up to the start. None: the weight of the loss that it is given to (1.0 on its own).
         target_value: Value from the end on. None: likewise.
         params: Keyword arguments for the function: finite numbers, strings, schedules, lists and dicts of them. A
@@ -95,7 +95,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     schedule: str | Callable[..., Any] = "linear"
     unit: Literal["epoch", "step"] = "epoch"
     start_epoch: _Position = Field(default=0, validation_alias="start")
-    end_epoch: _Position = Field(default=10_000_000, validation_alias="end")
+    end_epoch: _Position | None = Field(default=None, validation_alias="end")
     initial_value: FiniteFloat | None = None
     target_value: FiniteFloat | None = None
     params: dict[str, Any] = Field(default_factory=dict)
@@ -119,7 +119,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
 
     @model_validator(mode="after")
     def _start_is_not_after_end(self) -> Schedule:
-        if self.start_epoch > self.end_epoch:
+        if self.end_epoch is not None and self.start_epoch > self.end_epoch:
             raise ValueError(
                 f"start_epoch ({self.start_epoch:g}) is after end_epoch ({self.end_epoch:g}); swap them, and "
                 "swap initial_value and target_value to run the other way"
@@ -182,15 +182,53 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         Returns:
             0.0 up to the start, 1.0 from the end on; 1.0 from a start on that is also the end.
 
+        Raises:
+            ScheduleError: If the schedule has no end.
+
         Example:
             >>> Schedule(start_epoch=10, end_epoch=20).progress(12.5)
             0.25
         """
-        end = self.end_epoch
+        start, end = self.span()
         if epoch >= end:
             return 1.0
-        start = self.start_epoch
         return (epoch - start) / (end - start) if epoch > start else 0.0
+
+    def span(self) -> tuple[float, float]:
+        """Return `(start_epoch, end_epoch)`, for a curve that needs both.
+
+        Raises:
+            ScheduleError: If the schedule has no end.
+
+        Example:
+            >>> Schedule(end_epoch=20).span()
+            (0, 20)
+        """
+        if self.end_epoch is None:
+            raise ScheduleError(
+                f"this curve needs an end, and the schedule has none; set end_epoch to the {self.unit} at which it has "
+                "reached its last value"
+            )
+        return self.start_epoch, self.end_epoch
+
+    def until_end(self, epoch: float) -> float:
+        """Return an epoch, or the end of the schedule where the epoch is later.
+
+        Example:
+            >>> Schedule(end_epoch=20).until_end(30), Schedule().until_end(30)
+            (20, 30)
+        """
+        end = self.end_epoch
+        return epoch if end is None or epoch < end else end
+
+    def is_running(self, epoch: float) -> bool:
+        """Whether an epoch is at or after the start and before the end; without an end every later one is.
+
+        Example:
+            >>> Schedule(end_epoch=20).is_running(20), Schedule().is_running(20)
+            (False, True)
+        """
+        return self.start_epoch <= epoch and (self.end_epoch is None or epoch < self.end_epoch)
 
     def ends(self) -> tuple[float, float]:
         """Return `(initial_value, target_value)` as numbers: an end that is not set is 1.0.

@@ -46,10 +46,14 @@ class Scheduler:
 
     def _assemble(self, schedule: Schedule, owner: str = "") -> None:
         # In a loss the ends that were left out are filled in already; on its own a schedule takes 1.0 for them.
-        on_its_own = schedule.initial_value is None or schedule.target_value is None
+        ends = (schedule.initial_value, schedule.target_value) if schedule.is_scheduled else (schedule.current_value,)
+        on_its_own = None in ends
         self.schedule = schedule.with_weight(1.0) if on_its_own else schedule
         self._label = _describe(schedule.schedule) + owner
-        self._function, plugin = _find(schedule.schedule)
+        plugin: catalog.Plugin | None = None
+        self._function: Curve = _unscheduled
+        if schedule.is_scheduled:
+            self._function, plugin = _find(schedule.schedule)
         self.plugins = () if plugin is None else (plugin,)
         self._params = self._prepared(self.schedule.params)
         self._weighted: tuple[float, Scheduler] | None = None
@@ -178,6 +182,11 @@ def _epochs_to_try(schedule: Schedule) -> list[float]:
         getattr(each, end) for each in (whole, *parts) for end in ("start_epoch", "end_epoch") if each.gives(end)
     }
     return sorted(max(epoch, 0) for epoch in epochs or {whole.start_epoch})
+
+
+def _unscheduled(schedule: Schedule, epoch: float) -> float:
+    """Keep the weight: what `Schedule()` means."""
+    return 1.0 if schedule.current_value is None else schedule.current_value
 
 
 def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:

@@ -318,3 +318,59 @@ def test_parts_of_a_call_override_those_of_the_schedule():
     half, third = ([Schedule("constant", initial_value=value)] for value in (0.5, 0.25))
     curve = Scheduler(Schedule("product", params={"factors": half}))
     assert (curve.value(0, factors=third), curve.value(0)) == (0.25, 0.5)
+
+
+# Without an end
+
+LATE = 2.0**53
+
+
+def test_window_without_an_end_never_switches_off():
+    assert Scheduler(Schedule("window", start=10, target_value=5.0)).value(LATE) == 5.0
+
+
+def test_every_without_an_end_never_stops():
+    curve = Scheduler(Schedule("every", unit="step", target_value=16.0, params={"n": 16}))
+    assert [curve.value(step) for step in (16 * 10**9, 16 * 10**9 + 1)] == [16.0, 1.0]
+
+
+def test_cyclic_without_an_end_never_stops():
+    curve = Scheduler(Schedule("cyclic", target_value=0.0, params={"period": 4}))
+    assert [curve.value(epoch) for epoch in (4e9, 4e9 + 2)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_cosine_restarts_without_an_end_never_stop(multiplier):
+    params = {"period": 4, "multiplier": multiplier}
+    assert Scheduler(Schedule("cosine-restarts", target_value=0.0, params=params)).value(4 * (2**40 - 1)) == 1.0
+
+
+def test_step_without_an_end_never_stops():
+    curve = Scheduler(Schedule("step", params={"every": 1e9, "gamma": 0.5}))
+    assert curve.value(3e9) == 0.125
+
+
+def test_milestones_without_an_end_may_be_any_epochs():
+    curve = Scheduler(Schedule("multistep", params={"milestones": [3, 10**9], "gamma": 0.5}))
+    assert curve.value(10**9) == 0.25
+
+
+def test_inverse_sqrt_without_an_end_never_stops():
+    assert Scheduler(Schedule("inverse-sqrt", params={"warmup": 1})).value(4e8) == pytest.approx(5e-5)
+
+
+def test_a_table_without_an_end_has_all_its_points():
+    points = [[0, 1.0], [4e8, 3.0]]
+    assert Scheduler(Schedule("piecewise-linear", params={"points": points})).value(2e8) == 2.0
+
+
+@pytest.mark.parametrize(("name", "key"), [("sequence", "parts"), ("product", "factors")])
+def test_a_composed_curve_without_an_end_is_never_constant(name, key):
+    part = Schedule("linear", end=4e8, target_value=0.0)
+    assert Scheduler(Schedule(name, params={key: [part]})).value(2e8) == 0.5
+
+
+def test_a_part_that_is_not_scheduled_is_the_weight_of_the_loss():
+    rise = Schedule("linear", start=10, end=20, target_value=0.0)
+    curve = Scheduler(Schedule("sequence", initial_value=8.0, params={"parts": [Schedule(), rise]}))
+    assert curve.value(5) == 8.0

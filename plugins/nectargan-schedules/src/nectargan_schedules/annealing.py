@@ -46,7 +46,8 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
     t + (i - t)·(1 + cos πτ/T)/2, where i = initial and t = target.
 
     Args:
-        schedule: Start, end and the two values; the first period begins at the start.
+        schedule: Start, end and the two values; the first period begins at the start. Without an end it never
+            stops.
         epoch: The epoch (or step), fractions included.
         period: Epochs (or steps) of the first period, above 0.
         multiplier: The length of each period divided by that of the one before, an integer of at least 1.
@@ -67,7 +68,7 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
     above_zero("period", period)
     whole("multiplier", multiplier)
     initial, target = schedule.ends()
-    if epoch >= schedule.end_epoch:
+    if schedule.end_epoch is not None and epoch >= schedule.end_epoch:
         return target
     since = epoch - schedule.start_epoch
     if since <= 0.0:

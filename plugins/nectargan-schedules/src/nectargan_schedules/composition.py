@@ -76,7 +76,7 @@ def product(schedule: Schedule, epoch: float, *, factors: Sequence[Scheduler]) -
 
 
 def _held(schedule: Schedule, epoch: float) -> float:
-    return min(max(epoch, schedule.start_epoch), schedule.end_epoch)
+    return schedule.until_end(max(epoch, schedule.start_epoch))
 
 
 def _check(name: str, schedules: Sequence[Scheduler]) -> None:

@@ -38,7 +38,7 @@ def step(schedule: Schedule, epoch: float, *, every: float, gamma: float = 0.1) 
     Source: `torch.optim.lr_scheduler.StepLR`.
     """
     above_zero("every", every)
-    since = min(epoch, schedule.end_epoch) - schedule.start_epoch
+    since = schedule.until_end(epoch) - schedule.start_epoch
     return _multiplied(schedule, gamma, max(since, 0.0) // every)
 
 
@@ -100,7 +100,7 @@ def inverse_sqrt(schedule: Schedule, epoch: float, *, warmup: float, begin: floa
     """
     above_zero("warmup", warmup)
     share("begin", begin)
-    since = min(epoch, schedule.end_epoch) - schedule.start_epoch
+    since = schedule.until_end(epoch) - schedule.start_epoch
     if since >= warmup:
         return _shrunk(schedule, math.sqrt(warmup / since))
     # Checks the target during the rise too, so that an impossible target is an error from the first epoch on.

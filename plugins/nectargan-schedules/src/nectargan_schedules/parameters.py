@@ -51,8 +51,9 @@ def whole(name: str, value: int) -> None:
     raise refused(name, "an integer of at least 1", value)
 
 
-def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float = _FARTHEST) -> None:
-    """Refuse a list that is empty, or is not of increasing epochs from `start` to `end`."""
+def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float | None = None) -> None:
+    """Refuse a list that is empty, or is not of increasing epochs from `start` to `end`; None is no end."""
+    end = _FARTHEST if end is None else end
     try:
         valid = start <= epochs[0] and epochs[-1] <= end and all(map(lt, epochs, epochs[1:]))
     except (TypeError, LookupError):

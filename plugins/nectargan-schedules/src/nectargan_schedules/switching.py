@@ -38,7 +38,7 @@ def window(schedule: Schedule, epoch: float) -> float:
         >>> [window(curve, epoch) for epoch in (9.9, 10, 19.9, 20)]
         [0.0, 1.0, 1.0, 0.0]
     """
-    return schedule.ends()[schedule.start_epoch <= epoch < schedule.end_epoch]
+    return schedule.ends()[schedule.is_running(epoch)]
 
 
 def every(schedule: Schedule, epoch: float, *, n: int) -> float:
@@ -65,7 +65,7 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
     """
     whole("n", n)
     initial, target = schedule.ends()
-    if not schedule.start_epoch <= epoch < schedule.end_epoch:
+    if not schedule.is_running(epoch):
         return initial
     return initial if floor(epoch - schedule.start_epoch) % n else target
 
@@ -97,7 +97,7 @@ def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
     """
     above_zero("period", period)
     initial, target = schedule.ends()
-    if not schedule.start_epoch <= epoch < schedule.end_epoch:
+    if not schedule.is_running(epoch):
         return initial
     phase = (epoch - schedule.start_epoch) % period / period
     return interpolate(initial, target, 1.0 - abs(2.0 * phase - 1.0))
@@ -131,7 +131,7 @@ def piecewise_linear(schedule: Schedule, epoch: float, *, points: Sequence[Seque
     if not finite:
         raise refused("points", "a list of pairs [epoch, value] of finite numbers", points)
     increasing("the epochs of points", epochs)
-    now = min(max(epoch, schedule.start_epoch), schedule.end_epoch)
+    now = schedule.until_end(max(epoch, schedule.start_epoch))
     after = bisect_right(epochs, now)
     if after in (0, len(epochs)):
         return float(values[max(after - 1, 0)])

@@ -37,7 +37,7 @@ def warmup_cosine(schedule: Schedule, epoch: float, *, warmup: float, begin: flo
     """
     number("warmup", warmup, "a finite number of at least 0", 0.0)
     share("begin", begin)
-    start, end = schedule.start_epoch, schedule.end_epoch
+    start, end = schedule.span()
     rest = end - start - warmup
     if rest < 0.0:
         raise ScheduleError(f"warmup must end before the schedule does, got {warmup:g} from {start:g} to {end:g}")
