@@ -6,7 +6,6 @@ import json
 import os
 import reprlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import (
@@ -21,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._messages import warn
 from nectargan_core.errors import ConfigError
 
@@ -186,6 +186,7 @@ class ConfigManager:
     Raises:
         ConfigError: If the file is missing or not JSON, or a value has the wrong type. The message names file
             and key.
+        TypeError: If it is neither a path nor a mapping.
 
     Example:
         >>> ConfigManager({"common": {"device": "cpu"}}).data.common.device
@@ -197,12 +198,17 @@ class ConfigManager:
         if config is None or isinstance(config, (Mapping, Config)):
             self.data = read_config(config)
             return
-        path = Path(config)
+        try:
+            path = arguments.path("config", config)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         try:
             data = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
             raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
+        except RecursionError:
+            raise ConfigError(f"{path}: nested too deeply for a configuration", path=str(path)) from None
         except ValueError as error:
             raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
         self.data = read_config(data, path=str(path))

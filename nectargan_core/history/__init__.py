@@ -3,6 +3,6 @@
 from nectargan_core.history._lm_history import LMHistory
 from nectargan_core.history._rank import rank_and_world_size
 from nectargan_core.history._recorder import OnNonFinite, Recorder
-from nectargan_core.history._series import Series, check_real
+from nectargan_core.history._series import Series, check_real, is_real
 
-__all__ = ["LMHistory", "OnNonFinite", "Recorder", "Series", "check_real", "rank_and_world_size"]
+__all__ = ["LMHistory", "OnNonFinite", "Recorder", "Series", "check_real", "is_real", "rank_and_world_size"]

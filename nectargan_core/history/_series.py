@@ -377,9 +377,14 @@ class _Block:
     weighted: Tensor | None
 
 
+def is_real(raw: Tensor) -> bool:
+    """Whether a tensor is dense and of real numbers, so that it has a mean and can be multiplied."""
+    return raw.dtype in _REAL and raw.layout is torch.strided and not raw.is_nested
+
+
 def check_real(name: str, raw: Tensor, epoch: float) -> None:
     """Raise `LossResultError` for a result that has no mean, since it is not of real numbers, or not dense."""
-    if raw.dtype in _REAL and raw.layout is torch.strided and not raw.is_nested:
+    if is_real(raw):
         return
     kind = str(raw.dtype) if raw.layout is torch.strided else f"{raw.dtype} in the layout {raw.layout}"
     raise LossResultError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
@@ -33,6 +34,7 @@ class LossLog:
 
     Raises:
         LossLogError: If there is no log, or it was written by a newer version.
+        TypeError: If it is no path.
 
     Example:
         >>> import tempfile, torch
@@ -47,7 +49,13 @@ class LossLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._logs = {rank: _read(file) for rank, file in _find(Path(path)).items()}
+        try:
+            found = _find(arguments.path("path", path))
+        except (OSError, ValueError) as error:  # a name that no file can have, or a directory that may not be read
+            if isinstance(error, LossLogError):
+                raise
+            raise LossLogError(f"there is no loss log there: {error}") from error
+        self._logs = {rank: _read(file) for rank, file in found.items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0][0]] if 0 in self._logs else []
         if sizes and None not in sizes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -11,13 +10,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core._messages import warn
+from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
-from nectargan_core.losses._zero import connected_zero, detached, floating, with_tensors
+from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
 from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
@@ -369,7 +368,7 @@ class BoundLoss:
         if not self._enabled or self.skip_when_zero:
             return self._skip(given, None, step, epoch, later)
         # On inputs that are cut off from the graph, since an infinite gradient of the function times 0 would be nan.
-        args, kwargs = with_tensors(args, detached), with_tensors(kwargs or {}, detached)
+        args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
         try:
             raw = self.function(*args, **kwargs)
         except Exception as error:
@@ -410,13 +409,13 @@ class BoundLoss:
 
     def _no_tensor(self, result: object, epoch: float) -> LossResultError:
         return LossResultError(
-            f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; "
+            f"loss {self.name!r} returned {type(result).__name__} ({shown(result)}) at epoch {epoch:g}; "
             "expected a tensor of real numbers, such as a scalar or a map",
             loss_name=self.name,
         )
 
 
 def _summary(value: object) -> str:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and not value.is_nested:
         return f"{type(value).__name__} of {tuple(value.shape)}, {value.dtype}, {value.device}"
     return type(value).__name__

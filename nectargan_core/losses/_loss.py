@@ -17,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
-from nectargan_core._messages import listed
+from nectargan_core._messages import listed, shown
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import ScheduleError
 from nectargan_core.history import LMHistory
@@ -121,9 +122,11 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
         Raises:
             pydantic.ValidationError: If a value in `update` has the wrong type.
             ScheduleError: If a weight in `update` contradicts the schedule's `initial_value`.
+            TypeError: If `update` is no mapping from the names of fields.
         """
-        if not update:
+        if update is None:
             return super().model_copy(deep=deep)
+        update = arguments.mapping("update", update, "{'loss_weight': 10.0}")
         schedule = update.get("schedule")
         if isinstance(schedule, Schedule) and "loss_weight" not in update:
             weight, schedule = agreed_weight(self.name, self.loss_weight, schedule, given=False)
@@ -153,7 +156,7 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     @classmethod
     def _inputs_are_several(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
-            raise ValueError(f"{info.field_name} is a tuple of names; write ({value!r},)")
+            raise ValueError(f"{info.field_name} is a tuple of names; write ({shown(value)},)")
         return value
 
     @model_validator(mode="after")
@@ -208,5 +211,5 @@ def check_schedule(name: str, schedule: object) -> None:
     if not isinstance(schedule, Schedule):
         raise TypeError(
             f"the schedule of loss {name!r} must be a Schedule, such as Schedule('linear', start=0, end=10, "
-            f"target_value=0.0), got {schedule!r}"
+            f"target_value=0.0), got {shown(schedule)}"
         )
