@@ -25,6 +25,9 @@ from nectargan_core.errors import ScheduleError
 from nectargan_core.history import LMHistory
 from nectargan_core.schedules import Schedule
 
+# pydantic would decode bytes.
+_Name = Annotated[str, Field(strict=True)]
+
 
 def _keep_origin(value: Any, handler: ValidatorFunctionWrapHandler) -> float:
     if isinstance(value, torch.Tensor) and value.requires_grad:
@@ -93,16 +96,16 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
 
     _uncompared: ClassVar[frozenset[str]] = frozenset({"last_loss_map", "history"})
 
-    name: str = Field(min_length=1)
+    name: _Name = Field(min_length=1)
     function: Callable[..., Any]
     loss_weight: Annotated[FiniteFloat, WrapValidator(_keep_origin)] = 1.0
     schedule: Schedule = Field(default_factory=_unscheduled)
     last_loss_map: torch.Tensor = Field(default_factory=_never_run, repr=False)
     history: LMHistory = Field(default_factory=_no_history, repr=False)
-    tags: list[str] = Field(default_factory=list)
-    inputs: tuple[str, ...] | dict[str, str] = ("y_fake", "y")
+    tags: list[_Name] = Field(default_factory=list)
+    inputs: tuple[_Name, ...] | dict[_Name, _Name] = ("y_fake", "y")
     skip_when_zero: bool = True
-    as_is: tuple[str, ...] = ()
+    as_is: tuple[_Name, ...] = ()
 
     # Type checkers see the arguments that pydantic gives `__init__`.
     if not TYPE_CHECKING:
