@@ -20,6 +20,7 @@ from nectargan_core.losses._zero import connected_zero, floating, with_tensors_d
 from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
+_FLOAT32 = torch.float32
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
@@ -37,7 +38,11 @@ Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 
 
 def record_all(later: Later) -> None:
-    """Add the records that were put off."""
+    """Add the records that were put off; if one of the results cannot be recorded, none."""
+    for series, _, epoch, _, raw, _ in later:
+        # A scalar in single precision is what most losses give, and can always be recorded.
+        if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
+            check_real(series.name, raw, epoch)
     if _current_graph_task() >= 0:
         return
     for series, step, epoch, weight, raw, weighted in later:
@@ -289,16 +294,11 @@ class BoundLoss:
             check_real(self.name, raw, epoch)
             raise
         if later is not None:
-            self._put_off(later, step, epoch, weight, raw, weighted)
+            later.append((series, step, epoch, weight, raw, weighted))
         # Inside of backward() it is computed again, by activation checkpointing.
         elif _current_graph_task() < 0:
             series.add(step, epoch, weight, raw, weighted)
         return weighted
-
-    def _put_off(self, later: Later, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
-        # What could not be recorded is an error before anything of the call is recorded.
-        check_real(self.name, raw, epoch)
-        later.append((self.series, step, epoch, weight, raw, weighted))
 
     def _compute_compiled(
         self,
@@ -380,7 +380,7 @@ class BoundLoss:
         zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
         zero = zero + connected_zero((*given, module_of(self.function)), like=zero)
         if later is not None:
-            self._put_off(later, step, epoch, 0.0, raw, zero)
+            later.append((self.series, step, epoch, 0.0, raw, zero))
         elif _current_graph_task() < 0:
             self.series.add(step, epoch, 0.0, raw, zero)
         return zero
