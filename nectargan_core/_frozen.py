@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import BaseModel
 
+from nectargan_core import _arguments as arguments
 from nectargan_core.errors import SnapshotError
 
 _Model = TypeVar("_Model", bound="FrozenModel")
@@ -73,13 +74,15 @@ class FrozenModel(BaseModel, frozen=True, extra="forbid", defer_build=True):
 
         Raises:
             pydantic.ValidationError: If a value in `update` has the wrong type.
+            TypeError: If `update` is no mapping from the names of fields.
         """
-        if not update:
+        given = {} if update is None else arguments.mapping("update", update, "{'end_epoch': 20}")
+        if not given:
             return super().model_copy(deep=deep)
         values = {name: getattr(self, name) for name in type(self).model_fields if name not in self._uncompared}
-        made = type(self)(**{**values, **update})
+        made = type(self)(**{**values, **given})
         # A field that was left to its default, or filled in by a loss, still counts as not set.
-        made.model_fields_set.intersection_update(self.model_fields_set | update.keys())
+        made.model_fields_set.intersection_update(self.model_fields_set | given.keys())
         return made
 
     def __eq__(self, other: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import sys
 import warnings
 from collections.abc import Iterable
@@ -10,6 +11,39 @@ from types import FrameType
 
 from nectargan_core._printable import printable, printable_lines
 from nectargan_core.errors import NectarganWarning
+
+# A message is one line: whatever is shown in it is cut.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
+# Comparing long names takes time that grows with the square of their length.
+_LONGEST_NAME = 200
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: its repr, cut where it is long, or its type where its repr fails.
+
+    Example:
+        >>> shown([1, 2]), shown("x" * 1000)[:5]
+        ('[1, 2]', "'xxxx")
+    """
+    try:
+        return _REPR.repr(value)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        return f"an object of {type(value).__name__}"
+
+
+def name_of(function: object) -> str:
+    """Return what a function, class or other object is called in a message.
+
+    Example:
+        >>> name_of(abs), name_of(3)
+        ('abs', '3')
+    """
+    try:
+        name = getattr(function, "__qualname__", None)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        name = None
+    return name if type(name) is str else shown(function)
 
 
 def warn(message: str) -> None:
@@ -31,8 +65,10 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
         >>> did_you_mean("G_l1", ["G_L1", "G_GAN"])
         ' Did you mean "G_L1"?'
     """
+    if len(name) > _LONGEST_NAME:
+        return ""
     folded: dict[str, list[str]] = {}
-    for candidate in candidates:
+    for candidate in filter(lambda candidate: len(candidate) <= _LONGEST_NAME, candidates):
         folded.setdefault(candidate.casefold(), []).append(candidate)
     found = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
     matches = [f'"{printable(match)}"' for key in found for match in folded[key]]

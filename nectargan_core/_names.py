@@ -99,7 +99,7 @@ def _advice(found: str) -> str:
     if found.isspace():
         return " Names are written without blanks."
     if found == "/":
-        return ' One "/" stands between provider and name; a file is passed as a pathlib.Path.'
+        return ' One "/" stands between provider and name; objectives are not read from files.'
     if found in ("\\", "~"):
-        return " A string is always a name; a file is passed as a pathlib.Path."
+        return " A string is always a name; objectives are not read from files."
     return ""

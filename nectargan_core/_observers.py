@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import weakref
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pluggy
 
 from nectargan_core import catalog, hookspecs
-from nectargan_core._messages import warn
+from nectargan_core._messages import one_line, shown, warn
 from nectargan_core.errors import PluginContractError
 
 
@@ -36,17 +37,19 @@ class Observers:
             PluginContractError: If a function is marked for an event that does not exist, or has arguments that the
                 event does not have; or if a given object has no marked function. Nothing is registered then.
         """
-        if self.hooks.is_registered(observer):
-            return []
         try:
+            if any(observer is plugin for plugin in self.hooks.get_plugins()):
+                return []
+            self._refuse_name(observer)
             self.hooks.register(observer)
             self.hooks.check_pending()
             self._refuse_wrappers(observer)
             if offered_by is None:
                 self._refuse_idle(observer)
-        except (pluggy.PluginValidationError, ValueError) as error:
-            if self.hooks.is_registered(observer):
-                self.hooks.unregister(observer)
+        except Exception as error:
+            with contextlib.suppress(Exception):  # comparing an object may raise anything
+                if self.hooks.is_registered(observer):
+                    self.hooks.unregister(observer)
             source = str(offered_by) if offered_by else _name(observer)
             events = ", ".join(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
             message = f"{source} cannot observe this manager: {_first_line(error)}; the events are {events}"
@@ -96,7 +99,11 @@ class Observers:
                 implementation.function(*[arguments[name] for name in implementation.argnames])
             except Exception as error:  # noqa: BLE001 # an observer must not stop the training
                 name = _name(implementation.plugin)
-                warn(f"{name} failed to observe {event}: {type(error).__name__}: {error}")
+                warn(f"{name} failed to observe {event}: {one_line(error)}")
+
+    def _refuse_name(self, observer: object) -> None:
+        if isinstance(observer, str):
+            raise ValueError("observers are not given by name; give the object itself")
 
     def _refuse_idle(self, observer: object) -> None:
         """Raise `ValueError` for an object that was given as an observer, and would never be notified."""
@@ -113,7 +120,13 @@ class Observers:
 
 
 def _name(observer: object) -> str:
-    return str(getattr(observer, "__name__", type(observer).__name__))
+    try:
+        name = getattr(observer, "__name__", None)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        name = None
+    if isinstance(observer, str):
+        return shown(observer)
+    return name if type(name) is str else type(observer).__name__
 
 
 def _first_line(error: Exception) -> str:

@@ -122,7 +122,7 @@ def attributes(value: object) -> dict[str, Any]:
     """Return the public attributes of an object that are data: its own, in slots too, and those of its class."""
     found: dict[str, Any] = {}
     for kind in reversed(type(value).__mro__[:-1]):
-        for name, item in vars(kind).items():
+        for name, item in list(vars(kind).items()):
             if isinstance(item, MemberDescriptorType):
                 with suppress(AttributeError):  # a slot that holds nothing
                     found[name] = item.__get__(value)
@@ -155,7 +155,8 @@ def _only_holds_data(value: object) -> bool:
     if is_dataclass(value):
         return True
     kinds = type(value).__mro__[:-1]
-    methods = (name for kind in kinds for name, item in vars(kind).items() if name[0] != "_" and _is_behaviour(item))
+    items = [item for kind in kinds for item in list(vars(kind).items())]
+    methods = (name for name, item in items if name[0] != "_" and _is_behaviour(item))
     return hasattr(value, "__dict__") and not isinstance(value, ModuleType) and not any(methods)
 
 

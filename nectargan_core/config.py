@@ -21,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from nectargan_core._messages import listed, warn
+from nectargan_core import _arguments as arguments
+from nectargan_core._messages import listed, one_line, warn
 from nectargan_core._sections import as_mappings, attributes, opened
 from nectargan_core.errors import ConfigError
 
@@ -226,7 +227,12 @@ def read_config(data: ConfigLike | None, path: str | None = None) -> Config:
 
 def _sections_of(data: object, path: str | None) -> dict[str, Any]:
     source = f"{path}: " if path else "config: "
-    sections = as_mappings({} if data is None else data, Config, source)
+    try:
+        sections = as_mappings({} if data is None else data, Config, source)
+    except ConfigError:
+        raise
+    except Exception as error:  # an object may raise anything when it is looked at
+        raise ConfigError(f"{source}{type(data).__name__} cannot be read: {one_line(error)}", path=path) from error
     if not isinstance(sections, dict):
         or_object = "" if path else ", or an object that has them as attributes"
         raise ConfigError(f"{source}expected a mapping of sections{or_object}, got {type(data).__name__}", path=path)
@@ -280,7 +286,11 @@ class ConfigManager:
             return
         path = None
         if isinstance(config, (str, os.PathLike)):
-            path, config = str(Path(config)), _read_json(Path(config))
+            try:
+                file = arguments.path("config", config)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(str(error)) from None
+            path, config = str(file), _read_json(file)
         sections = _sections_of(config, path)
         self.raw = dict(_unwrapped(sections))
         # From a copy, so that no list is shared between the two.
@@ -308,7 +318,10 @@ class ConfigManager:
             >>> path.name, ConfigManager(path).raw
             ('train1_config.json', {'common': {'device': 'cpu'}})
         """
-        directory = Path(output_directory)
+        try:
+            directory = arguments.path("output_directory", output_directory)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         number = 1 + sum(1 for _ in directory.glob("*config.json"))
         while (path := directory / f"train{number}_config.json").exists():
             number += 1
@@ -331,7 +344,9 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise ConfigError(f"{path}: cannot read the configuration: {reason}", path=str(path)) from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply for a configuration", path=str(path)) from None
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid JSON: {error}", path=str(path)) from error
 
 

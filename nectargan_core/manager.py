@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
-import operator
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 import pluggy
 import torch
 from torch import Tensor, nn
 
+from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import listed, warn
+from nectargan_core._messages import listed, name_of, one_line, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
-from nectargan_core.errors import ConfigError, DuplicateLossError, NectarganError
-from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, prepared, rank_and_world_size
+from nectargan_core.errors import ConfigError, DuplicateLossError, LossLogError, NectarganError
+from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, is_real, prepared, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
     BoundLoss,
@@ -32,6 +32,7 @@ from nectargan_core.losses import (
     Query,
     Registry,
     check_schedule,
+    checked,
     compute_all,
     module_of,
 )
@@ -41,6 +42,8 @@ from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_i
 _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
+# Beyond the last digit of any float, before or after the point.
+_MOST_DIGITS = 350
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
@@ -73,6 +76,8 @@ class LossManager:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
         PluginContractError: If an observer marks an event that does not exist, or none.
+        TypeError: If another argument has the wrong type.
+        ValueError: If a number is out of its range, `nonfinite` is no such word, or JSON cannot hold `metadata`.
 
     Example:
         >>> manager = LossManager()
@@ -98,29 +103,46 @@ class LossManager:
         fsync: bool = False,
         observers: Iterable[object] = (),
     ) -> None:
-        if nonfinite not in get_args(OnNonFinite):
-            raise ValueError(f"nonfinite must be one of {', '.join(get_args(OnNonFinite))}, got {nonfinite!r}")
-        if history_buffer_size < 1:
-            raise ValueError(f"history_buffer_size must be at least 1, got {history_buffer_size}")
-        if not flush_every >= 0:
-            raise ValueError(f"flush_every must be a number of seconds of at least 0, got {flush_every!r}")
+        nonfinite = cast("OnNonFinite", arguments.one_of("nonfinite", nonfinite, get_args(OnNonFinite)))
+        history_buffer_size = arguments.whole("history_buffer_size", history_buffer_size, 1)
+        seconds = arguments.as_float(flush_every)
+        if seconds is None or not seconds >= 0:
+            raise ValueError(f"flush_every must be a number of seconds of at least 0, got {shown(flush_every)}")
+        resume, fsync = arguments.flag("resume", resume), arguments.flag("fsync", fsync)
+        described = _metadata(metadata)
         given = read_config(config)
         self.device = _device(device, given)
         self.config = given if self.device is None else given.on_device(self.device)
-        self.experiment_dir = None if experiment_dir is None else Path(experiment_dir)
+        self.experiment_dir = None
+        if experiment_dir is not None:
+            try:
+                self.experiment_dir = arguments.path("experiment_dir", experiment_dir)
+            except ValueError as error:
+                raise LossLogError(f"cannot log to it: {error}") from None
         self.objective: str | None = None
         self._registry = Registry()
         self._observers = Observers(self)
-        for observer in observers:
+        for observer in _several_observers(observers):
             self._observers.add(observer)
-        keep = self.experiment_dir is not None if enable_logging is None else enable_logging
+        keep = self.experiment_dir is not None
+        if enable_logging is not None:
+            keep = arguments.flag("enable_logging", enable_logging)
         log = None
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
-            header = describe_run(self.experiment_dir, self.config, self.device, world_size, metadata or {})
-            log = LogFile(self.experiment_dir, rank, resume, header, fsync)
+            try:
+                header = describe_run(self.experiment_dir, self.config, self.device, world_size, described)
+            except (RecursionError, TypeError, ValueError) as error:
+                what = "it is nested too deeply" if isinstance(error, RecursionError) else error
+                raise ConfigError(f"the configuration cannot be written to the log: {what}") from error
+            try:
+                log = LogFile(self.experiment_dir, rank, resume, header, fsync)
+            except (OSError, RuntimeError) as error:  # of a path with links that go round in circles, for example
+                if isinstance(error, NectarganError):
+                    raise
+                raise LossLogError(f"cannot log to {self.experiment_dir}: {error}") from error
         notify = self._observers.weak_notify()
-        self._recorder = Recorder(log, keep, history_buffer_size, flush_every, nonfinite, notify)
+        self._recorder = Recorder(log, keep, history_buffer_size, seconds, nonfinite, notify)
         if log is not None and resume and log.path.exists():
             self._recorder.resume(LossLog(log.path))
         self._watch_observers()
@@ -147,6 +169,9 @@ class LossManager:
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
+            TypeError: Likewise.
+            ValueError: Likewise.
+            pydantic.ValidationError: Likewise.
         """
         adjustments = {key: keywords.pop(key) for key in _ADJUSTMENTS if key in keywords}
         manager = cls(config, experiment_dir, **keywords)
@@ -186,7 +211,9 @@ class LossManager:
             DuplicateLossError: If a loss of this name is registered.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated, or contradicts the weight.
+            ConfigError: If the loss is a module that cannot be moved to the device of this manager.
             pydantic.ValidationError: If an argument has the wrong type.
+            NectarganError: Inside of `split` and `paused`.
 
         Example:
             >>> manager = LossManager()
@@ -195,13 +222,14 @@ class LossManager:
             ['G_L1']
         """
         fields: dict[str, Any] = {"name": loss_name, "function": loss_fn, "inputs": inputs}
-        fields["tags"] = [tags] if isinstance(tags, str) else list(tags)
+        fields["tags"] = [tags] if isinstance(tags, str) else tags
         fields["skip_when_zero"] = skip_when_zero
         if loss_weight is not None:
             fields["loss_weight"] = loss_weight
         if schedule is not None:
             fields["schedule"] = schedule
-        self._register({loss_name: LMLoss(**fields)})
+        loss = LMLoss(**fields)
+        self._register({loss.name: loss})
 
     def init_from_spec(self, spec: str | Spec | None, *args: Any, **kwargs: Any) -> LossManager:
         """Replace all losses by those of an objective.
@@ -227,6 +255,12 @@ class LossManager:
             UnknownLossError: If a weight or schedule is for no loss of the objective.
             ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
             SpecError: If a spec raises, or does not take the options.
+            ConfigError: If a loss is a module that cannot be moved to the device of this manager.
+            TypeError: If an argument has the wrong type.
+            ValueError: If the prefix is text that UTF-8 cannot write.
+            pydantic.ValidationError: If a weight has the wrong type, or the prefix makes a name that no loss can have.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
+            NectarganError: Inside of `split` and `paused`.
         """
         self._add_spec(spec, args, kwargs, replace=True)
         return self
@@ -247,7 +281,7 @@ class LossManager:
         losses = adjust(built.losses, **adjustments)
         warn_of_zeros(losses)
         self._register(losses, built.plugins, spec=spec, replace=replace)
-        name = spec if isinstance(spec, str) else getattr(spec, "__qualname__", None)
+        name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
         self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
         self._describe()
 
@@ -256,7 +290,11 @@ class LossManager:
             return Objective(), {}
         if not isinstance(spec, str):
             if not callable(spec):
-                raise TypeError(f"a spec is the name of an objective or a function, got {type(spec).__name__}")
+                file = "; objectives are not read from files" if isinstance(spec, os.PathLike) else ""
+                raise TypeError(
+                    f"a spec is the name of an objective or a function, got {shown(spec)}{file}; give a name such as "
+                    "'pix2pix:extended', or a function that returns losses by name"
+                )
             return build_called(spec, args, kwargs, self.config), {}
         unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
         if args or unknown:
@@ -284,9 +322,7 @@ class LossManager:
         added: list[object] = []
         try:
             schedulers = {name: _scheduler_of(loss) for name, loss in losses.items()}
-            used = [plugin for scheduler in schedulers.values() if scheduler for plugin in scheduler.plugins]
-            for plugin in [*plugins, *used]:
-                added += observers.add_module_of(plugin)
+            added = self._observe(schedulers.values(), plugins)
             for loss in losses.values():
                 self._move(loss)
         except BaseException:
@@ -329,12 +365,21 @@ class LossManager:
                 key="common.device",
             ) from error
 
-    def _observed_scheduler(self, loss: LMLoss) -> Scheduler | None:
-        """Return what evaluates the schedule of a loss, and register the plugins that it comes from as observers."""
-        scheduler = _scheduler_of(loss)
-        for plugin in scheduler.plugins if scheduler is not None else ():
-            self._observers.add_module_of(plugin)
-        return scheduler
+    def _observe(self, schedulers: Iterable[Scheduler | None], plugins: Iterable[catalog.Plugin] = ()) -> list[object]:
+        """Register plugins, and those that schedules come from, as observers: all of them or, on an error, none.
+
+        Returns:
+            Those that are new, to hand to `Observers.remove` if need be.
+        """
+        used = [plugin for scheduler in schedulers if scheduler is not None for plugin in scheduler.plugins]
+        added: list[object] = []
+        try:
+            for plugin in [*plugins, *used]:
+                added += self._observers.add_module_of(plugin)
+        except BaseException:
+            self._observers.remove(added)
+            raise
+        return added
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
@@ -366,6 +411,7 @@ class LossManager:
         Raises:
             UnknownLossError: If the query finds no loss.
             pydantic.ValidationError: If the weight is not a finite number.
+            TypeError: If the query is none.
 
         Example:
             >>> manager = LossManager()
@@ -387,11 +433,13 @@ class LossManager:
             UnknownLossError: If the query finds no loss.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated.
+            TypeError: If the query is none, or the schedule.
         """
         _refuse_in_graphs("a weight or schedule is set")
         found = self._registry.find(query)
         # All are made before one is changed, so that an error changes none.
         made = [self._rescheduled(bound, schedule) for bound in found]
+        self._observe(scheduler for _, scheduler in made)
         for bound, (loss, scheduler) in zip(found, made, strict=True):
             bound.redefine(loss, scheduler)
 
@@ -401,13 +449,14 @@ class LossManager:
         weight = bound.current_weight(self._recorder.epoch)
         unscheduled = bound.loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()})
         loss = unscheduled.model_copy(update={"schedule": schedule})
-        return loss, self._observed_scheduler(loss)
+        return loss, _scheduler_of(loss)
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
 
         Raises:
             UnknownLossError: If the query finds no loss.
+            TypeError: If the query is none.
         """
         self._enable(query, False)
 
@@ -416,6 +465,7 @@ class LossManager:
 
         Raises:
             UnknownLossError: If the query finds no loss.
+            TypeError: If the query is none.
         """
         self._enable(query, True)
 
@@ -434,6 +484,11 @@ class LossManager:
                 before.
             step: The step, at least 0. None: 0 at the first tick, then one more each time.
 
+        Raises:
+            ValueError: If the epoch is not a finite number of at least 0, or the step is below 0 or beyond 2**63 - 1.
+            TypeError: If the step is no integer.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss on an accelerator has become nan or infinite.
+
         Example:
             >>> manager = LossManager()
             >>> manager.tick(epoch=0); manager.tick(epoch=0)
@@ -441,11 +496,12 @@ class LossManager:
             (1, 0)
         """
         _refuse_in_graphs("the clock ticks")
-        _check_epoch(epoch)
-        if step is not None and not 0 <= (step := operator.index(step)) < 2**63:
-            raise ValueError(f"step must be at least 0 and below 2**63, got {step!r}")
         # Plain numbers, so that a state of the manager is plain data.
-        self._recorder.tick(epoch if epoch is None or type(epoch) is int else float(epoch), step)
+        if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
+            epoch = arguments.epoch(epoch)
+        if step is not None or self._recorder.step == 2**63 - 1:
+            step = arguments.whole("step", self._recorder.step + 1 if step is None else step, 0)
+        self._recorder.tick(epoch, step)
 
     @property
     def step(self) -> int:
@@ -457,8 +513,7 @@ class LossManager:
         """The epoch of the clock."""
         return self._recorder.epoch
 
-    @contextmanager
-    def split(self, name: str) -> Iterator[None]:
+    def split(self, name: str) -> AbstractContextManager[None]:
         """Record under `<name>/<loss>` what is computed inside, such as the losses of a validation pass.
 
         The clock stands still. Inside, what is asked for (`get_loss_values`, `means`, ...) is that of the split, and
@@ -466,6 +521,10 @@ class LossManager:
 
         Args:
             name: Name of the split; not empty, without `/`.
+
+        Raises:
+            TypeError: If the name is no str.
+            ValueError: If it is empty, or has a `/`.
 
         Example:
             >>> manager = LossManager(enable_logging=True)
@@ -477,13 +536,9 @@ class LossManager:
             >>> manager.series("val/G_L1").loss.tolist()
             [1.0]
         """
-        if not name or "/" in name:
-            raise ValueError(f"the name of a split is not empty and has no '/', got {name!r}")
-        with self._scope(f"{name}/"):
-            yield
+        return self._scope(f"{arguments.scalar_name('the name of a split', name)}/")
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Compute inside without recording anything.
 
         Example:
@@ -495,8 +550,7 @@ class LossManager:
             >>> manager.get_registered_losses(strip=False)["G_L1"].history.losses
             []
         """
-        with self._scope(None):
-            yield
+        return self._scope(None)
 
     @contextmanager
     def _scope(self, prefix: str | None) -> Iterator[None]:
@@ -541,7 +595,11 @@ class LossManager:
         Raises:
             UnknownLossError: If no loss of this name is registered.
             ScheduleError: If the schedule gives no finite number.
-            LossResultError: If the function returns no tensor of real numbers.
+            LossResultError: If the function returns no dense tensor of real numbers.
+            NonFiniteLossError: With `nonfinite="raise"`, if the weighted result is nan or infinite.
+            ValueError: If the epoch is not a finite number of at least 0.
+            TypeError: If another argument has the wrong type.
+            Exception: Whatever the function raises.
 
         Example:
             >>> manager = LossManager()
@@ -552,11 +610,11 @@ class LossManager:
         if loss_kwargs is not None:
             return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs))
         if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
-            _check_epoch(epoch)
+            epoch = arguments.epoch(epoch)
         # The same as _compute, written out, since this is the hot path.
         try:
             loss = self._registry.losses[loss_name]
-        except KeyError:
+        except Exception:  # noqa: BLE001 # KeyError, or what the hash of an object raises
             raise self._registry.unknown(loss_name) from None
         return loss.compute((x, y), None, epoch, None)
 
@@ -602,7 +660,11 @@ class LossManager:
             UnknownLossError: If the query finds no loss.
             MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
             ScheduleError: If a schedule gives no finite number.
-            LossResultError: If a function returns no tensor of real numbers.
+            LossResultError: If a function returns no dense tensor of real numbers.
+            NonFiniteLossError: With `nonfinite="raise"`, if a weighted result is nan or infinite.
+            ValueError: If the epoch is not a finite number of at least 0.
+            TypeError: If the inputs are no mapping, or the query is none.
+            Exception: Whatever a function, or a lazy input, raises.
 
         Example:
             >>> manager = LossManager()
@@ -612,8 +674,13 @@ class LossManager:
             >>> float(manager.compute_losses(images, query="G").total)
             99.0
         """
-        if epoch is not None:
-            _check_epoch(epoch)
+        if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
+            epoch = arguments.epoch(epoch)
+        if type(inputs) is not dict and not isinstance(inputs, Mapping):
+            raise TypeError(
+                "the inputs are a mapping from names to values, such as {'y_fake': y_fake, 'y': y}; compute_loss_xy "
+                f"and compute_loss take values one by one; got {type(inputs).__name__}"
+            )
         return compute_all(self._registry.find(query), inputs, epoch)
 
     def _compute(
@@ -624,8 +691,14 @@ class LossManager:
         weight_kwargs: Mapping[str, Any] | None = None,
         function_kwargs: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        _check_epoch(epoch)
-        return self._registry[name].compute(args, function_kwargs, epoch, weight_kwargs)
+        if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
+            epoch = arguments.epoch(epoch)
+        loss = self._registry[name]
+        if weight_kwargs is not None:
+            weight_kwargs = arguments.mapping("weight_kwargs", weight_kwargs, "{'power': 2.0}")
+        if function_kwargs is not None:
+            function_kwargs = arguments.mapping("function_kwargs", function_kwargs, "{'reduction': 'none'}")
+        return loss.compute(args, function_kwargs, epoch, weight_kwargs)
 
     def record(self, name: str, value: float | Tensor) -> None:
         """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
@@ -639,6 +712,10 @@ class LossManager:
 
         Raises:
             DuplicateLossError: If a loss has this name.
+            TypeError: If the name is no str, or the value no number and no dense tensor of real numbers.
+            ValueError: If the name is empty, or has a `/`.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
+            NectarganError: If the manager is closed.
 
         Example:
             >>> manager = LossManager(enable_logging=True)
@@ -646,16 +723,19 @@ class LossManager:
             >>> manager.latest("psnr")
             {'psnr': 31.5}
         """
+        name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
-        if not name or "/" in name:
-            raise ValueError(f"the name of a scalar is not empty and has no '/', got {name!r}")
-        if not isinstance(value, Tensor):
-            try:
-                value = float(value)
-            except (TypeError, ValueError, OverflowError) as error:
-                raise TypeError(f"the value of {name!r} must be a number or a tensor, got {value!r}") from error
-        self._recorder.record(name, value)
+        number: float | Tensor | None
+        if isinstance(value, Tensor):
+            number = value.detach() if is_real(value) else None
+        else:
+            number = arguments.as_float(value)
+        if number is None:
+            raise TypeError(
+                f"the value of {name!r} must be a number or a tensor, dense and of real numbers, got {shown(value)}"
+            )
+        self._recorder.record(name, number)
 
     # Asking
 
@@ -668,10 +748,14 @@ class LossManager:
 
         Returns:
             Copies, which cannot be changed, in the order of registration; empty if the query finds none.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
         """
+        found, strip = self._registry.select(query), arguments.flag("strip", strip)
         if not strip:
             self._recorder.sync()
-        return {loss.name: loss.snapshot(not strip) for loss in self._registry.select(query)}
+        return {loss.name: loss.snapshot(not strip) for loss in found}
 
     def get_loss_values(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
         """Return the last value of each loss: the mean of the weighted result in its own dtype.
@@ -684,12 +768,20 @@ class LossManager:
 
         Returns:
             Values by loss name; nan for a loss that has not run. Empty if the query finds none.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
         """
+        found, digits = self._registry.select(query), _digits(precision)
         self._recorder.sync()
-        return {loss.name: _rounded(loss.last_value(), precision) for loss in self._registry.select(query)}
+        return {loss.name: _rounded(loss.last_value(), digits) for loss in found}
 
     def get_loss_tensors(self, query: Query = None) -> dict[str, torch.Tensor]:
-        """Return the last weighted result of each loss, detached, on its device; nan for one that has not run."""
+        """Return the last weighted result of each loss, detached, on its device; nan for one that has not run.
+
+        Raises:
+            TypeError: If the query is none.
+        """
         return {loss.name: loss.last_tensor() for loss in self._registry.select(query)}
 
     def get_loss_weights(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
@@ -698,11 +790,19 @@ class LossManager:
         Args:
             query: Tag or loss name, or several; None for all losses.
             precision: Digits after the point to round to; None for all there are.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
         """
-        return {loss.name: _rounded(loss.reported_weight(), precision) for loss in self._registry.select(query)}
+        digits = _digits(precision)
+        return {loss.name: _rounded(loss.reported_weight(), digits) for loss in self._registry.select(query)}
 
     def print_losses(self, epoch: float, iter: int, precision: int = 2, capture: bool = False) -> str | None:  # noqa: A002 # the reference's name
         """Print the last value of each loss, or return the line if `capture`.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If the epoch is not a finite number of at least 0, or `iter` is below 0.
 
         Example:
             >>> manager = LossManager()
@@ -711,6 +811,11 @@ class LossManager:
             >>> manager.print_losses(epoch=1, iter=20)
             (epoch: 1, iters: 20) Loss: G_L1: 1.0
         """
+        epoch, iter, capture = (  # noqa: A001 # the reference's name
+            arguments.epoch(epoch),
+            arguments.whole("iter", iter, 0),
+            arguments.flag("capture", capture),
+        )
         return _print(
             f"(epoch: {epoch}, iters: {iter}) Loss: {_listed(self.get_loss_values(None, precision))}", capture
         )
@@ -718,12 +823,16 @@ class LossManager:
     def print_weights(self, precision: int = 2, capture: bool = False) -> str | None:
         """Print the weight of each loss, or return the line if `capture`.
 
+        Raises:
+            TypeError: If an argument has the wrong type.
+
         Example:
             >>> manager = LossManager()
             >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
             >>> manager.print_weights()
             Loss weights: G_L1: 100.0
         """
+        capture = arguments.flag("capture", capture)
         return _print(f"Loss weights: {_listed(self.get_loss_weights(None, precision))}", capture)
 
     def latest(self, query: Query = None) -> dict[str, float]:
@@ -734,6 +843,9 @@ class LossManager:
 
         Returns:
             Values by name; nan where none is known yet.
+
+        Raises:
+            TypeError: If the query is none.
         """
         return {name: series.latest() for name, series in self._reported(query)}
 
@@ -751,6 +863,7 @@ class LossManager:
 
         Raises:
             NectarganError: If only last values are kept, so that there is nothing to take a mean of.
+            TypeError: If the query is none.
 
         Example:
             >>> manager = LossManager(enable_logging=True)
@@ -777,12 +890,15 @@ class LossManager:
 
         Raises:
             UnknownLossError: If nothing of this name was ever recorded.
+            TypeError: If the name is no str.
+            LossLogError: If the log cannot be read.
         """
-        return self._recorder.records(name)
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a series is a str, got {shown(name)}")
+        return self._recorder.records(str.__str__(name))
 
     def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
-        if query is not None and not isinstance(query, str):
-            query = tuple(query)
+        query = checked(query)
         wanted = {query} if isinstance(query, str) else query
         for loss in self._registry.select(query):
             yield loss.name, loss.series
@@ -801,7 +917,9 @@ class LossManager:
 
         Raises:
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
+            TypeError: If an argument is neither True nor False.
         """
+        silent, capture = arguments.flag("silent", silent), arguments.flag("capture", capture)
         start = time.perf_counter()
         count = self._recorder.flush()
         self._recorder.raise_pending_error()
@@ -821,6 +939,10 @@ class LossManager:
         Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss. The
         function of a schedule is written as a label, for which a manager that loads the state takes the function of
         that label that it has for the loss.
+
+        Raises:
+            ScheduleError: If a schedule has no value at the epoch of the clock.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
         """
         self._recorder.flush()
         self._recorder.raise_pending_error()
@@ -839,14 +961,15 @@ class LossManager:
 
         Raises:
             ValueError: If it is no such state; the manager is then as it was.
+            pydantic.ValidationError: If a weight or schedule of the state cannot be read; likewise.
             NectarganError: If a schedule of the state cannot be used; likewise.
         """
-        _check_state(state)
-        if weights not in ("saved", "current"):
-            raise ValueError(f"weights must be 'saved' or 'current', got {weights!r}")
+        state = _checked_state(state)
+        kept = arguments.one_of("weights", weights, ("saved", "current"))
         saved = state["losses"]
-        both = saved.keys() & self._registry.losses.keys() if weights == "saved" else set()
+        both = saved.keys() & self._registry.losses.keys() if kept == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
+        self._observe(scheduler for _, scheduler in restored.values())
         self._recorder.load_state(state)
         for loss in self._registry:
             loss.begin()
@@ -867,7 +990,7 @@ class LossManager:
             loss = loss.model_copy(update={"schedule": schedule})
         elif "weight" in saved:
             loss = loss.model_copy(update={"loss_weight": saved["weight"], "schedule": Schedule()})
-        return loss, self._observed_scheduler(loss)
+        return loss, _scheduler_of(loss)
 
     def close(self) -> None:
         """Flush the log and give it up; nothing can be computed afterwards, everything can be asked.
@@ -915,22 +1038,41 @@ class LossManager:
 def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
     if loss_kwargs is None:
         return {}
-    for key in loss_kwargs:
+    given = arguments.mapping("loss_kwargs", loss_kwargs, "{'weight_kwargs': {'power': 2.0}}")
+    for key in given:
         if key not in _LOSS_KWARGS:
             raise TypeError(f"loss_kwargs takes 'weight_kwargs' and 'function_kwargs', got {key!r}")
-    return dict(loss_kwargs)
+    return given
 
 
-def _check_epoch(epoch: float | None) -> None:
-    """Raise for what is given as an epoch and is no number of at least 0, before anything is counted."""
-    if epoch is None:
-        return
+def _several_observers(observers: Iterable[object]) -> list[object]:
+    if not isinstance(observers, str):
+        try:
+            iterator = iter(observers)
+        except Exception:  # noqa: BLE001 # an object may raise anything
+            iterator = None
+        if iterator is not None:
+            return list(iterator)
+    raise TypeError(f"observers is a list of objects with functions marked with hookimpl, got {shown(observers)}")
+
+
+def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return metadata, which JSON can hold.
+
+    Raises:
+        TypeError: If it is no mapping from str.
+        ValueError: If JSON cannot hold what is in it.
+    """
+    if metadata is None:
+        return {}
+    given = arguments.mapping("metadata", metadata, "{'seed': 0}")
     try:
-        valid = 0 <= float(epoch) < math.inf and not isinstance(epoch, (str, bytes))
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # float() cannot convert it
-        valid = False
-    if not valid:
-        raise ValueError(f"epoch must be a finite number of at least 0, got {epoch!r}")
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("metadata must be what JSON can hold, and is nested too deeply") from None
+    except Exception as error:
+        raise ValueError(f"metadata must be what JSON can hold: {one_line(error)}") from error
+    return given
 
 
 def _device(device: str | torch.device | None, config: Config) -> torch.device | None:
@@ -939,29 +1081,39 @@ def _device(device: str | torch.device | None, config: Config) -> torch.device |
         return None
     try:
         return torch.device(named)
-    except RuntimeError as error:
+    except Exception as error:
         raise ConfigError(
-            f"{named!r} is no device that torch knows, such as 'cpu' or 'cuda:0'", key="common.device"
+            f"{shown(named)} is no device that torch knows, such as 'cpu' or 'cuda:0'", key="common.device"
         ) from error
 
 
-def _check_state(state: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for what is not a state, before anything is changed."""
-    valid = (
-        isinstance(state, Mapping)
-        and state.get("version") == 1
-        and state.keys() >= _STATE
-        and isinstance(state["step"], int)
-        and -1 <= state["step"] < 2**63
-        and isinstance(state["ticked"], bool)
-        and isinstance(state["counts"], Mapping)
-        and all(isinstance(name, str) and isinstance(count, int) for name, count in state["counts"].items())
-        and isinstance(state["losses"], Mapping)
-        and all(isinstance(loss, Mapping) and "enabled" in loss for loss in state["losses"].values())
-    )
+def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state; raise `ValueError` for what is none, before anything is changed."""
+    try:
+        valid = (
+            isinstance(state, Mapping)
+            and type(state["version"]) is int
+            and state["version"] == 1
+            and state.keys() >= _STATE
+            and type(state["step"]) is int
+            and -1 <= state["step"] < 2**63
+            and type(state["ticked"]) is bool
+            and isinstance(state["counts"], Mapping)
+            and all(
+                isinstance(name, str) and type(count) is int and 0 <= count <= 2**53
+                for name, count in state["counts"].items()
+            )
+            and isinstance(state["losses"], Mapping)
+            and all(
+                isinstance(name, str) and isinstance(loss, Mapping) and type(loss["enabled"]) is bool
+                for name, loss in state["losses"].items()
+            )
+        )
+    except Exception:  # noqa: BLE001 # KeyError, or what an object raises
+        valid = False
     if not valid:
         raise ValueError("expected what LossManager.state_dict() returned, in version 1")
-    _check_epoch(state["epoch"])
+    return {**state, "epoch": arguments.epoch(state["epoch"])}
 
 
 def _refuse_in_graphs(what: str) -> None:
@@ -975,11 +1127,26 @@ def _scheduler_of(loss: LMLoss) -> Scheduler | None:
     return Scheduler(loss.schedule, loss_name=loss.name) if loss.schedule.is_scheduled else None
 
 
-def _rounded(value: float, precision: int | None) -> float:
-    """Round to digits after the point; a number that would become 0 keeps as many significant digits instead."""
+def _digits(precision: int | None) -> int | None:
+    """Return digits after the point, none more than a float has; None for all there are.
+
+    Raises:
+        TypeError: If it is no integer.
+    """
     if precision is None:
+        return None
+    return max(-_MOST_DIGITS, min(arguments.whole("precision", precision, -math.inf, math.inf), _MOST_DIGITS))
+
+
+def _rounded(value: float, digits: int | None) -> float:
+    """Round to digits after the point; a number that would become 0 keeps as many significant digits instead."""
+    if digits is None:
         return value
-    return round(value, precision) or (value and float(f"{value:.{max(precision, 1)}g}"))
+    try:
+        rounded = round(value, digits)
+    except OverflowError:  # It would be beyond the largest float.
+        rounded = 0.0
+    return rounded or (value and float(f"{value:.{max(digits, 1)}g}"))
 
 
 def _listed(values: Mapping[str, float]) -> str:

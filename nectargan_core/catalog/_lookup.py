@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nectargan_core._messages import did_you_mean, one_line
+from nectargan_core import _arguments as arguments
+from nectargan_core._messages import did_you_mean, one_line, shown
 from nectargan_core.catalog import _settings as settings
 from nectargan_core.catalog._first_party import FIRST_PARTY
 from nectargan_core.catalog._groups import GROUPS, SCHEDULES, noun
@@ -74,12 +75,17 @@ def find(group: str, name: str, provider: str | None = None) -> Plugin:
         PluginNotFoundError: Nobody offers the name; `UnknownScheduleError` for a schedule.
         AmbiguousPluginError: Several distributions offer it, and neither `provider` nor a setting chooses.
         PluginBlockedError: A setting forbids it.
+        ConfigError: `NECTARGAN_PROVIDERS` does not pair names with distributions.
+        TypeError: An argument is no str.
+        ValueError: There is no such group.
 
     Example:
         >>> from nectargan_core import catalog
         >>> catalog.find(catalog.SCHEDULES, "linear").target
         'nectargan_core.schedules:linear'
     """
+    group, name = _group(group), arguments.text("the name of a plugin", name)
+    provider = None if provider is None else arguments.text("provider", provider)
     scan, now = _read(), settings.current()
     asked = (group, name, provider, now)
     plugin = scan.found.get(asked)
@@ -97,11 +103,17 @@ def plugins(group: str | None = None) -> list[Entry]:
     Returns:
         A row for each, by group and name.
 
+    Raises:
+        ConfigError: `NECTARGAN_PROVIDERS` does not pair names with distributions.
+        TypeError: The group is no str.
+        ValueError: There is no such group.
+
     Example:
         >>> from nectargan_core import catalog
         >>> [entry.plugin.dist for entry in catalog.plugins() if entry.plugin.name == "linear"]
         ['nectargan-core']
     """
+    group = None if group is None else _group(group)
     installed, now = _read().installed, settings.current()
     entries: list[Entry] = []
     for each in GROUPS if group is None else (group,):
@@ -124,6 +136,13 @@ def refresh() -> None:
     with _lock:
         forget_failures()
         _scan = None
+
+
+def _group(group: str) -> str:
+    group = arguments.text("an entry point group", group)
+    if group not in GROUPS:
+        raise ValueError(f"an entry point group is one of {', '.join(GROUPS)}, got {shown(group)}")
+    return group
 
 
 def _read() -> _Scan:

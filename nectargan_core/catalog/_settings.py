@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 
+from nectargan_core import _arguments as arguments
+from nectargan_core._messages import shown
 from nectargan_core.catalog._installed import canonical
 from nectargan_core.errors import ConfigError
 
@@ -40,6 +42,7 @@ def configure(
 
     Raises:
         ConfigError: `providers` does not pair names with distributions.
+        TypeError: An argument is neither text nor several of it.
 
     Example:
         >>> from nectargan_core import catalog
@@ -47,7 +50,8 @@ def configure(
         >>> catalog.configure(block=None, providers=None)
     """
     if isinstance(providers, Mapping):
-        providers = [f"{name}={distribution}" for name, distribution in providers.items()]  # type: ignore[assignment]
+        pairs = arguments.mapping("providers", providers, "{'cosine': 'nectargan-schedules'}")
+        providers = [f"{name}={arguments.text('a distribution', of)}" for name, of in pairs.items()]  # type: ignore[assignment]
     global _in_code
     with _lock:
         texts = dict(_in_code)
@@ -55,7 +59,7 @@ def configure(
             if given is None:
                 texts.pop(variable, None)
             elif not isinstance(given, EllipsisType):
-                texts[variable] = given if isinstance(given, str) else ",".join(given)
+                texts[variable] = _joined(_KEYWORDS[variable], given)
         _read(texts.get(_ALLOW), texts.get(_BLOCK), texts.get(_PROVIDERS), tuple(texts))
         _in_code = texts
 
@@ -108,6 +112,16 @@ def current() -> Settings:
         texts.get(_PROVIDERS, os.environ.get(_PROVIDERS)),
         tuple(texts),
     )
+
+
+def _joined(what: str, given: str | Iterable[str]) -> str:
+    if isinstance(given, str):
+        return arguments.text(what, given)
+    try:
+        several = list(given)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        raise TypeError(f"{what} is a name or a list of names, got {shown(given)}") from None
+    return ",".join(arguments.text(f"a name in {what}", each) for each in several)
 
 
 @functools.lru_cache(maxsize=64)

@@ -253,6 +253,10 @@ class Recorder:
 
     def record(self, name: str, value: float | Tensor) -> None:
         """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
+        known = self._scalars.get(name)
+        # Before the name is taken, since it may raise.
+        if self.watching and (time.monotonic() >= self.deadline if known is None else self.is_due(known)):
+            self.flush_or_raise()
         if name not in self._scalars:
             if self._prefix is None:
                 self._scalars[name] = _unrecorded(name)
@@ -261,8 +265,6 @@ class Recorder:
                 self._scalars[name] = self._open_window(full) if self._prefix else self.open(full)
                 self._scalars[name].watch_nonfinite(None)
         series = self._scalars[name]
-        if self.is_due(series):
-            self.flush_or_raise()
         step = self.step if self.ticked else self.step_in_scope if self._prefix else series.count
         series.add_scalar(step, self.epoch, value)
 

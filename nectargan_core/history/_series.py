@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nectargan_core._frozen import FrozenList
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossResultError
 from nectargan_core.history._atomic import at_once
@@ -29,6 +30,7 @@ _NAN_BITS = 0x7FF8_0000_0000_0000
 _PRODUCT_BITS = _NAN_BITS + 1
 _PRODUCT, _UNREAD = struct.unpack("=dd", struct.pack("=qq", _PRODUCT_BITS, _NAN_BITS + 2))
 
+_FLOAT = struct.Struct("=f")
 _FLOAT32 = torch.float32
 _FLOAT32_MIN, _FLOAT32_MAX = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
 # The dtypes that torch multiplies with a number.
@@ -318,12 +320,13 @@ class Series:
         last, (_, rows) = self._last, self._snapshot()
         if not len(rows) and last is not None:
             rows = _multiplied(unpacked(pack(*last)))
+        # Frozen here, in one call of C each; the model would look at every number.
         return LMHistory.model_construct(
-            losses=rows["loss"].tolist(),
-            weights=rows["weight"].tolist(),
-            unweighted=rows["unweighted"].tolist(),
-            steps=rows["step"].tolist(),
-            epochs=rows["epoch"].tolist(),
+            losses=FrozenList(rows["loss"].tolist()),
+            weights=FrozenList(rows["weight"].tolist()),
+            unweighted=FrozenList(rows["unweighted"].tolist()),
+            steps=FrozenList(rows["step"].tolist()),
+            epochs=FrozenList(rows["epoch"].tolist()),
         )
 
     def records(self, start: int = 0) -> Records:
@@ -423,15 +426,20 @@ class _Block:
         """Return the rows with the values of `tensors`."""
         rows = unpacked(self.rows)
         raw, weighted = values[: len(rows)], values[len(rows) :]
-        loss = np.array(weighted or _products(raw, rows["weight"].tolist(), dtype), dtype=np.float64)
+        loss = np.array(weighted) if weighted else _products(raw, rows["weight"], dtype)
         rows["unweighted"] = raw
         rows["loss"] = np.where(np.isnan(loss), _NAN, loss)
         return rows.tobytes()
 
 
+def is_real(raw: Tensor) -> bool:
+    """Whether a tensor is dense and of real numbers, so that it has a mean and can be multiplied."""
+    return raw.dtype in _REAL and raw.layout is torch.strided and not raw.is_nested
+
+
 def check_real(name: str, raw: Tensor, epoch: float) -> None:
     """Raise `LossResultError` for a result that has no mean, since it is not of real numbers, or not dense."""
-    if raw.dtype in _REAL and raw.layout is torch.strided and not raw.is_nested:
+    if is_real(raw):
         return
     kind = str(raw.dtype) if raw.layout is torch.strided else f"{raw.dtype} in the layout {raw.layout}"
     raise LossResultError(
@@ -499,7 +507,9 @@ def _loss_of(record: _Record) -> float:
     loss: float = record[_LOSS]
     if _bits(loss) != _PRODUCT_BITS:
         return loss
-    return _products([record[_UNWEIGHTED]], [record[_WEIGHT]], _FLOAT32)[0]
+    # The product of two float32 is exact in float64.
+    weight = record[_WEIGHT]
+    return _single(record[_UNWEIGHTED] * _single(weight)) if weight else 0.0
 
 
 def _is_unread(loss: float) -> bool:
@@ -526,18 +536,37 @@ def _multiplied(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     return rows
 
 
-def _products(values: Sequence[float], weights: Sequence[float], dtype: torch.dtype) -> list[float]:
-    """Multiply as the device did: in float32 at least, rounded to the dtype of the result."""
+def _products(values: Sequence[float], weights: npt.NDArray[np.float64], dtype: torch.dtype) -> npt.NDArray[np.float64]:
+    """Multiply as the device did: in float32 at least, rounded to the dtype of the result.
+
+    Without torch, whose modes an interrupt could leave switched.
+    """
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
-    precise = torch.float64 if dtype == torch.float64 else torch.float32
-    with torch.inference_mode():
-        # On the CPU whatever the default device is.
-        factors = torch.tensor(weights, dtype=torch.float64, device="cpu")
-        numbers = torch.tensor(values, dtype=precise, device="cpu")
-        # A weight of 0 gives 0, also with an infinite value. A weight that only float32 rounds to 0 does not.
-        products = torch.where(factors == 0, 0.0, numbers * factors.to(precise))
-        return products.to(dtype).tolist()
+    precise = np.float64 if dtype == torch.float64 else np.float32
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        products: npt.NDArray[Any] = np.array(values, dtype=precise) * weights.astype(precise)
+        if dtype == torch.float16:
+            products = products.astype(np.float16)
+        elif dtype == torch.bfloat16:
+            products = _as_bfloat16(products)
+    # A weight of 0 gives 0, also with an infinite value. A weight that only float32 rounds to 0 does not.
+    return np.where(weights == 0, 0.0, products.astype(np.float64))
+
+
+def _as_bfloat16(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Round float32 to the nearest bfloat16, to the even one of two: it is the upper half of a float32."""
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return np.where(np.isnan(values), values, rounded.astype(np.uint32).view(np.float32))
+
+
+def _single(number: float) -> float:
+    """Round to float32."""
+    try:
+        return float(_FLOAT.unpack(_FLOAT.pack(number))[0])
+    except OverflowError:
+        return math.copysign(math.inf, number)
 
 
 def _packed(record: _Record) -> bytes:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank
@@ -33,6 +34,7 @@ class LossLog:
 
     Raises:
         LossLogError: If there is no log, it is a file of another kind, or it was written by a newer version.
+        TypeError: If it is no path.
 
     Example:
         >>> import tempfile, torch
@@ -47,12 +49,19 @@ class LossLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        theirs = find_nectargan_log(Path(path))
         self._logs: dict[int, NectarganLog | _Log]
+        try:
+            file = arguments.path("path", path)
+            theirs = find_nectargan_log(file)
+            found = {} if theirs is not None else _find(file)
+        except (OSError, ValueError) as error:  # a name that no file can have, or a directory that may not be read
+            if isinstance(error, LossLogError):
+                raise
+            raise LossLogError(f"there is no loss log there: {error}") from error
         if theirs is not None:
             self._logs = {0: NectarganLog(theirs)}
             return
-        self._logs = {rank: _Log(file) for rank, file in _find(Path(path)).items()}
+        self._logs = {rank: _Log(file) for rank, file in found.items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0].headers] if 0 in self._logs else []
         if sizes and all(isinstance(size, int) for size in sizes):

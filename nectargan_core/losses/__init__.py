@@ -4,7 +4,17 @@ from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._inputs import compute_all
 from nectargan_core.losses._loss import LMLoss, check_schedule
 from nectargan_core.losses._module import module_of
-from nectargan_core.losses._registry import Query, Registry
+from nectargan_core.losses._registry import Query, Registry, checked
 from nectargan_core.losses._results import ComputedLosses
 
-__all__ = ["BoundLoss", "ComputedLosses", "LMLoss", "Query", "Registry", "check_schedule", "compute_all", "module_of"]
+__all__ = [
+    "BoundLoss",
+    "ComputedLosses",
+    "LMLoss",
+    "Query",
+    "Registry",
+    "check_schedule",
+    "checked",
+    "compute_all",
+    "module_of",
+]

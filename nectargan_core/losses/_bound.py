@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -12,16 +11,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core._messages import warn
+from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
-from nectargan_core.losses._zero import connected_zero, detached, floating, with_tensors
+from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
 from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
+_FLOAT32 = torch.float32
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
@@ -39,7 +39,11 @@ Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 
 
 def record_all(later: Later) -> None:
-    """Add the records that were put off."""
+    """Add the records that were put off; if one of the results cannot be recorded, none."""
+    for series, _, epoch, _, raw, _ in later:
+        # A scalar in single precision is what most losses give, and can always be recorded.
+        if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
+            check_real(series.name, raw, epoch)
     if _current_graph_task() >= 0:
         return
     for series, step, epoch, weight, raw, weighted in later:
@@ -289,16 +293,11 @@ class BoundLoss:
             check_real(self.name, raw, epoch)
             raise
         if later is not None:
-            self._put_off(later, step, epoch, weight, raw, weighted)
+            later.append((series, step, epoch, weight, raw, weighted))
         # Inside of backward() it is computed again, by activation checkpointing.
         elif _current_graph_task() < 0:
             series.add(step, epoch, weight, raw, weighted)
         return weighted
-
-    def _put_off(self, later: Later, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
-        # What could not be recorded is an error before anything of the call is recorded.
-        check_real(self.name, raw, epoch)
-        later.append((self.series, step, epoch, weight, raw, weighted))
 
     def _compute_compiled(
         self,
@@ -368,7 +367,7 @@ class BoundLoss:
         if not self._enabled or self.skip_when_zero:
             return self._skip(given, None, step, epoch, later)
         # On inputs that are cut off from the graph, since an infinite gradient of the function times 0 would be nan.
-        args, kwargs = with_tensors(args, detached), with_tensors(kwargs or {}, detached)
+        args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
         try:
             raw = self.function(*args, **kwargs)
         except Exception as error:
@@ -380,7 +379,7 @@ class BoundLoss:
         zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
         zero = zero + connected_zero((*given, module_of(self.function)), like=zero)
         if later is not None:
-            self._put_off(later, step, epoch, 0.0, raw, zero)
+            later.append((self.series, step, epoch, 0.0, raw, zero))
         elif _current_graph_task() < 0:
             self.series.add(step, epoch, 0.0, raw, zero)
         return zero
@@ -409,13 +408,13 @@ class BoundLoss:
 
     def _no_tensor(self, result: object, epoch: float) -> LossResultError:
         return LossResultError(
-            f"loss {self.name!r} returned {type(result).__name__} ({reprlib.repr(result)}) at epoch {epoch:g}; "
+            f"loss {self.name!r} returned {type(result).__name__} ({shown(result)}) at epoch {epoch:g}; "
             "expected a tensor of real numbers, such as a scalar or a map",
             loss_name=self.name,
         )
 
 
 def _summary(value: object) -> str:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and not value.is_nested:
         return f"{type(value).__name__} of {tuple(value.shape)}, {value.dtype}, {value.device}"
     return type(value).__name__

@@ -102,7 +102,7 @@ def _called(value: Callable[[], Any], name: str, loss: BoundLoss) -> Any:
 
 
 def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
-    given = tuple(inputs)
+    given = tuple(name for name in inputs if isinstance(name, str))
     name = next(name for name in loss.inputs if name not in inputs)
     return MissingInputError(
         f"loss {loss.name!r} reads the input {name!r}, which was not given; given were {listed(given)}."

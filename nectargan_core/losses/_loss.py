@@ -17,12 +17,16 @@ from pydantic import (
     model_validator,
 )
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
-from nectargan_core._messages import listed
+from nectargan_core._messages import listed, shown
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import ScheduleError
 from nectargan_core.history import LMHistory
 from nectargan_core.schedules import Schedule
+
+# pydantic would decode bytes.
+_Name = Annotated[str, Field(strict=True)]
 
 
 def _keep_origin(value: Any, handler: ValidatorFunctionWrapHandler) -> float:
@@ -92,16 +96,16 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
 
     _uncompared: ClassVar[frozenset[str]] = frozenset({"last_loss_map", "history"})
 
-    name: str = Field(min_length=1)
+    name: _Name = Field(min_length=1)
     function: Callable[..., Any]
     loss_weight: Annotated[FiniteFloat, WrapValidator(_keep_origin)] = 1.0
     schedule: Schedule = Field(default_factory=_unscheduled)
     last_loss_map: torch.Tensor = Field(default_factory=_never_run, repr=False)
     history: LMHistory = Field(default_factory=_no_history, repr=False)
-    tags: list[str] = Field(default_factory=list)
-    inputs: tuple[str, ...] | dict[str, str] = ("y_fake", "y")
+    tags: list[_Name] = Field(default_factory=list)
+    inputs: tuple[_Name, ...] | dict[_Name, _Name] = ("y_fake", "y")
     skip_when_zero: bool = True
-    as_is: tuple[str, ...] = ()
+    as_is: tuple[_Name, ...] = ()
 
     # Type checkers see the arguments that pydantic gives `__init__`.
     if not TYPE_CHECKING:
@@ -121,9 +125,11 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
         Raises:
             pydantic.ValidationError: If a value in `update` has the wrong type.
             ScheduleError: If a weight in `update` contradicts the schedule's `initial_value`.
+            TypeError: If `update` is no mapping from the names of fields.
         """
-        if not update:
+        if update is None:
             return super().model_copy(deep=deep)
+        update = arguments.mapping("update", update, "{'loss_weight': 10.0}")
         schedule = update.get("schedule")
         if isinstance(schedule, Schedule) and "loss_weight" not in update:
             weight, schedule = agreed_weight(self.name, self.loss_weight, schedule, given=False)
@@ -153,7 +159,7 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     @classmethod
     def _inputs_are_several(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
-            raise ValueError(f"{info.field_name} is a tuple of names; write ({value!r},)")
+            raise ValueError(f"{info.field_name} is a tuple of names; write ({shown(value)},)")
         return value
 
     @model_validator(mode="after")
@@ -208,5 +214,5 @@ def check_schedule(name: str, schedule: object) -> None:
     if not isinstance(schedule, Schedule):
         raise TypeError(
             f"the schedule of loss {name!r} must be a Schedule, such as Schedule('linear', start=0, end=10, "
-            f"target_value=0.0), got {schedule!r}"
+            f"target_value=0.0), got {shown(schedule)}"
         )

@@ -8,13 +8,46 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from nectargan_core._messages import did_you_mean, listed
+from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._module import module_of
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
+
+# Attributes that a module has once it is made.
+_RESERVED = vars(nn.ModuleDict()).keys()
+
+
+def checked(query: Query) -> str | tuple[str, ...] | None:
+    """Return a query in plain types, in which it can be looked up and looked at again.
+
+    Raises:
+        TypeError: If it is neither a name nor several, or None.
+    """
+    if query is None or type(query) is str:
+        return query
+    if isinstance(query, str):
+        return str.__str__(query)
+    several = query
+    if type(query) is not list and type(query) is not tuple:
+        if isinstance(query, (Mapping, bytes, bytearray)):
+            raise _no_query(type(query).__name__)
+        try:
+            several = iter(query)
+        except Exception:  # noqa: BLE001 # an object may raise anything
+            raise _no_query(type(query).__name__) from None
+    named: list[str] = []
+    for one in several:
+        if not isinstance(one, str):
+            raise _no_query(f"{type(one).__name__} in it")
+        named.append(one if type(one) is str else str.__str__(one))
+    return tuple(named)
+
+
+def _no_query(what: str) -> TypeError:
+    return TypeError(f"a query is a tag or loss name, a list of them, or None for all losses; got {what}")
 
 
 class Registry:
@@ -26,7 +59,7 @@ class Registry:
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self.losses
 
     def __iter__(self) -> Iterator[BoundLoss]:
@@ -40,7 +73,7 @@ class Registry:
         """
         try:
             return self.losses[name]
-        except KeyError:
+        except Exception:  # noqa: BLE001 # KeyError, or what the hash of an object raises
             raise self.unknown(name) from None
 
     def add(self, losses: Iterable[BoundLoss], *, replace: bool) -> None:
@@ -50,24 +83,26 @@ class Registry:
         self._selections.clear()
 
     def select(self, query: Query) -> tuple[BoundLoss, ...]:
-        """Return the losses that have the name or tag, or one of several; none where nothing matches."""
-        key = query if query is None or isinstance(query, str) else tuple(query)
+        """Return the losses that have the name or tag, or one of several; none where nothing matches.
+
+        Raises:
+            TypeError: If it is no query.
+        """
+        if query is not None and type(query) is not str:
+            query = checked(query)
         try:
-            return self._selections[key]
+            return self._selections[query]
         except KeyError:
-            wanted = {key} if isinstance(key, str) else key
+            wanted = {query} if isinstance(query, str) else query
         if wanted is None:
             found = tuple(self.losses.values())
         else:
-            for one in wanted:
-                if not isinstance(one, str):
-                    raise TypeError(f"a query is a tag or loss name, or several; got {type(one).__name__} in it")
             found = tuple(
                 loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
             )
         # While a graph is compiled, a change here would make its guards fail, and compile it again.
         if not torch.compiler.is_compiling():
-            self._selections[key] = found
+            self._selections[query] = found
         return found
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
@@ -75,7 +110,10 @@ class Registry:
 
         Raises:
             UnknownLossError: If nothing matches.
+            TypeError: If it is no query.
         """
+        if query is not None and type(query) is not str:
+            query = checked(query)
         found = self.select(query)
         if not found:
             raise self._nothing_found(query)
@@ -85,13 +123,17 @@ class Registry:
         """Return the losses that are modules, under their names with `_` for each `.`.
 
         Raises:
-            DuplicateLossError: If two names differ by that only.
+            DuplicateLossError: If two names differ by that only, or `nn.ModuleDict` has an attribute of a name.
         """
         modules: dict[str, nn.Module] = {}
         for loss in self:
             module = module_of(loss.function)
             if module is not None:
                 key = loss.name.replace(".", "_")
+                if hasattr(nn.ModuleDict, key) or key in _RESERVED:
+                    raise DuplicateLossError(
+                        f"loss {loss.name!r} has the name of an attribute of nn.ModuleDict; rename it", name=loss.name
+                    )
                 if key in modules:
                     raise DuplicateLossError(
                         f"two losses are {key!r} without their dots; rename {loss.name!r}", name=loss.name
@@ -111,12 +153,15 @@ class Registry:
             if name in scalars:
                 raise DuplicateLossError(f"{name!r} is recorded as a scalar; choose another name", name=name)
 
-    def unknown(self, name: str) -> UnknownLossError:
-        """Make the error that no loss has a name, with the names that come close."""
+    def unknown(self, name: object) -> UnknownLossError | TypeError:
+        """Make the error that no loss has a name, with the names that come close, or that it is no name at all."""
+        if not isinstance(name, str):
+            return TypeError(f"the name of a loss is a str, got {shown(name)}")
+        name = str.__str__(name)
         known = tuple(self.losses)
         there = f"registered are {listed(known)}" if known else "none is registered; call init_from_spec first"
         return UnknownLossError(
-            f"no loss is named {name!r}; {there}.{did_you_mean(str(name), known)}", name=name, known=known
+            f"no loss is named {name!r}; {there}.{did_you_mean(name, known)}", name=name, known=known
         )
 
     def _nothing_found(self, query: Query) -> UnknownLossError:

@@ -84,7 +84,8 @@ class ComputedLosses(dict[str, Tensor]):
             summed = summed + scalar
         if self._place is not None and not torch.compiler.is_dynamo_compiling():
             (recorder, prefix, step, epoch), self._place = self._place, None
-            if len(scalars) > 1:
+            # On the CPU there is nothing to wait for.
+            if len(scalars) > 1 and not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
         return summed
 

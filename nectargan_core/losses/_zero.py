@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_ADDABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_EXPONENTIABLE = _ADDABLE | {torch.complex64, torch.complex128}
+
 
 def connected_zero(values: Iterable[Any], like: Tensor | None = None, device: torch.device | None = None) -> Tensor:
     """Return a scalar that is 0, and connected to tensors like `0 * loss` would be.
@@ -24,13 +27,19 @@ def connected_zero(values: Iterable[Any], like: Tensor | None = None, device: to
     Returns:
         A new tensor. It requires a gradient if gradients are enabled, also where no tensor of `values` does.
 
+    Raises:
+        ValueError: If `values` contain themselves, or are nested too deeply.
+
     Example:
         >>> x = torch.full((2,), float("inf"), requires_grad=True)
         >>> connected_zero([x]).backward()
         >>> x.grad.tolist()
         [0.0, 0.0]
     """
-    tensors = list(tensors_in(values))
+    try:
+        tensors = list(tensors_in(values))
+    except RecursionError:
+        raise _too_deep() from None
     like = like if like is not None else next(iter(tensors), None)
     dtype, device = (None, device) if like is None else (floating(like.dtype), like.device)
     zero = torch.zeros((), dtype=dtype, device=device)
@@ -66,13 +75,29 @@ def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def with_tensors_detached(value: Any) -> Any:
+    """Return a value with each tensor in it cut off from its graph, which requires a gradient if it did.
+
+    Raises:
+        ValueError: If the value contains itself, or is nested too deeply.
+    """
+    try:
+        return with_tensors(value, detached)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _too_deep() -> ValueError:
+    return ValueError("what a loss is given contains itself, or is nested too deeply; give the tensors in it directly")
+
+
 def detached(tensor: Tensor) -> Tensor:
     """Return a tensor cut off from its graph, which requires a gradient if it did."""
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _empty_sum(tensor: Tensor) -> Tensor:
-    if tensor.layout is not torch.strided:
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.dtype not in _EXPONENTIABLE:
         summed: Tensor = _SparseZero.apply(tensor)  # type: ignore[no-untyped-call] # as it is in torch
         return summed
     summed = tensor[None][:0].exp().sum()
@@ -80,7 +105,7 @@ def _empty_sum(tensor: Tensor) -> Tensor:
 
 
 class _SparseZero(torch.autograd.Function):
-    """0, with a gradient of 0 to a sparse tensor, which cannot be sliced."""
+    """0, with a gradient of 0 to a tensor that cannot be sliced, or has no exponential."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:  # as the base class defines it
@@ -94,5 +119,5 @@ class _SparseZero(torch.autograd.Function):
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:
-    """Return a dtype that can hold a gradient: the given one, or the default for one that cannot."""
-    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+    """Return a dtype that can hold a gradient and be added: the given one, or the default for one that cannot."""
+    return dtype if dtype in _ADDABLE else torch.get_default_dtype()

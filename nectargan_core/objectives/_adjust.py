@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import UnknownLossError
@@ -30,7 +31,15 @@ def adjust(
     Raises:
         UnknownLossError: If a weight or schedule is for a loss that the objective does not have.
         ScheduleError: If a weight contradicts the `initial_value` of a schedule.
+        TypeError: If an argument has the wrong type.
+        ValueError: If the prefix cannot be a part of a name.
+        pydantic.ValidationError: If a weight is not a finite number.
     """
+    prefix = arguments.text("prefix", prefix)
+    if weights is not None:
+        weights = arguments.mapping("weights", weights, "{'G_L1': 100.0}")
+    if schedules is not None:
+        schedules = arguments.mapping("schedules", schedules, "{'G_L1': Schedule(end=10, target_value=0.0)}")
     final = {prefix + name: loss for name, loss in losses.items()}
     for what, given in (("weight", weights), ("schedule", schedules)):
         for name in given or ():

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import did_you_mean
+from nectargan_core._messages import did_you_mean, name_of, one_line, shown
 from nectargan_core._names import Term
 from nectargan_core.config import Config, read_config
 from nectargan_core.errors import (
@@ -24,6 +25,8 @@ from nectargan_core.objectives._grammar import parse
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
 
 _CONFIG = "config"
+
+_OPTIONS = "{'vgg': {'layers': 3}}"
 
 Spec = Callable[..., "dict[str, LMLoss]"]
 """What a spec plugin publishes: `(config)` or `(config, subspec)`, and options by keyword."""
@@ -68,8 +71,13 @@ def build_named(objective: str, config: Config, options: Mapping[str, Mapping[st
         UnknownVariantError: If a term's spec has no such variant.
         DuplicateLossError: If two terms define a loss of one name.
         SpecError: If a spec raises, or does not take the options.
+        TypeError: If the options are no mapping of mappings.
     """
-    return _build_terms(parse(objective), config, options or {}, Objective())
+    given: dict[str, Mapping[str, Any]] = {}
+    if options is not None:
+        for name, keywords in arguments.mapping("options", options, _OPTIONS).items():
+            given[name] = arguments.mapping(f"options[{name!r}]", keywords, "{'layers': 3}")
+    return _build_terms(parse(objective), config, given, Objective())
 
 
 def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], config: Config) -> Objective:
@@ -85,7 +93,7 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
         bound.arguments[_CONFIG] = read_config(bound.arguments[_CONFIG])
         args, kwargs = bound.args, bound.kwargs
     variants = variants_of(spec)
-    label = getattr(spec, "__qualname__", repr(spec))
+    label = name_of(spec)
     if bound is not None and variants and isinstance(bound.arguments.get(SUBSPEC), str):
         subspec = bound.arguments[SUBSPEC]
         if subspec not in variants:
@@ -99,7 +107,8 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
         config = given if isinstance(given, Config) else config
         args, kwargs = bound.args, bound.kwargs
     result = Objective()
-    result.add(_checked(_call(spec, args, kwargs, label), label, None), label)
+    advice = f"; {label} is a class, so give a function or an object of it" if isinstance(spec, type) else ""
+    result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), label)
     return _build_terms(terms, config, {}, result)
 
 
@@ -154,13 +163,12 @@ def _unknown_variant(spec: str, variant: str, variants: tuple[str, ...]) -> Unkn
 def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
     try:
         signature = inspect.signature(spec)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001 # a builtin without a signature, or an object that raises anything
         return None
     try:
         return signature.bind(*args, **kwargs)
     except TypeError as error:
-        label = getattr(spec, "__qualname__", repr(spec))
-        raise SpecError(f"spec {label}{signature} cannot be called with what was given: {error}") from None
+        raise SpecError(f"spec {name_of(spec)}{signature} cannot be called with what was given: {error}") from None
 
 
 def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
@@ -182,12 +190,12 @@ def _call(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], label: s
     except NectarganError:
         raise
     except Exception as error:
-        raise SpecError(f"spec {label} failed: {type(error).__name__}: {error}") from error
+        raise SpecError(f"spec {label} failed: {one_line(error)}") from error
 
 
-def _checked(result: object, label: str, plugin: catalog.Plugin | None) -> dict[str, LMLoss]:
+def _checked(result: object, label: str, plugin: catalog.Plugin | None, advice: str = "") -> dict[str, LMLoss]:
     def broken(what: str) -> PluginError:
-        returned = f"returned {what}; expected a dict that maps each loss's name to its LMLoss"
+        returned = f"returned {what}; expected a dict that maps each loss's name to its LMLoss{advice}"
         if plugin is not None:
             return plugin.error(PluginContractError, returned)
         return PluginContractError(f"spec {label} {returned}", group=catalog.SPECS, name=label)
@@ -196,7 +204,7 @@ def _checked(result: object, label: str, plugin: catalog.Plugin | None) -> dict[
         raise broken(f"{type(result).__name__}")
     for key, loss in result.items():
         if not isinstance(loss, LMLoss):
-            raise broken(f"{type(loss).__name__} under {key!r}")
-        if key != loss.name:
-            raise broken(f"a loss named {loss.name!r} under the key {key!r}")
+            raise broken(f"{type(loss).__name__} under {shown(key)}")
+        if not isinstance(key, str) or key != loss.name:
+            raise broken(f"a loss named {loss.name!r} under the key {shown(key)}")
     return result

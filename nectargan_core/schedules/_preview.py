@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core._messages import shown
 from nectargan_core.errors import NectarganError
 from nectargan_core.schedules._schedule import Schedule
 from nectargan_core.schedules._scheduler import Scheduler
@@ -32,6 +33,8 @@ def preview(
     Raises:
         UnknownScheduleError: If no installed plugin has the schedule's name.
         ScheduleError: If the schedule cannot be evaluated.
+        PluginError: If the plugin of that name cannot be used.
+        TypeError: If an argument has the wrong type.
 
     Example:
         >>> epochs, values = preview(Schedule(end=4, target_value=0.0), 6)
@@ -39,7 +42,12 @@ def preview(
         [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
     scheduler = Scheduler(schedule)
-    positions = np.array(range(epochs) if isinstance(epochs, int) else epochs, dtype=np.float64)
+    try:
+        positions = np.array(range(epochs) if isinstance(epochs, int) else epochs, dtype=np.float64)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        positions = np.empty((0, 0))
+    if positions.ndim != 1 or not np.isfinite(positions).all():
+        raise TypeError(f"epochs must be an int, or finite numbers in a list or array, got {shown(epochs)}")
     return positions, np.array([scheduler.value(position) for position in positions.tolist()], dtype=np.float64)
 
 

@@ -20,7 +20,9 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler  # pydantic 2.7 exports it here only
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
+from nectargan_core._messages import shown
 from nectargan_core.errors import ScheduleError
 from nectargan_core.schedules._labels import Functions, is_label, label_of
 
@@ -35,6 +37,11 @@ _LEFT_OUT = "left_out"
 _ALIASES = {"start": "start_epoch", "end": "end_epoch"}
 
 # Beyond 2**53 a float no longer tells one epoch or step from the next.
+# Beyond this params would be too deep for what writes and compares them.
+_DEEPEST = 50
+# Python reads and writes integers of some 14,000 bits as text by default.
+_LONGEST = 10_000
+
 _Position = Annotated[int | float, Field(ge=-(2**53), le=2**53)]
 
 
@@ -112,6 +119,13 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
             _refuse_both_names(data)
         return data
 
+    @field_validator("schedule")
+    @classmethod
+    def _name_can_be_written(cls, value: str | Curve) -> str | Curve:
+        if isinstance(value, str) and not arguments.is_unicode(value):
+            raise ValueError(f"the name of a schedule is text that UTF-8 can write, got {shown(value)}")
+        return value
+
     @field_validator("params")
     @classmethod
     def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -135,12 +149,18 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     @model_validator(mode="wrap")
     @classmethod
     def _read_what_was_left_out(cls, data: Any, handler: ModelWrapValidatorHandler[Schedule]) -> Schedule:
-        if not (isinstance(data, Mapping) and _LEFT_OUT in data):
+        if not isinstance(data, Mapping):
+            return handler(data)
+        if not all(isinstance(name, str) for name in data):
+            raise ValueError(f"a schedule has fields with a str as their name only, got {shown(data)}")
+        if _LEFT_OUT not in data:
             return handler(data)
         left_out = data[_LEFT_OUT]
-        if not (isinstance(left_out, (list, tuple)) and all(end in _VALUES for end in left_out)):
+        if not (
+            isinstance(left_out, (list, tuple)) and all(isinstance(end, str) and end in _VALUES for end in left_out)
+        ):
             raise ValueError(
-                f"{_LEFT_OUT} lists which of {' and '.join(_VALUES)} a loss has filled in, got {left_out!r}"
+                f"{_LEFT_OUT} lists which of {' and '.join(_VALUES)} a loss has filled in, got {shown(left_out)}"
             )
         schedule = handler({key: value for key, value in data.items() if key != _LEFT_OUT})
         schedule.model_fields_set.difference_update(left_out)
@@ -163,8 +183,9 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
             >>> Schedule(start=10, end=20).model_copy(update={"end": 30}).end_epoch
             30
         """
-        _refuse_both_names(update or {})
-        named = {_ALIASES.get(name, name): value for name, value in (update or {}).items()}
+        given = {} if update is None else arguments.mapping("update", update, "{'end_epoch': 20}")
+        _refuse_both_names(given)
+        named = {_ALIASES.get(name, name): value for name, value in given.items()}
         return super().model_copy(update=named, deep=deep)
 
     @cached_property
@@ -309,27 +330,49 @@ def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ScheduleError: If one holds what no JSON can.
     """
-    return {name: _plain(value) for name, value in params.items()}
+    try:
+        plain = {name: _plain(value) for name, value in params.items()}
+        deep = _depth(plain) > _DEEPEST
+    except RecursionError:
+        deep = True
+    if deep:
+        raise ScheduleError(f"params may be nested {_DEEPEST} deep at most, and may not contain themselves")
+    return plain
+
+
+def _depth(value: Any) -> int:
+    """Return how deeply lists, dicts and schedules are nested."""
+    if isinstance(value, Schedule):
+        value = value.params
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (str, bool)):
+    if value is None or isinstance(value, (bool, Schedule)):
         return value
-    if isinstance(value, Schedule):
-        return value
+    if isinstance(value, str):
+        if not arguments.is_unicode(value):
+            raise ScheduleError(f"params may hold text that UTF-8 can write only, got {shown(value)}")
+        return str.__str__(value)
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ScheduleError(f"params may hold dicts with str keys only, got {value!r}; give a list of pairs")
+        if not all(isinstance(key, str) and arguments.is_unicode(key) for key in value):
+            raise ScheduleError(f"params may hold dicts with str keys only, got {shown(value)}; give a list of pairs")
         return _nested(value) if "schedule" in value else {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Integral):
-        return int(value)
+        whole = int(value)
+        if whole.bit_length() > _LONGEST:
+            raise ScheduleError(f"params may hold integers of {_LONGEST} bits at most, got {shown(value)}")
+        return whole
     if isinstance(value, Real):
-        if not math.isfinite(value):
-            raise ScheduleError(f"params may hold finite numbers only, got {value!r}")
-        return float(value)
-    return value
+        number = arguments.as_float(value)
+        if number is None or not math.isfinite(number):
+            raise ScheduleError(f"params may hold finite numbers only, got {shown(value)}")
+        return number
+    raise ScheduleError(f"params may hold finite numbers, text, schedules, lists and dicts of them, got {shown(value)}")
 
 
 def _nested(definition: Mapping[str, Any]) -> Schedule:

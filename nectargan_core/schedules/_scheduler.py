@@ -8,7 +8,9 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
+from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
+from nectargan_core._messages import name_of, one_line, shown
 from nectargan_core._names import read_term
 from nectargan_core.errors import NectarganError, ScheduleError
 from nectargan_core.schedules._labels import is_label, no_function
@@ -29,6 +31,8 @@ class Scheduler:
         ScheduleError: If the function does not take the parameters, or fails or returns something else than a
             finite number at an end that was set (at the start, if none was), or at those of a schedule in the
             parameters.
+        PluginError: If the plugin of that name cannot be used.
+        TypeError: If it is no `Schedule`, or the name no str.
 
     Example:
         >>> Scheduler(Schedule(end_epoch=10, initial_value=0.0, target_value=5.0)).value(4)
@@ -40,6 +44,9 @@ class Scheduler:
     plugins: tuple[catalog.Plugin, ...]
 
     def __init__(self, schedule: Schedule, *, loss_name: str | None = None) -> None:
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"a Scheduler is made of a Schedule, got {shown(schedule)}")
+        loss_name = None if loss_name is None else arguments.text("loss_name", loss_name)
         self._assemble(schedule, f" of loss {loss_name!r}" if loss_name else "")
         for epoch in _epochs_to_try(self.schedule):
             self.value(epoch)
@@ -62,7 +69,7 @@ class Scheduler:
         self._check_params(self._params)
         self._call: Callable[[float], Any] = partial(self._function, self.schedule, **self._params)
 
-    def value(self, epoch: float, **params: Any) -> float:
+    def value(self, epoch: float, /, **params: Any) -> float:
         """Return the value of the schedule at an epoch.
 
         Args:
@@ -87,7 +94,7 @@ class Scheduler:
         except NectarganError:
             raise
         except Exception as error:
-            raise self._error(f" failed at {self._at(epoch)}: {type(error).__name__}: {error}") from error
+            raise self._error(f" failed at {self._at(epoch)}: {one_line(error)}") from error
         if type(value) is not float:
             value = self._as_float(value, epoch)
         if not isfinite(value):
@@ -138,7 +145,10 @@ class Scheduler:
         return part
 
     def _overridden(self, params: dict[str, Any]) -> dict[str, Any]:
-        merged = {**self._params, **self._prepared(params)}
+        try:
+            merged = {**self._params, **self._prepared(params)}
+        except RecursionError:
+            raise self._error(": its params are nested too deeply") from None
         given = frozenset(params)
         if given not in self._checked:
             self._check_params(merged)
@@ -146,17 +156,15 @@ class Scheduler:
         return merged
 
     def _as_float(self, value: object, epoch: float) -> float:
-        try:
-            if isinstance(value, (str, bytes)):
-                raise TypeError  # float() would parse text, and a curve has to return a number
-            return float(value)  # type: ignore[arg-type] # whatever it is, float() decides
-        except (TypeError, ValueError, OverflowError):
-            raise self._not_finite(value, epoch) from None
+        number = arguments.as_float(value)
+        if number is None:
+            raise self._not_finite(value, epoch)
+        return number
 
     def _check_params(self, params: Mapping[str, Any]) -> None:
         try:
             signature = inspect.signature(self._function)
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 # an object may raise anything
             return  # a builtin without a readable signature; the first call shows whether it takes them
         try:
             signature.bind(self.schedule, 0.0, **params)
@@ -168,7 +176,7 @@ class Scheduler:
         return f"{self.schedule.unit} {epoch:g}"
 
     def _not_finite(self, value: object, epoch: float) -> ScheduleError:
-        return self._error(f" gave {value!r} at {self._at(epoch)}; expected a finite number")
+        return self._error(f" gave {shown(value)} at {self._at(epoch)}; expected a finite number")
 
     def _error(self, what: str) -> ScheduleError:
         return ScheduleError(f"schedule {self._label}{what}")
@@ -202,4 +210,4 @@ def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:
 
 
 def _describe(schedule: str | Curve) -> str:
-    return repr(schedule) if isinstance(schedule, str) else getattr(schedule, "__qualname__", repr(schedule))
+    return repr(schedule) if isinstance(schedule, str) else name_of(schedule)
