@@ -751,6 +751,7 @@ def test_what_is_made_is_made_or_refused_with_what_is_documented(drawn):
     name, given = drawn
     function, described = FUNCTIONS[name]
     error = attempt(function, given)
+    catalog.configure(plugins=None, block=None, providers=None)
     if error is not None:
         problem = problem_of(error, described[2])
         assert problem is None, f"{name}({given}): {problem}"
