@@ -76,9 +76,9 @@ def as_float(value: object) -> float | None:
         return value  # type: ignore[return-value] # that is what its type says
     if isinstance(value, _TEXT) or (isinstance(value, Complex) and not isinstance(value, Real)):
         return None
-    if getattr(kind, "requires_grad", None) is not None and value.requires_grad:  # type: ignore[attr-defined] # a tensor
-        return None
     try:
+        if getattr(value, "requires_grad", False) is True:
+            return None
         return float(value)  # type: ignore[arg-type] # whatever it is, float() decides
     except Exception:  # noqa: BLE001 # an object may raise anything
         return None

@@ -22,11 +22,16 @@ _LONGEST_NAME = 200
 def shown(value: object) -> str:
     """Return a value for a message: its repr, cut where it is long, or its type where its repr fails.
 
+    Of a tensor or an array the shape is shown, and no value, which might be on a device.
+
     Example:
         >>> shown([1, 2]), shown("x" * 1000)[:5]
         ('[1, 2]', "'xxxx")
     """
     try:
+        shape = getattr(value, "shape", None)
+        if isinstance(shape, tuple) and shape:
+            return f"{type(value).__name__} of shape {tuple(shape)}"
         return _REPR.repr(value)
     except Exception:  # noqa: BLE001 # an object may raise anything
         return f"an object of {type(value).__name__}"

@@ -944,9 +944,10 @@ class LossManager:
             ScheduleError: If a schedule has no value at the epoch of the clock.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
         """
+        # First, since it may raise.
+        losses = {loss.name: loss.state(self.epoch) for loss in self._registry}
         self._recorder.flush()
         self._recorder.raise_pending_error()
-        losses = {loss.name: loss.state(self.epoch) for loss in self._registry}
         return {"version": 1, **self._recorder.state(), "losses": losses}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:

@@ -719,3 +719,8 @@ def test_a_message_is_cut_where_a_value_is_long():
     with pytest.raises(TypeError) as caught:
         logged(mean).tick(step="x" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+def test_a_tensor_is_named_by_its_shape_and_not_read():
+    with pytest.raises(ValueError, match=r"got Tensor of shape \(3, 4\)"):
+        logged(mean).tick(epoch=torch.ones(3, 4))

@@ -169,3 +169,14 @@ def test_losses_that_a_graph_computed_have_no_unweighted_values():
     )
     with pytest.raises(NectarganError, match="only compute_losses outside of torch.compile"):
         compiled().unweighted  # noqa: B018 # asking is the test
+
+
+@NO_DICTS
+@pytest.mark.parametrize("query", [["G"], ("L1", "decaying"), None])
+def test_any_query_compiles(query):
+    manager = make()
+    x, y = torch.rand(2, 3), torch.rand(2, 3)
+    step = torch.compile(
+        lambda: manager.compute_losses({"y_fake": x, "y": y}, query=query).total, backend="eager", fullgraph=True
+    )
+    assert step().item() > 0.0

@@ -380,6 +380,7 @@ OBJECTIVE = {
     "options": ["options", "bad options", "deeper options"],
 }
 OBJECTIVE |= {"prefix": ["prefix"]}
+CALLED = {**OBJECTIVE, "subspec": ["text"]}
 KWARGS = ["None", "weight_kwargs", "function_kwargs", "bad weight_kwargs", "bad kwargs"]
 INPUTS = ["inputs", "lazy inputs", "odd inputs", "sparse inputs"]
 CONFIG = ["None", "config", "bad config", "deep config", "zero config"]
@@ -442,8 +443,8 @@ METHODS = {
             NectarganError,
         ),
     ),
-    "init_from_spec": call({"spec": SPEC}, OBJECTIVE, (*BUILT, *FLUSHED)),
-    "register_spec": call({"spec": SPEC}, OBJECTIVE, BUILT),
+    "init_from_spec": call({"spec": SPEC}, CALLED, (*BUILT, *FLUSHED)),
+    "register_spec": call({"spec": SPEC}, CALLED, BUILT),
     "set_weight": call({"query": QUERY, "weight": ["weight", "weight 0"]}, {}, (*ASKED, pydantic.ValidationError)),
     "set_schedule": call(
         {"query": QUERY, "schedule": SCHEDULE},
@@ -458,7 +459,7 @@ METHODS = {
         {"loss_name": NAME, "x": XY, "y": XY, "z": XY}, {"epoch": EPOCH, "loss_kwargs": KWARGS}, COMPUTED
     ),
     "compute_loss": call(
-        {"name": NAME}, {"epoch": EPOCH, "weight_kwargs": ["params"], "function_kwargs": ["params"]}, COMPUTED
+        {"name": NAME, "*": XY}, {"epoch": EPOCH, "weight_kwargs": ["params"], "function_kwargs": ["params"]}, COMPUTED
     ),
     "compute_losses": call({"inputs": INPUTS}, {"query": QUERY, "epoch": EPOCH}, COMPUTED),
     "record": call(
@@ -666,12 +667,13 @@ def load_changed(manager, saved, changed=None, to=None, **keywords):
 
 
 def attempt(function, arguments):
-    """Call a function; return the error that it raised, if any."""
+    """Call a function, with what `*` stands for as its inputs; return the error that it raised, if any."""
     given = {name: FACTORIES[factory]() for name, factory in arguments.items()}
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            result = function(**given)
+            several = [given.pop("name")] + [given.pop("*")] * 2 if "*" in given else []
+            result = function(*several, **given)
             if isinstance(result, contextlib.AbstractContextManager) and not isinstance(result, LossManager):
                 with result:
                     pass
@@ -751,6 +753,7 @@ def test_what_is_made_is_made_or_refused_with_what_is_documented(drawn):
     name, given = drawn
     function, described = FUNCTIONS[name]
     error = attempt(function, given)
+    catalog.configure(plugins=None, block=None, providers=None)
     if error is not None:
         problem = problem_of(error, described[2])
         assert problem is None, f"{name}({given}): {problem}"

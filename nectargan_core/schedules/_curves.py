@@ -49,6 +49,9 @@ def linear(schedule: Schedule, epoch: float) -> float:
         schedule: From where to where.
         epoch: The epoch, fractions included.
 
+    Raises:
+        ScheduleError: If the schedule has no end.
+
     Example:
         >>> from nectargan_core import Schedule
         >>> linear(Schedule(start_epoch=10, end_epoch=20, initial_value=1.0, target_value=-1.0), 15)
@@ -70,7 +73,7 @@ def exponential(schedule: Schedule, epoch: float, *, epsilon: float | None = Non
             from) instead, before it is 0 at that end.
 
     Raises:
-        ScheduleError: If the values differ in sign, or one is 0 and there is no `epsilon`.
+        ScheduleError: If the values differ in sign, one is 0 and there is no `epsilon`, or the schedule has no end.
 
     Example:
         >>> from nectargan_core import Schedule

@@ -22,6 +22,9 @@ def cosine(schedule: Schedule, epoch: float) -> float:
     Returns:
         The initial value up to the start, the target value from the end on.
 
+    Raises:
+        ScheduleError: If the schedule has no end.
+
     Example:
         >>> cosine(Schedule(end=100, initial_value=10.0, target_value=0.0), 25)
         8.535533905932738
@@ -98,7 +101,7 @@ def polynomial(schedule: Schedule, epoch: float, *, power: float = 1.0) -> float
         The initial value up to the start, the target value from the end on.
 
     Raises:
-        ScheduleError: If `power` is not above 0.
+        ScheduleError: If `power` is not above 0, or the schedule has no end.
 
     Example:
         >>> polynomial(Schedule(end=100, initial_value=10.0, target_value=0.0), 50, power=2.0)
@@ -126,7 +129,7 @@ def sigmoid(schedule: Schedule, epoch: float, *, steepness: float = 10.0) -> flo
         The initial value up to the start, the target value from the end on.
 
     Raises:
-        ScheduleError: If `steepness` is not above 0.
+        ScheduleError: If `steepness` is not above 0, or the schedule has no end.
 
     Example:
         >>> curve = Schedule(end=100, initial_value=0.0, target_value=1.0)

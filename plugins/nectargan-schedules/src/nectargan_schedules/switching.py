@@ -30,7 +30,7 @@ def window(schedule: Schedule, epoch: float) -> float:
     """Take the target value from the start up to, and not including, the end; otherwise the initial value.
 
     Args:
-        schedule: Start, end and the two values.
+        schedule: Start, end and the two values. Without an end it never switches off.
         epoch: The epoch (or step), fractions included.
 
     Example:
@@ -49,6 +49,7 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
 
     Args:
         schedule: Start, end and the two values. The first epoch (or step) with the target value is the start.
+            Without an end it never stops.
         epoch: The epoch (or step), fractions included.
         n: The distance from one epoch (or step) with the target value to the next, an integer of at least 1.
 
@@ -77,7 +78,7 @@ def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
     s ≤ x < e, otherwise i, where i = initial and t = target.
 
     Args:
-        schedule: Start, end and the two values.
+        schedule: Start, end and the two values. Without an end it never stops.
         epoch: The epoch (or step), fractions included.
         period: Epochs (or steps) from one initial value to the next, above 0.
 

@@ -25,7 +25,7 @@ def warmup_cosine(schedule: Schedule, epoch: float, *, warmup: float, begin: flo
         value from the end on.
 
     Raises:
-        ScheduleError: If a parameter is out of its range.
+        ScheduleError: If a parameter is out of its range, or the schedule has no end.
 
     Example:
         >>> curve = Schedule(end=110, initial_value=2.0, target_value=0.0)
@@ -67,7 +67,7 @@ def one_cycle(schedule: Schedule, epoch: float, *, rise: float = 0.3, begin: flo
         value from the end on.
 
     Raises:
-        ScheduleError: If a parameter is out of its range.
+        ScheduleError: If a parameter is out of its range, or the schedule has no end.
 
     Example:
         >>> curve = Schedule(end=100, initial_value=1.0, target_value=0.0)
