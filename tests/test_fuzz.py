@@ -687,7 +687,10 @@ def problems_in(manager, done):
     for name, drawn in done:
         method = getattr(manager, name)
         if name == "load_state_dict":
-            method = functools.partial(load_changed, manager, manager.state_dict())
+            try:
+                method = functools.partial(load_changed, manager, manager.state_dict())
+            except (errors.ScheduleError, errors.NonFiniteLossError):
+                continue  # There is no state to change: a schedule has no value now, or a loss is nan.
         before = state_of(manager)
         error = attempt(method, drawn)
         if error is None:
