@@ -946,7 +946,7 @@ class LossManager:
         """
         # First, since it may raise.
         losses = {loss.name: loss.state(self.epoch) for loss in self._registry}
-        self._recorder.flush()
+        self._recorder.flush(wait=True)  # so that the log is not behind the state
         self._recorder.raise_pending_error()
         return {"version": 1, **self._recorder.state(), "losses": losses}
 

@@ -209,7 +209,7 @@ def test_five_hundred_interrupts_lose_no_record_and_double_none(tmp_path, make):
             interrupts += 1
             raise Interrupted
 
-    with signals(handler, 1e-3):
+    with signals(handler, 4e-3):
         while interrupts < 500:
             try:
                 armed = True
@@ -233,7 +233,7 @@ def test_five_hundred_flushes_of_a_handler_lose_no_record_and_double_none(tmp_pa
         calls[call] += 1
         getattr(run.manager, call)()
 
-    with signals(handler, 1e-3):
+    with signals(handler, 4e-3):
         while calls.total() < 500:
             run.step()
     run.manager.close()

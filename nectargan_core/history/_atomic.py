@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import GeneratorType
+from types import FrameType, GeneratorType
 from typing import Any, TypeAlias
 
 _Run: TypeAlias = "GeneratorType[int | BaseException, None, None]"
@@ -37,7 +38,8 @@ class Exclusive:
     """Calls a function that must not be entered while it runs: by a signal handler, or by another thread.
 
     A call that comes while it runs asks for another run and returns at once; whoever runs the function then runs it
-    again. Nothing has to be released, so that an exception raised at any instruction leaves nothing locked.
+    again. The lock is a generator, which Python does not enter while it runs, and which an exception ends, so that an
+    exception raised at any instruction leaves nothing locked.
 
     Args:
         function: What is called, without arguments; its results are added up.
@@ -48,41 +50,42 @@ class Exclusive:
         2
     """
 
-    __slots__ = ("_asked", "_function", "_number", "_runs", "_thread")
+    __slots__ = ("_asked", "_begun", "_ended", "_function", "_number", "_pid", "_runs")
 
     def __init__(self, function: Callable[[], int]) -> None:
         self._function = function
         self._asked = False
-        # The lock is a generator, which Python does not enter while it runs, and which an exception ends. Those that
-        # came to an end are followed by the one of the next number.
+        # How many runs have begun, and which was the last that ended.
+        self._begun = self._ended = 0
+        # The generators by number: one that came to an end is followed by that of the next number.
         self._runs: dict[int, _Run] = {}
         self._number = 0
-        self._thread = 0
+        self._pid = os.getpid()
 
     def __call__(self, wait: bool = False) -> int:
         """Call the function, or have it called again by whoever is calling it.
 
         Args:
-            wait: Whether to wait while another thread calls it. A call from a signal handler never waits.
+            wait: Whether to wait, while another thread calls it, for the end of a run that has begun after this call.
+                A call that is made inside of a run, such as that of a signal handler, never waits.
 
         Returns:
             The sum of the results of all calls that were made here, 0 of none.
         """
-        total = 0
+        total, before = 0, self._begun
         self._asked = True
-        while self._asked:
+        while self._asked or (wait and self._ended <= before):
             try:
                 outcome = next(self._run())
             except ValueError as error:
                 if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                     raise
                 # It is being run.
-                if not wait or self._thread == threading.get_ident():
+                if not wait or _is_inside(sys._getframe()):
                     break
                 time.sleep(0.001)
-                self._asked = True
             except StopIteration:
-                continue
+                self._asked = True
             else:
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -90,6 +93,8 @@ class Exclusive:
         return total
 
     def _run(self) -> _Run:
+        if os.getpid() != self._pid:  # What another thread was running when this process was forked goes on there only.
+            self._pid, self._runs = os.getpid(), {}
         number = self._number
         while True:
             # One call of C, so that two threads get the same generator.
@@ -104,9 +109,20 @@ class Exclusive:
             yield self._outcome()
 
     def _outcome(self) -> int | BaseException:
-        self._thread = threading.get_ident()
+        self._begun = number = self._begun + 1
         self._asked = False
         try:
             return self._function()
         except BaseException as error:  # noqa: BLE001 # raised by the caller, so that the generator does not end
             return error
+        finally:
+            self._ended = number
+
+
+def _is_inside(frame: FrameType | None) -> bool:
+    """Whether a frame is called, by whomever, from a run of anything exclusive."""
+    while frame is not None:
+        if frame.f_code is Exclusive._repeated.__code__:
+            return True
+        frame = frame.f_back
+    return False

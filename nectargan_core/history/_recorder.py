@@ -38,10 +38,11 @@ class _Batch:
 
     Args:
         number: How many appends the log had before it.
-        lines: The lines.
+        lines: The lines; none where there is no log, and observers are all there is.
         chunks: The records of the lines.
         ends: For each series, the position after the last of its records.
         rewinds: How many of the lines were `Recorder._rewinds`.
+        observed: Whether observers have been notified of it.
     """
 
     number: int
@@ -74,15 +75,19 @@ class Recorder:
         "_batch",
         "_block",
         "_buffer_size",
+        "_collected_error",
+        "_collecting",
         "_counts",
         "_ended",
         "_flush_every",
         "_flushing",
         "_indexes",
+        "_loading",
         "_lost",
         "_nonfinite",
         "_notified_of_nonfinite",
         "_notify",
+        "_notifying",
         "_on_device",
         "_pending_error",
         "_prefix",
@@ -152,6 +157,11 @@ class Recorder:
         # tick, compute or flush raises.
         self._syncing = self._sync_asked = self._on_device = False
         self._pending_error: NonFiniteLossError | None = None
+        # Whether losses of one call are being recorded, and observers notified of a flush: errors about values wait.
+        self._collecting = self._notifying = False
+        self._collected_error: NonFiniteLossError | None = None
+        # A state that the next flush loads.
+        self._loading: Mapping[str, Any] | None = None
         # Totals that are still on a device, by prefix and losses; and prefix and step of each loss that was read from a
         # device and is nan or infinite itself, so that its total says nothing new.
         self._totals: dict[_Together, Series] = {}
@@ -313,11 +323,10 @@ class Recorder:
         if prefix is None or total.is_meta:
             return
         if not total.is_cpu:
-            key = prefix, tuple(losses)
-            if key not in self._totals:
-                keep = self.keep and self._nonfinite != "ignore"
-                self._totals[key] = Series(f"{prefix}total", keep, None, self._watch_device)
-            self._totals[key].add(step, epoch, 1.0, total.detach(), total)
+            # In one variable, since a signal handler may read all totals, and begin anew, in between.
+            series = Series(f"{prefix}total", self.keep, None, self._watch_device)
+            series = self._totals.setdefault((prefix, tuple(losses)), series)
+            series.add(step, epoch, 1.0, total.detach(), total)
         elif not math.isfinite(value := total.item()) and all(math.isfinite(loss.item()) for loss in losses.values()):
             self._report_total(prefix, tuple(losses), step, epoch, value)
 
@@ -346,11 +355,30 @@ class Recorder:
                 self._warned_of_nonfinite.add(key)
                 warn(f"{what}; this {'loss' if key == name else 'total'} is not warned of again")
             self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
-        if error is not None and not self._syncing:
+        if error is None:
+            return
+        if self._syncing:
+            if self._pending_error is None:
+                self._pending_error = error
+                self.watching, self.deadline = True, -math.inf
+        elif self._collecting:
+            self._collected_error = self._collected_error or error
+        else:
             raise error  # out of the call that computed it
-        if error is not None and self._pending_error is None:
-            self._pending_error = error
-            self.watching, self.deadline = True, -math.inf
+
+    def add_all(self, add: Callable[[], None]) -> None:
+        """Let several losses be recorded, and only then raise what one of them has raised.
+
+        Raises:
+            NonFiniteLossError: If one is due.
+        """
+        self._collecting, self._collected_error = True, None
+        try:
+            add()
+        finally:
+            self._collecting = False
+        if self._collected_error is not None:
+            raise self._collected_error
 
     # Reading
 
@@ -446,71 +474,90 @@ class Recorder:
         self.flush()
 
     def raise_pending_error(self) -> None:
-        """Raise the `NonFiniteLossError` that is due, once."""
-        if self._pending_error is not None:
+        """Raise the `NonFiniteLossError` that is due, once; not to an observer, who is not the one to handle it."""
+        if self._pending_error is not None and not self._notifying:
             error, self._pending_error = self._pending_error, None
             # A flush may have been due at this call; let the next call do it.
             self.deadline = -math.inf
             raise error
 
-    def flush(self) -> int:
+    def flush(self, wait: bool = False) -> int:
         """Write what is new to the log; where a flush is under way already, that one does it.
+
+        Args:
+            wait: Whether to wait for another thread that flushes.
 
         Returns:
             How many records were written here; 0 where there is no log, nothing is new, or writing failed: then a
             warning says so, once, everything stays in memory, and the next flush tries again.
         """
-        return self._flushing()
+        if self._notifying and not self.closed:
+            self.deadline = -math.inf
+            return 0
+        return self._flushing(wait)
 
     def _flush(self) -> int:
+        self._notifying = False
         self.sync()
         self._notified_of_nonfinite.clear()
         if self._pending_error is None and not self.closed:
             self.deadline = time.monotonic() + self._flush_every
-        written = 0
-        if self.log is None:
-            self._notify_of([series.new_records() for series in list(self.series.values())] if self.keep else [])
-            self._expect_next_flush()
-        elif self.log.is_mine:
-            if self._batch is not None:
-                written += self._write(self.log)
-            if self._batch is None and self._collect(self.log):
-                written += self._write(self.log)
+        written = self._write_all()
+        if self._loading is not None:
+            self._apply(self._loading)
+            written += self._write_all()
         if self.closed:
+            written += self._write_all()  # what observers have recorded since
             self._end()
         return written
 
-    def _collect(self, log: LogFile) -> bool:
-        """Make a batch of what is new; returns whether there is something."""
-        rewinds, now = self._rewinds[:], time.time()
+    def _write_all(self) -> int:
+        """Write what an interrupted flush has left, and what is new."""
+        if not self.keep or (self.log is not None and not self.log.is_mine):
+            return 0
+        written = 0 if self._batch is None else self._write(self._batch)
+        if self._batch is None and self._collect() is not None:
+            written += self._write(self._batch)
+        return written if self.log is not None else 0
+
+    def _collect(self) -> _Batch | None:
+        """Make a batch of what is new, if there is something."""
+        log, rewinds, now = self.log, self._rewinds[:], time.time()
         chunks, ends = [], {}
         for series in list(self.series.values()):
-            chunk, end = series.records_and_end()
+            chunk, end = series.new_records()
             if len(chunk):
                 chunks.append(chunk)
                 ends[series] = end
-        if not chunks and not rewinds:
-            return False
-        lines = "".join([*rewinds, *(encode_chunk(chunk, now) for chunk in chunks)])
-        self._batch = _Batch(log.written, lines, chunks, ends, len(rewinds))
-        return True
+        if chunks or rewinds:
+            lines = "".join([*rewinds, *(encode_chunk(chunk, now) for chunk in chunks)]) if log is not None else ""
+            self._batch = _Batch(0 if log is None else log.written, lines, chunks, ends, len(rewinds))
+        elif log is None:
+            self._expect_next_flush()
+        return self._batch
 
-    def _write(self, log: LogFile) -> int:
-        """Write the batch, and remove from memory what is in it; each step may have been done before an interrupt."""
-        batch = self._batch
+    def _write(self, batch: _Batch | None) -> int:
+        """Write a batch, and remove from memory what is in it; each step may have been done before an interrupt."""
         if batch is None:
             return 0
-        try:
-            log.append(batch.lines, batch.number)
-        except OSError as error:
-            if not log.is_torn:
-                self._batch = None  # The next one has what comes until then, too.
-            self._keep_unwritten(str(log.path), error)
-            return 0
-        for series, end in batch.ends.items():
-            series.drop(end)
-        self.full = self._buffer_size * RECORD.size
-        self._warned_of_write = False
+        if self.log is None:
+            for series, end in batch.ends.items():
+                series.reported = end
+            self._expect_next_flush()
+        else:
+            try:
+                self.log.append(batch.lines, batch.number)
+            except OSError as error:
+                if error.errno is None and not isinstance(error, LossLogError):
+                    raise  # by a signal handler, such as a TimeoutError
+                if not self.log.is_torn:
+                    self._batch = None  # The next one has what comes until then, too.
+                self._keep_unwritten(str(self.log.path), error)
+                return 0
+            for series, end in batch.ends.items():
+                series.drop(end)
+            self.full = self._buffer_size * RECORD.size
+            self._warned_of_write = False
         if not batch.observed:
             batch.observed = True
             self._notify_of(batch.chunks)
@@ -530,8 +577,14 @@ class Recorder:
 
     def _notify_of(self, chunks: list[Records]) -> None:
         ordered = tuple(sorted((chunk for chunk in chunks if len(chunk)), key=lambda chunk: int(chunk.step[0])))
-        if ordered:
+        if not ordered:
+            return
+        # What an observer records, the next flush writes, which its own call is not.
+        self._notifying = True
+        try:
             self._notify("nectargan_history_flushed", chunks=ordered)
+        finally:
+            self._notifying = False
 
     def close(self) -> None:
         """Flush and give up the log; called at the latest when the manager is collected or Python exits.
@@ -598,18 +651,32 @@ class Recorder:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; what the log has beyond that is superseded."""
-        self.flush()
+        self._loading = state
+        self._flushing(wait=True)
+        if self._loading is not None:  # called by a signal handler in the middle of a flush
+            self._apply(state)
+
+    def _apply(self, state: Mapping[str, Any]) -> None:
+        """Load a state. An exception at any instruction leaves it to be loaded again."""
         ahead = self.step > state["step"] if state["ticked"] else self._is_ahead(state["counts"])
-        self.step, self.epoch, self.ticked = state["step"], state["epoch"], state["ticked"]
-        self._counts = dict(state["counts"])
+        clock = {
+            "step": state["step"],
+            "epoch": state["epoch"],
+            "ticked": state["ticked"],
+            "_counts": dict(state["counts"]),
+        }
+        steps = [partial(setattr, self, name, value) for name, value in clock.items()]
+        limit = state["step"] + 1 if state["ticked"] else None
+        if ahead and self.log is not None:
+            # With the clock, from which it follows whether there is something to supersede.
+            steps.append(partial(self._rewinds.append, encode_rewind(limit, clock["_counts"])))
+        at_once(*steps)
         for name, series in list(self.series.items()):
             series.count = self._counts.get(name, 0)
             # Forget what is in memory because it could not be written, or because there is no log.
-            series.rewind(self.step + 1 if self.ticked else series.count)
+            series.rewind(series.count if limit is None else limit)
             series.begin_window()
-        if ahead and self.log is not None:
-            self._rewinds.append(encode_rewind(self.step + 1 if self.ticked else None, self._counts))
-            self.flush()
+        self._loading = None
 
     def _is_ahead(self, counts: Mapping[str, int]) -> bool:
         mine = self.state()["counts"]

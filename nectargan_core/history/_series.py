@@ -79,13 +79,13 @@ class Series:
         "_last",
         "_on_device",
         "_on_nonfinite",
-        "_reported",
         "_waiting",
         "_window",
         "count",
         "dtype",
         "keep",
         "name",
+        "reported",
         "result",
         "rows",
     )
@@ -119,8 +119,8 @@ class Series:
         # How many records were dropped from the front of the rows. The position of a record counts from the first that
         # was ever kept.
         self._dropped = 0
-        # The position from which on `new_records` returns records.
-        self._reported = 0
+        # The position up to which observers have got records that stay in memory.
+        self.reported = 0
         # The position from which on `mean` counts. And what it counts of dropped records: of which window, up to which
         # position, their sum and their number.
         self._window = 0
@@ -317,9 +317,7 @@ class Series:
 
     def history(self) -> LMHistory:
         """Return the records that are in memory, as lists; after a flush the last one is."""
-        last, (_, rows) = self._last, self._snapshot()
-        if not len(rows) and last is not None:
-            rows = _multiplied(unpacked(pack(*last)))
+        rows = self._rows_or_last()
         # Frozen here, in one call of C each; the model would look at every number.
         return LMHistory.model_construct(
             losses=FrozenList(rows["loss"].tolist()),
@@ -330,27 +328,27 @@ class Series:
         )
 
     def records(self, start: int = 0) -> Records:
-        """Return the records that are in memory, from a position on, as arrays."""
-        dropped, rows = self._snapshot()
-        return as_records(self.name, rows[max(0, start - dropped) :])
+        """Return the records that are in memory, from a position on, as arrays; the last one where none are kept."""
+        return as_records(self.name, self._snapshot(start)[1] if self.keep else self._rows_or_last())
 
-    def records_and_end(self) -> tuple[Records, int]:
-        """Return the records that are in memory, and the position after them."""
-        dropped, rows = self._snapshot()
-        return as_records(self.name, rows), dropped + len(rows)
+    def new_records(self) -> tuple[Records, int]:
+        """Return the records from `reported` on, after a `sync`, and the position after them."""
+        begin, rows = self._snapshot(self.reported)
+        return as_records(self.name, rows), begin + len(rows)
 
-    def new_records(self) -> Records:
-        """Return the records since this was last called, after a `sync`."""
-        records = self.records(self._reported)
-        self._reported = max(self._reported, self._dropped) + len(records)
-        return records
+    def _rows_or_last(self) -> npt.NDArray[np.void]:
+        _, rows = self._snapshot()
+        last = self._last  # after the rows, since it is set before those are removed
+        return rows if len(rows) or last is None else _multiplied(unpacked(pack(*last)))
 
-    def _snapshot(self) -> tuple[int, npt.NDArray[np.void]]:
-        """Return the position of the first row, and the rows."""
+    def _snapshot(self, start: int = 0) -> tuple[int, npt.NDArray[np.void]]:
+        """Return the rows from a position on, and the position of the first of them."""
         while True:
-            dropped, rows = self._dropped, bytes(self.rows)
+            dropped = self._dropped
+            begin = max(start, dropped)
+            rows = self.rows[(begin - dropped) * _SIZE :]
             if dropped == self._dropped:  # nothing was dropped in between
-                return dropped, _multiplied(unpacked(rows))
+                return begin, _multiplied(unpacked(rows))
 
     def end(self) -> int:
         """Return the position after the last record, those included that wait for a device."""
@@ -375,10 +373,10 @@ class Series:
             window, start, total, count = before
             if window != self._window:
                 start, total, count = self._window, 0.0, 0
-            dropped, rows = self._snapshot()
+            _, rows = self._snapshot(start)
             if self._in_window is before:
                 break
-        more, number = _sum_of(rows[max(0, start - dropped) :])
+        more, number = _sum_of(rows)
         return (total + more) / (count + number) if count + number else _NAN
 
     # Removing
@@ -388,7 +386,7 @@ class Series:
         _, rows = self._snapshot()
         self.rows[:] = rows[rows["step"] < step].tobytes()
         self._window = min(self._window, self.end())
-        self._reported = min(self._reported, self.end())
+        self.reported = min(self.reported, self.end())
         self._last, self._known, self.result = None, _NAN, None
 
     def drop(self, position: int) -> None:

@@ -198,7 +198,9 @@ class LogFile:
         """Whether an open file is still that of this log, under whatever name."""
         try:
             status = os.fstat(descriptor)
-        except OSError:  # such as a stale handle of a network file system
+        except OSError as error:  # such as a stale handle of a network file system
+            if error.errno is None:
+                raise  # by a signal handler, such as a TimeoutError
             return False
         if not status.st_nlink:
             return False
@@ -257,7 +259,7 @@ class LogFile:
             OSError: If it cannot be taken.
         """
         path = _lock_path(self._contested)
-        lock = FileLock(path, timeout=0, fallback_to_soft=False)
+        lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
         try:
             lock.acquire()
         except OSError as error:
@@ -302,7 +304,9 @@ class LogFile:
 
     def _write(self, descriptor: int, data: bytes, number: int) -> None:
         size = os.fstat(descriptor).st_size
-        end = min(self._done[1], size)  # less than before if somebody cut it
+        end = min(self._done[1], size)
+        if end < self._done[1]:
+            self.opened += 1  # Somebody cut it, so that what was read of it is not there any more.
         data = _separated(descriptor, end, data)
         # What an interrupted append left is the begin of the same lines. Otherwise somebody else wrote it.
         left = _read_at(descriptor, end, min(len(data), size - end))
@@ -312,8 +316,11 @@ class LogFile:
             end = size
             data = rest = _separated(descriptor, end, data)
         try:
-            if rest and os.write(descriptor, rest) != len(rest):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            written = os.write(descriptor, rest) if rest else 0
+            if written < len(rest):  # A second write says what is in the way.
+                written += os.write(descriptor, rest[written:])
+            if written < len(rest):
+                raise OSError(errno.EIO, "it can be written in small parts only", str(self.path))
             if self._fsync:
                 os.fsync(descriptor)
         except OSError:
@@ -352,7 +359,9 @@ def _separated(descriptor: int, end: int, data: bytes) -> bytes:
 def _identity(path: Path) -> _Identity | None:
     try:
         status = path.lstat()
-    except OSError:
+    except OSError as error:
+        if error.errno is None:
+            raise  # by a signal handler, such as a TimeoutError
         return None
     return status.st_dev, status.st_ino
 
@@ -397,6 +406,8 @@ def _cut_torn_line(descriptor: int) -> None:
             break
         end = start
     begin = start + newline + 1 if end > 0 else 0
+    if begin == size:
+        return
     try:
         check(_read_at(descriptor, begin, size - begin))
     except ValueError:

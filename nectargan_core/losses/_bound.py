@@ -38,14 +38,22 @@ Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 """Where a total belongs: recorder, prefix of the scope, step and epoch."""
 
 
-def record_all(later: Later) -> None:
-    """Add the records that were put off; if one of the results cannot be recorded, none."""
+def record_all(later: Later, recorder: Recorder) -> None:
+    """Add the records that were put off; if one of the results cannot be recorded, none.
+
+    Raises:
+        NonFiniteLossError: If one is due, after all are added.
+    """
     for series, _, epoch, _, raw, _ in later:
         # A scalar in single precision is what most losses give, and can always be recorded.
         if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
             check_real(series.name, raw, epoch)
     if _current_graph_task() >= 0:
         return
+    recorder.add_all(lambda: _add_all(later))
+
+
+def _add_all(later: Later) -> None:
     for series, step, epoch, weight, raw, weighted in later:
         if raw is None:
             series.add_zero(step, epoch, weighted)
@@ -212,7 +220,8 @@ class BoundLoss:
     def redirected(self, series: Series) -> tuple[list[partial[Any]], list[partial[Any]]]:
         """Return the steps that let the records go to another series, and those that undo it, for `at_once`."""
         if not self.has_run:
-            self._elsewhere.append((series, series.count))
+            # The last ones are enough: in those before it did not run, and they are left.
+            self._elsewhere = [*self._elsewhere[:1], *self._elsewhere[1:][-8:], (series, series.count)]
         there = {"series": series, "_first": series.count, "_last_change": series.count}
         back = {name: getattr(self, name) for name in there}
         enter, leave = ([partial(setattr, self, name, value) for name, value in to.items()] for to in (there, back))

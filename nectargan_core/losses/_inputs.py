@@ -59,10 +59,10 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
             results[loss.name] = loss.compute((), named, epoch, None, later)
     if len(running) < len(losses):
         results = _with_skipped(losses, results, inputs, values, epoch, later)
-    if later is not None:
+    if later is not None and results._place is not None:
         # Those that were skipped come last.
         results._raw = {loss.name: record[4] for loss, record in zip(running, later, strict=False)}
-        record_all(later)
+        record_all(later, results._place[0])
     return results
 
 
