@@ -507,17 +507,18 @@ class Recorder:
             self._apply(self._loading)
             written += self._write_all()
         if self.closed:
-            written += self._write_all()  # what observers have recorded since
+            written += self._write_all(notify=False)  # what observers have recorded since
             self._end()
         return written
 
-    def _write_all(self) -> int:
+    def _write_all(self, notify: bool = True) -> int:
         """Write what an interrupted flush has left, and what is new."""
         if not self.keep or (self.log is not None and not self.log.is_mine):
             return 0
         written = 0 if self._batch is None else self._write(self._batch)
-        if self._batch is None and self._collect() is not None:
-            written += self._write(self._batch)
+        if self._batch is None and (batch := self._collect()) is not None:
+            batch.observed = not notify
+            written += self._write(batch)
         return written if self.log is not None else 0
 
     def _collect(self) -> _Batch | None:
