@@ -5,6 +5,8 @@ import gc
 import json
 import os
 import pickle
+import runpy
+import sys
 import tracemalloc
 import zlib
 
@@ -172,6 +174,13 @@ def test_a_large_log_whose_reading_fails_is_an_error_with_the_reason(tmp_path, m
         log.series("a")
 
 
+def test_many_records_are_exported_in_their_order(tmp_path):
+    log = log_of(tmp_path, records(count=25_000))
+    log.to_csv(tmp_path / "log.csv")
+    steps = [line.split(",")[1] for line in (tmp_path / "log.csv").read_text().splitlines()[1:]]
+    assert steps == [str(step) for step in range(25_000)]
+
+
 # Memory
 
 
@@ -280,6 +289,25 @@ def test_a_batch_that_is_known_from_some_chunk_on_is_read(tmp_path, parser):
         records(count=1, first=5),
     ]
     assert log_of(tmp_path, *chunks).series("a").batch.tolist() == [0, 0, 0, 8, 4, 0]
+
+
+def test_without_simdjson_a_log_is_read_all_the_same(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simdjson", None)
+    parse = runpy.run_path(_json.__file__)["ChunkParser"]().parse
+    assert parse(b'{"n":2,"unweighted":[0.5,"nan"]}') == {"n": 2, "unweighted": [0.5, "nan"]}
+
+
+@pytest.mark.parametrize("line", ["[1]", '{"n":1,"n":2}', '{"n":1e999}', '{"n":123456789012345678901234567890}'])
+def test_what_simdjson_reads_otherwise_is_read_as_python_does(parser, line):
+    assert _json.ChunkParser().parse(line.encode()) == json.loads(line)
+
+
+def test_a_parser_goes_on_after_what_it_cannot_parse(parser):
+    chunks = _json.ChunkParser()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Expecting"):
+            chunks.parse(b'{"n":?}')
+        assert chunks.parse(b'{"epoch":[1,[2]]}') == {"epoch": [1, [2]]}
 
 
 # Rewinds

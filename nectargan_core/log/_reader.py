@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _SMALL = 1 << 20
 # Where a process has so many files open, larger ones are read at once too: systems allow some hundred.
 _MANY = 100
+# So many records are Python objects at a time while they are written as rows.
+_ROWS = 10_000
 
 
 class LossLog:
@@ -129,8 +131,9 @@ class LossLog:
             writer.writerow(("name", *COLUMNS))
             for name in self.names:
                 records = self.series(name)
-                columns = (getattr(records, column).tolist() for column in COLUMNS)
-                writer.writerows((name, *row) for row in zip(*columns, strict=True))
+                for start in range(0, len(records), _ROWS):
+                    columns = (getattr(records, column)[start : start + _ROWS].tolist() for column in COLUMNS)
+                    writer.writerows((name, *row) for row in zip(*columns, strict=True))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.
