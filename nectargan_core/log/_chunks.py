@@ -145,9 +145,11 @@ def _read_stride(written: Any, column: npt.NDArray[Any], start: int, count: int)
         _read_values(written, column, start, count)
         return
     first, stride = int(written["first"]), int(written["stride"])
-    if not all(-(2**63) <= end < 2**63 for end in (first, first + stride * count)):
+    if not all(-(2**63) <= end < 2**63 for end in (first, first + stride * (count - 1))):
         raise OverflowError("a step has more than 64 bits")
-    column[start : start + count] = np.arange(first, first + stride * count, stride) if stride else first
+    steps = column[start : start + count]
+    np.multiply(np.arange(count, dtype=np.int64), stride, out=steps)
+    steps += first
 
 
 def _read_runs(written: Any, column: npt.NDArray[Any], start: int, count: int) -> None:
