@@ -45,11 +45,11 @@ def test_a_newer_version_is_refused(tmp_path):
 
 
 def test_a_log_that_cannot_be_read_is_an_error_with_the_reason(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
     write(tmp_path, [1.0])
-    monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(LossLogError, match=r"cannot read .*loss_log.jsonl: Permission denied"):
         LossLog(tmp_path)
 

@@ -448,7 +448,7 @@ class Recorder:
         if opened != log.opened:
             opened, index = log.opened, LogIndex(log.path)
         try:
-            index.extend(log.read(index.end))
+            index.extend(log.read)
             parts = index.parts(name, log.read)
         except OSError as error:
             raise LossLogError(f"cannot read {log.path}: {error.strerror or error}") from error

@@ -142,24 +142,24 @@ class LogFile:
         except OSError:
             return True
 
-    def read(self, start: int, stop: int | None = None) -> bytes:
+    def read(self, start: int, stop: int) -> bytes:
         """Return the bytes of the log from one position up to another.
 
         Args:
             start: Where they begin.
-            stop: Where they end. None: where the last append, or what a resumed run has found, ends.
+            stop: Where they end, at the latest where the last append, or what a resumed run has found, ends.
 
         Raises:
             OSError: If it cannot be read.
         """
         descriptor = self._descriptor
         if descriptor is not None:
-            return _read_at(descriptor, start, (self._done[1] if stop is None else stop) - start)
+            return read_at(descriptor, start, min(stop, self._done[1]) - start)
         if not (self._begun or self._resume) or not self.path.exists():
             return b""  # what is there is moved aside by the first append
         descriptor = _open(self.path, os.O_RDONLY)
         try:
-            return _read_at(descriptor, start, (os.fstat(descriptor).st_size if stop is None else stop) - start)
+            return read_at(descriptor, start, stop - start)
         finally:
             os.close(descriptor)
 
@@ -309,7 +309,7 @@ class LogFile:
             self.opened += 1  # Somebody cut it, so that what was read of it is not there any more.
         data = _separated(descriptor, end, data)
         # What an interrupted append left is the begin of the same lines. Otherwise somebody else wrote it.
-        left = _read_at(descriptor, end, min(len(data), size - end))
+        left = read_at(descriptor, end, min(len(data), size - end))
         if data.startswith(left):
             rest = data[len(left) :]
         else:
@@ -343,7 +343,7 @@ def _open(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _read_at(descriptor: int, start: int, count: int) -> bytes:
+def read_at(descriptor: int, start: int, count: int) -> bytes:
     """Read up to so many bytes from a position on."""
     data = b""
     while len(data) < count and (more := os.pread(descriptor, count - len(data), start + len(data))):
@@ -353,7 +353,7 @@ def _read_at(descriptor: int, start: int, count: int) -> bytes:
 
 def _separated(descriptor: int, end: int, data: bytes) -> bytes:
     """Return data to append at a position, with a line end first where the line before it has none."""
-    return data if end == 0 or _read_at(descriptor, end - 1, 1) == b"\n" else b"\n" + data
+    return data if end == 0 or read_at(descriptor, end - 1, 1) == b"\n" else b"\n" + data
 
 
 def _identity(path: Path) -> _Identity | None:
@@ -401,7 +401,7 @@ def _cut_torn_line(descriptor: int) -> None:
     size = end = os.fstat(descriptor).st_size
     while end > 0:
         start = max(0, end - _TAIL)
-        newline = _read_at(descriptor, start, end - start).rfind(b"\n")
+        newline = read_at(descriptor, start, end - start).rfind(b"\n")
         if newline >= 0:
             break
         end = start
@@ -409,7 +409,7 @@ def _cut_torn_line(descriptor: int) -> None:
     if begin == size:
         return
     try:
-        check(_read_at(descriptor, begin, size - begin))
+        check(read_at(descriptor, begin, size - begin))
     except ValueError:
         os.ftruncate(descriptor, begin)
 

@@ -8,7 +8,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nectargan_core.config import Config
+from nectargan_core.log._chunks import Chunks
+from nectargan_core.log._json import ChunkParser, parse_exactly
 from nectargan_core.log._records import COLUMNS, DTYPE, Layout, Records, product
 
 VERSION = 2
@@ -26,9 +28,10 @@ VERSION_KEY = "nectargan_log"
 REWIND_KEY = "rewind"
 
 # The end of a line that has a checksum, of all bytes before the match.
-_CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"}$')
-# The begin of a chunk, with the name of its loss.
-_CHUNK = re.compile(rb'{"loss_name":("(?:[^"\\]|\\.)*")')
+_CHECKSUM = re.compile(rb',"crc32":"[0-9a-f]{8}"}')
+_CHECKSUM_SIZE = 20
+# The begin of a chunk: the name of its loss, and the number of its records where this module writes it.
+_CHUNK = re.compile(rb'{"loss_name":("[^"\\]*(?:\\.[^"\\]*)*")(?:,"time":[^,"]*,"n":([0-9]{1,9}),)?')
 
 _Numbers = npt.NDArray[np.float64]
 _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
@@ -72,7 +75,7 @@ def encode_header(fields: Mapping[str, Any]) -> str:
 
     Example:
         >>> encode_header({"experiment": "facades"}).strip()
-        '{"nectargan_log":2,"experiment":"facades","crc32":"f7e6b4ec"}'
+        '{"nectargan_log":2,"experiment":"facades","crc32":"6dbbcf1f"}'
     """
     return _line({VERSION_KEY: VERSION, **fields})
 
@@ -116,7 +119,7 @@ def checked(text: str) -> str:
 
     Example:
         >>> checked('{"a":1}').strip()
-        '{"a":1,"crc32":"85d8d1d9"}'
+        '{"a":1,"crc32":"a702fc6e"}'
     """
     body = text[:-1]
     return f'{body},"crc32":"{zlib.crc32(body.encode()):08x}"}}\n'
@@ -124,7 +127,19 @@ def checked(text: str) -> str:
 
 def has_checksum(line: bytes) -> bool:
     """Whether a line, without its newline, ends with a checksum, right or wrong."""
-    return _CHECKSUM.search(line) is not None
+    return _CHECKSUM.match(line[-_CHECKSUM_SIZE:]) is not None
+
+
+def is_whole(data: bytes, start: int, stop: int) -> bool:
+    """Whether a line, without its newline, ends with the right checksum.
+
+    Args:
+        data: The bytes that the line is among; it is not copied.
+        start: Where it begins.
+        stop: Where it ends.
+    """
+    end = stop - _CHECKSUM_SIZE
+    return end >= start and data[end:stop] == b',"crc32":"%08x"}' % zlib.crc32(memoryview(data)[start:end])
 
 
 def check(line: bytes) -> None:
@@ -133,21 +148,41 @@ def check(line: bytes) -> None:
     Raises:
         ValueError: If it has none, or another one.
     """
-    end = _CHECKSUM.search(line)
-    if end is None:
-        raise ValueError("it has no checksum")
-    if zlib.crc32(line[: end.start()]) != int(end[1], 16):
-        raise ValueError("its checksum is another one")
+    if not is_whole(line, 0, len(line)):
+        raise ValueError("its checksum is another one" if has_checksum(line) else "it has no checksum")
 
 
-def name_in(line: bytes) -> str | None:
-    """Return the name of the loss that a line is a chunk of, None if it is no chunk. Nothing else of it is read.
+def name_in(data: bytes, start: int, stop: int) -> tuple[bytes, int] | None:
+    """Return the name of the loss that a line is a chunk of, and how many records it says that it has.
+
+    Args:
+        data: The bytes that the line is among.
+        start: Where it begins.
+        stop: Where it ends.
+
+    Returns:
+        The name as JSON, and the number of records, 0 where it does not stand where `encode_chunk` writes it. None if
+        the line is no chunk. Nothing else of it is read.
+    """
+    begin = _CHUNK.match(data, start, stop)
+    return None if begin is None else (begin[1], int(begin[2] or 0))
+
+
+def decode_chunk(line: bytes, parser: ChunkParser, into: Chunks) -> None:
+    """Add the records of a chunk to those of its loss. The checksum is not looked at.
+
+    Args:
+        line: The line, without its newline.
+        parser: What parses it.
+        into: The records of the loss.
 
     Raises:
-        ValueError: If the name cannot be read.
+        ValueError: If the line is no chunk. Nothing is added then.
     """
-    begin = _CHUNK.match(line)
-    return None if begin is None else str(json.loads(begin[1]))
+    fields = parser.parse(line)
+    if not isinstance(fields, dict) or VERSION_KEY in fields or REWIND_KEY in fields:
+        raise ValueError("not a chunk of records")
+    into.add(fields)
 
 
 def decode_line(line: str | bytes) -> dict[str, Any] | Records:
@@ -156,10 +191,7 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
     Raises:
         ValueError: If the line is none of them.
     """
-    try:
-        fields = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("too deeply nested") from error
+    fields = parse_exactly(line)
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     if VERSION_KEY in fields:
@@ -169,23 +201,11 @@ def decode_line(line: str | bytes) -> dict[str, Any] | Records:
         return fields
     if REWIND_KEY in fields:
         return {REWIND_KEY: _decode_rewind(fields[REWIND_KEY])}
-    try:
-        count, single = int(fields["n"]), fields["float"] == 32
-        columns = {
-            name: _DECODE[layout](fields[name], count, single and DTYPE[name] == np.float64).astype(DTYPE[name])
-            for name, layout in COLUMNS.items()
-            if name in fields
-        }
-        if "loss" not in columns:
-            columns["loss"] = product(columns["unweighted"], columns["weight"], single)
-        if "batch" in fields:
-            columns["batch"] = _decode_runs(fields["batch"], count, single=False).astype(np.int64)
-        component_of = fields.get("component_of")
-        return Records(
-            str(fields["loss_name"]), **columns, component_of=None if component_of is None else str(component_of)
-        )
-    except (KeyError, TypeError, IndexError, OverflowError) as error:
-        raise ValueError(f"not a chunk of records: {error!r}") from error
+    if "loss_name" not in fields:
+        raise ValueError("neither a header nor a rewind nor a chunk of records")
+    chunks = Chunks()
+    chunks.add(fields)
+    return chunks.records(str(fields["loss_name"]))
 
 
 def _decode_rewind(to: Any) -> dict[str, Any]:
@@ -216,15 +236,6 @@ def _encode_stride(steps: npt.NDArray[np.int64], single: bool) -> str:
     return json.dumps(steps.tolist(), separators=(",", ":"))
 
 
-def _decode_stride(column: Any, count: int, single: bool) -> npt.NDArray[np.int64]:
-    if isinstance(column, dict):
-        # As int64: with a larger int numpy 1 would return an array of Python objects instead of raising.
-        first, stride = np.array([int(column["first"]), int(column["stride"])], dtype=np.int64)
-        steps: npt.NDArray[np.int64] = first + stride * np.arange(count, dtype=np.int64)
-        return steps
-    return _counted(np.array(column, dtype=np.int64), count)
-
-
 def _encode_runs(values: _Numbers, single: bool) -> str:
     starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
     if len(starts) * 3 > len(values) > 1 or not np.isfinite(values).all():
@@ -232,15 +243,6 @@ def _encode_runs(values: _Numbers, single: bool) -> str:
     lengths = np.diff(np.append(starts, len(values)))
     runs = zip(values[starts].tolist(), lengths.tolist(), strict=True)
     return json.dumps({"runs": [list(run) for run in runs]}, separators=(",", ":"), allow_nan=False)
-
-
-def _decode_runs(column: Any, count: int, single: bool) -> _Numbers:
-    if isinstance(column, dict):
-        values, lengths = zip(*column["runs"], strict=True)
-        if sum(lengths) != count:  # checked first, since a damaged line may ask for an array beyond memory
-            raise ValueError(f"the runs of a column have {sum(lengths)} values, not {count}")
-        return _counted(np.repeat(np.array(values, dtype=np.float64), lengths), count)
-    return _decode_floats(column, count, single=False)
 
 
 def _encode_floats(values: _Numbers, single: bool) -> str:
@@ -257,21 +259,5 @@ def _spell(value: float, single: bool) -> str:
     return _SPELLED.get(value, '"nan"')
 
 
-def _decode_floats(column: Sequence[float | str], count: int, single: bool) -> _Numbers:
-    values = np.array(column, dtype=np.float64)
-    if single:
-        with np.errstate(over="ignore"):  # a damaged line may hold any number
-            values = values.astype(np.float32).astype(np.float64)
-    return _counted(values, count)
-
-
-def _counted(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    if values.shape != (count,):
-        raise ValueError(f"a column has the shape {values.shape}, not {(count,)}")
-    return values
-
-
-# How a column is written and read, by its layout. Encoding takes the values, decoding the JSON and how many values it
-# has to hold; the last argument of both is whether the values are of single precision.
+# How a column is written, by its layout. The last argument is whether the values are of single precision.
 _ENCODE: dict[Layout, Callable[..., str]] = {"stride": _encode_stride, "runs": _encode_runs, "values": _encode_floats}
-_DECODE: dict[Layout, Callable[..., Any]] = {"stride": _decode_stride, "runs": _decode_runs, "values": _decode_floats}

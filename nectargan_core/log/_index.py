@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossLogError
-from nectargan_core.log._format import REWIND_KEY, VERSION, VERSION_KEY, check, decode_line, has_checksum, name_in
-from nectargan_core.log._records import Records
+from nectargan_core.log._chunks import Chunks
+from nectargan_core.log._format import (
+    REWIND_KEY,
+    VERSION,
+    VERSION_KEY,
+    check,
+    decode_chunk,
+    decode_line,
+    has_checksum,
+    is_whole,
+    name_in,
+)
+from nectargan_core.log._json import ChunkParser, parse_exactly
+from nectargan_core.log._records import Records, joined
 
-_Entry: TypeAlias = tuple[int, int, int] | Records | int
-"""What a loss has in the file: a line that is not parsed yet (its number, begin and end), records, or the step from
-which on the entries before it are superseded."""
+# So many bytes of a file are read at a time. They are still in the cache when they are checked, and it is memory that
+# Python has at hand; for more it would ask the system at each read.
+_BLOCK = 1 << 16
+
+_Lines: TypeAlias = "array[int]"
+"""Lines that are not parsed yet, five numbers each: number, begin, end, how many records the line says it has, and its
+checksum."""
+
+_Entry: TypeAlias = "array[int] | Records | int"
+"""What a loss has in the file: lines, records, or the step from which on the entries before it are superseded."""
+
+_Read: TypeAlias = Callable[[int, int], bytes]
+"""Returns the bytes of the file from one position up to another, or up to where it ends."""
 
 
 class LogIndex:
@@ -31,50 +54,67 @@ class LogIndex:
         self._source = source
         self.headers: list[dict[str, Any]] = []
         # Up to where the file is read: the number of its bytes and of its lines.
-        self.end = 0
+        self._end = 0
         self._number = 0
         # Whether a line must have a checksum, as it has from version 2 on.
         self._checked = False
         self._entries: dict[str, list[_Entry]] = {}
+        # The name of a loss by what a line says, since nearly every line has one that is known.
+        self._names: dict[bytes, str] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """The losses that have lines, in the order of their first."""
         return tuple(self._entries)
 
-    def extend(self, data: bytes, complete: bool = False) -> None:
-        """Take what the file has after `end`, up to its last line end.
+    def extend(self, read: _Read, complete: bool = False) -> None:
+        """Take what the file has after what was taken before, up to its last line end.
 
         Args:
-            data: The bytes of the file from `end` on.
+            read: Reads the file.
             complete: Whether what follows the last line end is looked at too: it is a line if its checksum holds.
         """
-        start = 0
-        while (stop := data.find(b"\n", start)) >= 0:
-            self._take(data[start:stop])
-            start = stop + 1
-        if complete and start < len(data):
-            self._take_unended(data[start:])
+        size = _BLOCK
+        while data := read(self._end, self._end + size):
+            start = 0
+            while (stop := data.find(b"\n", start)) >= 0:
+                self._take(data, start, stop)
+                start = stop + 1
+            if len(data) < size:
+                if complete and start < size:
+                    self._take_unended(data[start:])
+                break
+            if start == 0:  # a line that is longer
+                size *= 2
 
     def _take_unended(self, line: bytes) -> None:
         # Without a line end it is being written, or a kill cut it short, which is no damage. A line that is whole but
         # for the end is damaged there.
         if has_checksum(line) or has_checksum(line[:-1]):
-            self._take(line)
+            self._take(line, 0, len(line))
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, data: bytes, start: int, stop: int) -> None:
         self._number += 1
-        start, self.end = self.end, self.end + len(line) + 1
+        begin, self._end = self._end, self._end + stop - start + 1
         try:
-            checked = has_checksum(line)
-            if checked or self._checked:
-                check(line)
-                self._checked = True
-            name = name_in(line)
-            if checked and name is not None:
-                self._entries.setdefault(name, []).append((self._number, start, self.end - 1))
+            checked = is_whole(data, start, stop)
+            if not checked and (self._checked or has_checksum(data[start:stop])):
+                check(data[start:stop])
+            self._checked = self._checked or checked
+            chunk = name_in(data, start, stop) if checked else None
+            if chunk is None:
+                self._take_decoded(decode_line(data[start:stop]), checked)
                 return
-            self._take_decoded(decode_line(line), checked)
+            spelled, count = chunk
+            if spelled not in self._names:
+                self._names[spelled] = str(parse_exactly(spelled))
+            entries = self._entries.setdefault(self._names[spelled], [])
+            lines = entries[-1] if entries else None
+            if not isinstance(lines, array):
+                entries.append(lines := array("q"))
+            # A record has at least two bytes, which bounds what a line can say that was written wrongly.
+            count = min(count, (stop - start) // 2)
+            lines.extend((self._number, begin, self._end - 1, count, int(data[stop - 10 : stop - 2], 16)))
         except ValueError as error:
             self._warn(self._number, error)
 
@@ -99,34 +139,59 @@ class LogIndex:
         for name, entries in self._entries.items():
             entries.append(to.get("step", to.get("counts", {}).get(name, 0)))
 
-    def parts(self, name: str, read: Callable[[int, int], bytes]) -> list[Records]:
+    def parts(self, name: str, read: _Read) -> list[Records]:
         """Return the records of a loss, in parts; parses those of its lines that were not parsed before.
 
         Args:
             name: The loss.
-            read: Returns the bytes of the file from one position up to another.
+            read: Reads the file.
         """
+        if name not in self._entries:
+            return []
+        entries = self._entries[name]
         parts: list[Records] = []
-        for entry in self._entries.get(name, ()):
-            if isinstance(entry, int):
+        chunks: Chunks | None = None
+        for position, entry in enumerate(entries):
+            if isinstance(entry, array):
+                if chunks is None:
+                    chunks = Chunks(sum(sum(lines[3::5]) for lines in entries[position:] if isinstance(lines, array)))
+                self._parse(entry, read, chunks)
+            elif isinstance(entry, Records):
+                if chunks is not None:
+                    parts.append(chunks.records(name))
+                    chunks = None
+                parts.append(entry)
+            else:
                 parts = [part.before(entry) if part.step.max(initial=-1) >= entry else part for part in parts]
-                continue
-            parsed = entry if isinstance(entry, Records) else self._parsed(*entry, read)
-            if parsed is not None:
-                parts.append(parsed)
-        if name in self._entries:
-            self._entries[name] = [*parts]
+                if chunks is not None:
+                    chunks.rewind(entry)
+        if chunks is not None:
+            parts.append(chunks.records(name))
+        self._entries[name] = [*parts]
         return parts
 
-    def _parsed(self, number: int, start: int, stop: int, read: Callable[[int, int], bytes]) -> Records | None:
-        try:
-            records = decode_line(read(start, stop))
-            if not isinstance(records, Records):
-                raise ValueError("not a chunk of records")
-        except ValueError as error:
-            self._warn(number, error)
-            return None
+    def records(self, name: str, read: _Read) -> Records:
+        """Return the records of a loss as one, and keep them so.
+
+        Args:
+            name: The loss.
+            read: Reads the file.
+        """
+        parts = self.parts(name, read)
+        records = parts[0] if len(parts) == 1 else joined(name, parts)
+        self._entries[name] = [records]
         return records
+
+    def _parse(self, lines: _Lines, read: _Read, into: Chunks) -> None:
+        parser = ChunkParser()
+        for number, start, stop, _, checksum in zip(*(lines[column::5] for column in range(5)), strict=True):
+            try:
+                line = read(start, stop)
+                if line[-10:-2] != b"%08x" % checksum:
+                    raise ValueError("it has been changed since the file was looked through")
+                decode_chunk(line, parser, into)
+            except ValueError as error:
+                self._warn(number, error)
 
     def _warn(self, number: int, error: ValueError) -> None:
         warn(f"{self._source}:{number} is damaged and left out: {error}")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import csv
 import os
+import stat
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import LossLogError, UnknownLossError
-from nectargan_core.log._file import log_name, log_rank
+from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log
 from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# A log of so many bytes is read at once; a larger one stays open, and is read again where a loss is asked for.
+_SMALL = 1 << 20
+# Where a process has so many files open, larger ones are read at once too: systems allow some hundred.
+_MANY = 100
+# So many records are Python objects at a time while they are written as rows.
+_ROWS = 10_000
 
 
 class LossLog:
@@ -131,8 +140,9 @@ class LossLog:
             writer.writerow(("name", *COLUMNS))
             for name in self.names:
                 records = self.series(name)
-                columns = (getattr(records, column).tolist() for column in COLUMNS)
-                writer.writerows((name, *row) for row in zip(*columns, strict=True))
+                for start in range(0, len(records), _ROWS):
+                    columns = (getattr(records, column)[start : start + _ROWS].tolist() for column in COLUMNS)
+                    writer.writerows((name, *row) for row in zip(*columns, strict=True))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.
@@ -177,25 +187,67 @@ class _Log:
     """One log file as it was when it was read."""
 
     def __init__(self, path: Path) -> None:
-        self._data = _bytes(path)
+        self._path = path
         self._index = LogIndex(path)
-        self._index.extend(self._data, complete=True)
+        try:
+            self._file = _Snapshot(path)
+            self._index.extend(self._file.read, complete=True)
+        except OSError as error:
+            raise self._unreadable(error) from error
         self.headers = self._index.headers
         self.names = self._index.names
-        self._records: dict[str, Records] = {}
 
     def records(self, name: str) -> Records:
-        if name not in self._records:
-            self._records[name] = joined(name, self._index.parts(name, lambda start, stop: self._data[start:stop]))
-        return self._records[name]
+        try:
+            return self._index.records(name, self._file.read)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> LossLogError:
+        return LossLogError(f"cannot read {self._path}: {error.strerror or error}")
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # Reading a FIFO would wait, and reading a device would not end.
+class _Snapshot:
+    """A file as it was when it was opened, also when it was renamed, removed or appended to since.
+
+    A small file is read at once. A larger one stays open, and is closed when this is collected.
+
+    Args:
+        path: The file; a link to one is followed.
+
+    Raises:
+        LossLogError: If it is not an ordinary file.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Reading a FIFO would wait, and reading a device would not end.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        self._close = weakref.finalize(self, os.close, descriptor)
+        self._descriptor = descriptor
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise LossLogError(f"{path} is not an ordinary file")
-        return path.read_bytes()
-    except LossLogError:
-        raise
-    except OSError as error:
-        raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
+        self._size = status.st_size
+        self._data: bytes | None = None
+        if self._size <= _SMALL or descriptor >= _MANY:
+            self._hold()
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from one position up to another, or up to the end.
+
+        Raises:
+            OSError: If they cannot be read.
+        """
+        stop = min(stop, self._size)
+        return read_at(self._descriptor, start, stop - start) if self._data is None else self._data[start:stop]
+
+    def _hold(self) -> bytes:
+        if self._data is None:
+            self._data = read_at(self._descriptor, 0, self._size)
+            self._close()
+        return self._data
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A descriptor means nothing in another process, and two copies cannot both close it.
+        return {"_size": self._size, "_data": self._hold()}

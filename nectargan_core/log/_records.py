@@ -38,8 +38,8 @@ class Records:
         weight: Weights applied, float64.
         unweighted: Means of the results before weighting, float64; nan where a weight of 0 left the function
             uncalled.
-        count: How many records each entry stands for, int64; ones where it is not given.
-        batch: Sizes of the batches, int64; 0 where they are not known, as where none are given.
+        count: How many records each entry stands for, int64; ones, read-only, where it is not given.
+        batch: Sizes of the batches, int64; 0 where they are not known; read-only where none are given.
         component_of: The loss that this is a component of, None if it is a loss of its own.
 
     Example:
@@ -64,9 +64,13 @@ class Records:
     component_of: str | None = None
 
     def __post_init__(self) -> None:
-        for name, (code, default) in {**_DEFAULTS, "count": ("q", 1), "batch": ("q", 0)}.items():
+        for name, default in DEFAULTS.items():
             if len(getattr(self, name)) != len(self):
-                object.__setattr__(self, name, np.full(len(self), default, dtype=code))
+                object.__setattr__(self, name, np.full(len(self), default, dtype=DTYPE[name]))
+        for name, default in _LEFT_OUT.items():
+            if len(getattr(self, name)) != len(self):
+                # One number in memory, whatever the length.
+                object.__setattr__(self, name, np.broadcast_to(np.int64(default), len(self)))
 
     def __len__(self) -> int:
         return len(self.step)
@@ -100,9 +104,13 @@ class Records:
 
 
 _METADATA = {each.name: each.metadata for each in fields(Records) if "code" in each.metadata}
-_DEFAULTS = {
-    name: (column["code"], column["default"]) for name, column in _METADATA.items() if column["default"] is not None
+# What stands in `count` and `batch` where they are not given.
+_LEFT_OUT = {"count": 1, "batch": 0}
+
+DEFAULTS: dict[str, float] = {
+    name: column["default"] for name, column in _METADATA.items() if column["default"] is not None
 }
+"""The columns that may be absent, and what stands in them then."""
 
 COLUMNS: dict[str, Layout] = {name: column["layout"] for name, column in _METADATA.items()}
 """The columns of a record in their order, and how a chunk writes each."""
@@ -118,11 +126,11 @@ RECORD = struct.Struct("=" + "".join(column["code"] for column in _METADATA.valu
 
 
 def _pack_with_defaults(*values: float) -> bytes:
-    defaults = [default for _, default in _DEFAULTS.values()]
+    defaults = list(DEFAULTS.values())
     return RECORD.pack(*values, *defaults[len(values) - len(COLUMNS) + len(defaults) :])
 
 
-pack: Callable[..., bytes] = _pack_with_defaults if _DEFAULTS else RECORD.pack
+pack: Callable[..., bytes] = _pack_with_defaults if DEFAULTS else RECORD.pack
 """Packs the values of a record in the order of the columns; those at the end that have a default may be absent."""
 
 
@@ -145,8 +153,15 @@ def as_records(name: str, rows: npt.NDArray[np.void]) -> Records:
 def joined(name: str, parts: Iterable[Records]) -> Records:
     """Return the records of several parts as one, in the order of the parts."""
     parts = [as_records(name, unpacked(b"")), *parts]
-    columns: dict[str, Any] = {column: np.concatenate([getattr(part, column) for part in parts]) for column in ARRAYS}
+    given = [column for column in ARRAYS if column in COLUMNS or not all(_is_left_out(part, column) for part in parts)]
+    columns: dict[str, Any] = {column: np.concatenate([getattr(part, column) for part in parts]) for column in given}
     return Records(name, **columns, component_of=parts[-1].component_of)
+
+
+def _is_left_out(records: Records, column: str) -> bool:
+    values = getattr(records, column)
+    # All entries are one number in memory, which `Records` has put there.
+    return not len(values) or values.strides == (0,)
 
 
 def product(unweighted: _Floats, weight: _Floats, single: bool) -> _Floats:

@@ -1,23 +1,38 @@
-"""What logging costs: a flush early and late, a million records written and read, and other ways to log."""
+"""What logging costs: a flush early and late, a million records written and read, memory, and other ways to log."""
 
 from __future__ import annotations
 
 import csv
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from interleaved import medians
 
 from nectargan_core import LossLog, LossManager
 from nectargan_core.history import Series
-from nectargan_core.log import RECORD
+from nectargan_core.log import COLUMNS, RECORD, Records, encode_chunk
 
 EPOCHS, STEPS = 60, 500
+
+# What memory a process has taken at its peak, in MB, when it has read one loss, and when it has read and kept all.
+PEAKS = """
+import pathlib, re, sys
+from nectargan_core import LossLog
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) / 1e3
+
+log = LossLog(sys.argv[1])
+print(len(log.series(log.names[0])), peak())
+print(sum(len(records) for records in [log.series(name) for name in log.names]), peak())
+"""
 
 
 def flushes(directory: Path) -> None:
@@ -70,6 +85,76 @@ def million(directory: Path) -> None:
     print(f"{size / len(records):.1f} bytes on disk (aim: 16), {RECORD.size} in memory")
 
 
+def chunks(losses: int, count: int) -> Iterator[Records]:
+    """Make so many records of each loss, a chunk per thousand steps."""
+    generator = np.random.default_rng(0)
+    for first in range(0, count, 1000):
+        steps, epoch, weight = np.arange(first, first + 1000), np.full(1000, first / 1000), np.full(1000, 100.0)
+        for loss in range(losses):
+            values = generator.random(1000, dtype=np.float32)
+            weighted = (values * np.float32(100.0)).astype(np.float64)
+            yield Records(f"loss{loss}", steps, epoch, weighted, weight, values.astype(np.float64))
+
+
+def write(directory: Path, losses: int, count: int) -> Path:
+    """Write a log without a header; returns its directory."""
+    directory.mkdir()
+    with (directory / "loss_log.jsonl").open("w", encoding="utf-8", newline="") as file:
+        file.writelines(encode_chunk(chunk, 1.7e9) for chunk in chunks(losses, count))
+    return directory
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Load the arrays of an npz file."""
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def reading(directory: Path) -> None:
+    """Compare reading a million records of eight losses, and one of these, with `numpy.load` of the same columns."""
+    log = LossLog(write(directory, losses=8, count=125_000))
+    series = {name: log.series(name) for name in log.names}
+    columns = {(name, column): getattr(series[name], column) for name in series for column in COLUMNS}
+    np.savez(directory / "all.npz", **{".".join(key): values for key, values in columns.items()})
+    np.savez(directory / "one.npz", **{column: columns["loss3", column] for column in COLUMNS})
+    del log, series, columns
+    rounds = 30
+    opened = [LossLog(directory) for _ in range(rounds)]
+
+    def every() -> list[Records]:
+        log = LossLog(directory)
+        return [log.series(name) for name in log.names]
+
+    ways: dict[str, Callable[[], object]] = {
+        "numpy, all": lambda: load(directory / "all.npz"),
+        "all": every,
+        "numpy, one": lambda: load(directory / "one.npz"),
+        "one": lambda: LossLog(directory).series("loss3"),
+        "one, opened": lambda: opened.pop().series("loss3"),
+    }
+    taken = medians(ways, calls=1, rounds=rounds)
+    ratios = {way: taken[way] / taken["numpy, all" if way == "all" else "numpy, one"] for way in taken}
+    print(f"1,000,000 records of 8 losses: {taken['all'] * 1e3:.1f} ms, ", end="")
+    print(f"{ratios['all']:.2f}x numpy.load of the same columns (aim: 2.5x)")
+    print(f"one of the losses, of an open log: {taken['one, opened'] * 1e3:.1f} ms, ", end="")
+    print(f"{ratios['one, opened']:.2f}x numpy.load of its columns (aim: 2x)")
+    print("the same with opening the log, which checks the checksums of all losses: ", end="")
+    print(f"{taken['one'] * 1e3:.1f} ms, {ratios['one']:.2f}x")
+
+
+def memory(directory: Path) -> None:
+    """Measure in processes of their own what memory it takes to read ten million records."""
+    if not Path("/proc/self/status").exists():
+        print("memory for 10,000,000 records: measured on Linux only")
+        return
+    for losses in (8, 1):
+        log = write(directory / str(losses), losses, 10_000_000 // losses)
+        done = subprocess.run([sys.executable, "-c", PEAKS, log], capture_output=True, text=True, check=True)
+        one, every = (line.split() for line in done.stdout.splitlines())
+        print(f"a process that holds {int(every[0]):,} records, of losses of {int(one[0]):,}: ", end="")
+        print(f"{float(every[1]):.0f} MB (aim: 500); that holds one loss of them: {float(one[1]):.0f} MB")
+
+
 def others(directory: Path) -> None:
     """Compare recording one value with other ways to record one."""
     from torch.utils.tensorboard import SummaryWriter
@@ -109,6 +194,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             flushes(Path(directory) / "flushes")
             million(Path(directory) / "million")
+            reading(Path(directory) / "reading")
+            memory(Path(directory))
             others(Path(directory))
     finally:
         torch.set_num_threads(threads)
