@@ -235,12 +235,14 @@ def _sections_of(data: object, path: str | None) -> dict[str, Any]:
         raise ConfigError(f"{source}{type(data).__name__} cannot be read: {one_line(error)}", path=path) from error
     if not isinstance(sections, dict):
         or_object = "" if path else ", or an object that has them as attributes"
+        if isinstance(data, (str, os.PathLike)) and not path:
+            or_object += "; a file is read with ConfigManager(path).data"
         raise ConfigError(f"{source}expected a mapping of sections{or_object}, got {type(data).__name__}", path=path)
     if data is not None and not isinstance(data, Mapping) and sections.keys().isdisjoint({*_SECTIONS, "config"}):
         # Everything that is not named here is optional, so that any object at all would give an empty configuration.
         raise ConfigError(
             f"{source}expected an object that has {', '.join(_SECTIONS)} as attributes, got {type(data).__name__}, "
-            f"which has {listed(attributes(data))}",
+            f"which has {listed(attributes(data))}{'; pass its .data' * isinstance(data, ConfigManager)}",
             path=path,
         )
     return sections

@@ -119,6 +119,8 @@ class LossManager:
                 self.experiment_dir = arguments.path("experiment_dir", experiment_dir)
             except ValueError as error:
                 raise LossLogError(f"cannot log to it: {error}") from None
+            if experiment_dir == "":
+                raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
         self.objective: str | None = None
         self._registry = Registry()
         self._observers = Observers(self)

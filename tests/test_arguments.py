@@ -724,3 +724,19 @@ def test_a_message_is_cut_where_a_value_is_long():
 def test_a_tensor_is_named_by_its_shape_and_not_read():
     with pytest.raises(ValueError, match=r"got Tensor of shape \(3, 4\)"):
         logged(mean).tick(epoch=torch.ones(3, 4))
+
+
+def test_an_empty_experiment_dir_is_not_the_current_directory():
+    with pytest.raises(LossLogError, match="experiment_dir is empty"):
+        LossManager(experiment_dir="")
+
+
+@pytest.mark.parametrize("config", ["config.json", Path("config.json")])
+def test_a_path_given_as_a_configuration_says_how_a_file_is_read(config):
+    with pytest.raises(ConfigError, match=r"a file is read with ConfigManager\(path\).data"):
+        LossManager(config)
+
+
+def test_a_config_manager_given_as_a_configuration_says_to_pass_its_data():
+    with pytest.raises(ConfigError, match=r"pass its .data"):
+        LossManager(ConfigManager())

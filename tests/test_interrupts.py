@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from devices import elsewhere
 from logs import identity, manager_in
 
 import nectargan_core
-from nectargan_core import LossLog
-from nectargan_core.errors import NectarganError
+from nectargan_core import LossLog, LossManager, hookimpl
+from nectargan_core.errors import NectarganError, NonFiniteLossError
+from nectargan_core.history._atomic import Exclusive
 
 ROOMS = tuple(
     str(Path(nectargan_core.__file__).parent / name) for name in ("history", "losses/_bound", "log", "manager")
@@ -327,3 +329,213 @@ def test_an_interrupt_at_any_instruction_of_a_split_leaves_it(tmp_path):
         if not reached:
             break
     assert number > 100
+
+
+# One run at a time
+
+
+def exclusive(function):
+    return Exclusive(lambda: function() or 0)
+
+
+def test_a_call_from_inside_of_a_run_lets_it_run_again_and_returns_at_once():
+    runs = []
+
+    def function():
+        runs.append(len(runs))
+        if len(runs) == 1:
+            assert run(wait=True) == 0
+
+    run = exclusive(function)
+    run()
+    assert runs == [0, 1]
+
+
+def test_a_handler_at_any_instruction_of_a_run_never_waits():
+    for number in range(10**4):
+        run = exclusive(lambda: None)
+        run()
+        with ThreadPoolExecutor(1) as pool:  # so that the last run was that of another thread
+            pool.submit(run).result()
+        started = time.monotonic()
+        reached = traced(number, lambda run=run: run(wait=True), run)
+        assert time.monotonic() - started < 5
+        if not reached:
+            break
+    assert number > 20
+
+
+def test_a_call_that_waits_ends_with_a_run_that_has_begun_after_it():
+    begun, go_on = threading.Event(), threading.Event()
+    runs = []
+
+    def function():
+        runs.append("begun")
+        begun.set()
+        assert go_on.wait(60)
+        runs.append("ended")
+
+    run = exclusive(function)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run)
+        assert begun.wait(60)
+        second = pool.submit(run, True)
+        time.sleep(0.02)
+        assert not second.done()
+        go_on.set()
+        second.result(60)
+        first.result(60)
+    assert runs == ["begun", "ended"] * 2
+
+
+def test_an_interrupt_at_any_instruction_leaves_nothing_locked():
+    for number in range(10**4):
+        runs = []
+        run = exclusive(lambda runs=runs: runs.append(1))
+        reached = traced(number, interrupt, run)
+        before = len(runs)
+        run()
+        assert len(runs) > before
+        if not reached:
+            break
+    assert number > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ticked", [True, False])
+def test_a_state_that_was_loaded_in_part_can_be_loaded_again(tmp_path, ticked):
+    for number in range(10**4):
+        manager = manager_in(tmp_path / str(number))
+
+        def step(manager=manager):
+            if ticked:
+                manager.tick(epoch=0)
+            manager.compute_loss_xy("a", torch.tensor(1.0), None)
+
+        for _ in range(5):
+            step()
+        state = manager.state_dict()
+        for _ in range(5):
+            step()
+        reached = traced(number, interrupt, lambda manager=manager, state=state: manager.load_state_dict(state))
+        manager.load_state_dict(state)
+        for _ in range(3):
+            step()
+        manager.close()
+        assert LossLog(tmp_path / str(number)).series("a").step.tolist() == list(range(8))
+        if not reached:
+            break
+    assert number > 100
+
+
+def test_a_state_is_loaded_while_another_thread_flushes(tmp_path):
+    manager = manager_in(tmp_path)
+    done = threading.Event()
+
+    def flush():
+        while not done.is_set():
+            manager.update_loss_log()
+
+    with ThreadPoolExecutor(1) as pool:
+        flushing = pool.submit(flush)
+        for _ in range(20):
+            state = manager.state_dict()
+            for _ in range(20):
+                manager.tick(epoch=0)
+                manager.compute_loss_xy("a", torch.tensor(1.0), None)
+            manager.load_state_dict(state)
+            for _ in range(3):
+                manager.tick(epoch=0)
+                manager.compute_loss_xy("a", torch.tensor(2.0), None)
+        done.set()
+        flushing.result()
+    manager.close()
+    records = LossLog(tmp_path).series("a")
+    assert records.step.tolist() == list(range(60))
+    assert set(records.unweighted.tolist()) == {2.0}
+
+
+def test_a_manager_that_another_thread_closes_gives_up_its_lock(tmp_path):
+    manager = manager_in(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(manager.close).result()
+    manager_in(tmp_path, resume=True).close()
+
+
+def test_an_error_of_a_signal_handler_is_not_taken_for_one_of_the_disk(tmp_path, monkeypatch):
+    manager = manager_in(tmp_path)
+    manager.compute_loss_xy("a", torch.tensor(1.0), None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", lambda *_: (_ for _ in ()).throw(TimeoutError("30 s are over")))
+        with pytest.raises(TimeoutError, match="30 s are over"):
+            manager.update_loss_log()
+    manager.close()
+    assert len(LossLog(tmp_path).series("a")) == 1
+
+
+def test_an_observer_may_record_and_flush_while_it_is_notified(tmp_path):
+    flushes = []
+
+    class Recording:
+        @hookimpl
+        def nectargan_history_flushed(self, manager, chunks):
+            flushes.append(chunks)
+            manager.record("flushes", len(chunks))
+            manager.update_loss_log()
+
+    with manager_in(tmp_path, observers=[Recording()]) as manager:
+        for _ in range(3):
+            manager.compute_loss_xy("a", torch.tensor(1.0), None)
+            manager.update_loss_log()
+    log = LossLog(tmp_path)
+    assert (len(log.series("a")), len(log.series("flushes"))) == (3, len(flushes))
+    assert len(flushes) < 10
+
+
+def test_an_observer_does_not_take_an_error_that_is_due(tmp_path):
+    class Flushing:
+        @hookimpl
+        def nectargan_history_flushed(self, manager, chunks):
+            manager.record("flushes", 1)
+            manager.update_loss_log()
+
+    manager = manager_in(tmp_path, observers=[Flushing()], nonfinite="raise")
+    manager.compute_loss_xy("a", device(float("inf")), None)
+    with pytest.raises(NonFiniteLossError):
+        manager.update_loss_log()
+    manager.close()
+
+
+def test_losses_that_are_computed_together_are_recorded_together_even_if_one_is_not_finite():
+    manager = LossManager(enable_logging=True, nonfinite="raise")
+    for name in ("a", "b"):
+        manager.register_loss_fn(name, identity)
+    with pytest.raises(NonFiniteLossError, match="'a' became inf"):
+        manager.compute_losses({"y_fake": torch.tensor(float("inf")), "y": torch.ones(())})
+    assert [len(manager.series(name)) for name in ("a", "b")] == [1, 1]
+
+
+def test_a_pause_costs_the_same_however_many_there_were():
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("idle", identity)
+    loss = manager._registry["idle"]
+    for _ in range(100):
+        with manager.paused():
+            pass
+    assert len(loss._elsewhere) < 15
+
+
+def test_a_mean_copies_only_what_it_is_of():
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("a", identity)
+    for _ in range(20_000):
+        manager.compute_loss_xy("a", torch.tensor(1.0), None)
+    manager.tick(epoch=1)
+    manager.compute_loss_xy("a", torch.tensor(3.0), None)
+    tracemalloc.start()
+    try:
+        assert manager.means() == {"a": 3.0}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -182,7 +183,7 @@ def test_counts_and_batches_are_integers(tmp_path):
         assert (each.count.dtype, each.batch.dtype) == (np.int64, np.int64)
 
 
-@pytest.mark.parametrize("name", ["a", 'a "quoted" \\ name', "größe", "a\nb", "\ud800"])
+@pytest.mark.parametrize("name", ["a", 'a "quoted" \\ name', "größe", "a\nb"])
 def test_one_loss_is_read_without_parsing_the_others(tmp_path, name):
     unreadable = checked(f'{{"loss_name":{json.dumps(name)},"n":?}}')
     log = log_of(tmp_path, HEADER, checked(chunk("other")), unreadable)
@@ -309,3 +310,71 @@ def test_the_log_on_the_page_is_read_by_both_readers(tmp_path):
     log = log_of(tmp_path, example)
     assert documented(tmp_path / NAME)["G_L1"]["loss"] == log.series("G_L1").loss.tolist()
     assert log.header["metadata"] == {"seed": 7}
+
+
+# Lines with a right checksum that were written wrongly
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 2 * 10**13},
+        {"batch": ["nan", 1]},
+        {"batch": [1e300, 1]},
+        {"step": [0.5, 1.9]},
+        {"step": [None, 1]},
+        {"name": "\ud800"},
+    ],
+    ids=str,
+)
+def test_a_chunk_that_says_what_cannot_be_is_left_out_with_a_warning(tmp_path, fields):
+    with pytest.warns(NectarganWarning, match=r":3 is damaged and left out"):
+        log = log_of(tmp_path, HEADER, checked(chunk()), checked(chunk(**fields)))
+        assert len(log.series("a")) == 2
+        log.to_csv(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize("size", [0, -1, "two", None])
+def test_a_header_may_say_any_number_of_ranks(tmp_path, size):
+    header = checked(json.dumps({"nectargan_log": 2, "world_size": size}))
+    assert len(log_of(tmp_path, header, checked(chunk())).series("a")) == 2
+
+
+def test_a_caller_near_the_limit_of_recursion_gets_its_error_and_no_warning(tmp_path):
+    manager = manager_in(tmp_path)
+    manager.compute_loss_xy("a", torch.tensor(1.0), None)
+    manager.update_loss_log()
+
+    def at_the_limit():
+        try:
+            return at_the_limit()
+        except RecursionError:
+            pass
+        return manager.series("a")
+
+    with contextlib.suppress(RecursionError):
+        at_the_limit()
+    assert len(manager.series("a")) == 1
+    manager.close()
+
+
+def test_a_resumed_manager_reads_a_last_line_without_its_line_feed(tmp_path):
+    log_of(tmp_path, HEADER, checked(chunk())[:-1])
+    manager = manager_in(tmp_path, resume=True)
+    assert len(manager.series("a")) == 2
+    manager.close()
+
+
+def test_a_line_that_is_changed_after_it_was_looked_through_is_left_out(tmp_path):
+    manager = manager_in(tmp_path)
+    manager.register_loss_fn("b", identity)
+    for name in ("a", "b"):
+        manager.compute_loss_xy(name, torch.tensor(1.0), None)
+    manager.update_loss_log()
+    manager.series("a")
+    whole = (tmp_path / NAME).read_bytes()
+    with (tmp_path / NAME).open("r+b") as file:
+        file.write(whole.replace(b'"b","time"', b'"b","Time"'))
+    with pytest.warns(NectarganWarning, match="damaged"):
+        assert len(manager.series("b")) == 0
+    manager.close()

@@ -6,10 +6,11 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from logs import write
 
-from nectargan_core import LossLog
-from nectargan_core.errors import LossLogError, UnknownLossError
+from nectargan_core import LossLog, LossManager
+from nectargan_core.errors import LossLogError, NectarganWarning, UnknownLossError
 
 HEADER = {"device": "cuda", "dataroot": "/data/facades", "dataset_length": 400, "experiment": "facades_v1"}
 FUNCTIONS = {
@@ -238,3 +239,25 @@ def test_its_own_log_is_exported_as_it_was(tmp_path):
     path = theirs(tmp_path)
     LossLog(path).to_json(tmp_path / "again.json")
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads(path.read_text())
+
+
+def test_an_export_does_not_overwrite_what_it_does_not_have(tmp_path):
+    theirs = '{"LOSSMANAGER_LOG": {"loss_functions": {"G_L1": {"loss": [1.0, NaN], "weights": [1.0, 1.0]}}}}'
+    (tmp_path / "loss_log.json").write_text(theirs, encoding="utf-8")
+    with LossManager(experiment_dir=tmp_path) as manager:
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+        manager.compute_loss_xy("G_L1", torch.zeros(1), torch.ones(1))
+    with pytest.warns(NectarganWarning, match=r"is moved aside to loss_log.1.json"):
+        LossLog(tmp_path).to_json(tmp_path / "loss_log.json")
+    assert (tmp_path / "loss_log.1.json").read_text(encoding="utf-8") == theirs
+
+
+def test_an_export_is_replaced_by_a_longer_one_of_the_same_run(tmp_path):
+    with LossManager(experiment_dir=tmp_path, nonfinite="ignore") as manager:
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+        for value in (1.0, float("nan"), 3.0):
+            manager.compute_loss_xy("G_L1", torch.zeros(1), torch.full((1,), value))
+            manager.update_loss_log()
+            LossLog(tmp_path).to_json(tmp_path / "loss_log.json")
+    assert len(LossLog(tmp_path / "loss_log.json").series("G_L1")) == 3
+    assert not (tmp_path / "loss_log.1.json").exists()

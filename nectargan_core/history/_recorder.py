@@ -448,7 +448,8 @@ class Recorder:
         if opened != log.opened:
             opened, index = log.opened, LogIndex(log.path)
         try:
-            index.extend(log.read)
+            # Until a resumed run appends, the last line of the former run may have no line end.
+            index.extend(log.read, complete=log.opened == 0)
             parts = index.parts(name, log.read)
         except OSError as error:
             raise LossLogError(f"cannot read {log.path}: {error.strerror or error}") from error
@@ -465,6 +466,8 @@ class Recorder:
             NonFiniteLossError: If one is due.
         """
         self.raise_pending_error()
+        if self._notifying:
+            return  # The flush that is under way, or the next one, has what an observer records.
         if self.closed:
             self.flush()  # what was under way when it was closed
             raise NectarganError(

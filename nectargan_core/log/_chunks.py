@@ -137,6 +137,13 @@ def _check_length(values: Any, count: int) -> None:
         raise ValueError(f"a column is not a list of {count} values")
 
 
+def _check_integers(values: npt.NDArray[Any]) -> None:
+    if values.dtype.kind in "iu":
+        return
+    if values.dtype.kind != "f" or not (np.abs(values) < 2**53).all() or (values != np.floor(values)).any():
+        raise ValueError("a column of integers has other values")
+
+
 # Each takes what the JSON holds, the column to write to, from which record on, and how many values there have to be.
 
 
@@ -163,12 +170,18 @@ def _read_runs(written: Any, column: npt.NDArray[Any], start: int, count: int) -
     values, lengths = zip(*runs, strict=True)
     if sum(lengths) != count:  # checked first, since a line that was written wrongly may ask for any memory
         raise ValueError(f"the runs of a column have {sum(lengths)} values, not {count}")
-    column[start : start + count] = np.repeat(np.array(values, dtype=np.float64), lengths)
+    runs_of = np.array(values, dtype=np.float64)
+    if column.dtype.kind == "i":
+        _check_integers(runs_of)
+    column[start : start + count] = np.repeat(runs_of, lengths)
 
 
 def _read_values(written: Any, column: npt.NDArray[Any], start: int, count: int) -> None:
     _check_length(written, count)
-    values = np.asarray(written, dtype=column.dtype)
+    values = np.asarray(written)
+    if column.dtype.kind == "i":
+        _check_integers(values)
+    values = values.astype(column.dtype, copy=False)
     if values.shape != (count,):
         raise ValueError(f"a column has the shape {values.shape}, not {(count,)}")
     column[start : start + count] = values

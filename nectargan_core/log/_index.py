@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from nectargan_core._arguments import is_unicode
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossLogError
 from nectargan_core.log._chunks import Chunks
@@ -107,7 +108,7 @@ class LogIndex:
                 return
             spelled, count = chunk
             if spelled not in self._names:
-                self._names[spelled] = str(parse_exactly(spelled))
+                self._names[spelled] = _name(spelled)
             entries = self._entries.setdefault(self._names[spelled], [])
             lines = entries[-1] if entries else None
             if not isinstance(lines, array):
@@ -187,7 +188,7 @@ class LogIndex:
         for number, start, stop, _, checksum in zip(*(lines[column::5] for column in range(5)), strict=True):
             try:
                 line = read(start, stop)
-                if line[-10:-2] != b"%08x" % checksum:
+                if line[-10:-2] != b"%08x" % checksum or not is_whole(line, 0, len(line)):
                     raise ValueError("it has been changed since the file was looked through")
                 decode_chunk(line, parser, into)
             except ValueError as error:
@@ -195,3 +196,10 @@ class LogIndex:
 
     def _warn(self, number: int, error: ValueError) -> None:
         warn(f"{self._source}:{number} is damaged and left out: {error}")
+
+
+def _name(spelled: bytes) -> str:
+    name = str(parse_exactly(spelled))
+    if not is_unicode(name):
+        raise ValueError(f"its name has half of a surrogate pair: {name!r}")
+    return name

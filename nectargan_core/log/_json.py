@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from nectargan_core.log._records import COLUMNS, DTYPE
 _NUMBERS: dict[str, tuple[bytes, Any, np.dtype[Any]]] = {
     name: (f'"{name}":['.encode(), "i" if DTYPE[name].kind == "i" else "d", DTYPE[name]) for name in COLUMNS
 }
+
+
+# No line that this package writes is nested so deeply, but for what the user gave as metadata.
+_DEEP = 100
 
 
 class ChunkParser:
@@ -65,7 +70,18 @@ def parse_exactly(line: str | bytes) -> Any:
     try:
         return json.loads(line)
     except RecursionError as error:
+        if not _is_deep(line if isinstance(line, bytes) else line.encode()):
+            raise  # It is not the line that is deep, but where this is called.
         raise ValueError("too deeply nested") from error
+
+
+def _is_deep(line: bytes) -> bool:
+    depth = 0
+    for bracket in re.findall(rb"[\[{}\]]", line):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _DEEP:
+            return True
+    return False
 
 
 def _value(key: str, value: Any, line: bytes) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core._messages import warn
 from nectargan_core.errors import LossLogError
 from nectargan_core.log._format import decode_line
 from nectargan_core.log._records import Records
@@ -101,6 +102,30 @@ def as_nectargan_log(header: Mapping[str, Any], series: Mapping[str, Records]) -
     # Its tools divide by this number.
     log["dataset_length"] = log["dataset_length"] or 1
     return json.dumps({_ROOT: {**log, _FUNCTIONS: functions}})
+
+
+def write_nectargan_log(path: Path, text: str) -> None:
+    """Write the text of a log to a file, and move one aside that has anything else than the begin of it."""
+    try:
+        former = json.loads(path.read_bytes())[_ROOT][_FUNCTIONS]
+        now = json.loads(text)[_ROOT][_FUNCTIONS]
+        kept = all(
+            repr(values) == repr(now[name][column][: len(values)])  # in which nan is nan
+            for name, columns in former.items()
+            for column, values in columns.items()
+            if values
+        )
+    except FileNotFoundError:
+        kept = True
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        kept = False  # a loss that is not in the text, or no log at all
+    if not kept:
+        number = 1
+        while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+            number += 1
+        path.rename(aside)
+        warn(f"{path} has what this log has not, and is moved aside to {aside.name}")
+    path.write_text(text, encoding="utf-8")
 
 
 def _records(name: str, function: Mapping[str, Any]) -> Records:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nectargan_core import _arguments as arguments
-from nectargan_core._messages import did_you_mean, listed
+from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
-from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log
+from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log, write_nectargan_log
 from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class LossLog:
         self._logs = {rank: _Log(file) for rank, file in found.items()}
         # An earlier run with more ranks may have left files, which are no part of this run.
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0].headers] if 0 in self._logs else []
-        if sizes and all(isinstance(size, int) for size in sizes):
+        if sizes and all(isinstance(size, int) and size > 0 for size in sizes):
             self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
 
     @property
@@ -117,7 +117,10 @@ class LossLog:
         Raises:
             UnknownLossError: If the log has no records of it.
             LossLogError: If there is no log of the rank.
+            TypeError: If the name is no str.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a loss is a str, got {shown(name)}")
         if name not in self.names:
             hint = did_you_mean(name, self.names)
             raise UnknownLossError(
@@ -150,9 +153,12 @@ class LossLog:
         NectarGAN's own tools read it, and `LossLog` does. As in NectarGAN's logs, values that are nan or infinite are
         written as `NaN` and `Infinity`, which Python reads and strict readers of JSON refuse. `dataset_length` is 1
         where it is not known, since those tools divide by it: their graphs then count records, not epochs.
+
+        A file there that has anything else than the begin of this, such as a log that NectarGAN itself has written, is
+        moved aside to `<name>.<n>.json`, with a warning.
         """
         text = as_nectargan_log(self.header, {name: self.series(name) for name in self.names})
-        Path(path).write_text(text, encoding="utf-8")
+        write_nectargan_log(Path(path), text)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return every record as a row of a data frame with the columns of `to_csv`.
