@@ -188,6 +188,8 @@ def test_a_handler_may_close_at_any_instruction(tmp_path, make, what):
 def signals(handler, seconds):
     """Call a signal handler again and again, each time after so many seconds of work of this process."""
     before = signal.signal(signal.SIGPROF, handler)
+    tracing = sys.gettrace()
+    sys.settrace(None)  # a coverage measurement has a lock, which an exception leaves locked
     gc.collect()
     gc.disable()  # an exception that is raised while Python frees something else is swallowed
     try:
@@ -197,6 +199,7 @@ def signals(handler, seconds):
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
         gc.enable()
+        sys.settrace(tracing)
 
 
 @pytest.mark.parametrize("make", [cpu, device])
