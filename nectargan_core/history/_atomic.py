@@ -81,7 +81,7 @@ class Exclusive:
                 if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                     raise
                 # It is being run.
-                if not wait or _is_inside(sys._getframe()):
+                if not wait or is_called_from(Exclusive._repeated):
                     break
                 time.sleep(0.001)
             except StopIteration:
@@ -119,10 +119,14 @@ class Exclusive:
             self._ended = number
 
 
-def _is_inside(frame: FrameType | None) -> bool:
-    """Whether a frame is called, by whomever, from a run of anything exclusive."""
+def is_called_from(method: Callable[..., Any], owner: object = None) -> bool:
+    """Whether this is called, by whomever, from a method: that of an object, or of any.
+
+    What a flag would say, but for a flag that an interrupt leaves set.
+    """
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
-        if frame.f_code is Exclusive._repeated.__code__:
+        if frame.f_code is method.__code__ and (owner is None or frame.f_locals["self"] is owner):
             return True
         frame = frame.f_back
     return False

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, NectarganError, NonFiniteLossError, UnknownLossError
-from nectargan_core.history._atomic import Exclusive, at_once
+from nectargan_core.history._atomic import Exclusive, at_once, is_called_from
 from nectargan_core.history._series import Series, sync
 from nectargan_core.log import RECORD, LogFile, LogIndex, LossLog, Records, encode_chunk, encode_rewind, joined
 
@@ -76,7 +76,6 @@ class Recorder:
         "_block",
         "_buffer_size",
         "_collected_error",
-        "_collecting",
         "_counts",
         "_ended",
         "_flush_every",
@@ -87,7 +86,6 @@ class Recorder:
         "_nonfinite",
         "_notified_of_nonfinite",
         "_notify",
-        "_notifying",
         "_on_device",
         "_pending_error",
         "_prefix",
@@ -157,8 +155,7 @@ class Recorder:
         # tick, compute or flush raises.
         self._syncing = self._sync_asked = self._on_device = False
         self._pending_error: NonFiniteLossError | None = None
-        # Whether losses of one call are being recorded, and observers notified of a flush: errors about values wait.
-        self._collecting = self._notifying = False
+        # The error about one of the losses of a call, which waits until all of them are recorded.
         self._collected_error: NonFiniteLossError | None = None
         # A state that the next flush loads.
         self._loading: Mapping[str, Any] | None = None
@@ -361,7 +358,7 @@ class Recorder:
             if self._pending_error is None:
                 self._pending_error = error
                 self.watching, self.deadline = True, -math.inf
-        elif self._collecting:
+        elif is_called_from(Recorder.add_all, self):
             self._collected_error = self._collected_error or error
         else:
             raise error  # out of the call that computed it
@@ -372,11 +369,8 @@ class Recorder:
         Raises:
             NonFiniteLossError: If one is due.
         """
-        self._collecting, self._collected_error = True, None
-        try:
-            add()
-        finally:
-            self._collecting = False
+        self._collected_error = None
+        add()
         if self._collected_error is not None:
             raise self._collected_error
 
@@ -466,7 +460,7 @@ class Recorder:
             NonFiniteLossError: If one is due.
         """
         self.raise_pending_error()
-        if self._notifying:
+        if self._is_observed():
             return  # The flush that is under way, or the next one, has what an observer records.
         if self.closed:
             self.flush()  # what was under way when it was closed
@@ -478,7 +472,7 @@ class Recorder:
 
     def raise_pending_error(self) -> None:
         """Raise the `NonFiniteLossError` that is due, once; not to an observer, who is not the one to handle it."""
-        if self._pending_error is not None and not self._notifying:
+        if self._pending_error is not None and not self._is_observed():
             error, self._pending_error = self._pending_error, None
             # A flush may have been due at this call; let the next call do it.
             self.deadline = -math.inf
@@ -494,13 +488,12 @@ class Recorder:
             How many records were written here; 0 where there is no log, nothing is new, or writing failed: then a
             warning says so, once, everything stays in memory, and the next flush tries again.
         """
-        if self._notifying and not self.closed:
-            self.deadline = -math.inf
+        if not self.closed and self._is_observed():
+            self.deadline = -math.inf  # The next call does it, since this flush would have no end.
             return 0
         return self._flushing(wait)
 
     def _flush(self) -> int:
-        self._notifying = False
         self.sync()
         self._notified_of_nonfinite.clear()
         if self._pending_error is None and not self.closed:
@@ -581,14 +574,12 @@ class Recorder:
 
     def _notify_of(self, chunks: list[Records]) -> None:
         ordered = tuple(sorted((chunk for chunk in chunks if len(chunk)), key=lambda chunk: int(chunk.step[0])))
-        if not ordered:
-            return
-        # What an observer records, the next flush writes, which its own call is not.
-        self._notifying = True
-        try:
+        if ordered:
             self._notify("nectargan_history_flushed", chunks=ordered)
-        finally:
-            self._notifying = False
+
+    def _is_observed(self) -> bool:
+        """Whether this is called by an observer that is notified of a flush."""
+        return is_called_from(Recorder._notify_of, self)
 
     def close(self) -> None:
         """Flush and give up the log; called at the latest when the manager is collected or Python exits.
