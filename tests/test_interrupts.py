@@ -10,7 +10,7 @@ import time
 import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -209,20 +209,19 @@ def test_five_hundred_interrupts_lose_no_record_and_double_none(tmp_path, make):
     armed = False
 
     def handler(signum, frame):
-        nonlocal interrupts
+        nonlocal interrupts, armed
         if armed:
+            armed = False
             interrupts += 1
             raise Interrupted
 
     with signals(handler, 4e-3):
         while interrupts < 500:
-            try:
+            with suppress(Interrupted):
                 armed = True
                 while interrupts < 500:
                     run.step()
-            except Interrupted:
-                armed = False
-    armed = False
+        armed = False
     run.manager.close()
     assert len(run.returned) > 500
     assert_whole(LossLog(tmp_path).series("a"), run.returned, run.started)
