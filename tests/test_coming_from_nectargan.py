@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn import functional
 
 from nectargan_core import LossLog, LossManager
-from nectargan_core.errors import NectarganWarning
 
 PAGE = (Path(__file__).parent.parent / "docs/coming-from-nectargan.md").read_text(encoding="utf-8")
 
@@ -387,8 +386,7 @@ def test_a_learning_rate_that_is_copied_into_a_schedule_is_multiplied_twice():
     from nectargan_core import Schedule, TorchScheduler
 
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2e-4)
-    with pytest.warns(NectarganWarning, match="is the learning rate of the optimizer"):
-        TorchScheduler(optimizer, Schedule(start=99, end=200, initial_value=2e-4, target_value=0.0))
+    TorchScheduler(optimizer, Schedule(start=99, end=200, initial_value=2e-4, target_value=0.0))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(4e-8)
 
 

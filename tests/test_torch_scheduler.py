@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, SequentialLR
 
 from nectargan_core import Schedule, TorchScheduler
-from nectargan_core.errors import NectarganWarning, ScheduleError, UnknownScheduleError
+from nectargan_core.errors import ScheduleError, UnknownScheduleError
 
 DECAY = Schedule(start_epoch=2, end_epoch=6, target_value=0.0)
 
@@ -158,10 +158,3 @@ def test_what_is_not_scheduled_keeps_the_rate():
     optimizer.step()
     scheduler.step()
     assert scheduler.get_last_lr() == [0.1]
-
-
-@pytest.mark.parametrize("ends", [{"initial_value": 2e-4, "target_value": 0.0}, {"target_value": 2e-4}])
-def test_an_end_that_is_the_learning_rate_is_warned_of(ends):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
-    with pytest.warns(NectarganWarning, match=r"_value=0.0002 is the learning rate of the optimizer"):
-        TorchScheduler(optimizer, Schedule(end_epoch=4, **ends))

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nectargan_core._messages import warn
 from nectargan_core.schedules._schedule import Schedule
 from nectargan_core.schedules._scheduler import Scheduler
 
@@ -20,7 +19,7 @@ class TorchScheduler(LRScheduler):
 
     Args:
         optimizer: The optimizer; its present learning rates are the base.
-        schedule: The factors. An end that is left out is 1.0; one that is the learning rate itself is warned of.
+        schedule: The factors. An end that is left out is 1.0.
         last_epoch: As for torch's schedulers: the epoch (or step) to go on after, -1 to begin.
 
     Raises:
@@ -41,17 +40,6 @@ class TorchScheduler(LRScheduler):
         self._previous_lr: list[float | Tensor] = []
         self._given: float | None = None
         super().__init__(optimizer, last_epoch)
-        self._warn_of_rates(schedule)
-
-    def _warn_of_rates(self, schedule: Schedule) -> None:
-        """Warn of an end that is a learning rate, as NectarGAN's `TorchScheduler` takes them, and not a factor."""
-        rates = {float(rate) for rate in self.base_lrs}
-        for name, value in (("initial_value", schedule.initial_value), ("target_value", schedule.target_value)):
-            if value in rates and value not in (0.0, 1.0):
-                warn(
-                    f"{name}={value:g} is the learning rate of the optimizer, which it is multiplied by: the values of "
-                    "the schedule are factors, such as 1.0 for the learning rate itself"
-                )
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of each parameter group at the present epoch."""
