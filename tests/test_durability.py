@@ -478,8 +478,13 @@ def values(path):
     return LossLog(path).series("G_L1").loss.tolist()
 
 
-@pytest.mark.parametrize("begun", [True, False])
-@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize(
+    ("begun", "resume"),
+    [
+        (True, True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((True, False), (False, True), (False, False))),
+    ],
+)
 def test_a_process_whose_lock_was_removed_goes_on_in_a_file_of_its_own(tmp_path, begun, resume):
     manager = start(tmp_path)
     compute(manager, 1.0)

@@ -202,7 +202,7 @@ def signals(handler, seconds):
         sys.settrace(tracing)
 
 
-@pytest.mark.parametrize("make", [cpu, device])
+@pytest.mark.parametrize("make", [cpu, pytest.param(device, marks=pytest.mark.slow)])
 def test_five_hundred_interrupts_lose_no_record_and_double_none(tmp_path, make):
     run = Run(tmp_path, make, flush_every=0.0)
     interrupts = 0
@@ -231,6 +231,7 @@ def test_five_hundred_interrupts_lose_no_record_and_double_none(tmp_path, make):
     assert_whole(LossLog(tmp_path).series("a"), run.returned, run.started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [cpu, device])
 def test_five_hundred_flushes_of_a_handler_lose_no_record_and_double_none(tmp_path, make):
     run = Run(tmp_path, make, flush_every=0.0)
@@ -313,6 +314,7 @@ def test_threads_that_compute_while_one_flushes_and_others_read_lose_nothing(tmp
         assert log.series(f"scalar{number}").loss.tolist() == [float(number * 1000 + index) for index in range(400)]
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_instruction_of_a_split_leaves_it(tmp_path):
     for number in range(10**5):
         manager = manager_in(tmp_path / str(number), names=("a", "b"))
