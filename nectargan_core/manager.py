@@ -232,6 +232,7 @@ class LossManager:
             fields["schedule"] = schedule
         loss = LMLoss(**fields)
         self._register({loss.name: loss})
+        self._describe()
 
     def init_from_spec(self, spec: str | Spec | None, *args: Any, **kwargs: Any) -> LossManager:
         """Replace all losses by those of an objective.
@@ -339,7 +340,6 @@ class LossManager:
         self._watch_observers()
         made = [BoundLoss(loss, schedulers[name], recorder, self.device) for name, loss in losses.items()]
         registry.add(made, replace=replace)
-        self._describe()
         if observers.is_observed("nectargan_loss_registered"):
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))

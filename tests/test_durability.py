@@ -625,3 +625,15 @@ def test_what_another_process_has_left_unfinished_swallows_no_line(tmp_path):
     manager.close()
     with pytest.warns(NectarganWarning, match="damaged"):
         assert values(tmp_path) == [1.0, 2.0]
+
+
+def test_a_timeout_of_a_signal_handler_while_the_log_is_read_is_raised_as_it_is(tmp_path, monkeypatch):
+    manager = start(tmp_path)
+    compute(manager)
+    manager.update_loss_log()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(TimeoutError("30 s are over")))
+        with pytest.raises(TimeoutError, match="30 s are over"):
+            manager.series("G_L1")
+    assert len(manager.series("G_L1")) == 1
+    manager.close()

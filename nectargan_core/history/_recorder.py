@@ -16,7 +16,17 @@ from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, NectarganError, NonFiniteLossError, UnknownLossError
 from nectargan_core.history._atomic import Exclusive, at_once, is_called_from
 from nectargan_core.history._series import Series, sync
-from nectargan_core.log import RECORD, LogFile, LogIndex, LossLog, Records, encode_chunk, encode_rewind, joined
+from nectargan_core.log import (
+    RECORD,
+    LogFile,
+    LogIndex,
+    LossLog,
+    Records,
+    encode_chunk,
+    encode_rewind,
+    is_of_system,
+    joined,
+)
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
 _Together: TypeAlias = tuple[str, tuple[str, ...]]
@@ -446,6 +456,8 @@ class Recorder:
             index.extend(log.read, complete=log.opened == 0)
             parts = index.parts(name, log.read)
         except OSError as error:
+            if not is_of_system(error):
+                raise
             raise LossLogError(f"cannot read {log.path}: {error.strerror or error}") from error
         self._indexes[:] = [(opened, index)]
         return parts
@@ -545,8 +557,8 @@ class Recorder:
             try:
                 self.log.append(batch.lines, batch.number)
             except OSError as error:
-                if error.errno is None and not isinstance(error, LossLogError):
-                    raise  # by a signal handler, such as a TimeoutError
+                if not is_of_system(error):
+                    raise
                 if not self.log.is_torn:
                     self._batch = None  # The next one has what comes until then, too.
                 self._keep_unwritten(str(self.log.path), error)

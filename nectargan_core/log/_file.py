@@ -199,8 +199,8 @@ class LogFile:
         try:
             status = os.fstat(descriptor)
         except OSError as error:  # such as a stale handle of a network file system
-            if error.errno is None:
-                raise  # by a signal handler, such as a TimeoutError
+            if not is_of_system(error):
+                raise
             return False
         if not status.st_nlink:
             return False
@@ -220,7 +220,7 @@ class LogFile:
         if former is not None:
             os.close(former)
         if self.path == self._contested and not self._may_begin():
-            self.path, self._begun = _free_name(self._contested), False
+            self.path, self._begun = free_name(self._contested), False
             self._header["instead_of"] = self._contested.name
             warn(
                 f"another process logs to {self._contested}, whose lock was removed or moved while this run went on; "
@@ -232,7 +232,7 @@ class LogFile:
             if self._resume or self._begun:
                 header = {**header, "resumed": True}
             else:
-                aside = _free_name(self.path)
+                aside = free_name(self.path)
                 self.path.rename(aside)
                 header["moved_aside"] = aside.name
         self._begun = True
@@ -360,8 +360,8 @@ def _identity(path: Path) -> _Identity | None:
     try:
         status = path.lstat()
     except OSError as error:
-        if error.errno is None:
-            raise  # by a signal handler, such as a TimeoutError
+        if not is_of_system(error):
+            raise
         return None
     return status.st_dev, status.st_ino
 
@@ -414,7 +414,13 @@ def _cut_torn_line(descriptor: int) -> None:
         os.ftruncate(descriptor, begin)
 
 
-def _free_name(path: Path) -> Path:
+def is_of_system(error: OSError) -> bool:
+    """Whether an error is one of files, and not one that a signal handler has raised, such as a `TimeoutError`."""
+    return error.errno is not None or isinstance(error, LossLogError)
+
+
+def free_name(path: Path) -> Path:
+    """Return the first `<name>.<n><suffix>` beside a file that is not taken."""
     number = 1
     while (candidate := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
         number += 1

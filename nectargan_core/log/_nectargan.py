@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nectargan_core._messages import warn
 from nectargan_core.errors import LossLogError
+from nectargan_core.log._file import free_name
 from nectargan_core.log._format import decode_line
 from nectargan_core.log._records import Records
 
@@ -120,9 +121,7 @@ def write_nectargan_log(path: Path, text: str) -> None:
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         kept = False  # a loss that is not in the text, or no log at all
     if not kept:
-        number = 1
-        while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-            number += 1
+        aside = free_name(path)
         path.rename(aside)
         warn(f"{path} has what this log has not, and is moved aside to {aside.name}")
     path.write_text(text, encoding="utf-8")
