@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from managers import ONE, ZERO, logged, mean
+from nesting import cyclic, deep
 from pydantic import ValidationError
 
 from nectargan_core import (
@@ -49,19 +50,6 @@ class Quiet:
 
 # Its text is longer than Python makes of an integer, so that pytest needs another for it.
 HUGE = pytest.param(10**5000, id="10**5000")
-
-
-def deep(kind=list, depth=100_000):
-    value = kind()
-    for _ in range(depth):
-        value = [value] if kind is list else {"a": value}
-    return value
-
-
-def cyclic():
-    value = []
-    value.append(value)
-    return value
 
 
 # Names

@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nesting import cyclic, deep
 
 import nectargan_core
 from nectargan_core import (
@@ -42,6 +43,15 @@ from nectargan_core.errors import NectarganError
 PACKAGE = str(Path(nectargan_core.__file__).parent)
 CALLS = 20_000
 CALLS_A_RUN = 40
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _directory_of_its_own(tmp_path_factory):
+    """Paths that are drawn, such as "a", are relative."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("fuzz"))
+    yield
+    os.chdir(before)
 
 
 class OwnError(Exception):
@@ -148,19 +158,6 @@ def failing_items():
     raise OwnError
 
 
-def nested(kind, depth=20_000):
-    value = kind()
-    for _ in range(depth):
-        value = [value] if kind is list else {"a": value}
-    return value
-
-
-def cyclic():
-    value = []
-    value.append(value)
-    return value
-
-
 ANYTHING = {
     "None": lambda: None,
     "True": lambda: True,
@@ -223,10 +220,10 @@ ANYTHING = {
     "dict with a surrogate": lambda: {"a\ud800": 1.0},
     "dict proxy": lambda: types.MappingProxyType({"a": 1}),
     "OrderedDict": lambda: collections.OrderedDict(b=2),
-    "deep list": lambda: nested(list),
-    "deep dict": lambda: nested(dict),
-    "list 300 deep": lambda: nested(list, 300),
-    "dict 300 deep": lambda: nested(dict, 300),
+    "deep list": lambda: deep(list, depth=20_000),
+    "deep dict": lambda: deep(dict, depth=20_000),
+    "list 300 deep": lambda: deep(list, 300),
+    "dict 300 deep": lambda: deep(dict, 300),
     "cyclic": cyclic,
     "range": lambda: range(3),
     "generator": lambda: (each for each in "ab"),
@@ -305,7 +302,7 @@ VALID = {
     "parts": lambda: Schedule("sequence", params={"parts": [Schedule(end=5, initial_value=0.0)]}),
     "inputs": lambda: {"y_fake": torch.ones(2, requires_grad=True), "y": torch.zeros(2), "any": torch.ones(1)},
     "lazy inputs": lambda: {"y_fake": lambda: torch.ones(2), "y": torch.zeros(2), "any": failing},
-    "odd inputs": lambda: {"y_fake": cyclic(), "y": nested(list, 300), "any": nested(dict)},
+    "odd inputs": lambda: {"y_fake": cyclic(), "y": deep(list, 300), "any": deep(dict, depth=20_000)},
     "sparse inputs": lambda: dict.fromkeys(("y_fake", "y", "any"), torch.eye(2).to_sparse().requires_grad_()),
     "x": lambda: torch.ones(2, requires_grad=True),
     "y": lambda: torch.zeros(2),
@@ -336,7 +333,7 @@ VALID = {
     "wrong observers": lambda: [WrongObserver()],
     "observer class": lambda: [Quiet],
     "metadata": lambda: {"seed": 3},
-    "odd metadata": lambda: {"seed": math.nan, "deep": nested(list, 300), "text": "\ud800"},
+    "odd metadata": lambda: {"seed": math.nan, "deep": deep(list, 300), "text": "\ud800"},
     "seconds": lambda: 30.0,
     "buffer": lambda: 10,
     "warn": lambda: "warn",
@@ -346,7 +343,7 @@ VALID = {
     "meta device": lambda: "meta",
     "config": lambda: {"common": {"device": "cpu"}, "train": {"loss": {"lambda_sobel": 3}}},
     "bad config": lambda: {"train": {"loss": {"lambda_sobel": "x"}}},
-    "deep config": lambda: {"mine": nested(dict), "yours": nested(list)},
+    "deep config": lambda: {"mine": deep(dict, depth=20_000), "yours": deep(list, depth=20_000)},
     "zero config": lambda: {"train": {"loss": {"lambda_sobel": 0}}},
     "split": lambda: "val",
     "other function": lambda: own_result,

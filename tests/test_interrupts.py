@@ -131,21 +131,27 @@ class Run:
             self.refused = True
 
 
+def come_between(directory, make, what, action_of, check=lambda run: None):
+    """Do something before each instruction of some steps or a flush, and check memory and log each time."""
+    for number in range(10**5):
+        run = Run(directory / str(number), make)
+        run.steps()
+        reached = traced(number, action_of(run), getattr(run, what))
+        run.step()
+        check(run)
+        assert_whole(run.manager.series("a"), run.returned, run.started)
+        run.manager.close()
+        assert_whole(LossLog(directory / str(number)).series("a"), run.returned, run.started)
+        if not reached:
+            break
+    assert number > 300
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [cpu, device])
 @pytest.mark.parametrize("what", ["steps", "flush"])
 def test_an_interrupt_at_any_instruction_loses_no_record_and_doubles_none(tmp_path, make, what):
-    for number in range(10**5):
-        run = Run(tmp_path / str(number), make)
-        run.steps()
-        reached = traced(number, interrupt, getattr(run, what))
-        run.step()
-        assert_whole(run.manager.series("a"), run.returned, run.started)
-        run.manager.close()
-        assert_whole(LossLog(tmp_path / str(number)).series("a"), run.returned, run.started)
-        if not reached:
-            break
-    assert number > 300
+    come_between(tmp_path, make, what, lambda run: interrupt)
 
 
 @pytest.mark.slow
@@ -153,17 +159,10 @@ def test_an_interrupt_at_any_instruction_loses_no_record_and_doubles_none(tmp_pa
 @pytest.mark.parametrize("what", ["steps", "flush"])
 @pytest.mark.parametrize("call", ["update_loss_log", "state_dict"])
 def test_a_handler_may_flush_at_any_instruction(tmp_path, make, what, call):
-    for number in range(10**5):
-        run = Run(tmp_path / str(number), make)
-        run.steps()
-        reached = traced(number, getattr(run.manager, call), getattr(run, what))
-        run.step()
-        assert_whole(run.manager.series("a"), run.started, run.started)
-        run.manager.close()
-        assert_whole(LossLog(tmp_path / str(number)).series("a"), run.started, run.started)
-        if not reached:
-            break
-    assert number > 300
+    def all_returned(run):
+        assert run.returned == run.started
+
+    come_between(tmp_path, make, what, lambda run: getattr(run.manager, call), all_returned)
 
 
 @pytest.mark.slow
