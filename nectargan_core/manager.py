@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NoReturn, cast, get_args
 
@@ -28,12 +29,12 @@ from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
     BoundLoss,
     ComputedLosses,
+    Inputs,
     LMLoss,
     Query,
     Registry,
     check_schedule,
     checked,
-    compute_all,
     module_of,
 )
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
@@ -44,6 +45,8 @@ _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
 _MOST_DIGITS = 350
+_is_compiling = torch.compiler.is_dynamo_compiling
+_monotonic = time.monotonic
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
@@ -338,7 +341,10 @@ class LossManager:
             recorder.flush()
             recorder.raise_pending_error()
         self._watch_observers()
-        made = [BoundLoss(loss, schedulers[name], recorder, self.device) for name, loss in losses.items()]
+        made = [
+            BoundLoss(loss, schedulers[name], recorder, self.device, registry.forget_plans)
+            for name, loss in losses.items()
+        ]
         registry.add(made, replace=replace)
         if observers.is_observed("nectargan_loss_registered"):
             for bound in made:
@@ -561,6 +567,8 @@ class LossManager:
             there, back = loss.redirected(series(loss.name))
             enter += there
             leave += back
+        for steps in enter, leave:
+            steps.append(partial(setattr, self._registry, "plans", {}))
         restore = prepared(*leave)
         try:
             try:
@@ -683,7 +691,17 @@ class LossManager:
                 "the inputs are a mapping from names to values, such as {'y_fake': y_fake, 'y': y}; compute_loss_xy "
                 f"and compute_loss take values one by one; got {type(inputs).__name__}"
             )
-        return compute_all(self._registry.find(query), inputs, epoch)
+        if _is_compiling():
+            results = ComputedLosses()
+            for loss in self._registry.find(query):
+                results[loss.name] = loss.compute(*Inputs(inputs).arguments(loss), epoch, None)
+            return results
+        registry, recorder = self._registry, self._recorder
+        plan = registry.plan(query, recorder)
+        if recorder.watching and (_monotonic() >= recorder.deadline or max(map(len, plan.rows)) >= recorder.full):
+            recorder.flush_or_raise()
+            plan = registry.plan(query, recorder)  # An observer may have changed something.
+        return plan.compute(inputs, epoch)
 
     def _compute(
         self,

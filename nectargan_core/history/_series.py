@@ -79,14 +79,13 @@ class Series:
         "_last",
         "_on_device",
         "_on_nonfinite",
+        "_result",
         "_waiting",
         "_window",
         "count",
-        "dtype",
         "keep",
         "name",
         "reported",
-        "result",
         "rows",
     )
 
@@ -101,11 +100,11 @@ class Series:
         self.keep = keep
         # How many records were ever added, those of the runs before a resumed one included.
         self.count = 0
-        self.dtype = torch.float32
         # The dtype of results that go the short way; None once there was one on a device.
         self._fast: torch.dtype | None = _FLOAT32
-        # The last result before weighting, where it is more than a number: a map, or a scalar on a device.
-        self.result: Tensor | None = None
+        # What the last record leaves out, where that is not a scalar in single precision on the CPU: the count with this
+        # record; the result before weighting, if it is more than a number; and the dtype of the weighted result.
+        self._result: tuple[int, Tensor | None, torch.dtype] | None = None
         # The records that are kept, packed one after the other.
         self.rows = bytearray()
         # The last record where none are kept, or the last one that was dropped.
@@ -146,6 +145,16 @@ class Series:
         """How many records are not among the rows yet."""
         return sum(len(block.rows) for block in self._blocks) // _SIZE + len(self._waiting)
 
+    @property
+    def result(self) -> Tensor | None:
+        """The last result before weighting, detached, where it is more than a number: a map, or on a device."""
+        return self._last_result()[0]
+
+    def _last_result(self) -> tuple[Tensor | None, torch.dtype]:
+        if self._result is None or self._result[0] != self.count:
+            return None, _FLOAT32
+        return self._result[1:]
+
     def watch_nonfinite(self, on_nonfinite: NonFiniteCallback | None) -> None:
         """Set what is called for a weighted value that is nan or infinite; None to call nothing."""
         self._on_nonfinite = on_nonfinite or _ignore
@@ -169,8 +178,6 @@ class Series:
         else:
             self.count += 1
             self._last = (step, epoch, _PRODUCT, weight, value)
-        self.result = None
-        self.dtype = _FLOAT32
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
             # The result decides: it is rounded to float32, and this product is not.
             self.check_finite(step, epoch, weighted.item())
@@ -192,14 +199,12 @@ class Series:
             value = value if value.is_cpu else value.detach().clone()
             self.add(step, epoch, 1.0, value, value)
         else:
-            self.result = None
-            self.dtype = torch.float64
+            self._result = (self.count + 1, None, torch.float64)
             self.add_number(step, epoch, 1.0, float(value), float(value))
 
     def add_zero(self, step: int, epoch: float, zero: Tensor) -> None:
         """Record that a weight of 0 left the function uncalled, and gave this result."""
-        self.result = None if zero.is_cpu else zero.detach()
-        self.dtype = zero.dtype
+        self._result = (self.count + 1, None if zero.is_cpu else zero.detach(), zero.dtype)
         self.add_number(step, epoch, 0.0, _NAN, 0.0)
 
     def _append(self, step: int, epoch: float, loss: float, weight: float, unweighted: float) -> None:
@@ -218,30 +223,30 @@ class Series:
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
         check_real(self.name, raw, epoch)
         if raw.is_cpu and not raw.ndim:
-            self.dtype = weighted.dtype
-            self.result = None
-            self.add_number(step, epoch, weight, raw.item(), weighted.item())
+            values = raw.item(), weighted.item()
+            self._result = (self.count + 1, None, weighted.dtype)
+            self.add_number(step, epoch, weight, *values)
             return
         # The result before weighting is kept, since the user may edit the weighted one in place.
         result = raw.detach()
         if raw.is_leaf and raw.requires_grad and not raw.is_cpu:
             result = result.clone()  # a parameter, which its optimizer edits in place
-        self.dtype = weighted.dtype
         if raw.is_cpu:
-            self.result = result
-            self.add_number(step, epoch, weight, _mean(result).item(), _mean(weighted.detach()).item())
+            values = _mean(result).item(), _mean(weighted.detach()).item()
+            self._result = (self.count + 1, result, weighted.dtype)
+            self.add_number(step, epoch, weight, *values)
             return
         self._fast = None
         if not self.keep:
             self._known = self.latest()
-            self.result = result
+            self._result = (self.count + 1, result, weighted.dtype)
             self._append(step, epoch, _UNREAD, weight, _NAN)
         else:
             mean = _mean(weighted.detach()) if raw.ndim else None
             record = (step, epoch, _UNREAD, weight, _NAN)
             _packed(record)  # refuses what cannot be packed
             self.count += 1
-            self.result = result
+            self._result = (self.count, result, weighted.dtype)
             self._waiting.append((record, _mean(result), mean))
         if self._on_device is not None:
             self._on_device(self)
@@ -311,9 +316,10 @@ class Series:
         last = self._last_record()
         if last is None:
             return torch.tensor(_NAN, device="cpu")
-        if self.result is not None:
-            return self.result * last[_WEIGHT] if last[_WEIGHT] else torch.zeros_like(self.result)
-        return torch.tensor(_loss_of(last), dtype=self.dtype, device="cpu")
+        result, dtype = self._last_result()
+        if result is not None:
+            return result * last[_WEIGHT] if last[_WEIGHT] else torch.zeros_like(result)
+        return torch.tensor(_loss_of(last), dtype=dtype, device="cpu")
 
     def history(self) -> LMHistory:
         """Return the records that are in memory, as lists; after a flush the last one is."""
@@ -387,7 +393,7 @@ class Series:
         self.rows[:] = rows[rows["step"] < step].tobytes()
         self._window = min(self._window, self.end())
         self.reported = min(self.reported, self.end())
-        self._last, self._known, self.result = None, _NAN, None
+        self._last, self._known, self._result = None, _NAN, None
 
     def drop(self, position: int) -> None:
         """Remove the records before a position, after a `sync`; the last one stays known."""
@@ -428,6 +434,41 @@ class _Block:
         rows["unweighted"] = raw
         rows["loss"] = np.where(np.isnan(loss), _NAN, loss)
         return rows.tobytes()
+
+
+def add_together(
+    several: Sequence[Series], steps: Iterable[int], epoch: float, weights: Sequence[float], results: Tensor
+) -> None:
+    """Record one result for each of several series, which are stacked into one tensor.
+
+    Args:
+        several: The series.
+        steps: The step of each record.
+        epoch: The epoch of all.
+        weights: What each result is multiplied by; not 0.
+        results: The results before weighting, in float32 or float64, one after the other; nobody else edits them.
+    """
+    results = results.detach()
+    if not results.is_cpu:
+        for series, step, weight, result in zip(several, steps, weights, results.unbind(), strict=False):
+            series.add(step, epoch, weight, result, result)
+        return
+    values = results.tolist()
+    if results.dtype is not _FLOAT32:
+        for series, step, weight, value in zip(several, steps, weights, values, strict=False):
+            series._result = (series.count + 1, None, results.dtype)
+            series.add_number(step, epoch, weight, value, value * weight)
+        return
+    for series, step, weight, value in zip(several, steps, weights, values, strict=False):
+        # As in Series.add.
+        if series.keep and series._fast is not None:
+            row = pack(step, epoch, _PRODUCT, weight, value)
+            series.count += 1
+            series.rows.extend(row)
+        else:
+            series._append(step, epoch, _PRODUCT, weight, value)
+        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+            series.check_finite(step, epoch, single(value * single(weight)))
 
 
 def is_real(raw: Tensor) -> bool:
@@ -507,7 +548,7 @@ def _loss_of(record: _Record) -> float:
         return loss
     # The product of two float32 is exact in float64.
     weight = record[_WEIGHT]
-    return _single(record[_UNWEIGHTED] * _single(weight)) if weight else 0.0
+    return single(record[_UNWEIGHTED] * single(weight)) if weight else 0.0
 
 
 def _is_unread(loss: float) -> bool:
@@ -559,7 +600,7 @@ def _as_bfloat16(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.where(np.isnan(values), values, rounded.astype(np.uint32).view(np.float32))
 
 
-def _single(number: float) -> float:
+def single(number: float) -> float:
     """Round to float32."""
     try:
         return float(_FLOAT.unpack(_FLOAT.pack(number))[0])

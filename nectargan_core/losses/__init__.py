@@ -1,7 +1,7 @@
 """Losses: their definition, a loss at work in a manager, the registry that finds it, and the results of a call."""
 
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._inputs import compute_all
+from nectargan_core.losses._inputs import Inputs
 from nectargan_core.losses._loss import LMLoss, check_schedule
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._registry import Query, Registry, checked
@@ -15,6 +15,6 @@ __all__ = [
     "Registry",
     "check_schedule",
     "checked",
-    "compute_all",
+    "Inputs",
     "module_of",
 ]

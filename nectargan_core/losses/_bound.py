@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -25,17 +25,14 @@ _FLOAT32 = torch.float32
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
-# -1 outside of backward(). torch has no public name for it.
-_current_graph_task = torch._C._current_graph_task_id
+# -1 outside of backward(), inside of which a loss may be computed again, by activation checkpointing, and is not recorded
+# again. torch has no public name for it.
+current_graph_task = torch._C._current_graph_task_id
 
 
 Later: TypeAlias = "list[tuple[Series, int, float, float, Tensor | None, Tensor]]"
 """Records that are added once all losses of a call are computed: series, step, epoch, weight, and the result before
 weighting (None of a loss that was skipped) and after it."""
-
-
-Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
-"""Where a total belongs: recorder, prefix of the scope, step and epoch."""
 
 
 def record_all(later: Later, recorder: Recorder) -> None:
@@ -44,11 +41,16 @@ def record_all(later: Later, recorder: Recorder) -> None:
     Raises:
         NonFiniteLossError: If one is due, after all are added.
     """
+    if len(later) == 1:
+        ((series, step, epoch, weight, raw, weighted),) = later
+        if raw is not None and current_graph_task() < 0:
+            series.add(step, epoch, weight, raw, weighted)
+            return
     for series, _, epoch, _, raw, _ in later:
         # A scalar in single precision is what most losses give, and can always be recorded.
         if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
             check_real(series.name, raw, epoch)
-    if _current_graph_task() >= 0:
+    if current_graph_task() >= 0:
         return
     recorder.add_all(lambda: _add_all(later))
 
@@ -69,12 +71,13 @@ class BoundLoss:
         scheduler: What evaluates its schedule, None if it has none.
         recorder: Where its records go.
         device: Where a result is made that no input tells the device of.
+        changed: Called when the loss has another weight, schedule or enabling.
     """
 
     __slots__ = (
         "__weakref__",
         "_by_step",
-        "_constant",
+        "_changed",
         "_device",
         "_elsewhere",
         "_enabled",
@@ -89,6 +92,7 @@ class BoundLoss:
         "_warned_of_epoch",
         "_weight",
         "as_is",
+        "constant",
         "function",
         "inputs",
         "name",
@@ -100,7 +104,12 @@ class BoundLoss:
     )
 
     def __init__(
-        self, loss: LMLoss, scheduler: Scheduler | None, recorder: Recorder, device: torch.device | None
+        self,
+        loss: LMLoss,
+        scheduler: Scheduler | None,
+        recorder: Recorder,
+        device: torch.device | None,
+        changed: Callable[[], None],
     ) -> None:
         self.name = loss.name
         self.function = loss.function
@@ -117,6 +126,7 @@ class BoundLoss:
         self._own = self.series
         self._recorder = recorder
         self._device = device
+        self._changed = changed
         self._enabled = True
         self._number = _compiled.register(self)
         self._warned_of_epoch = False
@@ -173,8 +183,9 @@ class BoundLoss:
 
     def _weight_changed(self) -> None:
         # The weight where it is the same at every call, None where a call has to work it out.
-        self._constant = self._weight if self._enabled and self._scheduler is None else None
+        self.constant = self._weight if self._enabled and self._scheduler is None else None
         self._last_change = self.series.count
+        self._changed()
 
     def current_weight(self, epoch: float) -> float:
         """Return the weight of weight or schedule at an epoch, whether or not the loss is enabled."""
@@ -256,14 +267,44 @@ class BoundLoss:
 
     # Computing
 
-    def runs(self, epoch: float | None) -> bool:
-        """Whether the function is called at an epoch; always, in a graph that serves every weight."""
-        if _is_compiling():
-            return True
-        weight = self._constant
-        if weight is None:
-            weight = self.weight(self._recorder.epoch if epoch is None else epoch)
-        return weight != 0.0 or (self._enabled and not self.skip_when_zero)
+    @property
+    def runs_at_zero(self) -> bool:
+        """Whether the function is called while the weight is 0."""
+        return self._enabled and not self.skip_when_zero
+
+    def call(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, epoch: float, detached: bool = False
+    ) -> Tensor:
+        """Call the function.
+
+        Args:
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+            epoch: The epoch, for errors.
+            detached: Whether the arguments are cut off from the graph, for a result that gets a weight of 0: an infinite
+                gradient of the function times 0 would be nan.
+        """
+        if detached:
+            args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
+        try:
+            raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+        except Exception as error:
+            self.annotate(error, args, kwargs)
+            raise
+        if not isinstance(raw, Tensor):
+            raise self.no_tensor(raw, epoch)
+        if detached:
+            check_real(self.name, raw, epoch)
+        return raw
+
+    def zero(self, given: Iterable[Any], like: Tensor | None) -> Tensor:
+        """Return the result of a loss that is skipped: a scalar 0, connected to what it was given."""
+        return connected_zero((*given, module_of(self.function)), like, self._device)
+
+    def zero_like(self, raw: Tensor, args: Iterable[Any], kwargs: Mapping[str, Any] | None) -> Tensor:
+        """Return zeros in the shape of a result that gets a weight of 0, connected to what the function was given."""
+        zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
+        return zero + connected_zero((*args, *(kwargs or {}).values(), module_of(self.function)), like=zero)
 
     def compute(
         self,
@@ -271,9 +312,8 @@ class BoundLoss:
         kwargs: Mapping[str, Any] | None,
         epoch: float | None,
         weight_kwargs: Mapping[str, Any] | None,
-        later: Later | None = None,
     ) -> Tensor:
-        """Compute, weight and record the loss once; the result is the caller's. The record is put into `later`."""
+        """Compute, weight and record the loss once; the result is the caller's."""
         if _is_compiling():
             return self._compute_compiled(args, kwargs or {}, epoch, weight_kwargs)
         recorder = self._recorder
@@ -281,30 +321,27 @@ class BoundLoss:
         # The same as recorder.is_due, written out.
         if recorder.watching and (len(series.rows) >= recorder.full or _monotonic() >= recorder.deadline):
             recorder.flush_or_raise()
-        weight = self._constant
+        weight = self.constant
         if weight is None:
-            weight = self._changing_weight(epoch, weight_kwargs)
+            weight = self.applied_weight(epoch, weight_kwargs)
         if epoch is None:
             epoch = recorder.epoch
         step = recorder.step if recorder.ticked else series.count if series is self._own else recorder.step_in_scope
         if weight == 0.0:
-            return self._compute_zero((*args, *(kwargs or {}).values()), step, epoch, args, kwargs, later)
+            return self._compute_zero(args, kwargs, step, epoch)
         try:
             raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
         except Exception as error:
-            self._annotate(error, args, kwargs)
+            self.annotate(error, args, kwargs)
             raise
         if type(raw) is not Tensor and not isinstance(raw, Tensor):
-            raise self._no_tensor(raw, epoch)
+            raise self.no_tensor(raw, epoch)
         try:
             weighted = raw * weight
         except RuntimeError:
             check_real(self.name, raw, epoch)
             raise
-        if later is not None:
-            later.append((series, step, epoch, weight, raw, weighted))
-        # Inside of backward() it is computed again, by activation checkpointing.
-        elif _current_graph_task() < 0:
+        if current_graph_task() < 0:
             series.add(step, epoch, weight, raw, weighted)
         return weighted
 
@@ -320,30 +357,26 @@ class BoundLoss:
         args, kwargs = _compiled.gated((args, dict(kwargs)), self._number, epoch)
         raw = self.function(*args, **kwargs)
         if not isinstance(raw, Tensor):
-            raise self._no_tensor(raw, epoch or 0)
+            raise self.no_tensor(raw, epoch or 0)
         return _compiled.apply_weight(raw, self._number, epoch)
-
-    def place(self, epoch: float | None) -> Place:
-        """Return where the total of losses that are computed now belongs: recorder, prefix, step and epoch."""
-        recorder = self._recorder
-        return recorder, recorder.prefix, self.step_here(), recorder.epoch if epoch is None else epoch
 
     def compiled_weight(self, epoch: float | None) -> float:
         """Return the weight that applies to a result that a compiled graph computes now."""
-        return self._changing_weight(epoch, None)
+        return self.applied_weight(epoch, None)
 
     def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
         """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
         recorder = self._recorder
         if recorder.is_due(self.series):
             recorder.flush_or_raise()
-        weight = self._changing_weight(epoch, None)
+        weight = self.applied_weight(epoch, None)
         weighted = raw * weight if weight else torch.zeros_like(raw)
-        if _current_graph_task() < 0:
+        if current_graph_task() < 0:
             self.series.add(self.step_here(), recorder.epoch if epoch is None else epoch, weight, raw, weighted)
         return weight
 
-    def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
+    def applied_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
+        """Return the weight that applies to a call; warns, once, if it cannot change for want of a clock."""
         recorder = self._recorder
         if epoch is None:
             epoch = recorder.epoch
@@ -353,52 +386,15 @@ class BoundLoss:
             return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
         return self.weight(epoch)
 
-    def compute_skipped(
-        self, given: Iterable[Any], like: Tensor | None, epoch: float | None, later: Later | None
-    ) -> Tensor:
-        """Record that the function is not called at an epoch, and return a zero connected to what was given."""
-        recorder = self._recorder
-        if recorder.is_due(self.series):
-            recorder.flush_or_raise()
-        self._changing_weight(epoch, None)  # which may warn
-        return self._skip(given, like, self.step_here(), recorder.epoch if epoch is None else epoch, later)
-
-    def _compute_zero(
-        self,
-        given: tuple[Any, ...],
-        step: int,
-        epoch: float,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        later: Later | None,
-    ) -> Tensor:
+    def _compute_zero(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, step: int, epoch: float) -> Tensor:
         """Return a new zero, in the shape of the result where the function is called all the same."""
-        if not self._enabled or self.skip_when_zero:
-            return self._skip(given, None, step, epoch, later)
-        # On inputs that are cut off from the graph, since an infinite gradient of the function times 0 would be nan.
-        args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
-        try:
-            raw = self.function(*args, **kwargs)
-        except Exception as error:
-            self._annotate(error, args, kwargs)
-            raise
-        if not isinstance(raw, Tensor):
-            raise self._no_tensor(raw, epoch)
-        check_real(self.name, raw, epoch)
-        zero = torch.zeros_like(raw, dtype=floating(raw.dtype), requires_grad=False)
-        zero = zero + connected_zero((*given, module_of(self.function)), like=zero)
-        if later is not None:
-            later.append((self.series, step, epoch, 0.0, raw, zero))
-        elif _current_graph_task() < 0:
-            self.series.add(step, epoch, 0.0, raw, zero)
-        return zero
-
-    def _skip(self, given: Iterable[Any], like: Tensor | None, step: int, epoch: float, later: Later | None) -> Tensor:
-        zero = connected_zero((*given, module_of(self.function)), like, self._device)
-        if later is not None:
-            later.append((self.series, step, epoch, 0.0, None, zero))
-        elif _current_graph_task() < 0:
-            self.series.add_zero(step, epoch, zero)
+        raw = None
+        if self.runs_at_zero:
+            raw = self.call(args, kwargs, epoch, detached=True)
+            zero = self.zero_like(raw, args, kwargs)
+        else:
+            zero = self.zero((*args, *(kwargs or {}).values()), None)
+        record_all([(self.series, step, epoch, 0.0, raw, zero)], self._recorder)
         return zero
 
     def _warn_of_epoch(self) -> None:
@@ -408,14 +404,14 @@ class BoundLoss:
             "manager.tick(epoch=epoch) at each step, or pass epoch="
         )
 
-    def _annotate(self, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> None:
+    def annotate(self, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> None:
         """Add a note to an error: which loss failed, and what it was given."""
         if not hasattr(error, "add_note"):  # Python 3.10
             return
         given = [_summary(arg) for arg in args] + [f"{name}={_summary(arg)}" for name, arg in (kwargs or {}).items()]
         error.add_note(f"in the function of loss {self.name!r}, called with ({', '.join(given)})")
 
-    def _no_tensor(self, result: object, epoch: float) -> LossResultError:
+    def no_tensor(self, result: object, epoch: float) -> LossResultError:
         return LossResultError(
             f"loss {self.name!r} returned {type(result).__name__} ({shown(result)}) at epoch {epoch:g}; "
             "expected a tensor of real numbers, such as a scalar or a map",

@@ -1,92 +1,46 @@
-"""Computing several losses from named inputs: each gets the inputs that it reads, lazy ones are called at most once."""
+"""The inputs of a call of `compute_losses`: each loss gets those that it reads; lazy ones are called at most once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
-from nectargan_core.losses._bound import BoundLoss, Later, record_all
+from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._lazy import is_lazy
-from nectargan_core.losses._results import ComputedLosses
-
-_is_compiling = torch.compiler.is_dynamo_compiling
 
 
-def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
-    """Compute, weight and record losses, each with the inputs that it reads.
+class Inputs:
+    """The values that are given to the losses of one call, in which a lazy one is called for its value at most once."""
 
-    Args:
-        losses: The losses, in the order in which they are computed.
-        inputs: Values by input name. A lazy one is called for its value, at most once, and only if a loss that runs
-            reads it and does not take it as it is.
-        epoch: Epoch for the schedules and the records. None: that of the clock.
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        # What losses were given, but as it is.
+        self._values: dict[str, Any] = {}
 
-    Raises:
-        MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
-    """
-    # Before anything is computed, so that a mistake in the inputs records nothing.
-    running = []
-    for loss in losses:
-        if loss.runs(epoch):
-            if not inputs.keys() >= loss.reads:
-                raise _missing_input(loss, inputs)
-            running.append(loss)
-    values: dict[str, Any] = {}
-    results = ComputedLosses()
-    later: Later | None = None
-    if losses and not _is_compiling():
-        # Recorded when all are computed, so that an error in one leaves no records of the others.
-        later = []
-        results._place = losses[0].place(epoch)
-    for loss in running:
+    def arguments(self, loss: BoundLoss) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        """Return what the function of a loss is called with: positional and keyword arguments."""
+        values = self._values
         for name in loss.inputs:
             if name not in values and name not in loss.as_is:
-                value = inputs[name]
+                value = self._given[name]
                 values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
-        if loss.as_is:
-            arguments = tuple([inputs[name] if name in loss.as_is else values[name] for name in loss.inputs])
-        else:
-            arguments = tuple([values[name] for name in loss.inputs])
+        arguments = tuple([self._given[name] if name in loss.as_is else values[name] for name in loss.inputs])
         if loss.parameters is None:
-            results[loss.name] = loss.compute(arguments, None, epoch, None, later)
-        else:
-            named = dict(zip(loss.parameters, arguments, strict=True))
-            results[loss.name] = loss.compute((), named, epoch, None, later)
-    if len(running) < len(losses):
-        results = _with_skipped(losses, results, inputs, values, epoch, later)
-    if later is not None and results._place is not None:
-        # Those that were skipped come last.
-        results._raw = {loss.name: record[4] for loss, record in zip(running, later, strict=False)}
-        record_all(later, results._place[0])
-    return results
+            return arguments, None
+        return (), dict(zip(loss.parameters, arguments, strict=True))
 
+    def known(self, loss: BoundLoss) -> list[Any]:
+        """Return the inputs of a loss as far as they are known; calls none."""
+        return [self._values.get(name, self._given.get(name)) for name in loss.inputs]
 
-def _with_skipped(
-    losses: Sequence[BoundLoss],
-    results: ComputedLosses,
-    inputs: Mapping[str, Any],
-    values: Mapping[str, Any],
-    epoch: float | None,
-    later: Later | None,
-) -> ComputedLosses:
-    """Return the results in the order of the losses, with a zero for each that was skipped."""
-    # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
-    like = next((value for value in inputs.values() if isinstance(value, Tensor)), None)
-    complete = ComputedLosses()
-    complete._place = results._place
-    complete._skipped = frozenset(loss.name for loss in losses if loss.name not in results)
-    for loss in losses:
-        if loss.name in results:
-            complete[loss.name] = results[loss.name]
-        else:
-            given = [values.get(name, inputs.get(name)) for name in loss.inputs]
-            complete[loss.name] = loss.compute_skipped(given, like, epoch, later)
-    return complete
+    @property
+    def first_tensor(self) -> Tensor | None:
+        """The first tensor that is given."""
+        return next((value for value in self._given.values() if isinstance(value, Tensor)), None)
 
 
 def _called(value: Callable[[], Any], name: str, loss: BoundLoss) -> Any:
@@ -101,7 +55,8 @@ def _called(value: Callable[[], Any], name: str, loss: BoundLoss) -> Any:
         raise
 
 
-def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
+def missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
+    """Make the error that an input which a loss reads is not given."""
     given = tuple(name for name in inputs if isinstance(name, str))
     name = next(name for name in loss.inputs if name not in inputs)
     return MissingInputError(

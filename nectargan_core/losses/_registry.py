@@ -10,8 +10,10 @@ from torch import nn
 
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
+from nectargan_core.history import Recorder
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._module import module_of
+from nectargan_core.losses._plan import Plan
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
@@ -56,6 +58,9 @@ class Registry:
     def __init__(self) -> None:
         # Read directly on the hot path, where a method call would cost too much.
         self.losses: dict[str, BoundLoss] = {}
+        # How a query is computed, until something changes; then another dict takes the place of this one, so that a plan
+        # which is made meanwhile is not kept.
+        self.plans: dict[str | tuple[str, ...] | None, Plan] = {}
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
 
@@ -81,6 +86,7 @@ class Registry:
         added = {loss.name: loss for loss in losses}
         self.losses = added if replace else {**self.losses, **added}
         self._selections.clear()
+        self.forget_plans()
 
     def select(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return the losses that have the name or tag, or one of several; none where nothing matches.
@@ -118,6 +124,25 @@ class Registry:
         if not found:
             raise self._nothing_found(query)
         return found
+
+    def plan(self, query: Query, recorder: Recorder) -> Plan:
+        """Return how the losses that `find` returns are computed.
+
+        Raises:
+            UnknownLossError: If nothing matches.
+            TypeError: If it is no query.
+        """
+        if query is not None and type(query) is not str:
+            query = checked(query)
+        plans = self.plans
+        plan = plans.get(query)
+        if plan is None:
+            plan = plans[query] = Plan(self.find(query), recorder)
+        return plan
+
+    def forget_plans(self) -> None:
+        """Let plans be made anew, since weights, losses or series are others."""
+        self.plans = {}
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, under their names with `_` for each `.`.

@@ -1,21 +1,26 @@
-"""`ComputedLosses`: the weighted results of a call of `compute_losses`, and their total."""
+"""What `compute_losses` returns: the weighted results by name, and their total."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from nectargan_core.errors import NectarganError
+from nectargan_core.history import Recorder
 
-if TYPE_CHECKING:
-    from nectargan_core.losses._bound import Place
+Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
+"""Where a total belongs: recorder, prefix of the scope, step and epoch."""
 
 _HALF = (torch.float16, torch.bfloat16)
+_SINGLE = struct.Struct("=f")
+# The total of so many losses has the same digits whether or not they are weighted together.
+_MOST_EXACT = 8
 
 
 class ComputedLosses(dict[str, Tensor]):
@@ -28,8 +33,10 @@ class ComputedLosses(dict[str, Tensor]):
     """
 
     _skipped: frozenset[str] = frozenset()
-    # What the functions returned, and where the total belongs; None where compute_losses did not say.
-    _raw: Mapping[str, Tensor | None] | None = None
+    # What the functions returned, None of a loss that was skipped, by these names; and where the total belongs. None where
+    # compute_losses did not say.
+    _raws: Sequence[Tensor | None] | None = None
+    _names: Iterable[str] = ()
     _place: Place | None = None
 
     @property
@@ -54,13 +61,13 @@ class ComputedLosses(dict[str, Tensor]):
             >>> float(losses["G_L1"]), float(losses.unweighted["G_L1"])
             (100.0, 1.0)
         """
-        raw = self._raw
-        if raw is None:
+        if self._raws is None:
             raise NectarganError(
                 "only compute_losses outside of torch.compile keeps unweighted values; for losses that a compiled "
                 "graph computed, read the histories of get_registered_losses(strip=False)"
             )
-        return MappingProxyType({name: _before_weighting(raw.get(name), result) for name, result in self.items()})
+        raws = dict(zip(self._names, self._raws, strict=True))
+        return MappingProxyType({name: _before_weighting(raws.get(name), result) for name, result in self.items()})
 
     @property
     def total(self) -> Tensor:
@@ -88,6 +95,97 @@ class ComputedLosses(dict[str, Tensor]):
             if len(scalars) > 1 and not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
         return summed
+
+
+class StackedLosses(ComputedLosses):
+    """Results that are one tensor, of which each is made when it is asked for.
+
+    They are asked for together: from then on this is a `ComputedLosses` like any other. A result has the graph of its
+    loss alone, as if it had been multiplied by itself.
+    """
+
+    # What is weighted, for a weight of 0 the result; the weights; the terms as one tensor, which nobody else edits; and the
+    # weights as a tensor, 1 in the place of 0.
+    _terms: Sequence[Tensor]
+    _weights: Sequence[float]
+    _stacked: Tensor
+    _factors: Tensor
+    # How often each term had been edited in place, where its value cannot be looked at without waiting.
+    _versions: Sequence[int] | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the results; see `ComputedLosses.total`."""
+        summed = torch.dot(self._stacked, self._factors)
+        if summed.is_cpu:
+            value = summed.item()
+            if len(self) <= _MOST_EXACT:
+                exact = _added_up(self._stacked.tolist(), self._factors.tolist(), self._stacked.dtype)
+                if exact != value:
+                    summed.detach().fill_(exact)
+                    value = exact
+            if not math.isfinite(value):
+                return self._made().total
+            self._place = None
+        elif self._place is not None:
+            (recorder, prefix, step, epoch), self._place = self._place, None
+            recorder.check_total(summed, self, prefix, step, epoch)
+        return summed
+
+    def _made(self) -> ComputedLosses:
+        """Make the results, and be a `ComputedLosses` like any other."""
+        with torch.inference_mode(mode=False), torch.set_grad_enabled(self._stacked.requires_grad):
+            results = [self._result(place) for place in range(len(self._terms))]
+        self.__class__ = ComputedLosses  # type: ignore[assignment] # which has the same attributes
+        self.update(zip(self._names, results, strict=True))
+        return self
+
+    def _result(self, place: int) -> Tensor:
+        term, weight = self._terms[place], self._weights[place]
+        if self._is_edited(place):
+            term = self._stacked[place].clone()
+        return term * weight if weight else term
+
+    def _is_edited(self, place: int) -> bool:
+        """Whether a term has another value or graph than it had, since its owner has edited it in place."""
+        term, node = self._terms[place], self._stacked.grad_fn
+        if node is not None and not term.is_leaf and node.next_functions[place][0] is not term.grad_fn:
+            return True
+        if self._versions is not None:
+            return term._version != self._versions[place]
+        return term.item() != self._stacked[place].item()
+
+
+def _reached(name: str) -> Callable[..., Any]:
+    """Return a method of dict that makes the results first."""
+
+    def method(self: StackedLosses, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._made(), name)(*args, **kwargs)
+
+    return method
+
+
+# All that reach the results, of what a dict can do.
+for _name in (
+    *("__getitem__", "__setitem__", "__delitem__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__repr__"),
+    *("__reduce_ex__", "get", "items", "values", "pop", "popitem", "setdefault", "update", "clear", "copy"),
+):
+    setattr(StackedLosses, _name, _reached(_name))
+
+
+def _added_up(values: Iterable[float], factors: Iterable[float], dtype: torch.dtype) -> float:
+    """Return the sum of products as one after the other gives it in float32 or float64."""
+    products = [value * factor for value, factor in zip(values, factors, strict=True)]
+    if dtype is not torch.float32:
+        return sum(products[1:], products[0])
+    try:
+        # The product and the sum of two float32 are exact in float64, or rounded by it without consequence.
+        total, *others = struct.unpack(f"={len(products)}f", struct.pack(f"={len(products)}f", *products))
+        for product in others:
+            (total,) = _SINGLE.unpack(_SINGLE.pack(total + product))
+    except OverflowError:
+        return math.nan
+    return float(total)
 
 
 def _before_weighting(raw: Tensor | None, weighted: Tensor) -> Tensor:

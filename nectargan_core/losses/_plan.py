@@ -1,0 +1,261 @@
+"""The plan of a query: what a call of `compute_losses` does for it, prepared once and kept until a loss changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from nectargan_core.history import Recorder, add_together, check_real
+from nectargan_core.losses._bound import BoundLoss, Later, current_graph_task, record_all
+from nectargan_core.losses._inputs import Inputs, missing_input
+from nectargan_core.losses._lazy import is_lazy
+from nectargan_core.losses._results import ComputedLosses, StackedLosses
+
+# So many results are weighted together. For fewer, one operation each costs less.
+_FEWEST = 4
+# In these a product with a tensor of weights has the same digits as a product with a number.
+_PRECISE = {torch.float32, torch.float64}
+# Other kinds of tensors may not be stacked, or become something else by it.
+_PLAIN = {Tensor, torch.nn.Parameter}
+_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
+
+_Arguments: TypeAlias = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+_Factors: TypeAlias = dict[Any, Tensor]
+"""The weights as a tensor, by its dtype and device."""
+
+
+class Plan:
+    """The losses of a query, and what a call needs to compute them.
+
+    Where four losses or more each give a scalar of one dtype on one device, the scalars are stacked, and weighted and
+    read together; otherwise each is by itself. Results, records and gradients are the same, but for the rounding of a
+    total of more than eight losses.
+
+    Args:
+        losses: What the query finds, at least one.
+        recorder: Where the records go.
+    """
+
+    __slots__ = (
+        "_all_run",
+        "_calls",
+        "_changing",
+        "_losses",
+        "_names",
+        "_reads",
+        "_recorder",
+        "_series",
+        "_weighting",
+        "rows",
+    )
+
+    def __init__(self, losses: tuple[BoundLoss, ...], recorder: Recorder) -> None:
+        self._losses = losses
+        self._recorder = recorder
+        self._series = tuple(loss.series for loss in losses)
+        # The records of each loss in memory, for whoever has to know how many there are.
+        self.rows = tuple(series.rows for series in self._series)
+        self._names = dict.fromkeys(loss.name for loss in losses)
+        self._reads = dict.fromkeys(name for loss in losses for name in loss.inputs).keys()
+        self._calls = [(loss, loss.function, _arguments(loss.inputs)) for loss in losses]
+        # The losses whose weight a call has to work out, with their positions.
+        self._changing = [(place, loss) for place, loss in enumerate(losses) if loss.constant is None]
+        weights = [1.0 if loss.constant is None else loss.constant for loss in losses]
+        # The weights of the last call, and the tensors that were made of these weights.
+        self._weighting: tuple[list[float], _Factors] = (weights, {})
+        # Whether each loss is called with its inputs as they are, where these are tensors and its weight is not 0.
+        self._all_run = all(loss.constant != 0.0 and not loss.as_is and loss.parameters is None for loss in losses)
+
+    def compute(self, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+        """Compute, weight and record the losses, each with the inputs that it reads.
+
+        Args:
+            inputs: Values by input name. A lazy one is called for its value, at most once, and only if a loss that runs
+                reads it and does not take it as it is.
+            epoch: Epoch for the schedules and the records. None: that of the clock.
+
+        Raises:
+            MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
+        """
+        recorder = self._recorder
+        weights, factors = self._weigh(epoch) if self._changing else self._weighting
+        if epoch is None:
+            epoch = recorder.epoch
+        steps: Iterable[int]
+        if recorder.ticked:
+            first = recorder.step
+            steps = repeat(first)
+        else:
+            steps = [loss.step_here() for loss in self._losses]
+            first = steps[0]
+        # Where the total belongs; before a function of a loss can change the clock or the scope.
+        place = (recorder, recorder.prefix, first, epoch)
+        if self._all_run and 0.0 not in weights and self._are_plain(inputs):
+            raws: list[Any] = []
+            for loss, function, arguments in self._calls:
+                given = arguments(inputs)
+                try:
+                    raw = function(*given)
+                except Exception as error:
+                    loss.annotate(error, given, None)
+                    raise
+                if type(raw) is not Tensor and not isinstance(raw, Tensor):
+                    raise loss.no_tensor(raw, epoch)
+                raws.append(raw)
+            results = self._weighted(raws, weights, factors, steps, epoch, [])
+            results._raws = raws
+        else:
+            results = self._compute_some(inputs, weights, factors, steps, epoch)
+        results._names = self._names
+        results._place = place
+        return results
+
+    def _weigh(self, epoch: float | None) -> tuple[list[float], _Factors]:
+        """Return the weights that apply at an epoch, with the tensors that were made of them."""
+        weighting = self._weighting
+        weights = weighting[0].copy()
+        for place, loss in self._changing:
+            weights[place] = loss.applied_weight(epoch, None)
+        if weights != weighting[0]:
+            weighting = self._weighting = (weights, {})
+        return weighting
+
+    def _are_plain(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether all inputs are given, and none has to be called for its value."""
+        if not inputs.keys() >= self._reads:
+            return False
+        for name in self._reads:
+            value = inputs[name]
+            if type(value) is not Tensor and callable(value) and is_lazy(value):
+                return False
+        return True
+
+    def _compute_some(
+        self, inputs: Mapping[str, Any], weights: list[float], factors: _Factors, steps: Iterable[int], epoch: float
+    ) -> ComputedLosses:
+        """Compute the losses that run, and make a zero of each other; inputs may be lazy, or be passed as they are."""
+        runs = [weight != 0.0 or loss.runs_at_zero for loss, weight in zip(self._losses, weights, strict=True)]
+        # Before anything is computed, so that a mistake in the inputs records nothing.
+        for loss, is_running in zip(self._losses, runs, strict=True):
+            if is_running and not inputs.keys() >= loss.reads:
+                raise missing_input(loss, inputs)
+        read = Inputs(inputs)
+        terms: list[Any] = []
+        raws: list[Tensor | None] = []
+        zeros: Later = []
+        for loss, weight, is_running, step in zip(self._losses, weights, runs, steps, strict=False):
+            raw = term = None
+            if is_running:
+                args, kwargs = read.arguments(loss)
+                raw = term = loss.call(args, kwargs, epoch, detached=weight == 0.0)
+                if weight == 0.0:
+                    term = loss.zero_like(raw, args, kwargs)
+                    zeros.append((loss.series, step, epoch, 0.0, raw, term))
+            terms.append(term)
+            raws.append(raw)
+        # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
+        skipped = []
+        for place, (loss, is_running, step) in enumerate(zip(self._losses, runs, steps, strict=False)):
+            if not is_running:
+                terms[place] = zero = loss.zero(read.known(loss), read.first_tensor)
+                zeros.append((loss.series, step, epoch, 0.0, None, zero))
+                skipped.append(loss.name)
+        results = self._weighted(terms, weights, factors, steps, epoch, zeros)
+        results._raws = raws
+        results._skipped = frozenset(skipped)
+        return results
+
+    def _weighted(
+        self,
+        terms: list[Tensor],
+        weights: list[float],
+        factors: _Factors,
+        steps: Iterable[int],
+        epoch: float,
+        zeros: Later,
+    ) -> ComputedLosses:
+        """Weight the terms, and record them.
+
+        Args:
+            terms: What the functions returned; for a weight of 0 the result, which is 0.
+            weights: The weights.
+            factors: The tensors that were made of them.
+            steps: The step of each record.
+            epoch: The epoch of all.
+            zeros: The records of the terms with a weight of 0.
+        """
+        later = zeros
+        stacked = _stacked(terms, weights) if len(terms) >= _FEWEST else None
+        if stacked is not None:
+            results = StackedLosses(self._names)
+            results._terms, results._weights, results._stacked = terms, weights, stacked
+            results._factors = _tensor_of(weights, stacked, factors)
+            if not zeros:
+                if current_graph_task() < 0:
+                    self._recorder.add_all(partial(add_together, self._series, steps, epoch, weights, stacked))
+                return results
+            for series, step, weight, raw in zip(self._series, steps, weights, stacked.detach().unbind(), strict=False):
+                if weight != 0.0:
+                    later.append((series, step, epoch, weight, raw, raw))
+            record_all(later, self._recorder)
+            return results
+        each = ComputedLosses()
+        for loss, series, term, weight, step in zip(self._losses, self._series, terms, weights, steps, strict=False):
+            if weight == 0.0:
+                each[loss.name] = term
+                continue
+            try:
+                each[loss.name] = weighted = term * weight
+            except RuntimeError:
+                check_real(loss.name, term, epoch)
+                raise
+            later.append((series, step, epoch, weight, term, weighted))
+        record_all(later, self._recorder)
+        return each
+
+
+def _arguments(names: tuple[str, ...]) -> _Arguments:
+    """Return a function that takes these inputs out of a mapping, as a tuple."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda inputs: tuple([inputs[name] for name in names])
+
+
+def _stacked(terms: list[Tensor], weights: list[float]) -> Tensor | None:
+    """Return the terms as one tensor; None if they cannot be weighted together."""
+    dtype = terms[0].dtype
+    for term in terms:
+        if term.dtype is not dtype or term.ndim or type(term) not in _PLAIN:
+            return None
+    if dtype not in _PRECISE:
+        return None
+    if dtype is torch.float32 and not -_LARGEST_FLOAT32 <= min(weights) <= max(weights) <= _LARGEST_FLOAT32:
+        return None
+    try:
+        return torch.stack(terms)
+    except RuntimeError:  # They are on several devices, or not dense.
+        return None
+
+
+def _tensor_of(weights: list[float], like: Tensor, known: _Factors) -> Tensor:
+    """Return weights as a tensor of the dtype and on the device of another, 1 in the place of 0; `known` keeps it."""
+    key = like.dtype if like.is_cpu else (like.dtype, like.device)
+    if key not in known:
+        numbers = [weight or 1.0 for weight in weights]
+        # Used in graphs to come, also where this is called in inference mode.
+        with torch.inference_mode(mode=False):
+            if like.is_cpu:
+                factors = torch.tensor(numbers, dtype=like.dtype, device="cpu")
+            else:  # To copy them from the CPU would wait for the device.
+                factors = torch.stack([torch.full((), each, dtype=like.dtype, device=like.device) for each in numbers])
+        if type(factors) is not Tensor:  # made in a mode that makes tensors of a kind of its own
+            return factors
+        known[key] = factors
+    return known[key]
