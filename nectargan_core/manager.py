@@ -503,13 +503,20 @@ class LossManager:
             >>> manager.step, manager.epoch
             (1, 0)
         """
-        _refuse_in_graphs("the clock ticks")
+        if _is_compiling():
+            _refuse_in_graphs("the clock ticks")
+        recorder = self._recorder
+        if step is None and type(epoch) in _PLAIN and recorder.counts_from <= epoch < recorder.counts_until:
+            # All that there is to do, most of the time.
+            recorder.step += 1
+            recorder.epoch = epoch
+            return
         # Plain numbers, so that a state of the manager is plain data.
         if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
             epoch = arguments.epoch(epoch)
-        if step is not None or self._recorder.step == 2**63 - 1:
-            step = arguments.whole("step", self._recorder.step + 1 if step is None else step, 0)
-        self._recorder.tick(epoch, step)
+        if step is not None or recorder.step == 2**63 - 1:
+            step = arguments.whole("step", recorder.step + 1 if step is None else step, 0)
+        recorder.tick(epoch, step)
 
     @property
     def step(self) -> int:

@@ -290,11 +290,13 @@ def called_in(action):
         elif event == "c_call":
             builtins.add(argument.__name__)
 
+    gc.disable()  # what is freed has nothing to do with the action
     sys.setprofile(note)
     try:
         action()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return files, builtins
 
 

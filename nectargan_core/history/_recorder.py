@@ -111,6 +111,8 @@ class Recorder:
         "_warned_of_step",
         "_warned_of_write",
         "closed",
+        "counts_from",
+        "counts_until",
         "deadline",
         "epoch",
         "full",
@@ -143,6 +145,9 @@ class Recorder:
         self.step = -1
         self.epoch: float = 0
         self.ticked = False
+        # From which epoch and up to which one the next tick has nothing to do but to set it, and to count the step.
+        self.counts_from: float = 0
+        self.counts_until: float = 0
         self.closed = False
         # How many records each series had before this run, where a run is resumed.
         self._counts: Mapping[str, int] = {}
@@ -267,6 +272,9 @@ class Recorder:
                     series.begin_window()
             self.epoch = epoch
         self.ticked = True
+        if step < 2**62 and not (self._on_device and self._nonfinite == "raise"):
+            self.counts_from = math.floor(self.epoch)
+            self.counts_until = self.counts_from + 1
 
     def record(self, name: str, value: float | Tensor) -> None:
         """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
@@ -302,6 +310,8 @@ class Recorder:
     def _watch_device(self, series: Series) -> None:
         """Let a call now and then read what is on a device, also where no log does: it may be nan or infinite."""
         self._on_device = True
+        if self._nonfinite == "raise":
+            self.counts_until = 0
         if self._nonfinite != "ignore" and not self.watching:
             self.watching, self.deadline = True, time.monotonic() + self._flush_every
         if series.unpacked >= self._block:
@@ -671,6 +681,7 @@ class Recorder:
             "step": state["step"],
             "epoch": state["epoch"],
             "ticked": state["ticked"],
+            "counts_until": 0,
             "_counts": dict(state["counts"]),
         }
         steps = [partial(setattr, self, name, value) for name, value in clock.items()]

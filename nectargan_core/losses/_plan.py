@@ -15,7 +15,7 @@ from nectargan_core.history import Recorder, add_together, check_real
 from nectargan_core.losses._bound import BoundLoss, Later, current_graph_task, record_all
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
-from nectargan_core.losses._results import ComputedLosses, StackedLosses
+from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
 
 # So many results are weighted together. For fewer, one operation each costs less.
 _FEWEST = 4
@@ -197,6 +197,8 @@ class Plan:
             results = StackedLosses(self._names)
             results._terms, results._weights, results._stacked = terms, weights, stacked
             results._factors = _tensor_of(weights, stacked, factors)
+            if not stacked.is_cpu:
+                results._versions = [version_of(term) for term in terms]
             if not zeros:
                 if current_graph_task() < 0:
                     self._recorder.add_all(partial(add_together, self._series, steps, epoch, weights, stacked))
@@ -207,15 +209,17 @@ class Plan:
             record_all(later, self._recorder)
             return results
         each = ComputedLosses()
+        if len(terms) == 1 and not zeros:  # It has no others to wait for.
+            weighted = self._losses[0].weighted(terms[0], weights[0], epoch)
+            each[self._losses[0].name] = weighted
+            if current_graph_task() < 0:
+                self._series[0].add(next(iter(steps)), epoch, weights[0], terms[0], weighted)
+            return each
         for loss, series, term, weight, step in zip(self._losses, self._series, terms, weights, steps, strict=False):
             if weight == 0.0:
                 each[loss.name] = term
                 continue
-            try:
-                each[loss.name] = weighted = term * weight
-            except RuntimeError:
-                check_real(loss.name, term, epoch)
-                raise
+            each[loss.name] = weighted = loss.weighted(term, weight, epoch)
             later.append((series, step, epoch, weight, term, weighted))
         record_all(later, self._recorder)
         return each

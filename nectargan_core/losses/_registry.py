@@ -58,8 +58,8 @@ class Registry:
     def __init__(self) -> None:
         # Read directly on the hot path, where a method call would cost too much.
         self.losses: dict[str, BoundLoss] = {}
-        # How a query is computed, until something changes; then another dict takes the place of this one, so that a plan
-        # which is made meanwhile is not kept.
+        # How a query is computed, until something changes. Then another dict takes the place of this one, so that a
+        # plan which is made meanwhile is not kept.
         self.plans: dict[str | tuple[str, ...] | None, Plan] = {}
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}

@@ -33,8 +33,8 @@ class ComputedLosses(dict[str, Tensor]):
     """
 
     _skipped: frozenset[str] = frozenset()
-    # What the functions returned, None of a loss that was skipped, by these names; and where the total belongs. None where
-    # compute_losses did not say.
+    # What the functions returned, None of a loss that was skipped, by these names; and where the total belongs. None
+    # where compute_losses did not say.
     _raws: Sequence[Tensor | None] | None = None
     _names: Iterable[str] = ()
     _place: Place | None = None
@@ -104,8 +104,8 @@ class StackedLosses(ComputedLosses):
     loss alone, as if it had been multiplied by itself.
     """
 
-    # What is weighted, for a weight of 0 the result; the weights; the terms as one tensor, which nobody else edits; and the
-    # weights as a tensor, 1 in the place of 0.
+    # What is weighted, and for a weight of 0 the result; the weights; the terms as one tensor, which nobody else edits;
+    # and the weights as a tensor, with 1 in the place of 0.
     _terms: Sequence[Tensor]
     _weights: Sequence[float]
     _stacked: Tensor
@@ -152,8 +152,13 @@ class StackedLosses(ComputedLosses):
         if node is not None and not term.is_leaf and node.next_functions[place][0] is not term.grad_fn:
             return True
         if self._versions is not None:
-            return term._version != self._versions[place]
+            return version_of(term) != self._versions[place]
         return term.item() != self._stacked[place].item()
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor has been edited in place; 0 where that is not counted."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _reached(name: str) -> Callable[..., Any]:
