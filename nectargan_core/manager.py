@@ -704,7 +704,9 @@ class LossManager:
                 results[loss.name] = loss.compute(*Inputs(inputs).arguments(loss), epoch, None)
             return results
         registry, recorder = self._registry, self._recorder
-        plan = registry.plan(query, recorder)
+        plan = registry.plans.get(query) if query is None or type(query) is str else None
+        if plan is None:
+            plan = registry.plan(query, recorder)
         if recorder.watching and (_monotonic() >= recorder.deadline or max(map(len, plan.rows)) >= recorder.full):
             recorder.flush_or_raise()
             plan = registry.plan(query, recorder)  # An observer may have changed something.

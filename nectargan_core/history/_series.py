@@ -102,8 +102,8 @@ class Series:
         self.count = 0
         # The dtype of results that go the short way; None once there was one on a device.
         self._fast: torch.dtype | None = _FLOAT32
-        # What the last record leaves out, where that is not a scalar in single precision on the CPU: the count with this
-        # record; the result before weighting, if it is more than a number; and the dtype of the weighted result.
+        # What the last record leaves out, where that is not a scalar in single precision on the CPU: the count with it;
+        # the result before weighting, if it is more than a number; and the dtype of the weighted result.
         self._result: tuple[int, Tensor | None, torch.dtype] | None = None
         # The records that are kept, packed one after the other.
         self.rows = bytearray()
@@ -229,7 +229,7 @@ class Series:
             return
         # The result before weighting is kept, since the user may edit the weighted one in place.
         result = raw.detach()
-        if raw.is_leaf and raw.requires_grad and not raw.is_cpu:
+        if raw.requires_grad and not raw.is_cpu and (raw.is_leaf or (raw._is_view() and not raw.ndim)):
             result = result.clone()  # a parameter, which its optimizer edits in place
         if raw.is_cpu:
             values = _mean(result).item(), _mean(weighted.detach()).item()
@@ -437,26 +437,26 @@ class _Block:
 
 
 def add_together(
-    several: Sequence[Series], steps: Iterable[int], epoch: float, weights: Sequence[float], results: Tensor
+    several: Sequence[Series],
+    steps: Iterable[int],
+    epoch: float,
+    weights: Sequence[float],
+    values: Sequence[float],
+    dtype: torch.dtype,
 ) -> None:
-    """Record one result for each of several series, which are stacked into one tensor.
+    """Record one scalar for each of several series, which were read from the CPU together.
 
     Args:
         several: The series.
         steps: The step of each record.
         epoch: The epoch of all.
-        weights: What each result is multiplied by; not 0.
-        results: The results before weighting, in float32 or float64, one after the other; nobody else edits them.
+        weights: What each value is multiplied by; not 0.
+        values: The values before weighting.
+        dtype: Their dtype, float32 or float64.
     """
-    results = results.detach()
-    if not results.is_cpu:
-        for series, step, weight, result in zip(several, steps, weights, results.unbind(), strict=False):
-            series.add(step, epoch, weight, result, result)
-        return
-    values = results.tolist()
-    if results.dtype is not _FLOAT32:
+    if dtype is not _FLOAT32:
         for series, step, weight, value in zip(several, steps, weights, values, strict=False):
-            series._result = (series.count + 1, None, results.dtype)
+            series._result = (series.count + 1, None, dtype)
             series.add_number(step, epoch, weight, value, value * weight)
         return
     for series, step, weight, value in zip(several, steps, weights, values, strict=False):

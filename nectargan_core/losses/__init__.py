@@ -10,11 +10,11 @@ from nectargan_core.losses._results import ComputedLosses
 __all__ = [
     "BoundLoss",
     "ComputedLosses",
+    "Inputs",
     "LMLoss",
     "Query",
     "Registry",
     "check_schedule",
     "checked",
-    "Inputs",
     "module_of",
 ]

@@ -22,12 +22,11 @@ from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
 _FLOAT32 = torch.float32
-_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
-# -1 outside of backward(), inside of which a loss may be computed again, by activation checkpointing, and is not recorded
-# again. torch has no public name for it.
+# -1 outside of backward(), inside of which activation checkpointing computes a loss again, which is not recorded again.
+# torch has no public name for it.
 current_graph_task = torch._C._current_graph_task_id
 
 
@@ -42,21 +41,17 @@ def record_all(later: Later, recorder: Recorder) -> None:
     Raises:
         NonFiniteLossError: If one is due, after all are added.
     """
-    if len(later) == 1:
-        ((series, step, epoch, weight, raw, weighted),) = later
-        if raw is not None and current_graph_task() < 0:
-            series.add(step, epoch, weight, raw, weighted)
-            return
     for series, _, epoch, _, raw, _ in later:
         # A scalar in single precision is what most losses give, and can always be recorded.
         if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
             check_real(series.name, raw, epoch)
     if current_graph_task() >= 0:
         return
-    recorder.add_all(lambda: _add_all(later))
+    recorder.add_all(lambda: add_each(later))
 
 
-def _add_all(later: Later) -> None:
+def add_each(later: Later) -> None:
+    """Add the records that were put off."""
     for series, step, epoch, weight, raw, weighted in later:
         if raw is None:
             series.add_zero(step, epoch, weighted)
@@ -183,7 +178,7 @@ class BoundLoss:
         self._weight_changed()
 
     def _weight_changed(self) -> None:
-        # The weight where it is the same at every call, None where a call has to work it out; and the weight as a tensor.
+        # The weight where it is the same at every call, None where a call has to work it out; and that as a tensor.
         constant = self._weight if self._enabled and self._scheduler is None else None
         self._constant = (constant, None if constant is None else _factor(constant))
         self._last_change = self.series.count
@@ -288,8 +283,8 @@ class BoundLoss:
             args: Its arguments.
             kwargs: Its keyword arguments.
             epoch: The epoch, for errors.
-            detached: Whether the arguments are cut off from the graph, for a result that gets a weight of 0: an infinite
-                gradient of the function times 0 would be nan.
+            detached: Whether the arguments are cut off from the graph, for a result that gets a weight of 0, since an
+                infinite gradient of the function times 0 would be nan.
         """
         if detached:
             args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
@@ -302,6 +297,10 @@ class BoundLoss:
             raise self.no_tensor(raw, epoch)
         if detached:
             check_real(self.name, raw, epoch)
+        elif raw.requires_grad and (raw.is_leaf or any(raw is given for given in (*args, *(kwargs or {}).values()))):
+            # A result that was there before gets a node of its own in the graph, so that gradients are added up in the
+            # order of the losses, whenever it is weighted.
+            return raw.view_as(raw)
         return raw
 
     def weighted(self, raw: Tensor, weight: float, epoch: float) -> Tensor:
@@ -442,13 +441,7 @@ class BoundLoss:
 
 
 def _factor(weight: float) -> Tensor | None:
-    """Return a weight as a tensor, by which torch multiplies twice as fast as by a number, with the same digits.
-
-    Returns:
-        In single precision, on the CPU; None of a number that is too large for that.
-    """
-    if abs(weight) > _LARGEST_FLOAT32:
-        return None
+    """Return a weight as a tensor in single precision, by which torch multiplies twice as fast as by a number."""
     with torch.inference_mode(mode=False):  # Graphs to come keep it.
         factor = torch.tensor(weight, dtype=_FLOAT32, device="cpu")
     return factor if type(factor) is Tensor else None  # Some modes make tensors of a kind of their own.

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core.history import Recorder, add_together, check_real
-from nectargan_core.losses._bound import BoundLoss, Later, current_graph_task, record_all
+from nectargan_core.history import Recorder, add_together, single
+from nectargan_core.losses._bound import BoundLoss, Later, add_each, current_graph_task, record_all
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
@@ -23,12 +23,11 @@ _FEWEST = 4
 _PRECISE = {torch.float32, torch.float64}
 # Other kinds of tensors may not be stacked, or become something else by it.
 _PLAIN = {Tensor, torch.nn.Parameter}
-_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 
 _Arguments: TypeAlias = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
-_Factors: TypeAlias = dict[Any, Tensor]
-"""The weights as a tensor, by its dtype and device."""
+_Factors: TypeAlias = dict[Any, tuple[Tensor, list[float]]]
+"""The weights as a tensor and as numbers that are rounded like it, by its dtype and device."""
 
 
 class Plan:
@@ -49,6 +48,7 @@ class Plan:
         "_changing",
         "_losses",
         "_names",
+        "_pass_on",
         "_reads",
         "_recorder",
         "_series",
@@ -70,6 +70,8 @@ class Plan:
         weights = [1.0 if loss.constant is None else loss.constant for loss in losses]
         # The weights of the last call, and the tensors that were made of these weights.
         self._weighting: tuple[list[float], _Factors] = (weights, {})
+        # Whether each loss returned in the last call what it was given.
+        self._pass_on = False
         # Whether each loss is called with its inputs as they are, where these are tensors and its weight is not 0.
         self._all_run = all(loss.constant != 0.0 and not loss.as_is and loss.parameters is None for loss in losses)
 
@@ -97,8 +99,10 @@ class Plan:
             first = steps[0]
         # Where the total belongs; before a function of a loss can change the clock or the scope.
         place = (recorder, recorder.prefix, first, epoch)
-        if self._all_run and 0.0 not in weights and self._are_plain(inputs):
+        known = self._plain(inputs) if self._all_run and 0.0 not in weights else None
+        if known is not None:
             raws: list[Any] = []
+            passed_on = 0
             for loss, function, arguments in self._calls:
                 given = arguments(inputs)
                 try:
@@ -108,7 +112,12 @@ class Plan:
                     raise
                 if type(raw) is not Tensor and not isinstance(raw, Tensor):
                     raise loss.no_tensor(raw, epoch)
+                if (raw.is_leaf or id(raw) in known) and raw.requires_grad:
+                    passed_on += 1
+                    if not self._pass_on:
+                        raw = raw.view_as(raw)  # As in BoundLoss.call. If all losses do it, there is no order to keep.
                 raws.append(raw)
+            self._pass_on = passed_on == len(raws)
             results = self._weighted(raws, weights, factors, steps, epoch, [])
             results._raws = raws
         else:
@@ -127,15 +136,17 @@ class Plan:
             weighting = self._weighting = (weights, {})
         return weighting
 
-    def _are_plain(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether all inputs are given, and none has to be called for its value."""
+    def _plain(self, inputs: Mapping[str, Any]) -> set[int] | None:
+        """Return the identities of the inputs; None if one is not given, or has to be called for its value."""
         if not inputs.keys() >= self._reads:
-            return False
+            return None
+        identities = set()
         for name in self._reads:
             value = inputs[name]
             if type(value) is not Tensor and callable(value) and is_lazy(value):
-                return False
-        return True
+                return None
+            identities.add(id(value))
+        return identities
 
     def _compute_some(
         self, inputs: Mapping[str, Any], weights: list[float], factors: _Factors, steps: Iterable[int], epoch: float
@@ -191,38 +202,50 @@ class Plan:
             epoch: The epoch of all.
             zeros: The records of the terms with a weight of 0.
         """
-        later = zeros
-        stacked = _stacked(terms, weights) if len(terms) >= _FEWEST else None
-        if stacked is not None:
-            results = StackedLosses(self._names)
-            results._terms, results._weights, results._stacked = terms, weights, stacked
-            results._factors = _tensor_of(weights, stacked, factors)
-            if not stacked.is_cpu:
-                results._versions = [version_of(term) for term in terms]
-            if not zeros:
-                if current_graph_task() < 0:
-                    self._recorder.add_all(partial(add_together, self._series, steps, epoch, weights, stacked))
-                return results
-            for series, step, weight, raw in zip(self._series, steps, weights, stacked.detach().unbind(), strict=False):
-                if weight != 0.0:
-                    later.append((series, step, epoch, weight, raw, raw))
-            record_all(later, self._recorder)
-            return results
-        each = ComputedLosses()
-        if len(terms) == 1 and not zeros:  # It has no others to wait for.
-            weighted = self._losses[0].weighted(terms[0], weights[0], epoch)
-            each[self._losses[0].name] = weighted
+        stacked = _stacked(terms) if len(terms) >= _FEWEST else None
+        if stacked is None:
+            return self._weighted_one_by_one(terms, weights, steps, epoch, zeros)
+        results = StackedLosses(self._names)
+        results._terms, results._weights, results._stacked = terms, weights, stacked
+        results._factors, results._rounded = _factors_like(stacked, weights, factors)
+        if stacked.is_cpu:
+            results._values = values = stacked.tolist()[::-1]
             if current_graph_task() < 0:
-                self._series[0].add(next(iter(steps)), epoch, weights[0], terms[0], weighted)
-            return each
+                series = self._series
+                if zeros:
+                    rows = [row for row in zip(series, steps, weights, values, strict=False) if row[2] != 0.0]
+                    series, steps, weights, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+                record = partial(add_together, series, steps, epoch, weights, values, stacked.dtype)
+                self._recorder.add_all(record, *([partial(add_each, zeros)] if zeros else ()))
+            return results
+        results._versions = [version_of(term) for term in terms]
+        later = zeros
+        each = reversed(stacked.detach().unbind())
+        for series, step, weight, raw in zip(self._series, steps, weights, each, strict=False):
+            if weight != 0.0:
+                later.append((series, step, epoch, weight, raw, raw))
+        record_all(later, self._recorder)
+        return results
+
+    def _weighted_one_by_one(
+        self, terms: list[Tensor], weights: list[float], steps: Iterable[int], epoch: float, zeros: Later
+    ) -> ComputedLosses:
+        results = ComputedLosses()
+        if len(terms) == 1 and not zeros:  # It waits for no others.
+            (loss,), (series,), (term,), (weight,) = self._losses, self._series, terms, weights
+            results[loss.name] = weighted = loss.weighted(term, weight, epoch)
+            if current_graph_task() < 0:
+                series.add(next(iter(steps)), epoch, weight, term, weighted)
+            return results
+        later = zeros
         for loss, series, term, weight, step in zip(self._losses, self._series, terms, weights, steps, strict=False):
             if weight == 0.0:
-                each[loss.name] = term
-                continue
-            each[loss.name] = weighted = loss.weighted(term, weight, epoch)
-            later.append((series, step, epoch, weight, term, weighted))
+                results[loss.name] = term
+            else:
+                results[loss.name] = weighted = loss.weighted(term, weight, epoch)
+                later.append((series, step, epoch, weight, term, weighted))
         record_all(later, self._recorder)
-        return each
+        return results
 
 
 def _arguments(names: tuple[str, ...]) -> _Arguments:
@@ -232,34 +255,39 @@ def _arguments(names: tuple[str, ...]) -> _Arguments:
     return lambda inputs: tuple([inputs[name] for name in names])
 
 
-def _stacked(terms: list[Tensor], weights: list[float]) -> Tensor | None:
-    """Return the terms as one tensor; None if they cannot be weighted together."""
+def _stacked(terms: list[Tensor]) -> Tensor | None:
+    """Return the terms as one tensor, in reverse order; None if they cannot be weighted together.
+
+    In reverse, so that gradients of losses that return the same tensor are added up from the last loss to the first.
+    """
     dtype = terms[0].dtype
+    if dtype not in _PRECISE:
+        return None
     for term in terms:
         if term.dtype is not dtype or term.ndim or type(term) not in _PLAIN:
             return None
-    if dtype not in _PRECISE:
-        return None
-    if dtype is torch.float32 and not -_LARGEST_FLOAT32 <= min(weights) <= max(weights) <= _LARGEST_FLOAT32:
-        return None
     try:
-        return torch.stack(terms)
+        return torch.stack(terms[::-1])
     except RuntimeError:  # They are on several devices, or not dense.
         return None
 
 
-def _tensor_of(weights: list[float], like: Tensor, known: _Factors) -> Tensor:
-    """Return weights as a tensor of the dtype and on the device of another, 1 in the place of 0; `known` keeps it."""
-    key = like.dtype if like.is_cpu else (like.dtype, like.device)
+def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tuple[Tensor, list[float]]:
+    """Return weights as a tensor like the stacked terms, with 1 in the place of 0; and as rounded numbers.
+
+    The tensor is in reverse order. `known` keeps both.
+    """
+    key = stacked.dtype if stacked.is_cpu else (stacked.dtype, stacked.device)
     if key not in known:
         numbers = [weight or 1.0 for weight in weights]
+        rounded = list(map(single, numbers)) if stacked.dtype is torch.float32 else numbers
         # Used in graphs to come, also where this is called in inference mode.
         with torch.inference_mode(mode=False):
-            if like.is_cpu:
-                factors = torch.tensor(numbers, dtype=like.dtype, device="cpu")
+            if stacked.is_cpu:
+                factors = torch.tensor(numbers[::-1], dtype=stacked.dtype, device="cpu")
             else:  # To copy them from the CPU would wait for the device.
-                factors = torch.stack([torch.full((), each, dtype=like.dtype, device=like.device) for each in numbers])
-        if type(factors) is not Tensor:  # made in a mode that makes tensors of a kind of its own
-            return factors
-        known[key] = factors
+                factors = torch.stack([stacked.new_full((), number) for number in numbers[::-1]])
+        if type(factors) not in _PLAIN:  # made in a mode that makes tensors of a kind of its own
+            return factors, rounded
+        known[key] = (factors, rounded)
     return known[key]

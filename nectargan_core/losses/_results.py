@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import mul
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -18,9 +19,10 @@ Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 """Where a total belongs: recorder, prefix of the scope, step and epoch."""
 
 _HALF = (torch.float16, torch.bfloat16)
-_SINGLE = struct.Struct("=f")
 # The total of so many losses has the same digits whether or not they are weighted together.
 _MOST_EXACT = 8
+_SINGLE = struct.Struct("=f")
+_SINGLES = [struct.Struct(f"={count}f") for count in range(_MOST_EXACT + 1)]
 
 
 class ComputedLosses(dict[str, Tensor]):
@@ -81,6 +83,8 @@ class ComputedLosses(dict[str, Tensor]):
             NonFiniteLossError: With `nonfinite="raise"`, if the sum of finite losses is not finite.
         """
         scalars = [result.mean() if result.ndim else result for result in self.values()]
+        if len(scalars) == 1:
+            return scalars[0]  # It has been looked at when it was recorded.
         if len(scalars) > 1:
             scalars = [scalar.float() if scalar.dtype in _HALF else scalar for scalar in scalars]
         if not scalars:
@@ -92,7 +96,7 @@ class ComputedLosses(dict[str, Tensor]):
         if self._place is not None and not torch.compiler.is_dynamo_compiling():
             (recorder, prefix, step, epoch), self._place = self._place, None
             # On the CPU there is nothing to wait for.
-            if len(scalars) > 1 and not (summed.is_cpu and math.isfinite(summed.item())):
+            if not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
         return summed
 
@@ -104,14 +108,21 @@ class StackedLosses(ComputedLosses):
     loss alone, as if it had been multiplied by itself.
     """
 
-    # What is weighted, and for a weight of 0 the result; the weights; the terms as one tensor, which nobody else edits;
-    # and the weights as a tensor, with 1 in the place of 0.
+    # What is weighted, and for a weight of 0 the result; and the weights.
     _terms: Sequence[Tensor]
     _weights: Sequence[float]
+    # The terms as one tensor, which nobody else edits, and the weights likewise, with 1 in the place of 0: both in
+    # reverse order.
     _stacked: Tensor
     _factors: Tensor
-    # How often each term had been edited in place, where its value cannot be looked at without waiting.
+    # On the CPU the values of both, in the order of the losses; elsewhere how often each term had been edited in place.
+    _values: Sequence[float] = ()
+    _rounded: Sequence[float]
     _versions: Sequence[int] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        # Where a class has one of its own, Python takes the results of a dict one by one, also for dict(losses).
+        return super().__iter__()
 
     @property
     def total(self) -> Tensor:
@@ -120,7 +131,7 @@ class StackedLosses(ComputedLosses):
         if summed.is_cpu:
             value = summed.item()
             if len(self) <= _MOST_EXACT:
-                exact = _added_up(self._stacked.tolist(), self._factors.tolist(), self._stacked.dtype)
+                exact = _added_up(self._values, self._rounded, self._stacked.dtype)
                 if exact != value:
                     summed.detach().fill_(exact)
                     value = exact
@@ -143,17 +154,17 @@ class StackedLosses(ComputedLosses):
     def _result(self, place: int) -> Tensor:
         term, weight = self._terms[place], self._weights[place]
         if self._is_edited(place):
-            term = self._stacked[place].clone()
+            term = self._stacked[-1 - place].clone()
         return term * weight if weight else term
 
     def _is_edited(self, place: int) -> bool:
         """Whether a term has another value or graph than it had, since its owner has edited it in place."""
         term, node = self._terms[place], self._stacked.grad_fn
-        if node is not None and not term.is_leaf and node.next_functions[place][0] is not term.grad_fn:
+        if node is not None and not term.is_leaf and node.next_functions[-1 - place][0] is not term.grad_fn:
             return True
         if self._versions is not None:
             return version_of(term) != self._versions[place]
-        return term.item() != self._stacked[place].item()
+        return term.item() != self._values[place]
 
 
 def version_of(tensor: Tensor) -> int:
@@ -178,16 +189,18 @@ for _name in (
     setattr(StackedLosses, _name, _reached(_name))
 
 
-def _added_up(values: Iterable[float], factors: Iterable[float], dtype: torch.dtype) -> float:
-    """Return the sum of products as one after the other gives it in float32 or float64."""
-    products = [value * factor for value, factor in zip(values, factors, strict=True)]
+def _added_up(values: Sequence[float], factors: Sequence[float], dtype: torch.dtype) -> float:
+    """Return the sum of products as float32 or float64 gives it, one after the other."""
+    products = list(map(mul, values, factors))
     if dtype is not torch.float32:
         return sum(products[1:], products[0])
+    pack, unpack = _SINGLE.pack, _SINGLE.unpack
+    singles = _SINGLES[len(products)]
     try:
         # The product and the sum of two float32 are exact in float64, or rounded by it without consequence.
-        total, *others = struct.unpack(f"={len(products)}f", struct.pack(f"={len(products)}f", *products))
+        total, *others = singles.unpack(singles.pack(*products))
         for product in others:
-            (total,) = _SINGLE.unpack(_SINGLE.pack(total + product))
+            (total,) = unpack(pack(total + product))
     except OverflowError:
         return math.nan
     return float(total)
