@@ -235,7 +235,7 @@ class LossManager:
             fields["schedule"] = schedule
         loss = LMLoss(**fields)
         self._register({loss.name: loss})
-        self._describe()
+        self._describe({loss.name: loss})
 
     def init_from_spec(self, spec: str | Spec | None, *args: Any, **kwargs: Any) -> LossManager:
         """Replace all losses by those of an objective.
@@ -289,7 +289,7 @@ class LossManager:
         self._register(losses, built.plugins, spec=spec, replace=replace)
         name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
         self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
-        self._describe()
+        self._describe(losses, replace=replace)
 
     def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
         if spec is None:
@@ -350,11 +350,11 @@ class LossManager:
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
 
-    def _describe(self) -> None:
+    def _describe(self, losses: Mapping[str, LMLoss], *, replace: bool = False) -> None:
         """Tell the log what the objective is now."""
         if self._recorder.log is not None:
-            tags = {loss.name: sorted(loss.tags) for loss in self._registry}
-            self._recorder.log.describe(objective=self.objective, tags=tags)
+            tags = {name: sorted(set(loss.tags)) for name, loss in losses.items()}
+            self._recorder.log.describe(self.objective, tags, replace=replace)
 
     def _watch_observers(self) -> None:
         if self._observers.is_observed("nectargan_history_flushed"):

@@ -98,7 +98,6 @@ class Recorder:
         "_notify",
         "_on_device",
         "_pending_error",
-        "_prefix",
         "_reading",
         "_resumed",
         "_rewinds",
@@ -118,6 +117,7 @@ class Recorder:
         "full",
         "keep",
         "log",
+        "prefix",
         "series",
         "step",
         "ticked",
@@ -137,8 +137,8 @@ class Recorder:
         self.keep = keep
         # Every series of the run, by its full name, such as `val/G_L1`.
         self.series: dict[str, Series] = {}
-        # The scope: the prefix of the names under which records are kept; None in a pause, which keeps none.
-        self._prefix: str | None = ""
+        # The scope: what stands before the names of its records, such as `val/`; None in a pause, which keeps none.
+        self.prefix: str | None = ""
         # The scalars recorded in this scope, by the names that the user gave.
         self._scalars: dict[str, Series] = {}
         # -1 before the first tick, which makes it 0; a resumed run goes on after the last step of the log.
@@ -197,12 +197,7 @@ class Recorder:
     @property
     def in_scope(self) -> bool:
         """Whether a split or a pause is entered."""
-        return self._prefix != ""
-
-    @property
-    def prefix(self) -> str | None:
-        """What stands before the names of the records in this scope, such as `val/`; None in a pause."""
-        return self._prefix
+        return self.prefix != ""
 
     @property
     def scalars(self) -> Mapping[str, Series]:
@@ -220,9 +215,9 @@ class Recorder:
             the scope, for `at_once`.
         """
         # Inside a pause a split records nothing either.
-        prefix = None if self._prefix is None else prefix
-        enter = [partial(setattr, self, "_prefix", prefix), partial(setattr, self, "_scalars", {})]
-        leave = [partial(setattr, self, name, getattr(self, name)) for name in ("_prefix", "_scalars")]
+        prefix = None if self.prefix is None else prefix
+        enter = [partial(setattr, self, "prefix", prefix), partial(setattr, self, "_scalars", {})]
+        leave = [partial(setattr, self, name, getattr(self, name)) for name in ("prefix", "_scalars")]
         return _unrecorded if prefix is None else lambda name: self._open_window(f"{prefix}{name}"), enter, leave
 
     def open(self, name: str, keep: bool | None = None) -> Series:
@@ -283,14 +278,14 @@ class Recorder:
         if self.watching and (time.monotonic() >= self.deadline if known is None else self.is_due(known)):
             self.flush_or_raise()
         if name not in self._scalars:
-            if self._prefix is None:
+            if self.prefix is None:
                 self._scalars[name] = _unrecorded(name)
             else:
-                full = self._prefix + name
-                self._scalars[name] = self._open_window(full) if self._prefix else self.open(full)
+                full = self.prefix + name
+                self._scalars[name] = self._open_window(full) if self.prefix else self.open(full)
                 self._scalars[name].watch_nonfinite(None)
         series = self._scalars[name]
-        step = self.step if self.ticked else self.step_in_scope if self._prefix else series.count
+        step = self.step if self.ticked else self.step_in_scope if self.prefix else series.count
         series.add_scalar(step, self.epoch, value)
 
     @property

@@ -10,7 +10,7 @@ import socket
 import stat
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,11 +112,22 @@ class LogFile:
         """How many appends were made."""
         return self._done[0]
 
-    def describe(self, **fields: Any) -> None:
-        """Set fields of the header; where it is written already, the next append begins with another one."""
-        if any(self._header.get(name) != value for name, value in fields.items()):
-            self._header.update(fields)
+    def describe(self, objective: str | None, tags: Mapping[str, list[str]], *, replace: bool) -> None:
+        """Set what the header says of the losses; where it is written already, the next append begins with another one.
+
+        Args:
+            objective: The name of the objective.
+            tags: The tags of losses, by their names.
+            replace: Whether these are all losses, and not further ones.
+        """
+        known: dict[str, list[str]] = self._header.setdefault("tags", {})
+        if objective != self._header.get("objective") or any(known.get(name) != own for name, own in tags.items()):
             self._header_changed = True
+        if replace and known.keys() != tags.keys():
+            self._header["tags"] = known = {}
+            self._header_changed = True
+        known.update(tags)
+        self._header["objective"] = objective
 
     def append(self, lines: str, number: int) -> None:
         """Write whole lines with one write, unless they are written.
@@ -246,6 +257,8 @@ class LogFile:
         return descriptor
 
     def _expect_header(self, header: dict[str, Any], number: int) -> None:
+        if "tags" in header:
+            header = {**header, "tags": dict(header["tags"])}  # Another thread may register a loss.
         self._header_line, self._header_for = encode_header(header).encode(), number
         self._header_changed = False
 

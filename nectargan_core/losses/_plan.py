@@ -99,8 +99,8 @@ class Plan:
             first = steps[0]
         # Where the total belongs; before a function of a loss can change the clock or the scope.
         place = (recorder, recorder.prefix, first, epoch)
-        known = self._plain(inputs) if self._all_run and 0.0 not in weights else None
-        if known is not None:
+        if self._all_run and 0.0 not in weights and self._are_plain(inputs):
+            known = {id(inputs[name]) for name in self._reads} if len(weights) > 1 else ()
             raws: list[Any] = []
             passed_on = 0
             for loss, function, arguments in self._calls:
@@ -112,13 +112,19 @@ class Plan:
                     raise
                 if type(raw) is not Tensor and not isinstance(raw, Tensor):
                     raise loss.no_tensor(raw, epoch)
-                if (raw.is_leaf or id(raw) in known) and raw.requires_grad:
+                if known and (raw.is_leaf or id(raw) in known) and raw.requires_grad:
                     passed_on += 1
                     if not self._pass_on:
                         raw = raw.view_as(raw)  # As in BoundLoss.call. If all losses do it, there is no order to keep.
                 raws.append(raw)
-            self._pass_on = passed_on == len(raws)
-            results = self._weighted(raws, weights, factors, steps, epoch, [])
+            if len(raws) > 1:
+                self._pass_on = passed_on == len(raws)
+                results = self._weighted(raws, weights, factors, steps, epoch, [])
+            else:  # It waits for no others.
+                results = ComputedLosses()
+                results[loss.name] = weighted = loss.weighted(raw, weights[0], epoch)
+                if current_graph_task() < 0:
+                    loss.series.add(first, epoch, weights[0], raw, weighted)
             results._raws = raws
         else:
             results = self._compute_some(inputs, weights, factors, steps, epoch)
@@ -136,17 +142,15 @@ class Plan:
             weighting = self._weighting = (weights, {})
         return weighting
 
-    def _plain(self, inputs: Mapping[str, Any]) -> set[int] | None:
-        """Return the identities of the inputs; None if one is not given, or has to be called for its value."""
+    def _are_plain(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether all inputs are given, and none has to be called for its value."""
         if not inputs.keys() >= self._reads:
-            return None
-        identities = set()
+            return False
         for name in self._reads:
             value = inputs[name]
             if type(value) is not Tensor and callable(value) and is_lazy(value):
-                return None
-            identities.add(id(value))
-        return identities
+                return False
+        return True
 
     def _compute_some(
         self, inputs: Mapping[str, Any], weights: list[float], factors: _Factors, steps: Iterable[int], epoch: float
@@ -231,12 +235,6 @@ class Plan:
         self, terms: list[Tensor], weights: list[float], steps: Iterable[int], epoch: float, zeros: Later
     ) -> ComputedLosses:
         results = ComputedLosses()
-        if len(terms) == 1 and not zeros:  # It waits for no others.
-            (loss,), (series,), (term,), (weight,) = self._losses, self._series, terms, weights
-            results[loss.name] = weighted = loss.weighted(term, weight, epoch)
-            if current_graph_task() < 0:
-                series.add(next(iter(steps)), epoch, weight, term, weighted)
-            return results
         later = zeros
         for loss, series, term, weight, step in zip(self._losses, self._series, terms, weights, steps, strict=False):
             if weight == 0.0:

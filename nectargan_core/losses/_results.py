@@ -82,11 +82,11 @@ class ComputedLosses(dict[str, Tensor]):
         Raises:
             NonFiniteLossError: With `nonfinite="raise"`, if the sum of finite losses is not finite.
         """
+        if len(self) == 1:
+            (result,) = self.values()  # It was looked at when it was recorded.
+            return result.mean() if result.ndim else result
         scalars = [result.mean() if result.ndim else result for result in self.values()]
-        if len(scalars) == 1:
-            return scalars[0]  # It has been looked at when it was recorded.
-        if len(scalars) > 1:
-            scalars = [scalar.float() if scalar.dtype in _HALF else scalar for scalar in scalars]
+        scalars = [scalar.float() if scalar.dtype in _HALF else scalar for scalar in scalars]
         if not scalars:
             # A zero that backward() accepts.
             return torch.zeros((), requires_grad=torch.is_grad_enabled())
