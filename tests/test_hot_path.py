@@ -3,6 +3,7 @@
 import gc
 import math
 import sys
+import tracemalloc
 import weakref
 from pathlib import Path
 
@@ -282,13 +283,13 @@ def test_beside_the_function_a_call_multiplies_and_takes_one_number():
 
 def called_in(action):
     """Return the files of the Python functions, and the built-in functions, that an action calls."""
-    files, builtins = [], set()
+    files, builtins = [], []
 
     def note(frame, event, argument):
         if event == "call":
             files.append(frame.f_code.co_filename)
         elif event == "c_call":
-            builtins.add(argument.__name__)
+            builtins.append(argument.__name__)
 
     gc.disable()  # what is freed has nothing to do with the action
     sys.setprofile(note)
@@ -326,8 +327,53 @@ def test_a_call_validates_formats_and_writes_nothing(tmp_path, place, schedule):
         "_current_graph_task_id",
         "setprofile",
     }
-    assert builtins <= allowed
+    assert set(builtins) <= allowed
     assert not (tmp_path / "loss_log.jsonl").exists()
+
+
+# How many Python functions, built-in functions and operations of torch a call calls, and the bytes that it takes at its
+# peak. Who has to make one of these numbers larger has made each step of each training slower.
+COSTS = {
+    "tick": (3, 2, 0, 200),
+    "compute_loss_xy": (6, 8, 2, 1_000),
+    "compute_losses of one": (9, 15, 2, 1_500),
+    "compute_losses of eight": (23, 50, 3, 10_000),
+    "get_loss_values of eight": (80, 72, 0, 2_000),
+}
+
+
+@pytest.mark.parametrize("what", COSTS)
+def test_a_call_on_the_hot_path_does_not_grow(tmp_path, what):
+    x = torch.ones((), requires_grad=True)
+    inputs = {"y_fake": x, "y": x}
+    with LossManager(experiment_dir=tmp_path, flush_every=1e6) as manager:
+        for number in range(8):
+            manager.register_loss_fn(f"loss{number}", lambda x, y: x, 2.0, tags=["one"] if number == 0 else [])
+        actions = {
+            "tick": lambda: manager.tick(0.5),
+            "compute_loss_xy": lambda: manager.compute_loss_xy("loss0", x, x),
+            "compute_losses of one": lambda: manager.compute_losses(inputs, "one").total,
+            "compute_losses of eight": lambda: manager.compute_losses(inputs).total,
+            "get_loss_values of eight": manager.get_loss_values,
+        }
+        action = actions[what]
+        for _ in range(3):
+            manager.tick(0)
+            manager.compute_losses(inputs)
+            action()
+        frames, called = called_in(action)
+        with Operations() as done:
+            action()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            action()
+            taken = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        found = (len(frames), len(called), len(done.names), taken)
+        assert all(one <= limit for one, limit in zip(found, COSTS[what], strict=True)), found
 
 
 def test_a_thousand_records_take_40_bytes_each():

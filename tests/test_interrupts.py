@@ -11,6 +11,7 @@ import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from nectargan_core.errors import NectarganError, NonFiniteLossError
 from nectargan_core.history._atomic import Exclusive
 
 ROOMS = tuple(
-    str(Path(nectargan_core.__file__).parent / name) for name in ("history", "losses/_bound", "log", "manager")
+    str(Path(nectargan_core.__file__).parent / name)
+    for name in ("history", "losses/_bound", "losses/_plan", "log", "manager")
 )
 
 
@@ -520,6 +522,25 @@ def test_losses_that_are_computed_together_are_recorded_together_even_if_one_is_
     with pytest.raises(NonFiniteLossError, match="'a' became inf"):
         manager.compute_losses({"y_fake": torch.tensor(float("inf")), "y": torch.ones(())})
     assert [len(manager.series(name)) for name in ("a", "b")] == [1, 1]
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_instruction_finds_all_losses_that_are_computed_together_recorded_or_none(tmp_path):
+    names, inputs = "abcde", {"y_fake": torch.tensor(1.0), "y": None}
+    for number in range(0, 10**5, 3):
+        with LossManager(experiment_dir=tmp_path / str(number), history_buffer_size=2) as manager:
+            for name in names:
+                manager.register_loss_fn(name, identity, 3.0)
+            for _ in range(2):
+                manager.compute_losses(inputs)
+            reached = traced(number, interrupt, partial(manager.compute_losses, inputs))
+            manager.compute_losses(inputs)
+            unweighted = {name: manager.series(name).unweighted.tolist() for name in names}
+            assert len(set(map(tuple, unweighted.values()))) == 1
+            assert len(unweighted["a"]) in (3, 4)
+        if not reached:
+            break
+    assert number > 200
 
 
 def test_a_pause_costs_the_same_however_many_there_were():

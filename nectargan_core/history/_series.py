@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -459,14 +460,16 @@ def add_together(
             series._result = (series.count + 1, None, dtype)
             series.add_number(step, epoch, weight, value, value * weight)
         return
-    for series, step, weight, value in zip(several, steps, weights, values, strict=False):
-        # As in Series.add.
-        if series.keep and series._fast is not None:
-            row = pack(step, epoch, _PRODUCT, weight, value)
-            series.count += 1
-            series.rows.extend(row)
-        else:
+    kept = [series.rows for series in several if series.keep and series._fast is not None]
+    if len(kept) == len(values):
+        rows = list(map(pack, steps, repeat(epoch), repeat(_PRODUCT), weights, values))
+        for series in several:
+            series.count += 1  # first, as in Series.add
+        deque(map(bytearray.extend, kept, rows), maxlen=0)  # one call of C, so that an interrupt finds all or none
+    else:
+        for series, step, weight, value in zip(several, steps, weights, values, strict=False):
             series._append(step, epoch, _PRODUCT, weight, value)
+    for series, step, weight, value in zip(several, steps, weights, values, strict=False):
         if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
             series.check_finite(step, epoch, single(value * single(weight)))
 
