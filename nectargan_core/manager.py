@@ -506,7 +506,12 @@ class LossManager:
         if _is_compiling():
             _refuse_in_graphs("the clock ticks")
         recorder = self._recorder
-        if step is None and type(epoch) in _PLAIN and recorder.counts_from <= epoch < recorder.counts_until:
+        if (
+            step is None
+            and epoch is not None
+            and type(epoch) in _PLAIN
+            and recorder.counts_from <= epoch < recorder.counts_until
+        ):
             # All that there is to do, most of the time.
             recorder.step += 1
             recorder.epoch = epoch

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core.history import Recorder, add_together, single
+from nectargan_core.history import Recorder, Series, add_together, single
 from nectargan_core.losses._bound import BoundLoss, Later, add_each, current_graph_task, record_all
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
@@ -62,7 +62,7 @@ class Plan:
         self._series = tuple(loss.series for loss in losses)
         # The records of each loss in memory, for whoever has to know how many there are.
         self.rows = tuple(series.rows for series in self._series)
-        self._names = dict.fromkeys(loss.name for loss in losses)
+        self._names: dict[str, Any] = dict.fromkeys(loss.name for loss in losses)
         self._reads = dict.fromkeys(name for loss in losses for name in loss.inputs).keys()
         self._calls = [(loss, loss.function, _arguments(loss.inputs)) for loss in losses]
         # The losses whose weight a call has to work out, with their positions.
@@ -214,13 +214,13 @@ class Plan:
         results._factors, results._rounded = _factors_like(stacked, weights, factors)
         if stacked.is_cpu:
             results._values = values = stacked.tolist()[::-1]
+            if zeros:
+                others = [row for row in zip(self._series, steps, weights, values, strict=False) if row[2] != 0.0]
+                record = partial(_add_with_zeros, zeros, others, epoch, stacked.dtype)
+            else:
+                record = partial(add_together, self._series, steps, epoch, weights, values, stacked.dtype)
             if current_graph_task() < 0:
-                series = self._series
-                if zeros:
-                    rows = [row for row in zip(series, steps, weights, values, strict=False) if row[2] != 0.0]
-                    series, steps, weights, values = zip(*rows, strict=True) if rows else ((), (), (), ())
-                record = partial(add_together, series, steps, epoch, weights, values, stacked.dtype)
-                self._recorder.add_all(record, *([partial(add_each, zeros)] if zeros else ()))
+                self._recorder.add_all(record)
             return results
         results._versions = [version_of(term) for term in terms]
         later = zeros
@@ -268,6 +268,15 @@ def _stacked(terms: list[Tensor]) -> Tensor | None:
         return torch.stack(terms[::-1])
     except RuntimeError:  # They are on several devices, or not dense.
         return None
+
+
+def _add_with_zeros(
+    zeros: Later, others: list[tuple[Series, int, float, float]], epoch: float, dtype: torch.dtype
+) -> None:
+    """Add the records of zeros, and of other losses: series, step, weight, and value before weighting."""
+    add_each(zeros)
+    for series, step, weight, value in others:
+        add_together((series,), (step,), epoch, (weight,), (value,), dtype)
 
 
 def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tuple[Tensor, list[float]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import mul
+from functools import reduce
+from operator import add, mul
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -193,7 +194,7 @@ def _added_up(values: Sequence[float], factors: Sequence[float], dtype: torch.dt
     """Return the sum of products as float32 or float64 gives it, one after the other."""
     products = list(map(mul, values, factors))
     if dtype is not torch.float32:
-        return sum(products[1:], products[0])
+        return float(reduce(add, products))
     pack, unpack = _SINGLE.pack, _SINGLE.unpack
     singles = _SINGLES[len(products)]
     try:
