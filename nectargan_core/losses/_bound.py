@@ -311,8 +311,8 @@ class BoundLoss:
         """
         constant, factor = self._constant
         try:
-            if factor is not None and constant == weight and raw.dtype is _FLOAT32 and raw.is_cpu:
-                return raw * factor
+            if constant == weight and type(raw) is Tensor and raw.dtype is _FLOAT32 and raw.is_cpu:
+                return raw * (weight if factor is None else factor)
             return raw * weight
         except RuntimeError:
             check_real(self.name, raw, epoch)
@@ -355,8 +355,10 @@ class BoundLoss:
         except Exception as error:
             self.annotate(error, args, kwargs)
             raise
-        if type(raw) is not Tensor and not isinstance(raw, Tensor):
-            raise self.no_tensor(raw, epoch)
+        if type(raw) is not Tensor:
+            factor = None
+            if not isinstance(raw, Tensor):
+                raise self.no_tensor(raw, epoch)
         try:
             weighted = raw * (factor if factor is not None and raw.dtype is _FLOAT32 and raw.is_cpu else weight)
         except RuntimeError:
