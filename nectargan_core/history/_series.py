@@ -185,6 +185,48 @@ class Series:
         self._append(step, epoch, _NAN if weighted != weighted else weighted, weight, raw)
         self.check_finite(step, epoch, weighted)
 
+    def add_value(self, step: int, epoch: float, weight: float, value: float) -> None:
+        """Record a scalar in single precision, like `add`, whose value before weighting was read already."""
+        self._append(step, epoch, _PRODUCT, weight, value)
+        self.result = None
+        self.dtype = _FLOAT32
+        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+            self.check_finite(step, epoch, _single(value * _single(weight)) if weight else 0.0)
+
+    def add_means(
+        self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor, result: Tensor
+    ) -> None:
+        """Record a result by its means before (`raw`) and after weighting (`weighted`).
+
+        Args:
+            step: The step.
+            epoch: The epoch.
+            weight: The weight.
+            raw: The mean before weighting, a scalar.
+            weighted: The mean after weighting, a scalar in the dtype of the weighted result.
+            result: The result before weighting, which nobody else edits.
+        """
+        if not result.ndim and not raw.is_cpu:
+            self._add_tensor(step, epoch, weight, raw, weighted)
+            return
+        self.dtype = weighted.dtype
+        if raw.is_cpu:
+            self.result = result if result.ndim else None
+            self.add_number(step, epoch, weight, raw.item(), weighted.item())
+            return
+        self._fast = None
+        self.result = result
+        if not self.keep:
+            self._known = self.latest()
+            self._append(step, epoch, _UNREAD, weight, _NAN)
+        else:
+            record = (step, epoch, _UNREAD, weight, _NAN)
+            _packed(record)  # refuses what cannot be packed
+            self.count += 1
+            self._waiting.append((record, raw, weighted))
+        if self._on_device is not None:
+            self._on_device(self)
+
     def add_scalar(self, step: int, epoch: float, value: float | Tensor) -> None:
         """Record a value that is not weighted."""
         if isinstance(value, Tensor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -22,6 +22,8 @@ from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
 _FLOAT32 = torch.float32
+# What a loss that is skipped in a compiled graph contributes.
+_ZERO = torch.zeros((), device="cpu")
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
@@ -81,7 +83,6 @@ class BoundLoss:
         "_first",
         "_last_change",
         "_loss",
-        "_number",
         "_own",
         "_position",
         "_recorder",
@@ -92,6 +93,7 @@ class BoundLoss:
         "function",
         "inputs",
         "name",
+        "number",
         "parameters",
         "reads",
         "series",
@@ -118,7 +120,7 @@ class BoundLoss:
         self._recorder = recorder
         self._device = device
         self._enabled = True
-        self._number = _compiled.register(self)
+        self.number = _compiled.register(self)
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
         self.begin()
@@ -317,11 +319,16 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        args, kwargs = _compiled.gated((args, dict(kwargs)), self._number, epoch)
+        (result,) = _compiled.compute([self.number], [self.call_compiled], [(args, kwargs)], epoch)
+        return result
+
+    def call_compiled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """Call the function in a compiled graph."""
         raw = self.function(*args, **kwargs)
         if not isinstance(raw, Tensor):
-            raise self._no_tensor(raw, epoch or 0)
-        return _compiled.apply_weight(raw, self._number, epoch)
+            raise self._no_tensor(raw, 0)
+        check_real(self.name, raw, 0)
+        return raw
 
     def place(self, epoch: float | None) -> Place:
         """Return where the total of losses that are computed now belongs: recorder, prefix, step and epoch."""
@@ -329,19 +336,40 @@ class BoundLoss:
         return recorder, recorder.prefix, self.step_here(), recorder.epoch if epoch is None else epoch
 
     def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies to a result that a compiled graph computes now."""
-        return self._changing_weight(epoch, None)
-
-    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
-        """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
+        """Return the weight that applies to a result that a compiled graph computes now; flush before, if it is due."""
         recorder = self._recorder
-        if recorder.is_due(self.series):
+        if recorder.watching and recorder.is_due(self.series):
             recorder.flush_or_raise()
-        weight = self._changing_weight(epoch, None)
-        weighted = raw * weight if weight else torch.zeros_like(raw)
-        if _current_graph_task() < 0:
-            self.series.add(self.step_here(), recorder.epoch if epoch is None else epoch, weight, raw, weighted)
-        return weight
+        weight = self._constant
+        return self._changing_weight(epoch, None) if weight is None else weight
+
+    def record_value(self, value: float, epoch: float | None) -> None:
+        """Record a scalar in single precision that a compiled graph computed."""
+        recorder = self._recorder
+        weight = self._constant
+        if weight is None:
+            weight = self.weight(recorder.epoch if epoch is None else epoch)
+        step = self.step_here()
+        if epoch is None:
+            epoch = recorder.epoch
+        if weight == 0.0 and (self.skip_when_zero or not self._enabled):
+            self.series.add_zero(step, epoch, _ZERO)
+        else:
+            self.series.add_value(step, epoch, weight, value)
+
+    def record_means(self, raw: Tensor, weighted: Tensor, result: Tensor, epoch: float | None) -> None:
+        """Record a result that a compiled graph computed, by its means before and after weighting."""
+        recorder = self._recorder
+        epoch = recorder.epoch if epoch is None else epoch
+        weight, step = self.weight(epoch), self.step_here()
+        if weight == 0.0 and (self.skip_when_zero or not self._enabled):
+            self.series.add_zero(step, epoch, torch.zeros((), dtype=weighted.dtype, device=weighted.device))
+        else:
+            self.series.add_means(step, epoch, weight, raw, weighted, result)
+
+    def record_together(self, record: Callable[[], None]) -> None:
+        """Call what records several losses; raise what is due for one of them when all are recorded."""
+        self._recorder.add_all(record)
 
     def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         recorder = self._recorder

@@ -11,6 +11,7 @@ from torch import Tensor
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
 from nectargan_core.losses._bound import BoundLoss, Later, record_all
+from nectargan_core.losses._compiled import compute
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
 
@@ -29,6 +30,8 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
     Raises:
         MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
     """
+    if _is_compiling():
+        return _compute_in_graph(losses, inputs, epoch)
     # Before anything is computed, so that a mistake in the inputs records nothing.
     running = []
     for loss in losses:
@@ -39,7 +42,7 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
     values: dict[str, Any] = {}
     results = ComputedLosses()
     later: Later | None = None
-    if losses and not _is_compiling():
+    if losses:
         # Recorded when all are computed, so that an error in one leaves no records of the others.
         later = []
         results._place = losses[0].place(epoch)
@@ -64,6 +67,27 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
         results._raw = {loss.name: record[4] for loss, record in zip(running, later, strict=False)}
         record_all(later, results._place[0])
     return results
+
+
+def _compute_in_graph(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+    """Compute losses inside `torch.compile`, where every function is called, whatever its weight is."""
+    for loss in losses:
+        if not inputs.keys() >= loss.reads:
+            raise _missing_input(loss, inputs)
+    values: dict[str, Any] = {}
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    for loss in losses:
+        for name in loss.inputs:
+            if name not in values and name not in loss.as_is:
+                value = inputs[name]
+                values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
+        arguments = [inputs[name] if name in loss.as_is else values[name] for name in loss.inputs]
+        if loss.parameters is None:
+            given.append((tuple(arguments), {}))
+        else:
+            given.append(((), dict(zip(loss.parameters, arguments, strict=True))))
+    results = compute([loss.number for loss in losses], [loss.call_compiled for loss in losses], given, epoch)
+    return ComputedLosses(zip([loss.name for loss in losses], results, strict=True))
 
 
 def _with_skipped(
