@@ -4,13 +4,14 @@ from nectargan_core.history._atomic import at_once, prepared
 from nectargan_core.history._lm_history import LMHistory
 from nectargan_core.history._rank import rank_and_world_size
 from nectargan_core.history._recorder import OnNonFinite, Recorder
-from nectargan_core.history._series import Series, check_real, is_real
+from nectargan_core.history._series import Series, add_together, check_real, is_real
 
 __all__ = [
     "LMHistory",
     "OnNonFinite",
     "Recorder",
     "Series",
+    "add_together",
     "at_once",
     "check_real",
     "is_real",

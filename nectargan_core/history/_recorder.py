@@ -116,6 +116,7 @@ class Recorder:
         "full",
         "keep",
         "log",
+        "on_clock",
         "series",
         "step",
         "ticked",
@@ -143,6 +144,8 @@ class Recorder:
         self.step = -1
         self.epoch: float = 0
         self.ticked = False
+        # Called when the clock has changed; None as long as nobody asks for that.
+        self.on_clock: Callable[[], None] | None = None
         self.closed = False
         # How many records each series had before this run, where a run is resumed.
         self._counts: Mapping[str, int] = {}
@@ -267,6 +270,8 @@ class Recorder:
                     series.begin_window()
             self.epoch = epoch
         self.ticked = True
+        if self.on_clock is not None:
+            self.on_clock()
 
     def record(self, name: str, value: float | Tensor) -> None:
         """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
@@ -683,6 +688,8 @@ class Recorder:
             # Forget what is in memory because it could not be written, or because there is no log.
             series.rewind(series.count if limit is None else limit)
             series.begin_window()
+        if self.on_clock is not None:
+            self.on_clock()
         self._loading = None
 
     def _is_ahead(self, counts: Mapping[str, int]) -> bool:

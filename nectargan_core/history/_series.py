@@ -185,14 +185,6 @@ class Series:
         self._append(step, epoch, _NAN if weighted != weighted else weighted, weight, raw)
         self.check_finite(step, epoch, weighted)
 
-    def add_value(self, step: int, epoch: float, weight: float, value: float) -> None:
-        """Record a scalar in single precision, like `add`, whose value before weighting was read already."""
-        self._append(step, epoch, _PRODUCT, weight, value)
-        self.result = None
-        self.dtype = _FLOAT32
-        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
-            self.check_finite(step, epoch, _single(value * _single(weight)) if weight else 0.0)
-
     def add_means(
         self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor, result: Tensor
     ) -> None:
@@ -470,6 +462,37 @@ class _Block:
         rows["unweighted"] = raw
         rows["loss"] = np.where(np.isnan(loss), _NAN, loss)
         return rows.tobytes()
+
+
+def add_together(
+    several: Sequence[Series], steps: Iterable[int], epoch: float, weights: Sequence[float], results: Tensor
+) -> None:
+    """Record one result for each of several series, which are stacked into one tensor.
+
+    Args:
+        several: The series.
+        steps: The step of each record.
+        epoch: The epoch of all.
+        weights: What each result is multiplied by.
+        results: The results before weighting, in float32, one after the other.
+    """
+    if not results.is_cpu:
+        # Copied, since they are kept, and whoever made them may use their memory again.
+        for series, step, weight, result in zip(several, steps, weights, results.clone().unbind(), strict=True):
+            series.add(step, epoch, weight, result, result)
+        return
+    for series, step, weight, value in zip(several, steps, weights, results.tolist(), strict=True):
+        # As in Series.add.
+        if series.keep and series._fast is not None:
+            row = pack(step, epoch, _PRODUCT, weight, value)
+            series.count += 1
+            series.rows.extend(row)
+        else:
+            series._append(step, epoch, _PRODUCT, weight, value)
+        series.result = None
+        series.dtype = _FLOAT32
+        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+            series.check_finite(step, epoch, _single(value * _single(weight)) if weight else 0.0)
 
 
 def is_real(raw: Tensor) -> bool:

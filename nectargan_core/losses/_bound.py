@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
-from nectargan_core.history import LMHistory, Recorder, Series, check_real
+from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
@@ -22,8 +22,6 @@ from nectargan_core.schedules import Schedule, Scheduler
 
 _NAN = float("nan")
 _FLOAT32 = torch.float32
-# What a loss that is skipped in a compiled graph contributes.
-_ZERO = torch.zeros((), device="cpu")
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
@@ -63,6 +61,28 @@ def _add_all(later: Later) -> None:
             series.add(step, epoch, weight, raw, weighted)
 
 
+def _add_apart(
+    losses: Sequence[BoundLoss],
+    steps: Sequence[int],
+    epoch: float,
+    weights: Sequence[float],
+    scalars: Tensor,
+    means: Sequence[Sequence[Tensor] | None],
+) -> None:
+    """Add the records of what a compiled graph computed, one by one; see `BoundLoss.record_compiled`."""
+    vectors = iter(scalars.split(1))
+    for loss, step, weight, mean in zip(losses, steps, weights, means or [None] * len(losses), strict=True):
+        vector = next(vectors) if mean is None else None
+        if weight == 0.0 and (loss.skip_when_zero or not loss._enabled):
+            # As in eager code, where the function is not called.
+            like = scalars if mean is None else mean[1]
+            loss.series.add_zero(step, epoch, torch.zeros((), dtype=like.dtype, device=like.device))
+        elif vector is not None:
+            add_together([loss.series], [step], epoch, [weight], vector)
+        elif mean is not None:
+            loss.series.add_means(step, epoch, weight, *mean)
+
+
 class BoundLoss:
     """What the hot path touches of one registered loss, in plain slots.
 
@@ -92,13 +112,14 @@ class BoundLoss:
         "as_is",
         "function",
         "inputs",
+        "key",
         "name",
-        "number",
         "parameters",
         "reads",
         "series",
         "skip_when_zero",
         "tags",
+        "weights",
     )
 
     def __init__(
@@ -120,7 +141,9 @@ class BoundLoss:
         self._recorder = recorder
         self._device = device
         self._enabled = True
-        self.number = _compiled.register(self)
+        self.key = _compiled.register(self)
+        # Those that compiled graphs read, of all losses; set by the registry.
+        self.weights = _compiled.Weights()
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
         self.begin()
@@ -177,6 +200,7 @@ class BoundLoss:
         # The weight where it is the same at every call, None where a call has to work it out.
         self._constant = self._weight if self._enabled and self._scheduler is None else None
         self._last_change = self.series.count
+        self.weights.refresh()
 
     def current_weight(self, epoch: float) -> float:
         """Return the weight of weight or schedule at an epoch, whether or not the loss is enabled."""
@@ -319,7 +343,7 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,) = _compiled.compute([self.number], [self.call_compiled], [(args, kwargs)], epoch)
+        (result,) = _compiled.compute([self], _compiled.call_of("" + self.key), [(args, kwargs)], epoch)
         return result
 
     def call_compiled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -335,41 +359,51 @@ class BoundLoss:
         recorder = self._recorder
         return recorder, recorder.prefix, self.step_here(), recorder.epoch if epoch is None else epoch
 
-    def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies to a result that a compiled graph computes now; flush before, if it is due."""
-        recorder = self._recorder
-        if recorder.watching and recorder.is_due(self.series):
-            recorder.flush_or_raise()
-        weight = self._constant
-        return self._changing_weight(epoch, None) if weight is None else weight
+    @property
+    def counts(self) -> bool:
+        """Whether the weight depends on how often the loss was computed, for want of a clock."""
+        return self._by_step and not self._recorder.ticked
 
-    def record_value(self, value: float, epoch: float | None) -> None:
-        """Record a scalar in single precision that a compiled graph computed."""
+    def watch_clock(self, changed: Callable[[], None]) -> None:
+        """Have a function called when step or epoch of the clock have changed."""
+        self._recorder.on_clock = changed
+
+    def applied_weight(self, epoch: float | None) -> float:
+        """Return the weight that applies now, at an epoch or that of the clock."""
+        return self.weight(self._recorder.epoch if epoch is None else epoch)
+
+    def record_compiled(
+        self,
+        losses: Sequence[BoundLoss],
+        scalars: Tensor,
+        means: Sequence[Sequence[Tensor] | None],
+        epoch: float | None,
+    ) -> None:
+        """Record the results of several losses, this one among them, that a compiled graph computed in one call.
+
+        Args:
+            losses: The losses.
+            scalars: Results before weighting, in single precision.
+            means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
+                None for one whose result is the next of `scalars`. Empty where all are.
+            epoch: The epoch, None for that of the clock.
+        """
         recorder = self._recorder
-        weight = self._constant
-        if weight is None:
-            weight = self.weight(recorder.epoch if epoch is None else epoch)
-        step = self.step_here()
+        if recorder.watching and any(recorder.is_due(loss.series) for loss in losses):
+            recorder.flush_or_raise()
+        weights = [
+            loss._changing_weight(epoch, None) if loss._constant is None else loss._constant for loss in losses
+        ]
+        if _current_graph_task() >= 0:
+            return
         if epoch is None:
             epoch = recorder.epoch
-        if weight == 0.0 and (self.skip_when_zero or not self._enabled):
-            self.series.add_zero(step, epoch, _ZERO)
+        steps = [recorder.step] * len(losses) if recorder.ticked else [loss.step_here() for loss in losses]
+        if not means and 0.0 not in weights:
+            add = partial(add_together, [loss.series for loss in losses], steps, epoch, weights, scalars)
         else:
-            self.series.add_value(step, epoch, weight, value)
-
-    def record_means(self, raw: Tensor, weighted: Tensor, result: Tensor, epoch: float | None) -> None:
-        """Record a result that a compiled graph computed, by its means before and after weighting."""
-        recorder = self._recorder
-        epoch = recorder.epoch if epoch is None else epoch
-        weight, step = self.weight(epoch), self.step_here()
-        if weight == 0.0 and (self.skip_when_zero or not self._enabled):
-            self.series.add_zero(step, epoch, torch.zeros((), dtype=weighted.dtype, device=weighted.device))
-        else:
-            self.series.add_means(step, epoch, weight, raw, weighted, result)
-
-    def record_together(self, record: Callable[[], None]) -> None:
-        """Call what records several losses; raise what is due for one of them when all are recorded."""
-        self._recorder.add_all(record)
+            add = partial(_add_apart, losses, steps, epoch, weights, scalars, means)
+        recorder.add_all(add)
 
     def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         recorder = self._recorder

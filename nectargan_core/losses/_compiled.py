@@ -1,86 +1,214 @@
-"""Losses inside `torch.compile`: one operator looks up the weights of a call, and one records its results.
+"""Losses inside `torch.compile`: their weights are an input of the graph, and one operator records their results.
 
-Both are opaque to the compiler, so that a graph stays the same while weights, steps and epochs change.
+So a graph stays the same while weights, steps and epochs change.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from nectargan_core.errors import NectarganError
+from nectargan_core.errors import NectarganError, ScheduleError
 from nectargan_core.losses._zero import floating, with_tensors
 
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
-# -1 outside of backward(), inside of which activation checkpointing computes a loss again, which is not recorded again.
-# torch has no public name for it.
-_current_graph_task = torch._C._current_graph_task_id
+# The tensors of weights grow by so many losses, so that another loss does not change their shape.
+_ROOM = 64
+
+Given: TypeAlias = "tuple[tuple[Any, ...], Mapping[str, Any]]"
+"""Arguments and keyword arguments of a function."""
 
 
 class CompiledLoss(Protocol):
-    """What the operators call."""
+    """What is computed in a graph: a loss at work."""
 
-    def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now; before that, flush if a flush is due."""
+    name: str
+    key: str
+    inputs: tuple[str, ...]
+    as_is: frozenset[str]
+    parameters: tuple[str, ...] | None
+    weights: Weights
+    counts: bool
 
-    def record_value(self, value: float, epoch: float | None) -> None:
-        """Record a scalar in single precision, before weighting, that was read from the CPU."""
+    def call_compiled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """Call the function of the loss."""
 
-    def record_means(self, raw: Tensor, weighted: Tensor, result: Tensor, epoch: float | None) -> None:
-        """Record a result by its means before (`raw`) and after weighting."""
+    def applied_weight(self, epoch: float | None) -> float:
+        """Return the weight that applies now."""
 
-    def record_together(self, record: Callable[[], None]) -> None:
-        """Call what records several losses; raise what is due for one of them when all are recorded."""
+    def watch_clock(self, changed: Callable[[], None]) -> None:
+        """Have a function called when step or epoch have changed."""
+
+    def record_compiled(
+        self, losses: Sequence[Any], scalars: Tensor, means: Sequence[Sequence[Tensor] | None], epoch: float | None
+    ) -> None:
+        """Record the results of a call."""
 
 
-# An input that the operators change, so that the compiler neither drops, merges nor reorders their calls.
-_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
-_NUMBERS = itertools.count()
-_LOSSES: weakref.WeakValueDictionary[int, CompiledLoss] = weakref.WeakValueDictionary()
+class Weights:
+    """The weights of all losses of a manager, in tensors that compiled graphs have as inputs.
+
+    There is a tensor for each device and precision that a graph asked for. When a weight changes another tensor takes
+    its place; the former stays as it is, for a backward pass that is still to come.
+    """
+
+    def __init__(self) -> None:
+        self._losses: list[CompiledLoss] = []
+        # The tensors and the numbers in them, by device and precision; None for one that is still to be made.
+        self.tensors: dict[str, Tensor] = {}
+        self._made_of: dict[str, list[float] | None] = {}
+        # Whether the weight of a loss depends on how often it was computed, for which a graph has to ask as it runs.
+        self.counted = False
+
+    def take(self, losses: Sequence[CompiledLoss]) -> None:
+        """Hold the weights of these losses from now on."""
+        self._losses = list(losses)
+        self.refresh()
+
+    def place(self, loss: CompiledLoss) -> int:
+        """Return the place of a loss in the tensors."""
+        return self._losses.index(loss)
+
+    def prepare(self, device: torch.device, double: bool) -> str:
+        """Return the key of the tensor for a device and precision, which is made if it is not there."""
+        key = f"{device} {'double' if double else 'single'}"
+        if key not in self._made_of:
+            # Weak, since this has the losses, and they have the clock.
+            mine = weakref.ref(self)
+            self._losses[0].watch_clock(lambda: weights.refresh() if (weights := mine()) is not None else None)
+            self._made_of[key] = None
+            self.refresh()
+        return key
+
+    def refresh(self) -> None:
+        """Put another tensor in the place of each whose weights have changed."""
+        if not self._made_of:
+            return
+        self.counted = any(loss.counts for loss in self._losses)
+        values = [_weight_or_nan(loss) for loss in self._losses]
+        for key, made_of in self._made_of.items():
+            if values != made_of:
+                device, precision = key.split()
+                room = -(-len(values) // _ROOM) * _ROOM
+                padded = [*values, *[0.0] * (room - len(values))]
+                self.tensors[key] = _tensor(padded, torch.device(device), precision == "double")
+                self._made_of[key] = values
 
 
-def register(loss: CompiledLoss) -> int:
-    """Return a number by which the operators find a loss; the loss is not kept alive."""
-    number = next(_NUMBERS)
-    _LOSSES[number] = loss
+def _weight_or_nan(loss: CompiledLoss) -> float:
+    try:
+        return loss.applied_weight(None)
+    except ScheduleError:
+        return math.nan  # Recording the loss raises the error.
+
+
+def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
+    # The fastest way from numbers to a tensor. Nothing waits for a device.
+    made = torch.frombuffer(array("d" if double else "f", values), dtype=_FLOAT64 if double else _FLOAT32)
+    return made if device.type == "cpu" else made.to(device, non_blocking=True)
+
+
+# The losses by key, and those of each call in a graph.
+_KEYS = itertools.count()
+_LOSSES: dict[str, weakref.ref[Any]] = {}
+_CALLS: dict[int, list[weakref.ref[Any]]] = {}
+_CALL_NUMBERS: dict[str, int] = {}
+
+
+def register(loss: CompiledLoss) -> str:
+    """Return a key by which graphs find a loss; the loss is not kept alive.
+
+    Not a number: the compiler would take one that differs between two managers for a size that varies.
+    """
+    key = f"{next(_KEYS)} "
+    _LOSSES[key] = weakref.ref(loss, lambda _: _LOSSES.pop(key, None))
+    return key
+
+
+def _losses_of(call: int) -> list[Any]:
+    losses = [reference() for reference in _CALLS[call]]
+    if None in losses:
+        raise NectarganError("the manager whose losses this compiled graph computes is gone; keep it")
+    return losses
+
+
+# What a graph has as constants, since it stays the same while a loss has its key. As attributes of objects it would be
+# checked before each run of the graph.
+
+Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]"
+"""Of a loss: its name, inputs, those of them that it takes as they are, and the parameters that take them."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def call_of(keys: str) -> int:
+    """Return the number of a call that computes several losses, given their keys one after the other."""
+    number = _CALL_NUMBERS.setdefault(keys, len(_CALL_NUMBERS))
+    _CALLS[number] = [_LOSSES[f"{key} "] for key in keys.split()]
     return number
 
 
-def compute(
-    numbers: Sequence[int],
-    calls: Sequence[Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor]],
-    given: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
-    epoch: float | None,
-) -> list[Tensor]:
-    """Compute, weight and record losses, in a graph that serves every weight, step and epoch.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def definitions_of(call: int) -> tuple[Definition, ...]:
+    """Return name, inputs, as_is and parameters of the losses of a call."""
+    return tuple((loss.name, loss.inputs, tuple(loss.as_is), loss.parameters) for loss in _losses_of(call))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def _places_of(call: int) -> tuple[int, ...]:
+    """Return the places of the losses of a call among the weights of their manager."""
+    return tuple(loss.weights.place(loss) for loss in _losses_of(call))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def _prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
+    """Return the key of the weights for a device and precision, which are made if they are not there."""
+    device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
+    return str(_losses_of(call)[0].weights.prepare(device, double))
+
+
+# What a graph is made of
+
+# An input that the operators change, so that the compiler neither drops, merges nor reorders their calls.
+_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
+
+
+def compute(losses: Sequence[CompiledLoss], call: int, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
+    """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
 
     A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
     to what it was given while its weight is 0.
 
     Args:
-        numbers: The losses, as `register` numbered them.
-        calls: What calls the function of each, with its arguments and keyword arguments.
-        given: The arguments and keyword arguments of each.
+        losses: The losses.
+        call: What `call_of` returns for them.
+        given: What the function of each is given.
         epoch: Epoch for the schedules and the records, None for that of the clock.
 
     Returns:
         The weighted results, attached to the graph.
     """
-    numbers = list(numbers)
-    weights: dict[tuple[torch.device, bool], Tensor] = {}
+    weights = losses[0].weights
+    asks = epoch is not None or weights.counted
+    places = range(len(losses)) if asks else _places_of(call)
+    read: dict[str, Tensor] = {}
 
     def weight(index: int, tensor: Tensor) -> Tensor:
         """Return the weight of a loss on the device of a tensor, in double precision if the tensor is."""
-        key = (tensor.device, tensor.dtype is _FLOAT64)
-        if key not in weights:
-            weights[key] = torch.ops.nectargan.weights.default(_ORDER, numbers, epoch, *key)
-        return weights[key][index]
+        device, double = tensor.device, tensor.dtype is _FLOAT64
+        key = _prepared(call, device.type, device.index, double)
+        if key not in read:
+            if asks:
+                read[key] = torch.ops.nectargan.weights.default(_ORDER, call, epoch, device, double)
+            else:
+                read[key] = weights.tensors[key]
+        return read[key][places[index]]
 
     def gate(index: int, tensor: Tensor) -> Tensor:
         if not tensor.requires_grad:
@@ -88,12 +216,12 @@ def compute(
         return torch.where(weight(index, tensor) == 0, tensor.detach(), tensor)
 
     raw, weighted = [], []
-    for index, (call, (args, kwargs)) in enumerate(zip(calls, given, strict=True)):
-        args, kwargs = with_tensors((args, kwargs), lambda tensor, index=index: gate(index, tensor))
-        result = call(args, kwargs)
+    for index, (loss, values) in enumerate(zip(losses, given, strict=True)):
+        args, kwargs = with_tensors(values, lambda tensor, index=index: gate(index, tensor))
+        result = loss.call_compiled(args, kwargs)
         raw.append(result.detach())
         weighted.append(_weighted(result, lambda tensor, index=index: weight(index, tensor)))
-    _record(numbers, raw, [result.detach() for result in weighted], epoch)
+    _record(raw, weighted, call, epoch)
     return weighted
 
 
@@ -106,26 +234,32 @@ def _weighted(raw: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.where(factor == 0, torch.zeros_like(raw), raw * factor).to(dtype)
 
 
-def _record(numbers: list[int], raw: list[Tensor], weighted: list[Tensor], epoch: float | None) -> None:
+def _record(raw: Sequence[Tensor], weighted: Sequence[Tensor], call: int, epoch: float | None) -> None:
     """Record results before and after weighting: scalars in single precision in one vector, the others by their means."""
     first = next((result for result in raw if _is_plain(result)), None)
     plain = [first is not None and _is_plain(result) and result.device == first.device for result in raw]
+    scalars = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
+    if all(plain):
+        torch.ops.nectargan.record.default(_ORDER, scalars, call, epoch)
+        return
     others = [index for index, is_plain in enumerate(plain) if not is_plain]
-    values = [result for result, is_plain in zip(raw, plain, strict=True) if is_plain]
-    torch.ops.nectargan.record.default(
-        _ORDER,
-        torch.stack(values) if values else torch.empty(0, device="cpu"),
-        [_mean(raw[index]) for index in others],
-        [_mean(weighted[index]) for index in others],
-        [raw[index] for index in others],
-        numbers,
-        others,
-        epoch,
-    )
+    means = [tensor for index in others for tensor in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
+    torch.ops.nectargan.record_means.default(_ORDER, scalars, means, others, call, epoch)
 
 
 def _is_plain(result: Tensor) -> bool:
     return not result.ndim and result.dtype is _FLOAT32
+
+
+def _vector(scalars: Sequence[Tensor]) -> Tensor:
+    """Stack scalars; a choice among them costs less in a graph than a view for each, which torch.stack makes."""
+    if not scalars:
+        return torch.empty(0, device="cpu")
+    vector = scalars[0].expand(len(scalars))
+    index = torch.arange(len(scalars), device=vector.device)
+    for number, scalar in enumerate(scalars[1:], start=1):
+        vector = torch.where(index == number, scalar, vector)
+    return vector
 
 
 def _mean(tensor: Tensor) -> Tensor:
@@ -136,7 +270,7 @@ def _mean(tensor: Tensor) -> Tensor:
 
 # The operators. Without the checks of torch.library.custom_op, which take as long as the rest of a step.
 
-_LIBRARY = torch.library.Library("nectargan", "DEF")  # noqa: TOR901 # kept as long as this module is
+_LIBRARY = torch.library.Library("nectargan", "DEF")
 
 
 def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
@@ -144,74 +278,45 @@ def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any])
     name = schema[: schema.index("(")]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
-    # It has no gradient, and changes only what it says.
+    # It has no gradient, and needs no count of its changes.
     for key in ("Autograd", "ADInplaceOrView"):
         _LIBRARY.impl(name, torch.library.fallthrough_kernel, key)
     torch.library.register_fake(f"nectargan::{name}", fake, lib=_LIBRARY)
 
 
-def _weights(order: Tensor, numbers: list[int], epoch: float | None, device: torch.device, double: bool) -> Tensor:
-    weights = [loss.compiled_weight(epoch) for loss in _found(numbers)]
-    # The fastest way from numbers to a tensor.
-    made = torch.frombuffer(array("d" if double else "f", weights), dtype=_FLOAT64 if double else _FLOAT32)
-    return made if device.type == "cpu" else made.to(device, non_blocking=True)
+def _weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
+    return _tensor([loss.applied_weight(epoch) for loss in _losses_of(call)], device, double)
 
 
-def _fake_weights(
-    order: Tensor, numbers: list[int], epoch: float | None, device: torch.device, double: bool
-) -> Tensor:
-    return torch.empty(len(numbers), dtype=_FLOAT64 if double else _FLOAT32, device=device)
+def _fake_weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
+    return torch.empty(len(_CALLS[call]), dtype=_FLOAT64 if double else _FLOAT32, device=device)
 
 
-def _recorded(
-    order: Tensor,
-    values: Tensor,
-    raw: list[Tensor],
-    weighted: list[Tensor],
-    results: list[Tensor],
-    numbers: list[int],
-    others: list[int],
-    epoch: float | None,
+def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: float | None) -> None:
+    losses = _losses_of(call)
+    losses[0].record_compiled(losses, scalars, (), epoch)
+
+
+def _recorded_means(
+    order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: float | None
 ) -> None:
-    if _current_graph_task() >= 0:
-        return
-    losses = _found(numbers)
-
-    def record() -> None:
-        if values.is_cpu and not others:
-            for loss, value in zip(losses, values.tolist(), strict=True):
-                loss.record_value(value, epoch)
-            return
-        # Copied, since the graph uses the memory of its results again.
-        plain = iter(values.tolist() if values.is_cpu else values.clone().unbind())
-        rest = iter(zip(raw, weighted, results, strict=True))
-        for index, loss in enumerate(losses):
-            if index in others:
-                loss.record_means(*(tensor.clone() for tensor in next(rest)), epoch)
-            elif values.is_cpu:
-                loss.record_value(next(plain), epoch)
-            else:
-                value = next(plain)
-                loss.record_means(value, value, value, epoch)
-
-    losses[0].record_together(record)
+    losses = _losses_of(call)
+    # Copied, since the graph uses the memory of its results again.
+    copies = [mean.clone() for mean in means]
+    given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
+    losses[0].record_compiled(losses, scalars, [given.get(index) for index in range(len(losses))], epoch)
 
 
 def _fake_recorded(*args: Any) -> None:
     """Do nothing with what is not computed yet."""
 
 
-def _found(numbers: list[int]) -> list[CompiledLoss]:
-    try:
-        return [_LOSSES[number] for number in numbers]
-    except KeyError:
-        raise NectarganError("the manager that this compiled graph computes losses of is gone; keep it") from None
-
-
-_define("weights(Tensor(a!) order, int[] numbers, float? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights)
 _define(
-    "record(Tensor(a!) order, Tensor values, Tensor[] raw, Tensor[] weighted, Tensor[] results, int[] numbers, "
-    "int[] others, float? epoch) -> ()",
-    _recorded,
+    "weights(Tensor order, int call, float? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights
+)
+_define("record(Tensor(a!) order, Tensor scalars, int call, float? epoch) -> ()", _recorded, _fake_recorded)
+_define(
+    "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, float? epoch) -> ()",
+    _recorded_means,
     _fake_recorded,
 )

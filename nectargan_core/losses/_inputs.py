@@ -11,7 +11,7 @@ from torch import Tensor
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
 from nectargan_core.losses._bound import BoundLoss, Later, record_all
-from nectargan_core.losses._compiled import compute
+from nectargan_core.losses._compiled import call_of, compute, definitions_of
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
 
@@ -71,23 +71,29 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
 
 def _compute_in_graph(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
     """Compute losses inside `torch.compile`, where every function is called, whatever its weight is."""
+    keys = ""
     for loss in losses:
-        if not inputs.keys() >= loss.reads:
-            raise _missing_input(loss, inputs)
+        keys += loss.key
+    call = call_of(keys)
+    definitions = definitions_of(call)
+    for loss, (_, reads, _, _) in zip(losses, definitions, strict=True):
+        for name in reads:
+            if name not in inputs:
+                raise _missing_input(loss, inputs)
     values: dict[str, Any] = {}
     given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    for loss in losses:
-        for name in loss.inputs:
-            if name not in values and name not in loss.as_is:
+    for loss, (_, reads, as_is, parameters) in zip(losses, definitions, strict=True):
+        for name in reads:
+            if name not in values and name not in as_is:
                 value = inputs[name]
                 values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
-        arguments = [inputs[name] if name in loss.as_is else values[name] for name in loss.inputs]
-        if loss.parameters is None:
+        arguments = [inputs[name] if name in as_is else values[name] for name in reads]
+        if parameters is None:
             given.append((tuple(arguments), {}))
         else:
-            given.append(((), dict(zip(loss.parameters, arguments, strict=True))))
-    results = compute([loss.number for loss in losses], [loss.call_compiled for loss in losses], given, epoch)
-    return ComputedLosses(zip([loss.name for loss in losses], results, strict=True))
+            given.append(((), dict(zip(parameters, arguments, strict=True))))
+    results = compute(losses, call, given, epoch)
+    return ComputedLosses(zip([name for name, _, _, _ in definitions], results, strict=True))
 
 
 def _with_skipped(

@@ -11,6 +11,7 @@ from torch import nn
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._compiled import Weights
 from nectargan_core.losses._module import module_of
 
 Query: TypeAlias = "str | Iterable[str] | None"
@@ -58,6 +59,8 @@ class Registry:
         self.losses: dict[str, BoundLoss] = {}
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
+        # The weights of the losses that compiled graphs read.
+        self._weights = Weights()
 
     def __contains__(self, name: object) -> bool:
         return name in self.losses
@@ -81,6 +84,9 @@ class Registry:
         added = {loss.name: loss for loss in losses}
         self.losses = added if replace else {**self.losses, **added}
         self._selections.clear()
+        for loss in added.values():
+            loss.weights = self._weights
+        self._weights.take(list(self.losses.values()))
 
     def select(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return the losses that have the name or tag, or one of several; none where nothing matches.
