@@ -360,6 +360,11 @@ class BoundLoss:
         return recorder, recorder.prefix, self.step_here(), recorder.epoch if epoch is None else epoch
 
     @property
+    def scheduled(self) -> bool:
+        """Whether the weight follows a schedule."""
+        return self._scheduler is not None
+
+    @property
     def counts(self) -> bool:
         """Whether the weight depends on how often the loss was computed, for want of a clock."""
         return self._by_step and not self._recorder.ticked

@@ -19,8 +19,6 @@ from nectargan_core.errors import NectarganError, ScheduleError
 from nectargan_core.losses._zero import floating, with_tensors
 
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
-# The tensors of weights grow by so many losses, so that another loss does not change their shape.
-_ROOM = 64
 
 Given: TypeAlias = "tuple[tuple[Any, ...], Mapping[str, Any]]"
 """Arguments and keyword arguments of a function."""
@@ -35,6 +33,7 @@ class CompiledLoss(Protocol):
     as_is: frozenset[str]
     parameters: tuple[str, ...] | None
     weights: Weights
+    scheduled: bool
     counts: bool
 
     def call_compiled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -52,57 +51,64 @@ class CompiledLoss(Protocol):
         """Record the results of a call."""
 
 
-class Weights:
-    """The weights of all losses of a manager, in tensors that compiled graphs have as inputs.
+class _Tensors:
+    """Tensors by key, as attributes: of a dict the compiler would see only what was in it at first."""
 
-    There is a tensor for each device and precision that a graph asked for. When a weight changes another tensor takes
-    its place; the former stays as it is, for a backward pass that is still to come.
+
+class Weights:
+    """The weights of a manager's losses, in tensors that compiled graphs have as inputs: one for each call in a graph.
+
+    When a weight changes another tensor takes its place; the former stays as it is, for a backward pass that is still to
+    come.
     """
 
     def __init__(self) -> None:
-        self._losses: list[CompiledLoss] = []
-        # The tensors and the numbers in them, by device and precision; None for one that is still to be made.
-        self.tensors: dict[str, Tensor] = {}
-        self._made_of: dict[str, list[float] | None] = {}
-        # Whether the weight of a loss depends on how often it was computed, for which a graph has to ask as it runs.
-        self.counted = False
+        self._losses: Sequence[CompiledLoss] = ()
+        # By a key: the tensor; the losses whose weights are in it, and device and precision; and the weights.
+        self.tensors = _Tensors()
+        self._kinds: dict[str, tuple[list[weakref.ref[Any]], torch.device, bool]] = {}
+        self._values: dict[str, list[float]] = {}
+        # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as it
+        # runs.
+        self._varies = self.counted = False
 
     def take(self, losses: Sequence[CompiledLoss]) -> None:
-        """Hold the weights of these losses from now on."""
-        self._losses = list(losses)
+        """Hold the weights of these losses from now on, and of no others."""
+        self._losses = losses
+        for key, (references, _, _) in list(self._kinds.items()):
+            if not all(any(loss is reference() for loss in losses) for reference in references):
+                del self._kinds[key]
         self.refresh()
 
-    def place(self, loss: CompiledLoss) -> int:
-        """Return the place of a loss in the tensors."""
-        return self._losses.index(loss)
-
-    def prepare(self, device: torch.device, double: bool) -> str:
-        """Return the key of the tensor for a device and precision, which is made if it is not there."""
-        key = f"{device} {'double' if double else 'single'}"
-        if key not in self._made_of:
+    def prepare(self, call: int, device: torch.device, double: bool) -> str:
+        """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
+        key = f"{call} {device} {double}"
+        if key not in self._kinds:
             # Weak, since this has the losses, and they have the clock.
-            mine = weakref.ref(self)
-            self._losses[0].watch_clock(lambda: weights.refresh() if (weights := mine()) is not None else None)
-            self._made_of[key] = None
+            mine = weakref.WeakMethod(self._clock_changed)
+            self._losses[0].watch_clock(lambda: changed() if (changed := mine()) is not None else None)
+            self._kinds[key] = _CALLS[call], device, double
             self.refresh()
         return key
 
     def refresh(self) -> None:
         """Put another tensor in the place of each whose weights have changed."""
-        if not self._made_of:
+        if not self._kinds:
             return
+        self._varies = any(loss.scheduled for loss in self._losses)
         self.counted = any(loss.counts for loss in self._losses)
-        values = [_weight_or_nan(loss) for loss in self._losses]
-        for key, made_of in self._made_of.items():
-            if values != made_of:
-                device, precision = key.split()
-                room = -(-len(values) // _ROOM) * _ROOM
-                padded = [*values, *[0.0] * (room - len(values))]
-                self.tensors[key] = _tensor(padded, torch.device(device), precision == "double")
-                self._made_of[key] = values
+        for key, (references, device, double) in self._kinds.items():
+            values = [_weight_or_nan(reference()) for reference in references]
+            if values != self._values.get(key):
+                setattr(self.tensors, key, _tensor(values, device, double))
+                self._values[key] = values
+
+    def _clock_changed(self) -> None:
+        if self._varies:
+            self.refresh()
 
 
-def _weight_or_nan(loss: CompiledLoss) -> float:
+def _weight_or_nan(loss: Any) -> float:
     try:
         return loss.applied_weight(None)
     except ScheduleError:
@@ -161,16 +167,10 @@ def definitions_of(call: int) -> tuple[Definition, ...]:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def _places_of(call: int) -> tuple[int, ...]:
-    """Return the places of the losses of a call among the weights of their manager."""
-    return tuple(loss.weights.place(loss) for loss in _losses_of(call))
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
 def _prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
     """Return the key of the weights for a device and precision, which are made if they are not there."""
     device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
-    return str(_losses_of(call)[0].weights.prepare(device, double))
+    return str(_losses_of(call)[0].weights.prepare(call, device, double))
 
 
 # What a graph is made of
@@ -196,7 +196,6 @@ def compute(losses: Sequence[CompiledLoss], call: int, given: Sequence[Given], e
     """
     weights = losses[0].weights
     asks = epoch is not None or weights.counted
-    places = range(len(losses)) if asks else _places_of(call)
     read: dict[str, Tensor] = {}
 
     def weight(index: int, tensor: Tensor) -> Tensor:
@@ -207,8 +206,8 @@ def compute(losses: Sequence[CompiledLoss], call: int, given: Sequence[Given], e
             if asks:
                 read[key] = torch.ops.nectargan.weights.default(_ORDER, call, epoch, device, double)
             else:
-                read[key] = weights.tensors[key]
-        return read[key][places[index]]
+                read[key] = getattr(weights.tensors, key)
+        return read[key][index]
 
     def gate(index: int, tensor: Tensor) -> Tensor:
         if not tensor.requires_grad:
