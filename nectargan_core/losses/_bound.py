@@ -351,7 +351,8 @@ class BoundLoss:
         raw = self.function(*args, **kwargs)
         if not isinstance(raw, Tensor):
             raise self._no_tensor(raw, 0)
-        check_real(self.name, raw, 0)
+        if raw.layout is not torch.strided or raw.is_complex() or raw.is_nested:
+            check_real(self.name, raw, 0)
         return raw
 
     def place(self, epoch: float | None) -> Place:
@@ -380,6 +381,7 @@ class BoundLoss:
     def record_compiled(
         self,
         losses: Sequence[BoundLoss],
+        weights: Sequence[float] | None,
         scalars: Tensor,
         means: Sequence[Sequence[Tensor] | None],
         epoch: float | None,
@@ -388,6 +390,7 @@ class BoundLoss:
 
         Args:
             losses: The losses.
+            weights: Their weights; None if some are scheduled.
             scalars: Results before weighting, in single precision.
             means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
                 None for one whose result is the next of `scalars`. Empty where all are.
@@ -396,19 +399,17 @@ class BoundLoss:
         recorder = self._recorder
         if recorder.watching and any(recorder.is_due(loss.series) for loss in losses):
             recorder.flush_or_raise()
-        weights = [
-            loss._changing_weight(epoch, None) if loss._constant is None else loss._constant for loss in losses
-        ]
+        if weights is None:
+            weights = [loss._changing_weight(epoch, None) for loss in losses]
         if _current_graph_task() >= 0:
             return
         if epoch is None:
             epoch = recorder.epoch
         steps = [recorder.step] * len(losses) if recorder.ticked else [loss.step_here() for loss in losses]
-        if not means and 0.0 not in weights:
-            add = partial(add_together, [loss.series for loss in losses], steps, epoch, weights, scalars)
+        if means or 0.0 in weights:
+            recorder.add_all(partial(_add_apart, losses, steps, epoch, weights, scalars, means))
         else:
-            add = partial(_add_apart, losses, steps, epoch, weights, scalars, means)
-        recorder.add_all(add)
+            recorder.add_all(partial(add_together, [loss.series for loss in losses], steps, epoch, weights, scalars))
 
     def _changing_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         recorder = self._recorder

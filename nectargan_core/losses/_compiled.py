@@ -46,7 +46,12 @@ class CompiledLoss(Protocol):
         """Have a function called when step or epoch have changed."""
 
     def record_compiled(
-        self, losses: Sequence[Any], scalars: Tensor, means: Sequence[Sequence[Tensor] | None], epoch: float | None
+        self,
+        losses: Sequence[Any],
+        weights: Sequence[float] | None,
+        scalars: Tensor,
+        means: Sequence[Sequence[Tensor] | None],
+        epoch: float | None,
     ) -> None:
         """Record the results of a call."""
 
@@ -63,22 +68,34 @@ class Weights:
     """
 
     def __init__(self) -> None:
-        self._losses: Sequence[CompiledLoss] = ()
-        # By a key: the tensor; the losses whose weights are in it, and device and precision; and the weights.
+        self._losses: Sequence[Any] = ()
+        # The losses of each call, by its number.
+        self._calls: dict[int, list[Any]] = {}
+        # By a key: the tensor; the call, device and precision; and the numbers in it.
         self.tensors = _Tensors()
-        self._kinds: dict[str, tuple[list[weakref.ref[Any]], torch.device, bool]] = {}
+        self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
         self._values: dict[str, list[float]] = {}
+        # The weights of each call that computes no scheduled loss.
+        self.fixed: dict[int, list[float]] = {}
         # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as it
         # runs.
         self._varies = self.counted = False
 
-    def take(self, losses: Sequence[CompiledLoss]) -> None:
+    def take(self, losses: Sequence[Any]) -> None:
         """Hold the weights of these losses from now on, and of no others."""
         self._losses = losses
-        for key, (references, _, _) in list(self._kinds.items()):
-            if not all(any(loss is reference() for loss in losses) for reference in references):
-                del self._kinds[key]
+        held = set(map(id, losses))
+        self._calls = {call: those for call, those in self._calls.items() if held.issuperset(map(id, those))}
+        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
         self.refresh()
+
+    def add_call(self, call: int, losses: list[Any]) -> None:
+        """Take a number for a call that computes these losses."""
+        self._calls[call] = losses
+
+    def losses_of(self, call: int) -> list[Any]:
+        """Return the losses that a call computes."""
+        return self._calls[call]
 
     def prepare(self, call: int, device: torch.device, double: bool) -> str:
         """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
@@ -87,7 +104,7 @@ class Weights:
             # Weak, since this has the losses, and they have the clock.
             mine = weakref.WeakMethod(self._clock_changed)
             self._losses[0].watch_clock(lambda: changed() if (changed := mine()) is not None else None)
-            self._kinds[key] = _CALLS[call], device, double
+            self._kinds[key] = call, device, double
             self.refresh()
         return key
 
@@ -97,8 +114,12 @@ class Weights:
             return
         self._varies = any(loss.scheduled for loss in self._losses)
         self.counted = any(loss.counts for loss in self._losses)
-        for key, (references, device, double) in self._kinds.items():
-            values = [_weight_or_nan(reference()) for reference in references]
+        self.fixed = {}
+        for key, (call, device, double) in self._kinds.items():
+            losses = self._calls[call]
+            values = [_weight_or_nan(loss) for loss in losses]
+            if not any(loss.scheduled for loss in losses):
+                self.fixed[call] = values
             if values != self._values.get(key):
                 setattr(self.tensors, key, _tensor(values, device, double))
                 self._values[key] = values
@@ -121,10 +142,10 @@ def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
     return made if device.type == "cpu" else made.to(device, non_blocking=True)
 
 
-# The losses by key, and those of each call in a graph.
+# The losses by key, and the managers' weights by the number of a call.
 _KEYS = itertools.count()
-_LOSSES: dict[str, weakref.ref[Any]] = {}
-_CALLS: dict[int, list[weakref.ref[Any]]] = {}
+_LOSSES: dict[str, weakref.ref[CompiledLoss]] = {}
+_CALLS: dict[int, weakref.ref[Weights]] = {}
 _CALL_NUMBERS: dict[str, int] = {}
 
 
@@ -138,11 +159,15 @@ def register(loss: CompiledLoss) -> str:
     return key
 
 
-def _losses_of(call: int) -> list[Any]:
-    losses = [reference() for reference in _CALLS[call]]
-    if None in losses:
+def _weights_of(call: int) -> Weights:
+    weights = _CALLS[call]()
+    if weights is None:
         raise NectarganError("the manager whose losses this compiled graph computes is gone; keep it")
-    return losses
+    return weights
+
+
+def _losses_of(call: int) -> list[Any]:
+    return _weights_of(call).losses_of(call)
 
 
 # What a graph has as constants, since it stays the same while a loss has its key. As attributes of objects it would be
@@ -156,7 +181,10 @@ Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str,
 def call_of(keys: str) -> int:
     """Return the number of a call that computes several losses, given their keys one after the other."""
     number = _CALL_NUMBERS.setdefault(keys, len(_CALL_NUMBERS))
-    _CALLS[number] = [_LOSSES[f"{key} "] for key in keys.split()]
+    losses = [_LOSSES[f"{key} "]() for key in keys.split()]
+    weights = losses[0].weights
+    weights.add_call(number, losses)
+    _CALLS[number] = weakref.ref(weights)
     return number
 
 
@@ -209,56 +237,44 @@ def compute(losses: Sequence[CompiledLoss], call: int, given: Sequence[Given], e
                 read[key] = getattr(weights.tensors, key)
         return read[key][index]
 
-    def gate(index: int, tensor: Tensor) -> Tensor:
-        if not tensor.requires_grad:
-            return tensor
-        return torch.where(weight(index, tensor) == 0, tensor.detach(), tensor)
-
     raw, weighted = [], []
-    for index, (loss, values) in enumerate(zip(losses, given, strict=True)):
-        args, kwargs = with_tensors(values, lambda tensor, index=index: gate(index, tensor))
+    for index, (loss, (args, kwargs)) in enumerate(zip(losses, given, strict=True)):
+
+        def gate(value: Any, index: int = index) -> Any:
+            if not isinstance(value, Tensor):
+                return with_tensors(value, gate)
+            if not value.requires_grad:
+                return value
+            return torch.where(weight(index, value) == 0, value.detach(), value)
+
+        args = tuple([gate(value) for value in args])
+        kwargs = {name: gate(value) for name, value in kwargs.items()}
         result = loss.call_compiled(args, kwargs)
         raw.append(result.detach())
-        weighted.append(_weighted(result, lambda tensor, index=index: weight(index, tensor)))
-    _record(raw, weighted, call, epoch)
+        # Like eager code that multiplies by a number: in float32 at least, then rounded; 0 also where it is infinite.
+        dtype = result.dtype if result.is_floating_point() else torch.get_default_dtype()
+        result = result.to(_FLOAT64 if dtype is _FLOAT64 else _FLOAT32)
+        factor = weight(index, result)
+        weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
+    # Scalars in single precision are recorded as one vector, all others by their means.
+    device = raw[0].device
+    plain = [not result.ndim and result.dtype is _FLOAT32 and result.device == device for result in raw]
+    vector = torch.empty(0, device="cpu") if True not in plain else None
+    for index, is_plain in enumerate(plain):
+        # A choice among them costs less in a graph than the view of each that torch.stack makes.
+        if is_plain:
+            if vector is None:
+                vector, places, count = raw[index].expand(plain.count(True)), torch.arange(plain.count(True), device=device), 0
+            else:
+                vector = torch.where(places == count, raw[index], vector)
+            count += 1
+    if False not in plain:
+        torch.ops.nectargan.record.default(_ORDER, vector, call, epoch)
+    else:
+        others = [index for index, is_plain in enumerate(plain) if not is_plain]
+        means = [tensor for index in others for tensor in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
+        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, epoch)
     return weighted
-
-
-def _weighted(raw: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:
-    """Weight a result like eager code that multiplies by a number: in float32 at least, then rounded."""
-    dtype = floating(raw.dtype)
-    raw = raw.to(_FLOAT64 if dtype is _FLOAT64 else _FLOAT32)
-    factor = weight(raw)
-    # 0 also where the result is infinite.
-    return torch.where(factor == 0, torch.zeros_like(raw), raw * factor).to(dtype)
-
-
-def _record(raw: Sequence[Tensor], weighted: Sequence[Tensor], call: int, epoch: float | None) -> None:
-    """Record results before and after weighting: scalars in single precision in one vector, the others by their means."""
-    first = next((result for result in raw if _is_plain(result)), None)
-    plain = [first is not None and _is_plain(result) and result.device == first.device for result in raw]
-    scalars = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
-    if all(plain):
-        torch.ops.nectargan.record.default(_ORDER, scalars, call, epoch)
-        return
-    others = [index for index, is_plain in enumerate(plain) if not is_plain]
-    means = [tensor for index in others for tensor in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
-    torch.ops.nectargan.record_means.default(_ORDER, scalars, means, others, call, epoch)
-
-
-def _is_plain(result: Tensor) -> bool:
-    return not result.ndim and result.dtype is _FLOAT32
-
-
-def _vector(scalars: Sequence[Tensor]) -> Tensor:
-    """Stack scalars; a choice among them costs less in a graph than a view for each, which torch.stack makes."""
-    if not scalars:
-        return torch.empty(0, device="cpu")
-    vector = scalars[0].expand(len(scalars))
-    index = torch.arange(len(scalars), device=vector.device)
-    for number, scalar in enumerate(scalars[1:], start=1):
-        vector = torch.where(index == number, scalar, vector)
-    return vector
 
 
 def _mean(tensor: Tensor) -> Tensor:
@@ -288,12 +304,13 @@ def _weights(order: Tensor, call: int, epoch: float | None, device: torch.device
 
 
 def _fake_weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
-    return torch.empty(len(_CALLS[call]), dtype=_FLOAT64 if double else _FLOAT32, device=device)
+    return torch.empty(len(_losses_of(call)), dtype=_FLOAT64 if double else _FLOAT32, device=device)
 
 
 def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: float | None) -> None:
-    losses = _losses_of(call)
-    losses[0].record_compiled(losses, scalars, (), epoch)
+    weights = _weights_of(call)
+    losses = weights.losses_of(call)
+    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), epoch)
 
 
 def _recorded_means(
@@ -303,7 +320,7 @@ def _recorded_means(
     # Copied, since the graph uses the memory of its results again.
     copies = [mean.clone() for mean in means]
     given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
-    losses[0].record_compiled(losses, scalars, [given.get(index) for index in range(len(losses))], epoch)
+    losses[0].record_compiled(losses, None, scalars, [given.get(index) for index in range(len(losses))], epoch)
 
 
 def _fake_recorded(*args: Any) -> None:

@@ -17,6 +17,7 @@ from nectargan_core.losses._module import module_of
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
 
+_is_compiling = torch.compiler.is_compiling
 # Attributes that a module has once it is made.
 _RESERVED = vars(nn.ModuleDict()).keys()
 
@@ -107,7 +108,7 @@ class Registry:
                 loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
             )
         # While a graph is compiled, a change here would make its guards fail, and compile it again.
-        if not torch.compiler.is_compiling():
+        if not _is_compiling():
             self._selections[query] = found
         return found
 
