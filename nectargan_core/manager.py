@@ -34,11 +34,13 @@ from nectargan_core.losses import (
     check_schedule,
     checked,
     compute_all,
+    compute_in_graph,
     module_of,
 )
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
+_is_compiling = torch.compiler.is_dynamo_compiling
 _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
@@ -683,6 +685,8 @@ class LossManager:
                 "the inputs are a mapping from names to values, such as {'y_fake': y_fake, 'y': y}; compute_loss_xy "
                 f"and compute_loss take values one by one; got {type(inputs).__name__}"
             )
+        if _is_compiling():
+            return compute_in_graph(self._registry.group(query), inputs, epoch)
         return compute_all(self._registry.find(query), inputs, epoch)
 
     def _compute(

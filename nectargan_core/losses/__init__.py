@@ -1,7 +1,7 @@
 """Losses: their definition, a loss at work in a manager, the registry that finds it, and the results of a call."""
 
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._inputs import compute_all
+from nectargan_core.losses._inputs import compute_all, compute_in_graph
 from nectargan_core.losses._loss import LMLoss, check_schedule
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._registry import Query, Registry, checked
@@ -16,5 +16,6 @@ __all__ = [
     "check_schedule",
     "checked",
     "compute_all",
+    "compute_in_graph",
     "module_of",
 ]

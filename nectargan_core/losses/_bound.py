@@ -343,17 +343,8 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,) = _compiled.compute([self], _compiled.call_of("" + self.key), [(args, kwargs)], epoch)
+        (result,) = _compiled.compute(_compiled.Group([self]), [(args, kwargs)], epoch)
         return result
-
-    def call_compiled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """Call the function in a compiled graph."""
-        raw = self.function(*args, **kwargs)
-        if not isinstance(raw, Tensor):
-            raise self._no_tensor(raw, 0)
-        if raw.layout is not torch.strided or raw.is_complex() or raw.is_nested:
-            check_real(self.name, raw, 0)
-        return raw
 
     def place(self, epoch: float | None) -> Place:
         """Return where the total of losses that are computed now belongs: recorder, prefix, step and epoch."""

@@ -10,13 +10,14 @@ import math
 import weakref
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from nectargan_core.errors import NectarganError, ScheduleError
-from nectargan_core.losses._zero import floating, with_tensors
+from nectargan_core.errors import LossResultError, NectarganError, ScheduleError
+from nectargan_core.history import check_real
+from nectargan_core.losses._zero import with_tensors
 
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
 
@@ -32,12 +33,16 @@ class CompiledLoss(Protocol):
     inputs: tuple[str, ...]
     as_is: frozenset[str]
     parameters: tuple[str, ...] | None
+    function: Callable[..., Any]
     weights: Weights
-    scheduled: bool
-    counts: bool
 
-    def call_compiled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """Call the function of the loss."""
+    @property
+    def scheduled(self) -> bool:
+        """Whether the weight follows a schedule."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the weight depends on how often the loss was computed."""
 
     def applied_weight(self, epoch: float | None) -> float:
         """Return the weight that applies now."""
@@ -56,8 +61,21 @@ class CompiledLoss(Protocol):
         """Record the results of a call."""
 
 
-class _Tensors:
-    """Tensors by key, as attributes: of a dict the compiler would see only what was in it at first."""
+class Group:
+    """The losses of a query, as a graph computes them: no more than it has to look at before each run.
+
+    Args:
+        losses: The losses, all of one manager.
+    """
+
+    def __init__(self, losses: Sequence[CompiledLoss]) -> None:
+        self.keys = "".join(loss.key for loss in losses)
+        self.functions = tuple(loss.function for loss in losses)
+        self.weights = losses[0].weights
+
+
+class Attributes:
+    """Values by key, as attributes: of a dict the compiler would see only what was in it when it first looked."""
 
 
 class Weights:
@@ -72,7 +90,7 @@ class Weights:
         # The losses of each call, by its number.
         self._calls: dict[int, list[Any]] = {}
         # By a key: the tensor; the call, device and precision; and the numbers in it.
-        self.tensors = _Tensors()
+        self.tensors = Attributes()
         self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
         self._values: dict[str, list[float]] = {}
         # The weights of each call that computes no scheduled loss.
@@ -99,7 +117,7 @@ class Weights:
 
     def prepare(self, call: int, device: torch.device, double: bool) -> str:
         """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
-        key = f"{call} {device} {double}"
+        key = f"call_{call}_{device.type}_{device.index}_{'double' if double else 'single'}"
         if key not in self._kinds:
             # Weak, since this has the losses, and they have the clock.
             mine = weakref.WeakMethod(self._clock_changed)
@@ -181,7 +199,7 @@ Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str,
 def call_of(keys: str) -> int:
     """Return the number of a call that computes several losses, given their keys one after the other."""
     number = _CALL_NUMBERS.setdefault(keys, len(_CALL_NUMBERS))
-    losses = [_LOSSES[f"{key} "]() for key in keys.split()]
+    losses: list[Any] = [_LOSSES[f"{key} "]() for key in keys.split()]
     weights = losses[0].weights
     weights.add_call(number, losses)
     _CALLS[number] = weakref.ref(weights)
@@ -195,7 +213,7 @@ def definitions_of(call: int) -> tuple[Definition, ...]:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def _prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
+def prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
     """Return the key of the weights for a device and precision, which are made if they are not there."""
     device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
     return str(_losses_of(call)[0].weights.prepare(call, device, double))
@@ -207,29 +225,30 @@ def _prepared(call: int, device_type: str, device_index: int | None, double: boo
 _ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
 
 
-def compute(losses: Sequence[CompiledLoss], call: int, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
+def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
     """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
 
     A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
     to what it was given while its weight is 0.
 
     Args:
-        losses: The losses.
-        call: What `call_of` returns for them.
+        group: The losses.
         given: What the function of each is given.
         epoch: Epoch for the schedules and the records, None for that of the clock.
 
     Returns:
         The weighted results, attached to the graph.
     """
-    weights = losses[0].weights
+    # In one function, since a graph looks at each function that it was made of before each run.
+    call = call_of(group.keys)
+    weights = group.weights
     asks = epoch is not None or weights.counted
     read: dict[str, Tensor] = {}
 
     def weight(index: int, tensor: Tensor) -> Tensor:
         """Return the weight of a loss on the device of a tensor, in double precision if the tensor is."""
-        device, double = tensor.device, tensor.dtype is _FLOAT64
-        key = _prepared(call, device.type, device.index, double)
+        device, double = tensor.device, tensor.dtype is torch.float64
+        key = prepared(call, device.type, device.index, double)
         if key not in read:
             if asks:
                 read[key] = torch.ops.nectargan.weights.default(_ORDER, call, epoch, device, double)
@@ -237,44 +256,58 @@ def compute(losses: Sequence[CompiledLoss], call: int, given: Sequence[Given], e
                 read[key] = getattr(weights.tensors, key)
         return read[key][index]
 
+    def gate(value: Any, index: int) -> Any:
+        if not isinstance(value, Tensor):
+            return with_tensors(value, lambda tensor: gate(tensor, index))
+        if not value.requires_grad:
+            return value
+        return torch.where(weight(index, value) == 0, value.detach(), value)
+
     raw, weighted = [], []
-    for index, (loss, (args, kwargs)) in enumerate(zip(losses, given, strict=True)):
-
-        def gate(value: Any, index: int = index) -> Any:
-            if not isinstance(value, Tensor):
-                return with_tensors(value, gate)
-            if not value.requires_grad:
-                return value
-            return torch.where(weight(index, value) == 0, value.detach(), value)
-
-        args = tuple([gate(value) for value in args])
-        kwargs = {name: gate(value) for name, value in kwargs.items()}
-        result = loss.call_compiled(args, kwargs)
+    for index, function in enumerate(group.functions):
+        args = [gate(value, index) for value in given[index][0]]
+        kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
+        result = function(*args, **kwargs)
+        if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
+            _refuse(result, definitions_of(call)[index][0])
         raw.append(result.detach())
         # Like eager code that multiplies by a number: in float32 at least, then rounded; 0 also where it is infinite.
         dtype = result.dtype if result.is_floating_point() else torch.get_default_dtype()
-        result = result.to(_FLOAT64 if dtype is _FLOAT64 else _FLOAT32)
+        result = result.to(torch.float64 if dtype is torch.float64 else torch.float32)
         factor = weight(index, result)
         weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
     # Scalars in single precision are recorded as one vector, all others by their means.
     device = raw[0].device
-    plain = [not result.ndim and result.dtype is _FLOAT32 and result.device == device for result in raw]
-    vector = torch.empty(0, device="cpu") if True not in plain else None
-    for index, is_plain in enumerate(plain):
-        # A choice among them costs less in a graph than the view of each that torch.stack makes.
-        if is_plain:
-            if vector is None:
-                vector, places, count = raw[index].expand(plain.count(True)), torch.arange(plain.count(True), device=device), 0
-            else:
-                vector = torch.where(places == count, raw[index], vector)
-            count += 1
+    plain = [not result.ndim and result.dtype is torch.float32 and result.device == device for result in raw]
+    vector = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
     if False not in plain:
         torch.ops.nectargan.record.default(_ORDER, vector, call, epoch)
     else:
         others = [index for index, is_plain in enumerate(plain) if not is_plain]
-        means = [tensor for index in others for tensor in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
+        means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
         torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, epoch)
     return weighted
+
+
+def _vector(scalars: Sequence[Tensor]) -> Tensor:
+    """Stack scalars; a choice among them costs less in a graph than the view of each that torch.stack makes."""
+    if not scalars:
+        return torch.empty(0, device="cpu")
+    vector = scalars[0].expand(len(scalars))
+    index = torch.arange(len(scalars), device=vector.device)
+    for number, scalar in enumerate(scalars[1:], start=1):
+        vector = torch.where(index == number, scalar, vector)
+    return vector
+
+
+def _refuse(result: object, name: str) -> NoReturn:
+    """Raise the error of a result that cannot be weighted and recorded."""
+    if isinstance(result, Tensor):
+        check_real(name, result, 0)
+    raise LossResultError(
+        f"loss {name!r} returned {type(result).__name__}; expected a tensor of real numbers, such as a scalar or a map",
+        loss_name=name,
+    )
 
 
 def _mean(tensor: Tensor) -> Tensor:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
 from nectargan_core.losses._bound import BoundLoss, Later, record_all
-from nectargan_core.losses._compiled import call_of, compute, definitions_of
+from nectargan_core.losses._compiled import Group, call_of, compute, definitions_of
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
-
-_is_compiling = torch.compiler.is_dynamo_compiling
 
 
 def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
@@ -30,14 +27,12 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
     Raises:
         MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
     """
-    if _is_compiling():
-        return _compute_in_graph(losses, inputs, epoch)
     # Before anything is computed, so that a mistake in the inputs records nothing.
     running = []
     for loss in losses:
         if loss.runs(epoch):
             if not inputs.keys() >= loss.reads:
-                raise _missing_input(loss, inputs)
+                raise _missing_input(loss.name, loss.inputs, inputs)
             running.append(loss)
     values: dict[str, Any] = {}
     results = ComputedLosses()
@@ -50,7 +45,7 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
         for name in loss.inputs:
             if name not in values and name not in loss.as_is:
                 value = inputs[name]
-                values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
+                values[name] = _called(value, name, loss.name) if callable(value) and is_lazy(value) else value
         if loss.as_is:
             arguments = tuple([inputs[name] if name in loss.as_is else values[name] for name in loss.inputs])
         else:
@@ -69,31 +64,26 @@ def compute_all(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: f
     return results
 
 
-def _compute_in_graph(losses: Sequence[BoundLoss], inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
-    """Compute losses inside `torch.compile`, where every function is called, whatever its weight is."""
-    keys = ""
-    for loss in losses:
-        keys += loss.key
-    call = call_of(keys)
-    definitions = definitions_of(call)
-    for loss, (_, reads, _, _) in zip(losses, definitions, strict=True):
-        for name in reads:
-            if name not in inputs:
-                raise _missing_input(loss, inputs)
+def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+    """Do what `compute_all` does inside `torch.compile`, where every function is called, whatever its weight is."""
+    definitions = definitions_of(call_of(group.keys))
     values: dict[str, Any] = {}
-    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    for loss, (_, reads, as_is, parameters) in zip(losses, definitions, strict=True):
-        for name in reads:
-            if name not in values and name not in as_is:
-                value = inputs[name]
-                values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
-        arguments = [inputs[name] if name in as_is else values[name] for name in reads]
-        if parameters is None:
-            given.append((tuple(arguments), {}))
-        else:
-            given.append(((), dict(zip(parameters, arguments, strict=True))))
-    results = compute(losses, call, given, epoch)
-    return ComputedLosses(zip([name for name, _, _, _ in definitions], results, strict=True))
+    for name, reads, _, _ in definitions:
+        for read in reads:
+            if read not in inputs:
+                raise _missing_input(name, reads, inputs)
+    given: list[tuple[list[Any], dict[str, Any]]] = []
+    for name, reads, as_is, parameters in definitions:
+        for read in reads:
+            if read not in values and read not in as_is:
+                value = inputs[read]
+                values[read] = _called(value, read, name) if callable(value) and is_lazy(value) else value
+        arguments = [inputs[read] if read in as_is else values[read] for read in reads]
+        given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
+    results = ComputedLosses()
+    for (name, _, _, _), result in zip(definitions, compute(group, given, epoch), strict=True):
+        results[name] = result
+    return results
 
 
 def _with_skipped(
@@ -119,25 +109,25 @@ def _with_skipped(
     return complete
 
 
-def _called(value: Callable[[], Any], name: str, loss: BoundLoss) -> Any:
+def _called(value: Callable[[], Any], name: str, loss_name: str) -> Any:
     try:
         return value()
     except Exception as error:
         if hasattr(error, "add_note"):  # Python 3.11
             error.add_note(
-                f"in the lazy input {name!r}, called for loss {loss.name!r}; to pass an input as it is, name it in "
+                f"in the lazy input {name!r}, called for loss {loss_name!r}; to pass an input as it is, name it in "
                 "LMLoss(as_is=...)"
             )
         raise
 
 
-def _missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
+def _missing_input(loss_name: str, reads: Sequence[str], inputs: Mapping[str, Any]) -> MissingInputError:
     given = tuple(name for name in inputs if isinstance(name, str))
-    name = next(name for name in loss.inputs if name not in inputs)
+    name = next(name for name in reads if name not in inputs)
     return MissingInputError(
-        f"loss {loss.name!r} reads the input {name!r}, which was not given; given were {listed(given)}."
+        f"loss {loss_name!r} reads the input {name!r}, which was not given; given were {listed(given)}."
         f"{did_you_mean(name, given)}",
-        loss_name=loss.name,
+        loss_name=loss_name,
         input_name=name,
         given=given,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
@@ -11,7 +13,7 @@ from torch import nn
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._compiled import Weights
+from nectargan_core.losses._compiled import Attributes, Group, Weights
 from nectargan_core.losses._module import module_of
 
 Query: TypeAlias = "str | Iterable[str] | None"
@@ -52,6 +54,17 @@ def _no_query(what: str) -> TypeError:
     return TypeError(f"a query is a tag or loss name, a list of them, or None for all losses; got {what}")
 
 
+# By a key, for the function below.
+_KEYS = itertools.count()
+_REGISTRIES: weakref.WeakValueDictionary[str, Registry] = weakref.WeakValueDictionary()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def _group_of(registry: str, query: Query) -> str | None:
+    """Return the key of the group of a query, when a graph is made; None if nothing matches."""
+    return _REGISTRIES[registry].add_group(query)
+
+
 class Registry:
     """The losses of one manager, in the order of their registration."""
 
@@ -62,6 +75,11 @@ class Registry:
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
         # The weights of the losses that compiled graphs read.
         self._weights = Weights()
+        # What compiled graphs compute for a query, by a key.
+        self._groups = Attributes()
+        self._queries: dict[Query, str] = {}
+        self.key = f"{next(_KEYS)}"
+        _REGISTRIES[self.key] = self
 
     def __contains__(self, name: object) -> bool:
         return name in self.losses
@@ -88,6 +106,8 @@ class Registry:
         for loss in added.values():
             loss.weights = self._weights
         self._weights.take(list(self.losses.values()))
+        for query, key in self._queries.items():
+            self._group(key, query)
 
     def select(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return the losses that have the name or tag, or one of several; none where nothing matches.
@@ -111,6 +131,36 @@ class Registry:
         if not _is_compiling():
             self._selections[query] = found
         return found
+
+    def group(self, query: Query) -> Group:
+        """Return what a compiled graph computes for a query.
+
+        Raises:
+            UnknownLossError: If nothing matches.
+            TypeError: If it is no query.
+        """
+        if query is not None and type(query) is not str:
+            query = checked(query)
+        key = _group_of(self.key, query)
+        if key is None:
+            raise self._nothing_found(query)
+        group: Group = getattr(self._groups, key)
+        return group
+
+    def add_group(self, query: Query) -> str | None:
+        """Return the key of the group of a query, which is made if it is not there; None if nothing matches."""
+        if not self.select(query):
+            return None
+        if query not in self._queries:
+            self._group(key := f"query_{len(self._queries)}", query)
+            self._queries[query] = key
+        return self._queries[query]
+
+    def _group(self, key: str, query: Query) -> None:
+        """Let the group of a query have the losses that it finds now; the same group, where they are the same."""
+        losses = self.select(query)
+        if losses and "".join(loss.key for loss in losses) != getattr(getattr(self._groups, key, None), "keys", None):
+            setattr(self._groups, key, Group(losses))
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return what `select` does, at least one loss.
