@@ -36,6 +36,8 @@ from nectargan_core.losses import (
     compute_all,
     compute_in_graph,
     module_of,
+    record_scalar,
+    register_scalars,
 )
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
@@ -125,6 +127,8 @@ class LossManager:
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
         self.objective: str | None = None
         self._registry = Registry()
+        # By this, compiled graphs find what they record scalars with.
+        self._scalars_key = register_scalars(self.record)
         self._observers = Observers(self)
         for observer in _several_observers(observers):
             self._observers.add(observer)
@@ -729,6 +733,9 @@ class LossManager:
             >>> manager.latest("psnr")
             {'psnr': 31.5}
         """
+        if _is_compiling():
+            record_scalar(self._scalars_key, name, value)
+            return
         name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)

@@ -158,7 +158,11 @@ class Series:
             self._add_tensor(step, epoch, weight, raw, weighted)
             return
         # The hot path: one number is read and one record appended, as in _append.
-        value = raw.item()
+        try:
+            value = raw.item()
+            is_finite = _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX
+        except RuntimeError as error:
+            raise no_value(self.name) from error
         if self.keep:
             try:
                 row = pack(step, epoch, _PRODUCT, weight, value)
@@ -171,7 +175,7 @@ class Series:
             self._last = (step, epoch, _PRODUCT, weight, value)
         self.result = None
         self.dtype = _FLOAT32
-        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+        if not is_finite:
             # The result decides: it is rounded to float32, and this product is not.
             self.check_finite(step, epoch, weighted.item())
 
@@ -254,7 +258,7 @@ class Series:
         if raw.is_cpu and not raw.ndim:
             self.dtype = weighted.dtype
             self.result = None
-            self.add_number(step, epoch, weight, raw.item(), weighted.item())
+            self.add_number(step, epoch, weight, self._value(raw), self._value(weighted))
             return
         # The result before weighting is kept, since the user may edit the weighted one in place.
         result = raw.detach()
@@ -263,7 +267,7 @@ class Series:
         self.dtype = weighted.dtype
         if raw.is_cpu:
             self.result = result
-            self.add_number(step, epoch, weight, _mean(result).item(), _mean(weighted.detach()).item())
+            self.add_number(step, epoch, weight, self._value(_mean(result)), self._value(_mean(weighted.detach())))
             return
         self._fast = None
         if not self.keep:
@@ -279,6 +283,14 @@ class Series:
             self._waiting.append((record, _mean(result), mean))
         if self._on_device is not None:
             self._on_device(self)
+
+    def _value(self, scalar: Tensor) -> float:
+        try:
+            value: float = scalar.item()
+            bool(value == 0)  # A number that only stands for one, in a graph that is being made, cannot be compared.
+        except RuntimeError as error:
+            raise no_value(self.name) from error
+        return value
 
     # Reading from a device
 
@@ -508,6 +520,16 @@ def check_real(name: str, raw: Tensor, epoch: float) -> None:
     raise LossResultError(
         f"loss {name!r} returned a {'nested ' * raw.is_nested}tensor of {kind} at epoch {epoch:g}; expected a dense "
         "tensor of real numbers",
+        loss_name=name,
+    )
+
+
+def no_value(name: str) -> LossResultError:
+    """Return the error of a result that has no value yet: of vmap, make_fx, torch.export or FakeTensorMode."""
+    return LossResultError(
+        f"{name!r} cannot be recorded, since its result has no value inside of torch.vmap, make_fx, torch.export or "
+        "FakeTensorMode; there, call the function of the loss itself, and record what comes out with manager.record, "
+        "or use torch.compile or torch.func.grad, in which losses are recorded",
         loss_name=name,
     )
 

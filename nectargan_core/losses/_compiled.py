@@ -19,10 +19,17 @@ from nectargan_core.errors import LossResultError, NectarganError, ScheduleError
 from nectargan_core.history import check_real
 from nectargan_core.losses._zero import with_tensors
 
-_FLOAT32, _FLOAT64 = torch.float32, torch.float64
+
+# torch has it from 2.7 on.
+_is_exporting = getattr(torch.compiler, "is_exporting", bool)
 
 Given: TypeAlias = "tuple[tuple[Any, ...], Mapping[str, Any]]"
 """Arguments and keyword arguments of a function."""
+
+
+# -1 outside of backward(), inside of which activation checkpointing computes again what was recorded before. torch has
+# no public name for it.
+_current_graph_task = torch._C._current_graph_task_id
 
 
 class CompiledLoss(Protocol):
@@ -156,7 +163,7 @@ def _weight_or_nan(loss: Any) -> float:
 
 def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
     # The fastest way from numbers to a tensor. Nothing waits for a device.
-    made = torch.frombuffer(array("d" if double else "f", values), dtype=_FLOAT64 if double else _FLOAT32)
+    made = torch.frombuffer(array("d" if double else "f", values), dtype=torch.float64 if double else torch.float32)
     return made if device.type == "cpu" else made.to(device, non_blocking=True)
 
 
@@ -178,14 +185,46 @@ def register(loss: CompiledLoss) -> str:
 
 
 def _weights_of(call: int) -> Weights:
-    weights = _CALLS[call]()
+    weights = _CALLS.get(call, _nothing)()
     if weights is None:
-        raise NectarganError("the manager whose losses this compiled graph computes is gone; keep it")
+        raise _gone()
     return weights
 
 
 def _losses_of(call: int) -> list[Any]:
     return _weights_of(call).losses_of(call)
+
+
+# What records scalars that are no losses, by a key.
+_SCALARS: dict[str, weakref.WeakMethod[Callable[[str, Tensor], None]]] = {}
+
+
+def register_scalars(record: Callable[[str, Tensor], None]) -> str:
+    """Return a key by which graphs find a method that records scalars; its object is not kept alive."""
+    key = f"{next(_KEYS)}"
+    _SCALARS[key] = weakref.WeakMethod(record, lambda _: _SCALARS.pop(key, None))
+    return key
+
+
+def record_scalar(key: str, name: str, value: object) -> None:
+    """Record a scalar when the graph runs.
+
+    Args:
+        key: What `register_scalars` returned.
+        name: Name of the scalar.
+        value: A number, or a tensor, of which the mean counts.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(value, (int, float)):
+        value = torch.full((), value, dtype=torch.float64, device="cpu")
+    elif not isinstance(value, Tensor):
+        raise TypeError(f"the value of {name!r} must be a number or a tensor, got {type(value).__name__}")
+    value = value.detach()
+    if value.ndim and value.layout is torch.strided and not value.is_complex():
+        value = _mean(value)
+    torch.ops.nectargan.record_scalar.default(_ORDER, value, key, name)
 
 
 # What a graph has as constants, since it stays the same while a loss has its key. As attributes of objects it would be
@@ -242,7 +281,8 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     # In one function, since a graph looks at each function that it was made of before each run.
     call = call_of(group.keys)
     weights = group.weights
-    asks = epoch is not None or weights.counted
+    # In an exported graph an input would be a constant.
+    asks = epoch is not None or weights.counted or _is_exporting()
     read: dict[str, Tensor] = {}
 
     def weight(index: int, tensor: Tensor) -> Tensor:
@@ -337,7 +377,7 @@ def _weights(order: Tensor, call: int, epoch: float | None, device: torch.device
 
 
 def _fake_weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
-    return torch.empty(len(_losses_of(call)), dtype=_FLOAT64 if double else _FLOAT32, device=device)
+    return torch.empty(len(_losses_of(call)), dtype=torch.float64 if double else torch.float32, device=device)
 
 
 def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: float | None) -> None:
@@ -356,6 +396,23 @@ def _recorded_means(
     losses[0].record_compiled(losses, None, scalars, [given.get(index) for index in range(len(losses))], epoch)
 
 
+def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
+    record = _SCALARS.get(key, _nothing)()
+    if record is None:
+        raise _gone()
+    if _current_graph_task() < 0:
+        # Copied, since the graph uses the memory of its results again.
+        record(name, value if value.is_cpu and not value.ndim else value.clone())
+
+
+def _nothing() -> None:
+    """Return what a weak reference to a manager that is gone returns."""
+
+
+def _gone() -> NectarganError:
+    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
+
+
 def _fake_recorded(*args: Any) -> None:
     """Do nothing with what is not computed yet."""
 
@@ -368,4 +425,7 @@ _define(
     "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, float? epoch) -> ()",
     _recorded_means,
     _fake_recorded,
+)
+_define(
+    "record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded
 )
