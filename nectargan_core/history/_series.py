@@ -189,9 +189,7 @@ class Series:
         self._append(step, epoch, _NAN if weighted != weighted else weighted, weight, raw)
         self.check_finite(step, epoch, weighted)
 
-    def add_means(
-        self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor, result: Tensor
-    ) -> None:
+    def add_means(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor, result: Tensor) -> None:
         """Record a result by its means before (`raw`) and after weighting (`weighted`).
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -70,7 +70,7 @@ def _add_apart(
     means: Sequence[Sequence[Tensor] | None],
 ) -> None:
     """Add the records of what a compiled graph computed, one by one; see `BoundLoss.record_compiled`."""
-    vectors = iter(scalars.split(1))
+    vectors = iter(scalars.unbind())
     for loss, step, weight, mean in zip(losses, steps, weights, means or [None] * len(losses), strict=True):
         vector = next(vectors) if mean is None else None
         if weight == 0.0 and (loss.skip_when_zero or not loss._enabled):
@@ -78,7 +78,7 @@ def _add_apart(
             like = scalars if mean is None else mean[1]
             loss.series.add_zero(step, epoch, torch.zeros((), dtype=like.dtype, device=like.device))
         elif vector is not None:
-            add_together([loss.series], [step], epoch, [weight], vector)
+            add_together([loss.series], [step], epoch, [weight], vector[None])
         elif mean is not None:
             loss.series.add_means(step, epoch, weight, *mean)
 

@@ -1,6 +1,7 @@
-"""Losses inside `torch.compile`: their weights are an input of the graph, and one operator records their results.
+"""Losses inside `torch.compile`: their weights are an input of the graph, and one operator records what is computed.
 
-So a graph stays the same while weights, steps and epochs change.
+So a graph stays the same while weights, steps and epochs change. What it is made of is looked at again before each run,
+one object after the other, and costs more than the losses do; so it is made of little.
 """
 
 from __future__ import annotations
@@ -19,21 +20,18 @@ from nectargan_core.errors import LossResultError, NectarganError, ScheduleError
 from nectargan_core.history import check_real
 from nectargan_core.losses._zero import with_tensors
 
-
 # torch has it from 2.7 on.
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
-
-Given: TypeAlias = "tuple[tuple[Any, ...], Mapping[str, Any]]"
-"""Arguments and keyword arguments of a function."""
-
-
 # -1 outside of backward(), inside of which activation checkpointing computes again what was recorded before. torch has
 # no public name for it.
 _current_graph_task = torch._C._current_graph_task_id
 
+Given: TypeAlias = "tuple[Sequence[Any], Mapping[str, Any]]"
+"""Arguments and keyword arguments of a function."""
+
 
 class CompiledLoss(Protocol):
-    """What is computed in a graph: a loss at work."""
+    """A loss at work, as far as graphs need it."""
 
     name: str
     key: str
@@ -52,7 +50,7 @@ class CompiledLoss(Protocol):
         """Whether the weight depends on how often the loss was computed."""
 
     def applied_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now."""
+        """Return the weight that applies now, at an epoch or that of the clock."""
 
     def watch_clock(self, changed: Callable[[], None]) -> None:
         """Have a function called when step or epoch have changed."""
@@ -69,7 +67,7 @@ class CompiledLoss(Protocol):
 
 
 class Group:
-    """The losses of a query, as a graph computes them: no more than it has to look at before each run.
+    """The losses of a query, as a graph looks at them.
 
     Args:
         losses: The losses, all of one manager.
@@ -86,65 +84,75 @@ class Attributes:
 
 
 class Weights:
-    """The weights of a manager's losses, in tensors that compiled graphs have as inputs: one for each call in a graph.
+    """The weights of a manager's losses, in tensors that graphs have as inputs: one for each call in a graph.
 
-    When a weight changes another tensor takes its place; the former stays as it is, for a backward pass that is still to
-    come.
+    When a weight changes another tensor takes its place; the former stays as it is, for a backward pass that is still
+    to come.
     """
 
     def __init__(self) -> None:
-        self._losses: Sequence[Any] = ()
-        # The losses of each call, by its number.
-        self._calls: dict[int, list[Any]] = {}
+        self._losses: Sequence[CompiledLoss] = ()
+        # The numbers of the calls by the keys of their losses, and the losses of each.
+        self._numbers: dict[str, int] = {}
+        self._calls: dict[int, list[CompiledLoss]] = {}
         # By a key: the tensor; the call, device and precision; and the numbers in it.
         self.tensors = Attributes()
         self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
         self._values: dict[str, list[float]] = {}
         # The weights of each call that computes no scheduled loss.
         self.fixed: dict[int, list[float]] = {}
-        # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as it
-        # runs.
+        # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as
+        # it runs.
         self._varies = self.counted = False
 
-    def take(self, losses: Sequence[Any]) -> None:
-        """Hold the weights of these losses from now on, and of no others."""
-        self._losses = losses
-        held = set(map(id, losses))
-        self._calls = {call: those for call, those in self._calls.items() if held.issuperset(map(id, those))}
-        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
-        self.refresh()
+    def call_of(self, keys: str, losses: list[CompiledLoss]) -> int:
+        """Return the number of a call that computes these losses."""
+        number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
+        if number not in self._calls:
+            # Weak, since this has the losses, and they have the clock.
+            changed = weakref.WeakMethod(self._clock_changed)
+            losses[0].watch_clock(lambda: _call(changed()))
+            self._calls[number] = losses
+            _CALLS[number] = weakref.ref(self, lambda _: _CALLS.pop(number, None))
+            self.refresh()
+        return number
 
-    def add_call(self, call: int, losses: list[Any]) -> None:
-        """Take a number for a call that computes these losses."""
-        self._calls[call] = losses
-
-    def losses_of(self, call: int) -> list[Any]:
+    def losses_of(self, call: int) -> list[CompiledLoss]:
         """Return the losses that a call computes."""
         return self._calls[call]
+
+    def take(self, losses: Sequence[CompiledLoss]) -> None:
+        """Hold the weights of these losses from now on, and forget the calls of all others."""
+        self._losses = losses
+        kept = set(map(id, losses))
+        self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
+        self._numbers = {keys: call for keys, call in self._numbers.items() if call in self._calls}
+        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
+        self.refresh()
 
     def prepare(self, call: int, device: torch.device, double: bool) -> str:
         """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
         key = f"call_{call}_{device.type}_{device.index}_{'double' if double else 'single'}"
         if key not in self._kinds:
-            # Weak, since this has the losses, and they have the clock.
-            mine = weakref.WeakMethod(self._clock_changed)
-            self._losses[0].watch_clock(lambda: changed() if (changed := mine()) is not None else None)
             self._kinds[key] = call, device, double
             self.refresh()
         return key
 
     def refresh(self) -> None:
         """Put another tensor in the place of each whose weights have changed."""
-        if not self._kinds:
+        if not self._calls:
             return
-        self._varies = any(loss.scheduled for loss in self._losses)
+        # Of all losses, so that it does not change while a graph is made of one call after the other.
         self.counted = any(loss.counts for loss in self._losses)
-        self.fixed = {}
+        self._varies = any(loss.scheduled for loss in self._losses)
+        weights = {loss.key: _weight_or_nan(loss) for loss in self._losses}
+        self.fixed = {
+            call: [weights[loss.key] for loss in each]
+            for call, each in self._calls.items()
+            if not any(loss.scheduled for loss in each)
+        }
         for key, (call, device, double) in self._kinds.items():
-            losses = self._calls[call]
-            values = [_weight_or_nan(loss) for loss in losses]
-            if not any(loss.scheduled for loss in losses):
-                self.fixed[call] = values
+            values = [weights[loss.key] for loss in self._calls[call]]
             if values != self._values.get(key):
                 setattr(self.tensors, key, _tensor(values, device, double))
                 self._values[key] = values
@@ -154,11 +162,16 @@ class Weights:
             self.refresh()
 
 
-def _weight_or_nan(loss: Any) -> float:
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()
+
+
+def _weight_or_nan(loss: CompiledLoss) -> float:
     try:
         return loss.applied_weight(None)
     except ScheduleError:
-        return math.nan  # Recording the loss raises the error.
+        return math.nan  # When the loss is recorded the error is raised.
 
 
 def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
@@ -167,20 +180,29 @@ def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
     return made if device.type == "cpu" else made.to(device, non_blocking=True)
 
 
-# The losses by key, and the managers' weights by the number of a call.
+# What graphs find by a key or number, which are all that they have of it; nothing is kept alive.
+
 _KEYS = itertools.count()
+_CALL_NUMBERS = itertools.count()
 _LOSSES: dict[str, weakref.ref[CompiledLoss]] = {}
 _CALLS: dict[int, weakref.ref[Weights]] = {}
-_CALL_NUMBERS: dict[str, int] = {}
+_SCALARS: dict[str, weakref.WeakMethod[Callable[[str, Tensor], None]]] = {}
 
 
 def register(loss: CompiledLoss) -> str:
-    """Return a key by which graphs find a loss; the loss is not kept alive.
+    """Return a key by which graphs find a loss.
 
-    Not a number: the compiler would take one that differs between two managers for a size that varies.
+    Not a number: one that differs between two managers the compiler would take for a size that varies.
     """
     key = f"{next(_KEYS)} "
     _LOSSES[key] = weakref.ref(loss, lambda _: _LOSSES.pop(key, None))
+    return key
+
+
+def register_scalars(record: Callable[[str, Tensor], None]) -> str:
+    """Return a key by which graphs find a method that records scalars."""
+    key = f"{next(_KEYS)}"
+    _SCALARS[key] = weakref.WeakMethod(record, lambda _: _SCALARS.pop(key, None))
     return key
 
 
@@ -191,19 +213,111 @@ def _weights_of(call: int) -> Weights:
     return weights
 
 
-def _losses_of(call: int) -> list[Any]:
-    return _weights_of(call).losses_of(call)
+def _nothing() -> None:
+    """Return what a weak reference returns to what is gone."""
 
 
-# What records scalars that are no losses, by a key.
-_SCALARS: dict[str, weakref.WeakMethod[Callable[[str, Tensor], None]]] = {}
+def _gone() -> NectarganError:
+    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
 
 
-def register_scalars(record: Callable[[str, Tensor], None]) -> str:
-    """Return a key by which graphs find a method that records scalars; its object is not kept alive."""
-    key = f"{next(_KEYS)}"
-    _SCALARS[key] = weakref.WeakMethod(record, lambda _: _SCALARS.pop(key, None))
-    return key
+# What a graph has as constants, since it stays the same while a loss has its key.
+
+Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]"
+"""Of a loss: its name, inputs, those of them that it takes as they are, and the parameters that take them."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def call_of(keys: str) -> int:
+    """Return the number of a call that computes several losses, given their keys one after the other."""
+    losses: list[Any] = [_LOSSES[f"{key} "]() for key in keys.split()]
+    return int(losses[0].weights.call_of(keys, losses))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def definitions_of(call: int) -> tuple[Definition, ...]:
+    """Return name, inputs, as_is and parameters of the losses of a call."""
+    losses = _weights_of(call).losses_of(call)
+    return tuple((loss.name, loss.inputs, tuple(loss.as_is), loss.parameters) for loss in losses)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def _prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
+    """Return the key of the weights of a call for a device and precision."""
+    device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
+    return _weights_of(call).prepare(call, device, double)
+
+
+# What a graph is made of
+
+# An input that the operators change, so that the compiler neither drops, merges nor reorders them.
+_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
+
+
+def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
+    """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
+
+    A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
+    to what it was given while its weight is 0.
+
+    Args:
+        group: The losses.
+        given: What the function of each is given.
+        epoch: Epoch for the schedules and the records, None for that of the clock.
+
+    Returns:
+        The weighted results, attached to the graph.
+    """
+    call = call_of(group.keys)
+    weights = group.weights
+    # In an exported graph an input would be a constant.
+    asks = epoch is not None or weights.counted or _is_exporting()
+    read: dict[str, Tensor] = {}
+
+    def weight(index: int, tensor: Tensor) -> Tensor:
+        """Return the weight of a loss on the device of a tensor, in double precision if the tensor is."""
+        device, double = tensor.device, tensor.dtype is torch.float64
+        key = _prepared(call, device.type, device.index, double)
+        if key not in read:
+            if asks:
+                read[key] = torch.ops.nectargan.weights.default(_ORDER, call, epoch, device, double)
+            else:
+                read[key] = getattr(weights.tensors, key)
+        return read[key][index]
+
+    def gate(value: Any, index: int) -> Any:
+        """Return a value that no gradient goes back through while the weight is 0."""
+        if not isinstance(value, Tensor):
+            return with_tensors(value, lambda tensor: gate(tensor, index))
+        if not value.requires_grad:
+            return value
+        return torch.where(weight(index, value) == 0, value.detach(), value)
+
+    raw, weighted = [], []
+    for index, function in enumerate(group.functions):
+        args = [gate(value, index) for value in given[index][0]]
+        kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
+        result = function(*args, **kwargs)
+        if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
+            _refuse(result, definitions_of(call)[index][0])
+        raw.append(result.detach())
+        # Like eager code that multiplies by a number: in float32 at least, then rounded.
+        dtype = result.dtype if result.is_floating_point() else torch.get_default_dtype()
+        result = result.to(torch.float64 if dtype is torch.float64 else torch.float32)
+        factor = weight(index, result)
+        # 0 also where the result is infinite.
+        weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
+    # Scalars in single precision are recorded as one vector, all others by their means.
+    device = raw[0].device
+    plain = [not result.ndim and result.dtype is torch.float32 and result.device == device for result in raw]
+    vector = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
+    if False not in plain:
+        torch.ops.nectargan.record.default(_ORDER, vector, call, epoch)
+    else:
+        others = [index for index, is_plain in enumerate(plain) if not is_plain]
+        means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
+        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, epoch)
+    return weighted
 
 
 def record_scalar(key: str, name: str, value: object) -> None:
@@ -222,111 +336,9 @@ def record_scalar(key: str, name: str, value: object) -> None:
     elif not isinstance(value, Tensor):
         raise TypeError(f"the value of {name!r} must be a number or a tensor, got {type(value).__name__}")
     value = value.detach()
-    if value.ndim and value.layout is torch.strided and not value.is_complex():
+    if value.layout is torch.strided and not value.is_complex():  # The operator refuses others.
         value = _mean(value)
     torch.ops.nectargan.record_scalar.default(_ORDER, value, key, name)
-
-
-# What a graph has as constants, since it stays the same while a loss has its key. As attributes of objects it would be
-# checked before each run of the graph.
-
-Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]"
-"""Of a loss: its name, inputs, those of them that it takes as they are, and the parameters that take them."""
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def call_of(keys: str) -> int:
-    """Return the number of a call that computes several losses, given their keys one after the other."""
-    number = _CALL_NUMBERS.setdefault(keys, len(_CALL_NUMBERS))
-    losses: list[Any] = [_LOSSES[f"{key} "]() for key in keys.split()]
-    weights = losses[0].weights
-    weights.add_call(number, losses)
-    _CALLS[number] = weakref.ref(weights)
-    return number
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def definitions_of(call: int) -> tuple[Definition, ...]:
-    """Return name, inputs, as_is and parameters of the losses of a call."""
-    return tuple((loss.name, loss.inputs, tuple(loss.as_is), loss.parameters) for loss in _losses_of(call))
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
-    """Return the key of the weights for a device and precision, which are made if they are not there."""
-    device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
-    return str(_losses_of(call)[0].weights.prepare(call, device, double))
-
-
-# What a graph is made of
-
-# An input that the operators change, so that the compiler neither drops, merges nor reorders their calls.
-_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
-
-
-def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
-    """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
-
-    A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
-    to what it was given while its weight is 0.
-
-    Args:
-        group: The losses.
-        given: What the function of each is given.
-        epoch: Epoch for the schedules and the records, None for that of the clock.
-
-    Returns:
-        The weighted results, attached to the graph.
-    """
-    # In one function, since a graph looks at each function that it was made of before each run.
-    call = call_of(group.keys)
-    weights = group.weights
-    # In an exported graph an input would be a constant.
-    asks = epoch is not None or weights.counted or _is_exporting()
-    read: dict[str, Tensor] = {}
-
-    def weight(index: int, tensor: Tensor) -> Tensor:
-        """Return the weight of a loss on the device of a tensor, in double precision if the tensor is."""
-        device, double = tensor.device, tensor.dtype is torch.float64
-        key = prepared(call, device.type, device.index, double)
-        if key not in read:
-            if asks:
-                read[key] = torch.ops.nectargan.weights.default(_ORDER, call, epoch, device, double)
-            else:
-                read[key] = getattr(weights.tensors, key)
-        return read[key][index]
-
-    def gate(value: Any, index: int) -> Any:
-        if not isinstance(value, Tensor):
-            return with_tensors(value, lambda tensor: gate(tensor, index))
-        if not value.requires_grad:
-            return value
-        return torch.where(weight(index, value) == 0, value.detach(), value)
-
-    raw, weighted = [], []
-    for index, function in enumerate(group.functions):
-        args = [gate(value, index) for value in given[index][0]]
-        kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
-        result = function(*args, **kwargs)
-        if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
-            _refuse(result, definitions_of(call)[index][0])
-        raw.append(result.detach())
-        # Like eager code that multiplies by a number: in float32 at least, then rounded; 0 also where it is infinite.
-        dtype = result.dtype if result.is_floating_point() else torch.get_default_dtype()
-        result = result.to(torch.float64 if dtype is torch.float64 else torch.float32)
-        factor = weight(index, result)
-        weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
-    # Scalars in single precision are recorded as one vector, all others by their means.
-    device = raw[0].device
-    plain = [not result.ndim and result.dtype is torch.float32 and result.device == device for result in raw]
-    vector = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
-    if False not in plain:
-        torch.ops.nectargan.record.default(_ORDER, vector, call, epoch)
-    else:
-        others = [index for index, is_plain in enumerate(plain) if not is_plain]
-        means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
-        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, epoch)
-    return weighted
 
 
 def _vector(scalars: Sequence[Tensor]) -> Tensor:
@@ -340,6 +352,12 @@ def _vector(scalars: Sequence[Tensor]) -> Tensor:
     return vector
 
 
+def _mean(tensor: Tensor) -> Tensor:
+    if not tensor.ndim:
+        return tensor
+    return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()
+
+
 def _refuse(result: object, name: str) -> NoReturn:
     """Raise the error of a result that cannot be weighted and recorded."""
     if isinstance(result, Tensor):
@@ -350,34 +368,30 @@ def _refuse(result: object, name: str) -> NoReturn:
     )
 
 
-def _mean(tensor: Tensor) -> Tensor:
-    if not tensor.ndim:
-        return tensor
-    return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()
-
-
 # The operators. Without the checks of torch.library.custom_op, which take as long as the rest of a step.
 
-_LIBRARY = torch.library.Library("nectargan", "DEF")
+_LIBRARY = torch.library.Library("nectargan", "DEF")  # type: ignore[no-untyped-call] # as it is in torch
 
 
 def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Define an operator: what it does on any device, and what the compiler takes it for."""
     name = schema[: schema.index("(")]
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
-    # It has no gradient, and needs no count of its changes.
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call] # as it is in torch
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call] # as it is in torch
+    # It has no gradient, and nobody counts how often it changes its input.
     for key in ("Autograd", "ADInplaceOrView"):
-        _LIBRARY.impl(name, torch.library.fallthrough_kernel, key)
+        _LIBRARY.impl(name, torch.library.fallthrough_kernel, key)  # type: ignore[no-untyped-call] # as it is in torch
     torch.library.register_fake(f"nectargan::{name}", fake, lib=_LIBRARY)
 
 
 def _weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
-    return _tensor([loss.applied_weight(epoch) for loss in _losses_of(call)], device, double)
+    losses = _weights_of(call).losses_of(call)
+    return _tensor([loss.applied_weight(epoch) for loss in losses], device, double)
 
 
 def _fake_weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
-    return torch.empty(len(_losses_of(call)), dtype=torch.float64 if double else torch.float32, device=device)
+    count = len(_weights_of(call).losses_of(call))
+    return torch.empty(count, dtype=torch.float64 if double else torch.float32, device=device)
 
 
 def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: float | None) -> None:
@@ -389,7 +403,7 @@ def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: float | None) ->
 def _recorded_means(
     order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: float | None
 ) -> None:
-    losses = _losses_of(call)
+    losses = _weights_of(call).losses_of(call)
     # Copied, since the graph uses the memory of its results again.
     copies = [mean.clone() for mean in means]
     given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
@@ -401,31 +415,18 @@ def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
     if record is None:
         raise _gone()
     if _current_graph_task() < 0:
-        # Copied, since the graph uses the memory of its results again.
-        record(name, value if value.is_cpu and not value.ndim else value.clone())
-
-
-def _nothing() -> None:
-    """Return what a weak reference to a manager that is gone returns."""
-
-
-def _gone() -> NectarganError:
-    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
+        record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
 
 
 def _fake_recorded(*args: Any) -> None:
     """Do nothing with what is not computed yet."""
 
 
-_define(
-    "weights(Tensor order, int call, float? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights
-)
+_define("weights(Tensor order, int call, float? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights)
 _define("record(Tensor(a!) order, Tensor scalars, int call, float? epoch) -> ()", _recorded, _fake_recorded)
 _define(
     "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, float? epoch) -> ()",
     _recorded_means,
     _fake_recorded,
 )
-_define(
-    "record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded
-)
+_define("record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded)

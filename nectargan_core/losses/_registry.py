@@ -149,17 +149,17 @@ class Registry:
 
     def add_group(self, query: Query) -> str | None:
         """Return the key of the group of a query, which is made if it is not there; None if nothing matches."""
-        if not self.select(query):
-            return None
-        if query not in self._queries:
-            self._group(key := f"query_{len(self._queries)}", query)
-            self._queries[query] = key
-        return self._queries[query]
+        key = self._queries.setdefault(query, f"query_{len(self._queries)}")
+        self._group(key, query)
+        return key if hasattr(self._groups, key) else None
 
     def _group(self, key: str, query: Query) -> None:
-        """Let the group of a query have the losses that it finds now; the same group, where they are the same."""
+        """Let the group of a query have the losses that it finds now; it stays the same where they do."""
         losses = self.select(query)
-        if losses and "".join(loss.key for loss in losses) != getattr(getattr(self._groups, key, None), "keys", None):
+        there = getattr(self._groups, key, None)
+        if not losses:
+            self._groups.__dict__.pop(key, None)
+        elif there is None or there.keys != "".join(loss.key for loss in losses):
             setattr(self._groups, key, Group(losses))
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
