@@ -10,6 +10,7 @@ import weakref
 import pytest
 import torch
 import torch.utils.checkpoint
+from devices import elsewhere
 from packaging.version import Version
 from torch._dynamo.utils import counters
 
@@ -606,6 +607,26 @@ class Step(torch.nn.Module):
 
     def forward(self, x, y):
         return self.step(x, y)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_results_on_a_device_stay_there_until_they_are_read(keep):
+    manager = LossManager(enable_logging=keep)
+    for name, weight in (("a", 2.0), ("map", 3.0), ("off", 0.0), ("half", 0.5)):
+        manager.register_loss_fn(name, torch.nn.L1Loss(), loss_weight=weight)
+    losses = list(manager._registry)
+    result = elsewhere([1.0, 2.0])
+    half = elsewhere(0.5).half()
+    means = [None, (result.mean(), (3 * result).mean(), result), None, (half, half * 0.5, half)]
+    losses[0].record_compiled(losses, None, elsewhere([5.0, 7.0]), means, None)
+    losses[0].record_compiled(losses[:1], None, elsewhere([6.0]), (), None)
+    for name in ("a", "map", "half"):
+        assert manager._recorder.series[name].latest() != manager._recorder.series[name].latest()  # nan: not read yet
+    assert manager.get_loss_values() == {"a": 12.0, "map": 4.5, "off": 0.0, "half": 0.25}
+    assert manager.get_loss_tensors()["map"].tolist() == [3.0, 6.0]
+    if keep:
+        assert manager.series("a").unweighted.tolist() == [5.0, 6.0]
+        assert manager.series("map").unweighted.tolist() == [1.5]
 
 
 # Scalars that are no losses

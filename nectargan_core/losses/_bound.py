@@ -388,7 +388,10 @@ class BoundLoss:
             epoch: The epoch, None for that of the clock.
         """
         recorder = self._recorder
-        if recorder.watching and any(recorder.is_due(loss.series) for loss in losses):
+        # The same as recorder.is_due of any of them.
+        if recorder.watching and (
+            _monotonic() >= recorder.deadline or any(len(loss.series.rows) >= recorder.full for loss in losses)
+        ):
             recorder.flush_or_raise()
         if weights is None:
             weights = [loss._changing_weight(epoch, None) for loss in losses]

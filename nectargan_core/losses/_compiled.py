@@ -345,6 +345,8 @@ def _vector(scalars: Sequence[Tensor]) -> Tensor:
     """Stack scalars; a choice among them costs less in a graph than the view of each that torch.stack makes."""
     if not scalars:
         return torch.empty(0, device="cpu")
+    if len(scalars) == 1:
+        return scalars[0][None]
     vector = scalars[0].expand(len(scalars))
     index = torch.arange(len(scalars), device=vector.device)
     for number, scalar in enumerate(scalars[1:], start=1):
