@@ -431,6 +431,62 @@ def test_records_are_the_same_with_an_epoch_that_is_given():
 
 
 @NO_DICTS
+def test_epochs_that_are_given_make_few_graphs():
+    manager = eight(Schedule(end_epoch=10, initial_value=0.0, target_value=10.0))
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def step(x, y, epoch):
+        return manager.compute_losses({"y_fake": x, "y": y}, epoch=epoch).total
+
+    epochs = [0.5 * number for number in range(20)]
+    for epoch in epochs:
+        step(*inputs(), epoch)
+    assert manager.series("loss1").weight.tolist() == manager.series("loss1").epoch.tolist() == epochs
+    assert counters["stats"]["unique_graphs"] <= 4
+
+
+@NO_DICTS
+def test_a_loss_that_breaks_a_graph_is_computed_and_recorded():
+    def breaking(x, y):
+        torch._dynamo.graph_break()
+        return (x - y).abs().mean()
+
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("breaking", breaking, loss_weight=2.0)
+    manager.register_loss_fn("disabled", torch.compiler.disable(torch.nn.MSELoss()), loss_weight=3.0)
+    manager.register_loss_fn("plain", torch.nn.L1Loss(), loss_weight=4.0)
+    step, (x, y) = torch.compile(all_of(manager), backend="aot_eager"), inputs()
+    for _ in range(2):
+        manager.tick()
+        torch.testing.assert_close(step(x, y), 6.0 * (x - y).abs().mean() + 3.0 * (x - y).square().mean())
+    for name in ("breaking", "disabled", "plain"):
+        assert manager.series(name).step.tolist() == [0, 1]
+
+
+@NO_DICTS
+def test_inputs_in_lists_and_dicts_and_by_name_are_gated_too():
+    def features(fake, real, mask=None):
+        total = sum((a - real["levels"][index]).sqrt().sum() for index, a in enumerate(fake))
+        return total * mask.mean()
+
+    manager = LossManager()
+    names = {"fake": "features_fake", "real": "features_real", "mask": "mask"}
+    manager.register_loss_fn("features", features, loss_weight=2.0, inputs=names)
+    real, mask = {"levels": [torch.zeros(3), torch.zeros(3)]}, torch.rand(2, requires_grad=True)
+
+    def step(fake):
+        return manager.compute_losses({"features_fake": fake, "features_real": real, "mask": mask}).total
+
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    fake = [torch.ones(3, requires_grad=True) for _ in range(2)]
+    torch.testing.assert_close(compiled(fake), step(fake))
+    manager.disable("features")
+    zeros = [torch.zeros(3, requires_grad=True) for _ in range(2)]
+    gradients = torch.autograd.grad(compiled(zeros), [*zeros, mask])
+    assert all(gradient.count_nonzero() == 0 for gradient in gradients)
+
+
+@NO_DICTS
 def test_records_are_the_same_in_splits_and_pauses_and_while_a_loss_is_disabled():
     def run(manager, step):
         for number in range(3):

@@ -272,6 +272,8 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     weights = group.weights
     # In an exported graph an input would be a constant.
     asks = epoch is not None or weights.counted or _is_exporting()
+    # As a tensor, since each number would make another graph.
+    at = None if epoch is None else torch.full((), epoch, dtype=torch.float64, device="cpu")
     read: dict[str, Tensor] = {}
 
     def weight(index: int, tensor: Tensor) -> Tensor:
@@ -280,7 +282,7 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
         key = _prepared(call, device.type, device.index, double)
         if key not in read:
             if asks:
-                read[key] = torch.ops.nectargan.weights.default(_ORDER, call, epoch, device, double)
+                read[key] = torch.ops.nectargan.weights.default(_ORDER, call, at, device, double)
             else:
                 read[key] = getattr(weights.tensors, key)
         return read[key][index]
@@ -312,11 +314,11 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     plain = [not result.ndim and result.dtype is torch.float32 and result.device == device for result in raw]
     vector = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
     if False not in plain:
-        torch.ops.nectargan.record.default(_ORDER, vector, call, epoch)
+        torch.ops.nectargan.record.default(_ORDER, vector, call, at)
     else:
         others = [index for index, is_plain in enumerate(plain) if not is_plain]
         means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
-        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, epoch)
+        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
     return weighted
 
 
@@ -386,30 +388,31 @@ def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any])
     torch.library.register_fake(f"nectargan::{name}", fake, lib=_LIBRARY)
 
 
-def _weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
-    losses = _weights_of(call).losses_of(call)
-    return _tensor([loss.applied_weight(epoch) for loss in losses], device, double)
+def _weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
+    losses, at = _weights_of(call).losses_of(call), None if epoch is None else epoch.item()
+    return _tensor([loss.applied_weight(at) for loss in losses], device, double)
 
 
-def _fake_weights(order: Tensor, call: int, epoch: float | None, device: torch.device, double: bool) -> Tensor:
+def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
     count = len(_weights_of(call).losses_of(call))
     return torch.empty(count, dtype=torch.float64 if double else torch.float32, device=device)
 
 
-def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: float | None) -> None:
+def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -> None:
     weights = _weights_of(call)
     losses = weights.losses_of(call)
-    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), epoch)
+    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), None if epoch is None else epoch.item())
 
 
 def _recorded_means(
-    order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: float | None
+    order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: Tensor | None
 ) -> None:
     losses = _weights_of(call).losses_of(call)
     # Copied, since the graph uses the memory of its results again.
     copies = [mean.clone() for mean in means]
     given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
-    losses[0].record_compiled(losses, None, scalars, [given.get(index) for index in range(len(losses))], epoch)
+    every = [given.get(index) for index in range(len(losses))]
+    losses[0].record_compiled(losses, None, scalars, every, None if epoch is None else epoch.item())
 
 
 def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
@@ -424,10 +427,10 @@ def _fake_recorded(*args: Any) -> None:
     """Do nothing with what is not computed yet."""
 
 
-_define("weights(Tensor order, int call, float? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights)
-_define("record(Tensor(a!) order, Tensor scalars, int call, float? epoch) -> ()", _recorded, _fake_recorded)
+_define("weights(Tensor order, int call, Tensor? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights)
+_define("record(Tensor(a!) order, Tensor scalars, int call, Tensor? epoch) -> ()", _recorded, _fake_recorded)
 _define(
-    "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, float? epoch) -> ()",
+    "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, Tensor? epoch) -> ()",
     _recorded_means,
     _fake_recorded,
 )

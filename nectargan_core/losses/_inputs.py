@@ -77,7 +77,9 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
         for read in reads:
             if read not in values and read not in as_is:
                 value = inputs[read]
-                values[read] = _called(value, read, name) if callable(value) and is_lazy(value) else value
+                # The compiler cannot ask whether a dict is callable.
+                is_plain = isinstance(value, (Tensor, list, tuple, dict))
+                values[read] = _called(value, read, name) if not is_plain and is_lazy(value) else value
         arguments = [inputs[read] if read in as_is else values[read] for read in reads]
         given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
     results = ComputedLosses()
