@@ -37,7 +37,7 @@ from nectargan_core.losses import (
     compute_in_graph,
     module_of,
     record_scalar,
-    register_scalars,
+    register_manager,
 )
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
@@ -128,7 +128,7 @@ class LossManager:
         self.objective: str | None = None
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
-        self._scalars_key = register_scalars(self.record)
+        self._key = register_manager(self)
         self._observers = Observers(self)
         for observer in _several_observers(observers):
             self._observers.add(observer)
@@ -734,7 +734,7 @@ class LossManager:
             {'psnr': 31.5}
         """
         if _is_compiling():
-            record_scalar(self._scalars_key, name, value)
+            record_scalar(self._key, name, value)
             return
         name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:

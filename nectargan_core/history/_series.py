@@ -484,11 +484,10 @@ def add_together(
         steps: The step of each record.
         epoch: The epoch of all.
         weights: What each result is multiplied by.
-        results: The results before weighting, in float32, one after the other.
+        results: The results before weighting, in float32, one after the other; nobody else edits them.
     """
     if not results.is_cpu:
-        # Copied, since they are kept, and whoever made them may use their memory again.
-        for series, step, weight, result in zip(several, steps, weights, results.clone().unbind(), strict=True):
+        for series, step, weight, result in zip(several, steps, weights, results.unbind(), strict=True):
             series.add(step, epoch, weight, result, result)
         return
     for series, step, weight, value in zip(several, steps, weights, results.tolist(), strict=True):

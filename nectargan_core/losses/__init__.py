@@ -1,7 +1,7 @@
 """Losses: their definition, a loss at work in a manager, the registry that finds it, and the results of a call."""
 
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._compiled import record_scalar, register_scalars
+from nectargan_core.losses._compiled import record_scalar, register_manager
 from nectargan_core.losses._inputs import compute_all, compute_in_graph
 from nectargan_core.losses._loss import LMLoss, check_schedule
 from nectargan_core.losses._module import module_of
@@ -20,5 +20,5 @@ __all__ = [
     "compute_in_graph",
     "module_of",
     "record_scalar",
-    "register_scalars",
+    "register_manager",
 ]

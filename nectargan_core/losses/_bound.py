@@ -365,7 +365,7 @@ class BoundLoss:
         """Have a function called when step or epoch of the clock have changed."""
         self._recorder.on_clock = changed
 
-    def applied_weight(self, epoch: float | None) -> float:
+    def compiled_weight(self, epoch: float | None) -> float:
         """Return the weight that applies now, at an epoch or that of the clock."""
         return self.weight(self._recorder.epoch if epoch is None else epoch)
 
@@ -399,6 +399,8 @@ class BoundLoss:
             return
         if epoch is None:
             epoch = recorder.epoch
+        if not scalars.is_cpu:
+            scalars = scalars.clone()  # It is kept, and the graph uses its memory again.
         steps = [recorder.step] * len(losses) if recorder.ticked else [loss.step_here() for loss in losses]
         if means or 0.0 in weights:
             recorder.add_all(partial(_add_apart, losses, steps, epoch, weights, scalars, means))

@@ -49,7 +49,7 @@ class CompiledLoss(Protocol):
     def counts(self) -> bool:
         """Whether the weight depends on how often the loss was computed."""
 
-    def applied_weight(self, epoch: float | None) -> float:
+    def compiled_weight(self, epoch: float | None) -> float:
         """Return the weight that applies now, at an epoch or that of the clock."""
 
     def watch_clock(self, changed: Callable[[], None]) -> None:
@@ -64,6 +64,13 @@ class CompiledLoss(Protocol):
         epoch: float | None,
     ) -> None:
         """Record the results of a call."""
+
+
+class RecordsScalars(Protocol):
+    """A manager, as far as graphs need it."""
+
+    def record(self, name: str, value: float | Tensor) -> None:
+        """Record a scalar."""
 
 
 class Group:
@@ -110,10 +117,10 @@ class Weights:
         number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
         if number not in self._calls:
             # Weak, since this has the losses, and they have the clock.
-            changed = weakref.WeakMethod(self._clock_changed)
-            losses[0].watch_clock(lambda: _call(changed()))
+            mine = weakref.ref(self)
+            losses[0].watch_clock(lambda: weights.clock_changed() if (weights := mine()) is not None else None)
             self._calls[number] = losses
-            _CALLS[number] = weakref.ref(self, lambda _: _CALLS.pop(number, None))
+            _CALLS[number] = self
             self.refresh()
         return number
 
@@ -157,19 +164,15 @@ class Weights:
                 setattr(self.tensors, key, _tensor(values, device, double))
                 self._values[key] = values
 
-    def _clock_changed(self) -> None:
+    def clock_changed(self) -> None:
+        """Refresh, if a weight may have changed with the clock."""
         if self._varies:
             self.refresh()
 
 
-def _call(function: Callable[[], None] | None) -> None:
-    if function is not None:
-        function()
-
-
 def _weight_or_nan(loss: CompiledLoss) -> float:
     try:
-        return loss.applied_weight(None)
+        return loss.compiled_weight(None)
     except ScheduleError:
         return math.nan  # When the loss is recorded the error is raised.
 
@@ -184,9 +187,9 @@ def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
 
 _KEYS = itertools.count()
 _CALL_NUMBERS = itertools.count()
-_LOSSES: dict[str, weakref.ref[CompiledLoss]] = {}
-_CALLS: dict[int, weakref.ref[Weights]] = {}
-_SCALARS: dict[str, weakref.WeakMethod[Callable[[str, Tensor], None]]] = {}
+_LOSSES: weakref.WeakValueDictionary[str, CompiledLoss] = weakref.WeakValueDictionary()
+_CALLS: weakref.WeakValueDictionary[int, Weights] = weakref.WeakValueDictionary()
+_MANAGERS: weakref.WeakValueDictionary[str, RecordsScalars] = weakref.WeakValueDictionary()
 
 
 def register(loss: CompiledLoss) -> str:
@@ -195,26 +198,22 @@ def register(loss: CompiledLoss) -> str:
     Not a number: one that differs between two managers the compiler would take for a size that varies.
     """
     key = f"{next(_KEYS)} "
-    _LOSSES[key] = weakref.ref(loss, lambda _: _LOSSES.pop(key, None))
+    _LOSSES[key] = loss
     return key
 
 
-def register_scalars(record: Callable[[str, Tensor], None]) -> str:
-    """Return a key by which graphs find a method that records scalars."""
+def register_manager(manager: RecordsScalars) -> str:
+    """Return a key by which graphs find a manager."""
     key = f"{next(_KEYS)}"
-    _SCALARS[key] = weakref.WeakMethod(record, lambda _: _SCALARS.pop(key, None))
+    _MANAGERS[key] = manager
     return key
 
 
 def _weights_of(call: int) -> Weights:
-    weights = _CALLS.get(call, _nothing)()
+    weights = _CALLS.get(call)
     if weights is None:
         raise _gone()
     return weights
-
-
-def _nothing() -> None:
-    """Return what a weak reference returns to what is gone."""
 
 
 def _gone() -> NectarganError:
@@ -230,8 +229,8 @@ Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str,
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
 def call_of(keys: str) -> int:
     """Return the number of a call that computes several losses, given their keys one after the other."""
-    losses: list[Any] = [_LOSSES[f"{key} "]() for key in keys.split()]
-    return int(losses[0].weights.call_of(keys, losses))
+    losses = [_LOSSES[f"{key} "] for key in keys.split()]
+    return losses[0].weights.call_of(keys, losses)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
@@ -326,7 +325,7 @@ def record_scalar(key: str, name: str, value: object) -> None:
     """Record a scalar when the graph runs.
 
     Args:
-        key: What `register_scalars` returned.
+        key: What `register_manager` returned.
         name: Name of the scalar.
         value: A number, or a tensor, of which the mean counts.
 
@@ -390,7 +389,7 @@ def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any])
 
 def _weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
     losses, at = _weights_of(call).losses_of(call), None if epoch is None else epoch.item()
-    return _tensor([loss.applied_weight(at) for loss in losses], device, double)
+    return _tensor([loss.compiled_weight(at) for loss in losses], device, double)
 
 
 def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
@@ -416,11 +415,11 @@ def _recorded_means(
 
 
 def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
-    record = _SCALARS.get(key, _nothing)()
-    if record is None:
+    manager = _MANAGERS.get(key)
+    if manager is None:
         raise _gone()
     if _current_graph_task() < 0:
-        record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
+        manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
 
 
 def _fake_recorded(*args: Any) -> None:
