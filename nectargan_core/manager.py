@@ -29,17 +29,20 @@ from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
     BoundLoss,
     ComputedLosses,
-    Inputs,
     LMLoss,
     Query,
     Registry,
     check_schedule,
     checked,
+    compute_in_graph,
     module_of,
+    record_scalar,
+    register_manager,
 )
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
+_is_compiling = torch.compiler.is_dynamo_compiling
 _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
@@ -126,6 +129,8 @@ class LossManager:
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
         self.objective: str | None = None
         self._registry = Registry()
+        # By this, compiled graphs find what they record scalars with.
+        self._key = register_manager(self)
         self._observers = Observers(self)
         for observer in _several_observers(observers):
             self._observers.add(observer)
@@ -342,8 +347,7 @@ class LossManager:
             recorder.raise_pending_error()
         self._watch_observers()
         made = [
-            BoundLoss(loss, schedulers[name], recorder, self.device, registry.forget_plans)
-            for name, loss in losses.items()
+            BoundLoss(loss, schedulers[name], recorder, self.device, registry.changed) for name, loss in losses.items()
         ]
         registry.add(made, replace=replace)
         if observers.is_observed("nectargan_loss_registered"):
@@ -704,10 +708,7 @@ class LossManager:
                 f"and compute_loss take values one by one; got {type(inputs).__name__}"
             )
         if _is_compiling():
-            results = ComputedLosses()
-            for loss in self._registry.find(query):
-                results[loss.name] = loss.compute(*Inputs(inputs).arguments(loss), epoch, None)
-            return results
+            return compute_in_graph(self._registry.group(query), inputs, epoch)
         registry, recorder = self._registry, self._recorder
         plan = registry.plans.get(query) if query is None or type(query) is str else None
         if plan is None:
@@ -757,6 +758,9 @@ class LossManager:
             >>> manager.latest("psnr")
             {'psnr': 31.5}
         """
+        if _is_compiling():
+            record_scalar(self._key, name, value)
+            return
         name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)

@@ -96,6 +96,7 @@ class Recorder:
         "_nonfinite",
         "_notified_of_nonfinite",
         "_notify",
+        "_on_clock",
         "_on_device",
         "_pending_error",
         "_reading",
@@ -148,6 +149,8 @@ class Recorder:
         # From which epoch and up to which one the next tick has nothing to do but to set it, and to count the step.
         self.counts_from: float = 0
         self.counts_until: float = 0
+        # Called when the clock has changed; None as long as nobody asks for that.
+        self._on_clock: Callable[[], None] | None = None
         self.closed = False
         # How many records each series had before this run, where a run is resumed.
         self._counts: Mapping[str, int] = {}
@@ -267,9 +270,16 @@ class Recorder:
                     series.begin_window()
             self.epoch = epoch
         self.ticked = True
-        if step < 2**62 and not (self._on_device and self._nonfinite == "raise"):
+        if step < 2**62 and self._on_clock is None and not (self._on_device and self._nonfinite == "raise"):
             self.counts_from = math.floor(self.epoch)
             self.counts_until = self.counts_from + 1
+        if self._on_clock is not None:
+            self._on_clock()
+
+    def watch_clock(self, changed: Callable[[], None]) -> None:
+        """Have a function called whenever the clock has changed."""
+        self._on_clock = changed
+        self.counts_until = 0
 
     def record(self, name: str, value: float | Tensor) -> None:
         """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
@@ -690,6 +700,8 @@ class Recorder:
             # Forget what is in memory because it could not be written, or because there is no log.
             series.rewind(series.count if limit is None else limit)
             series.begin_window()
+        if self._on_clock is not None:
+            self._on_clock()
         self._loading = None
 
     def _is_ahead(self, counts: Mapping[str, int]) -> bool:

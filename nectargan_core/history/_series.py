@@ -168,7 +168,11 @@ class Series:
             self._add_tensor(step, epoch, weight, raw, weighted)
             return
         # The hot path: one number is read and one record appended, as in _append.
-        value = raw.item()
+        try:
+            value = raw.item()
+            is_finite = _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX
+        except RuntimeError as error:
+            raise no_value(self.name) from error
         if self.keep:
             try:
                 row = pack(step, epoch, _PRODUCT, weight, value)
@@ -179,7 +183,7 @@ class Series:
         else:
             self.count += 1
             self._last = (step, epoch, _PRODUCT, weight, value)
-        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+        if not is_finite:
             # The result decides: it is rounded to float32, and this product is not.
             self.check_finite(step, epoch, weighted.item())
 
@@ -192,6 +196,26 @@ class Series:
         """Record a value before and after weighting."""
         self._append(step, epoch, _NAN if weighted != weighted else weighted, weight, raw)
         self.check_finite(step, epoch, weighted)
+
+    def add_means(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor, result: Tensor) -> None:
+        """Record a result by its means before (`raw`) and after weighting (`weighted`).
+
+        Args:
+            step: The step.
+            epoch: The epoch.
+            weight: The weight.
+            raw: The mean before weighting, a scalar.
+            weighted: The mean after weighting, a scalar in the dtype of the weighted result.
+            result: The result before weighting, which nobody else edits.
+        """
+        if not result.ndim and not raw.is_cpu:
+            self._add_tensor(step, epoch, weight, raw, weighted)
+            return
+        if raw.is_cpu:
+            self._result = (self.count + 1, result if result.ndim else None, weighted.dtype)
+            self.add_number(step, epoch, weight, raw.item(), weighted.item())
+        else:
+            self._add_later(step, epoch, weight, result, raw, weighted)
 
     def add_scalar(self, step: int, epoch: float, value: float | Tensor) -> None:
         """Record a value that is not weighted."""
@@ -224,7 +248,7 @@ class Series:
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
         check_real(self.name, raw, epoch)
         if raw.is_cpu and not raw.ndim:
-            values = raw.item(), weighted.item()
+            values = self._value(raw), self._value(weighted)
             self._result = (self.count + 1, None, weighted.dtype)
             self.add_number(step, epoch, weight, *values)
             return
@@ -233,24 +257,36 @@ class Series:
         if raw.requires_grad and not raw.is_cpu and (raw.is_leaf or (raw._is_view() and not raw.ndim)):
             result = result.clone()  # a parameter, which its optimizer edits in place
         if raw.is_cpu:
-            values = _mean(result).item(), _mean(weighted.detach()).item()
+            values = self._value(_mean(result)), self._value(_mean(weighted.detach()))
             self._result = (self.count + 1, result, weighted.dtype)
             self.add_number(step, epoch, weight, *values)
             return
+        means = (_mean(result), _mean(weighted.detach())) if raw.ndim and self.keep else (result, weighted)
+        self._add_later(step, epoch, weight, result, *means)
+
+    def _add_later(self, step: int, epoch: float, weight: float, result: Tensor, raw: Tensor, weighted: Tensor) -> None:
+        """Record a result on a device; its means before (`raw`) and after weighting are read later."""
         self._fast = None
         if not self.keep:
             self._known = self.latest()
             self._result = (self.count + 1, result, weighted.dtype)
             self._append(step, epoch, _UNREAD, weight, _NAN)
         else:
-            mean = _mean(weighted.detach()) if raw.ndim else None
             record = (step, epoch, _UNREAD, weight, _NAN)
             _packed(record)  # refuses what cannot be packed
             self.count += 1
             self._result = (self.count, result, weighted.dtype)
-            self._waiting.append((record, _mean(result), mean))
+            self._waiting.append((record, raw, weighted if result.ndim else None))
         if self._on_device is not None:
             self._on_device(self)
+
+    def _value(self, scalar: Tensor) -> float:
+        try:
+            value: float = scalar.item()
+            bool(value == 0)  # A number that only stands for one, in a graph that is being made, cannot be compared.
+        except RuntimeError as error:
+            raise no_value(self.name) from error
+        return value
 
     # Reading from a device
 
@@ -451,7 +487,7 @@ def add_together(
         several: The series.
         steps: The step of each record.
         epoch: The epoch of all.
-        weights: What each value is multiplied by; not 0.
+        weights: What each value is multiplied by.
         values: The values before weighting.
         dtype: Their dtype, float32 or float64.
     """
@@ -470,7 +506,7 @@ def add_together(
         for series, step, weight, value in zip(several, steps, weights, values, strict=False):
             series._append(step, epoch, _PRODUCT, weight, value)
     for series, step, weight, value in zip(several, steps, weights, values, strict=False):
-        if not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
+        if weight and not _FLOAT32_MIN <= value * weight <= _FLOAT32_MAX:
             series.check_finite(step, epoch, single(value * single(weight)))
 
 
@@ -487,6 +523,16 @@ def check_real(name: str, raw: Tensor, epoch: float) -> None:
     raise LossResultError(
         f"loss {name!r} returned a {'nested ' * raw.is_nested}tensor of {kind} at epoch {epoch:g}; expected a dense "
         "tensor of real numbers",
+        loss_name=name,
+    )
+
+
+def no_value(name: str) -> LossResultError:
+    """Return the error of a result that has no value yet: of vmap, make_fx, torch.export or FakeTensorMode."""
+    return LossResultError(
+        f"{name!r} cannot be recorded, since its result has no value inside of torch.vmap, make_fx, torch.export or "
+        "FakeTensorMode; there, call the function of the loss itself, and record what comes out with manager.record, "
+        "or use torch.compile or torch.func.grad, in which losses are recorded",
         loss_name=name,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
-from nectargan_core.history import LMHistory, Recorder, Series, check_real
+from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
@@ -59,6 +59,27 @@ def add_each(later: Later) -> None:
             series.add(step, epoch, weight, raw, weighted)
 
 
+def _add_apart(
+    losses: Sequence[BoundLoss],
+    steps: Sequence[int],
+    epoch: float,
+    weights: Sequence[float],
+    scalars: Sequence[Tensor],
+    means: Sequence[Sequence[Tensor] | None],
+) -> None:
+    """Add the records of what a compiled graph computed, one by one; see `BoundLoss.record_compiled`."""
+    others = iter(scalars)
+    for loss, step, weight, mean in zip(losses, steps, weights, means or [None] * len(losses), strict=True):
+        raw, weighted, result = mean if mean is not None else [next(others)] * 3
+        if weight == 0.0 and not loss.runs_at_zero:
+            # As in eager code, where the function is not called.
+            loss.series.add_zero(step, epoch, torch.zeros((), dtype=weighted.dtype, device=weighted.device))
+        elif mean is None and raw.is_cpu:
+            add_together((loss.series,), (step,), epoch, (weight,), (raw.item(),), raw.dtype)
+        else:
+            loss.series.add_means(step, epoch, weight, raw, weighted, result)
+
+
 class BoundLoss:
     """What the hot path touches of one registered loss, in plain slots.
 
@@ -81,7 +102,6 @@ class BoundLoss:
         "_first",
         "_last_change",
         "_loss",
-        "_number",
         "_own",
         "_position",
         "_recorder",
@@ -91,12 +111,14 @@ class BoundLoss:
         "as_is",
         "function",
         "inputs",
+        "key",
         "name",
         "parameters",
         "reads",
         "series",
         "skip_when_zero",
         "tags",
+        "weights",
     )
 
     def __init__(
@@ -124,7 +146,9 @@ class BoundLoss:
         self._device = device
         self._changed = changed
         self._enabled = True
-        self._number = _compiled.register(self)
+        self.key = _compiled.register(self)
+        # Those that compiled graphs read, of all losses; set by the registry.
+        self.weights = _compiled.Weights()
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
         self.begin()
@@ -377,26 +401,65 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        args, kwargs = _compiled.gated((args, dict(kwargs)), self._number, epoch)
-        raw = self.function(*args, **kwargs)
-        if not isinstance(raw, Tensor):
-            raise self.no_tensor(raw, epoch or 0)
-        return _compiled.apply_weight(raw, self._number, epoch)
+        (result,) = _compiled.compute(_compiled.Group([self]), [(args, kwargs)], epoch)
+        return result
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the weight follows a schedule."""
+        return self._scheduler is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the weight depends on how often the loss was computed, for want of a clock."""
+        return self._by_step and not self._recorder.ticked
+
+    def watch_clock(self, changed: Callable[[], None]) -> None:
+        """Have a function called when step or epoch of the clock have changed."""
+        self._recorder.watch_clock(changed)
 
     def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies to a result that a compiled graph computes now."""
-        return self.applied_weight(epoch, None)
+        """Return the weight that applies now, at an epoch or that of the clock."""
+        return self.weight(self._recorder.epoch if epoch is None else epoch)
 
-    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
-        """Record a result that was computed in a compiled graph, and return the weight that applies to it."""
+    def record_compiled(
+        self,
+        losses: Sequence[BoundLoss],
+        weights: Sequence[float] | None,
+        scalars: Tensor,
+        means: Sequence[Sequence[Tensor] | None],
+        epoch: float | None,
+    ) -> None:
+        """Record the results of several losses, this one among them, that a compiled graph computed in one call.
+
+        Args:
+            losses: The losses.
+            weights: Their weights; None if some are scheduled.
+            scalars: Results before weighting, in single precision.
+            means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
+                None for one whose result is the next of `scalars`. Empty where all are.
+            epoch: The epoch, None for that of the clock.
+        """
         recorder = self._recorder
-        if recorder.is_due(self.series):
+        # The same as recorder.is_due of any of them.
+        if recorder.watching and (
+            _monotonic() >= recorder.deadline or any(len(loss.series.rows) >= recorder.full for loss in losses)
+        ):
             recorder.flush_or_raise()
-        weight = self.applied_weight(epoch, None)
-        weighted = raw * weight if weight else torch.zeros_like(raw)
-        if current_graph_task() < 0:
-            self.series.add(self.step_here(), recorder.epoch if epoch is None else epoch, weight, raw, weighted)
-        return weight
+        if weights is None:
+            weights = [loss.applied_weight(epoch, None) for loss in losses]
+        if current_graph_task() >= 0:
+            return
+        if epoch is None:
+            epoch = recorder.epoch
+        steps = [recorder.step] * len(losses) if recorder.ticked else [loss.step_here() for loss in losses]
+        if not means and scalars.is_cpu and 0.0 not in weights:
+            series = [loss.series for loss in losses]
+            record = partial(add_together, series, steps, epoch, weights, scalars.tolist(), scalars.dtype)
+        else:
+            # Copied, since it is kept on a device, and the graph uses its memory again.
+            record = partial(_add_apart, losses, steps, epoch, weights, scalars.clone().unbind(), means)
+        recorder.add_all(record)
 
     def applied_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         """Return the weight that applies to a call; warns, once, if it cannot change for want of a clock."""

@@ -1,102 +1,463 @@
-"""Losses inside `torch.compile`: one operator, opaque to the compiler, looks up the weight and records the result."""
+"""Losses inside `torch.compile`: their weights are an input of the graph, and one operator records what is computed.
+
+So a graph stays the same while weights, steps and epochs change. What it is made of is looked at again before each run,
+one object after the other, and costs more than the losses do; so it is made of little.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
-from typing import Any, Protocol
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from nectargan_core.losses._zero import tensors_in, with_tensors
+from nectargan_core.errors import LossResultError, NectarganError, ScheduleError
+from nectargan_core.history import check_real
+from nectargan_core.losses._inputs import called, missing_input
+from nectargan_core.losses._lazy import is_lazy
+from nectargan_core.losses._results import ComputedLosses
+from nectargan_core.losses._zero import with_tensors
+
+# torch has it from 2.7 on.
+_is_exporting = getattr(torch.compiler, "is_exporting", bool)
+# -1 outside of backward(), inside of which activation checkpointing computes again what was recorded before. torch has
+# no public name for it.
+_current_graph_task = torch._C._current_graph_task_id
+
+Given: TypeAlias = "tuple[Sequence[Any], Mapping[str, Any]]"
+"""Arguments and keyword arguments of a function."""
 
 
 class CompiledLoss(Protocol):
-    """What the operators call."""
+    """A loss at work, as far as graphs need it."""
+
+    name: str
+    key: str
+    inputs: tuple[str, ...]
+    as_is: frozenset[str]
+    parameters: tuple[str, ...] | None
+    function: Callable[..., Any]
+    weights: Weights
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the weight follows a schedule."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the weight depends on how often the loss was computed."""
 
     def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now."""
+        """Return the weight that applies now, at an epoch or that of the clock."""
 
-    def record_compiled(self, raw: Tensor, epoch: float | None) -> float:
-        """Record a result that was computed in a compiled graph."""
+    def watch_clock(self, changed: Callable[[], None]) -> None:
+        """Have a function called when step or epoch have changed."""
 
-
-# An input that the operator changes, so that the compiler neither drops, merges nor reorders its calls.
-_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
-_NUMBERS = itertools.count()
-_LOSSES: weakref.WeakValueDictionary[int, CompiledLoss] = weakref.WeakValueDictionary()
-
-
-def register(loss: CompiledLoss) -> int:
-    """Return a number by which the operator finds a loss; the loss is not kept alive."""
-    number = next(_NUMBERS)
-    _LOSSES[number] = loss
-    return number
+    def record_compiled(
+        self,
+        losses: Sequence[Any],
+        weights: Sequence[float] | None,
+        scalars: Tensor,
+        means: Sequence[Sequence[Tensor] | None],
+        epoch: float | None,
+    ) -> None:
+        """Record the results of a call."""
 
 
-def gated(values: Any, number: int, epoch: float | None) -> Any:
-    """Return what a loss is given, cut off from the graph when the graph runs with a weight of 0.
+class RecordsScalars(Protocol):
+    """A manager, as far as graphs need it."""
 
-    The function of the loss runs in the graph whatever the weight is. Its gradient may be infinite, and times 0 nan;
-    the gate lets no gradient back to a tensor then.
+    def record(self, name: str, value: float | Tensor) -> None:
+        """Record a scalar."""
+
+
+class Group:
+    """The losses of a query, as a graph looks at them.
 
     Args:
-        values: Arguments of the function; tensors in lists, tuples and dicts are gated, too.
-        number: The loss, as `register` numbered it.
-        epoch: Epoch for the schedule, None for that of the clock.
+        losses: The losses, all of one manager.
     """
-    like = next((tensor for tensor in tensors_in((values,)) if tensor.requires_grad), None)
-    if like is None:
-        return values
-    is_zero = _weight_is_zero(_ORDER, like.detach(), number, epoch)
 
-    def gate(tensor: Tensor) -> Tensor:
-        return torch.where(is_zero.to(tensor.device), tensor.detach(), tensor) if tensor.requires_grad else tensor
-
-    return with_tensors(values, gate)
+    def __init__(self, losses: Sequence[CompiledLoss]) -> None:
+        self.keys = "".join(loss.key for loss in losses)
+        self.functions = tuple(loss.function for loss in losses)
+        self.weights = losses[0].weights
 
 
-def apply_weight(raw: Tensor, number: int, epoch: float | None) -> Tensor:
-    """Weight a result and record it, in a graph that stays the same while weights, steps and epochs change.
+class Attributes:
+    """Values by key, as attributes: of a dict the compiler would see only what was in it when it first looked."""
+
+
+class Weights:
+    """The weights of a manager's losses, in tensors that graphs have as inputs: one for each call in a graph.
+
+    When a weight changes another tensor takes its place; the former stays as it is, for a backward pass that is still
+    to come.
+    """
+
+    def __init__(self) -> None:
+        self._losses: Sequence[CompiledLoss] = ()
+        # The numbers of the calls by the keys of their losses, and the losses of each.
+        self._numbers: dict[str, int] = {}
+        self._calls: dict[int, list[CompiledLoss]] = {}
+        # By a key: the tensor; the call, device and precision; and the numbers in it.
+        self.tensors = Attributes()
+        self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
+        self._values: dict[str, list[float]] = {}
+        # The weights of each call that computes no scheduled loss.
+        self.fixed: dict[int, list[float]] = {}
+        # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as
+        # it runs.
+        self._varies = self.counted = False
+
+    def call_of(self, keys: str, losses: list[CompiledLoss]) -> int:
+        """Return the number of a call that computes these losses."""
+        number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
+        if number not in self._calls:
+            # Weak, since this has the losses, and they have the clock.
+            mine = weakref.ref(self)
+            losses[0].watch_clock(lambda: weights.clock_changed() if (weights := mine()) is not None else None)
+            self._calls[number] = losses
+            _CALLS[number] = self
+            self.refresh()
+        return number
+
+    def losses_of(self, call: int) -> list[CompiledLoss]:
+        """Return the losses that a call computes."""
+        return self._calls[call]
+
+    def take(self, losses: Sequence[CompiledLoss]) -> None:
+        """Hold the weights of these losses from now on, and forget the calls of all others."""
+        self._losses = losses
+        kept = set(map(id, losses))
+        self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
+        self._numbers = {keys: call for keys, call in self._numbers.items() if call in self._calls}
+        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
+        self.refresh()
+
+    def prepare(self, call: int, device: torch.device, double: bool) -> str:
+        """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
+        key = f"call_{call}_{device.type}_{device.index}_{'double' if double else 'single'}"
+        if key not in self._kinds:
+            self._kinds[key] = call, device, double
+            self.refresh()
+        return key
+
+    def refresh(self) -> None:
+        """Put another tensor in the place of each whose weights have changed."""
+        if not self._calls:
+            return
+        # Of all losses, so that it does not change while a graph is made of one call after the other.
+        self.counted = any(loss.counts for loss in self._losses)
+        self._varies = any(loss.scheduled for loss in self._losses)
+        weights = {loss.key: _weight_or_nan(loss) for loss in self._losses}
+        self.fixed = {
+            call: [weights[loss.key] for loss in each]
+            for call, each in self._calls.items()
+            if not any(loss.scheduled for loss in each)
+        }
+        for key, (call, device, double) in self._kinds.items():
+            values = [weights[loss.key] for loss in self._calls[call]]
+            if values != self._values.get(key):
+                setattr(self.tensors, key, _tensor(values, device, double))
+                self._values[key] = values
+
+    def clock_changed(self) -> None:
+        """Refresh, if a weight may have changed with the clock."""
+        if self._varies:
+            self.refresh()
+
+
+def _weight_or_nan(loss: CompiledLoss) -> float:
+    try:
+        return loss.compiled_weight(None)
+    except ScheduleError:
+        return math.nan  # When the loss is recorded the error is raised.
+
+
+def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
+    # The fastest way from numbers to a tensor. Nothing waits for a device.
+    made = torch.frombuffer(array("d" if double else "f", values), dtype=torch.float64 if double else torch.float32)
+    return made if device.type == "cpu" else made.to(device, non_blocking=True)
+
+
+# What graphs find by a key or number, which are all that they have of it; nothing is kept alive.
+
+_KEYS = itertools.count()
+_CALL_NUMBERS = itertools.count()
+_LOSSES: weakref.WeakValueDictionary[str, CompiledLoss] = weakref.WeakValueDictionary()
+_CALLS: weakref.WeakValueDictionary[int, Weights] = weakref.WeakValueDictionary()
+_MANAGERS: weakref.WeakValueDictionary[str, RecordsScalars] = weakref.WeakValueDictionary()
+
+
+def register(loss: CompiledLoss) -> str:
+    """Return a key by which graphs find a loss.
+
+    Not a number: one that differs between two managers the compiler would take for a size that varies.
+    """
+    key = f"{next(_KEYS)} "
+    _LOSSES[key] = loss
+    return key
+
+
+def register_manager(manager: RecordsScalars) -> str:
+    """Return a key by which graphs find a manager."""
+    key = f"{next(_KEYS)}"
+    _MANAGERS[key] = manager
+    return key
+
+
+def _weights_of(call: int) -> Weights:
+    weights = _CALLS.get(call)
+    if weights is None:
+        raise _gone()
+    return weights
+
+
+def _gone() -> NectarganError:
+    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
+
+
+# What a graph has as constants, since it stays the same while a loss has its key.
+
+Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]"
+"""Of a loss: its name, inputs, those of them that it takes as they are, and the parameters that take them."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def call_of(keys: str) -> int:
+    """Return the number of a call that computes several losses, given their keys one after the other."""
+    losses = [_LOSSES[f"{key} "] for key in keys.split()]
+    return losses[0].weights.call_of(keys, losses)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def definitions_of(call: int) -> tuple[Definition, ...]:
+    """Return name, inputs, as_is and parameters of the losses of a call."""
+    losses = _weights_of(call).losses_of(call)
+    return tuple((loss.name, loss.inputs, tuple(loss.as_is), loss.parameters) for loss in losses)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def _prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
+    """Return the key of the weights of a call for a device and precision."""
+    device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
+    return _weights_of(call).prepare(call, device, double)
+
+
+# What a graph is made of
+
+# An input that the operators change, so that the compiler neither drops, merges nor reorders them.
+_ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
+
+
+def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
+    """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
+
+    A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
+    to what it was given while its weight is 0.
 
     Args:
-        raw: What the function of the loss returned.
-        number: The loss, as `register` numbered it.
-        epoch: Epoch for schedule and record, None for that of the clock.
+        group: The losses.
+        given: What the function of each is given.
+        epoch: Epoch for the schedules and the records, None for that of the clock.
 
     Returns:
-        The weighted result, attached to the graph.
+        The weighted results, attached to the graph.
     """
-    factor = _weight_and_record(_ORDER, raw.detach(), number, epoch)
-    # Like eager code that multiplies by a number: in float32 at least, then rounded.
-    weighted = (raw.to(factor.dtype) * factor).to(raw.dtype)
-    return torch.where(factor == 0, torch.zeros_like(weighted), weighted)
+    call = call_of(group.keys)
+    weights = group.weights
+    # In an exported graph an input would be a constant.
+    asks = epoch is not None or weights.counted or _is_exporting()
+    # As a tensor, since each number would make another graph.
+    at = None if epoch is None else torch.full((), epoch, dtype=torch.float64, device="cpu")
+    read: dict[str, Tensor] = {}
+
+    def weight(index: int, tensor: Tensor) -> Tensor:
+        """Return the weight of a loss on the device of a tensor, in double precision if the tensor is."""
+        device, double = tensor.device, tensor.dtype is torch.float64
+        key = _prepared(call, device.type, device.index, double)
+        if key not in read:
+            if asks:
+                read[key] = torch.ops.nectargan.weights.default(_ORDER, call, at, device, double)
+            else:
+                read[key] = getattr(weights.tensors, key)
+        return read[key][index]
+
+    def gate(value: Any, index: int) -> Any:
+        """Return a value that no gradient goes back through while the weight is 0."""
+        if not isinstance(value, Tensor):
+            return with_tensors(value, lambda tensor: gate(tensor, index))
+        if not value.requires_grad:
+            return value
+        return torch.where(weight(index, value) == 0, value.detach(), value)
+
+    raw, weighted = [], []
+    for index, function in enumerate(group.functions):
+        args = [gate(value, index) for value in given[index][0]]
+        kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
+        result = function(*args, **kwargs)
+        if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
+            _refuse(result, definitions_of(call)[index][0])
+        raw.append(result.detach())
+        # Like eager code that multiplies by a number: in float32 at least, then rounded.
+        dtype = result.dtype if result.is_floating_point() else torch.get_default_dtype()
+        result = result.to(torch.float64 if dtype is torch.float64 else torch.float32)
+        factor = weight(index, result)
+        # 0 also where the result is infinite.
+        weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
+    # Scalars in single precision are recorded as one vector, all others by their means.
+    device = raw[0].device
+    plain = [not result.ndim and result.dtype is torch.float32 and result.device == device for result in raw]
+    vector = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
+    if False not in plain:
+        torch.ops.nectargan.record.default(_ORDER, vector, call, at)
+    else:
+        others = [index for index, is_plain in enumerate(plain) if not is_plain]
+        means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
+        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
+    return weighted
 
 
-# Not the weight itself, which a dtype could round to 0.
-@torch.library.custom_op("nectargan::weight_is_zero", mutates_args={"order"})
-def _weight_is_zero(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
-    order += 1
-    return torch.full((), _LOSSES[number].compiled_weight(epoch) == 0, dtype=torch.bool, device=like.device)
+def record_scalar(key: str, name: str, value: object) -> None:
+    """Record a scalar when the graph runs.
+
+    Args:
+        key: What `register_manager` returned.
+        name: Name of the scalar.
+        value: A number, or a tensor, of which the mean counts.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(value, (int, float)):
+        value = torch.full((), value, dtype=torch.float64, device="cpu")
+    elif not isinstance(value, Tensor):
+        raise TypeError(f"the value of {name!r} must be a number or a tensor, got {type(value).__name__}")
+    value = value.detach()
+    if value.layout is torch.strided and not value.is_complex():  # The operator refuses others.
+        value = _mean(value)
+    torch.ops.nectargan.record_scalar.default(_ORDER, value, key, name)
 
 
-@_weight_is_zero.register_fake
-def _(order: Tensor, like: Tensor, number: int, epoch: float | None) -> Tensor:
-    return torch.empty((), dtype=torch.bool, device=like.device)
+def _vector(scalars: Sequence[Tensor]) -> Tensor:
+    """Stack scalars; a choice among them costs less in a graph than the view of each that torch.stack makes."""
+    if not scalars:
+        return torch.empty(0, device="cpu")
+    if len(scalars) == 1:
+        return scalars[0][None]
+    vector = scalars[0].expand(len(scalars))
+    index = torch.arange(len(scalars), device=vector.device)
+    for number, scalar in enumerate(scalars[1:], start=1):
+        vector = torch.where(index == number, scalar, vector)
+    return vector
 
 
-@torch.library.custom_op("nectargan::weight_and_record", mutates_args={"order"})
-def _weight_and_record(order: Tensor, raw: Tensor, number: int, epoch: float | None) -> Tensor:
-    order += 1
-    weight = _LOSSES[number].record_compiled(raw, epoch)
-    return torch.full((), weight, dtype=_precise(raw), device=raw.device)
+def _mean(tensor: Tensor) -> Tensor:
+    if not tensor.ndim:
+        return tensor
+    return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()
 
 
-@_weight_and_record.register_fake
-def _(order: Tensor, raw: Tensor, number: int, epoch: float | None) -> Tensor:
-    return torch.empty((), dtype=_precise(raw), device=raw.device)
+def _refuse(result: object, name: str) -> NoReturn:
+    """Raise the error of a result that cannot be weighted and recorded."""
+    if isinstance(result, Tensor):
+        check_real(name, result, 0)
+    raise LossResultError(
+        f"loss {name!r} returned {type(result).__name__}; expected a tensor of real numbers, such as a scalar or a map",
+        loss_name=name,
+    )
 
 
-def _precise(raw: Tensor) -> torch.dtype:
-    return torch.float64 if raw.dtype is torch.float64 else torch.float32
+def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+    """Do what `compute_losses` does, in a graph: every function is called, whatever its weight is."""
+    definitions = definitions_of(call_of(group.keys))
+    for name, reads, _, _ in definitions:
+        for read in reads:
+            if read not in inputs:
+                raise missing_input(name, reads, inputs)
+    values: dict[str, Any] = {}
+    given: list[Given] = []
+    for name, reads, as_is, parameters in definitions:
+        for read in reads:
+            if read not in values and read not in as_is:
+                value = inputs[read]
+                # The compiler cannot ask whether a dict is callable.
+                is_plain = isinstance(value, (Tensor, list, tuple, dict))
+                values[read] = called(value, read, name) if not is_plain and is_lazy(value) else value
+        arguments = [inputs[read] if read in as_is else values[read] for read in reads]
+        given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
+    results = ComputedLosses()
+    for (name, _, _, _), result in zip(definitions, compute(group, given, epoch), strict=True):
+        results[name] = result
+    return results
+
+
+# The operators. Without the checks of torch.library.custom_op, which take as long as the rest of a step.
+
+_LIBRARY = torch.library.Library("nectargan", "DEF")  # type: ignore[no-untyped-call] # as it is in torch
+
+
+def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Define an operator: what it does on any device, and what the compiler takes it for."""
+    name = schema[: schema.index("(")]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call] # as it is in torch
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call] # as it is in torch
+    # It has no gradient, and nobody counts how often it changes its input.
+    for key in ("Autograd", "ADInplaceOrView"):
+        _LIBRARY.impl(name, torch.library.fallthrough_kernel, key)  # type: ignore[no-untyped-call] # as it is in torch
+    torch.library.register_fake(f"nectargan::{name}", fake, lib=_LIBRARY)
+
+
+def _weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
+    losses, at = _weights_of(call).losses_of(call), None if epoch is None else epoch.item()
+    return _tensor([loss.compiled_weight(at) for loss in losses], device, double)
+
+
+def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
+    count = len(_weights_of(call).losses_of(call))
+    return torch.empty(count, dtype=torch.float64 if double else torch.float32, device=device)
+
+
+def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -> None:
+    weights = _weights_of(call)
+    losses = weights.losses_of(call)
+    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), None if epoch is None else epoch.item())
+
+
+def _recorded_means(
+    order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: Tensor | None
+) -> None:
+    losses = _weights_of(call).losses_of(call)
+    # Copied, since the graph uses the memory of its results again.
+    copies = [mean.clone() for mean in means]
+    given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
+    every = [given.get(index) for index in range(len(losses))]
+    losses[0].record_compiled(losses, None, scalars, every, None if epoch is None else epoch.item())
+
+
+def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
+    manager = _MANAGERS.get(key)
+    if manager is None:
+        raise _gone()
+    if _current_graph_task() < 0:
+        manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
+
+
+def _fake_recorded(*args: Any) -> None:
+    """Do nothing with what is not computed yet."""
+
+
+_define("weights(Tensor order, int call, Tensor? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights)
+_define("record(Tensor(a!) order, Tensor scalars, int call, Tensor? epoch) -> ()", _recorded, _fake_recorded)
+_define(
+    "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, Tensor? epoch) -> ()",
+    _recorded_means,
+    _fake_recorded,
+)
+_define("record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
-from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._lazy import is_lazy
+
+if TYPE_CHECKING:
+    from nectargan_core.losses._bound import BoundLoss
 
 
 class Inputs:
@@ -27,7 +29,7 @@ class Inputs:
         for name in loss.inputs:
             if name not in values and name not in loss.as_is:
                 value = self._given[name]
-                values[name] = _called(value, name, loss) if callable(value) and is_lazy(value) else value
+                values[name] = called(value, name, loss.name) if callable(value) and is_lazy(value) else value
         arguments = tuple([self._given[name] if name in loss.as_is else values[name] for name in loss.inputs])
         if loss.parameters is None:
             return arguments, None
@@ -43,26 +45,27 @@ class Inputs:
         return next((value for value in self._given.values() if isinstance(value, Tensor)), None)
 
 
-def _called(value: Callable[[], Any], name: str, loss: BoundLoss) -> Any:
+def called(value: Callable[[], Any], name: str, loss_name: str) -> Any:
+    """Call a lazy input for its value, the first that a loss reads; an error gets a note that says so."""
     try:
         return value()
     except Exception as error:
         if hasattr(error, "add_note"):  # Python 3.11
             error.add_note(
-                f"in the lazy input {name!r}, called for loss {loss.name!r}; to pass an input as it is, name it in "
+                f"in the lazy input {name!r}, called for loss {loss_name!r}; to pass an input as it is, name it in "
                 "LMLoss(as_is=...)"
             )
         raise
 
 
-def missing_input(loss: BoundLoss, inputs: Mapping[str, Any]) -> MissingInputError:
+def missing_input(loss_name: str, reads: Sequence[str], inputs: Mapping[str, Any]) -> MissingInputError:
     """Make the error that an input which a loss reads is not given."""
     given = tuple(name for name in inputs if isinstance(name, str))
-    name = next(name for name in loss.inputs if name not in inputs)
+    name = next(name for name in reads if name not in inputs)
     return MissingInputError(
-        f"loss {loss.name!r} reads the input {name!r}, which was not given; given were {listed(given)}."
+        f"loss {loss_name!r} reads the input {name!r}, which was not given; given were {listed(given)}."
         f"{did_you_mean(name, given)}",
-        loss_name=loss.name,
+        loss_name=loss_name,
         input_name=name,
         given=given,
     )

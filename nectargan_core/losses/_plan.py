@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core.history import Recorder, Series, add_together, single
+from nectargan_core.history import Recorder, Series, add_together, no_value, single
 from nectargan_core.losses._bound import BoundLoss, Later, add_each, current_graph_task, record_all
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
@@ -160,7 +160,7 @@ class Plan:
         # Before anything is computed, so that a mistake in the inputs records nothing.
         for loss, is_running in zip(self._losses, runs, strict=True):
             if is_running and not inputs.keys() >= loss.reads:
-                raise missing_input(loss, inputs)
+                raise missing_input(loss.name, loss.inputs, inputs)
         read = Inputs(inputs)
         terms: list[Any] = []
         raws: list[Tensor | None] = []
@@ -213,7 +213,10 @@ class Plan:
         results._terms, results._weights, results._stacked = terms, weights, stacked
         results._factors, results._rounded = _factors_like(stacked, weights, factors)
         if stacked.is_cpu:
-            results._values = values = stacked.tolist()[::-1]
+            try:
+                results._values = values = stacked.tolist()[::-1]
+            except RuntimeError as error:
+                raise no_value(self._losses[0].name) from error
             if zeros:
                 others = [row for row in zip(self._series, steps, weights, values, strict=False) if row[2] != 0.0]
                 record = partial(_add_with_zeros, zeros, others, epoch, stacked.dtype)
@@ -223,26 +226,26 @@ class Plan:
                 self._recorder.add_all(record)
             return results
         results._versions = [version_of(term) for term in terms]
-        later = zeros
+        later: Later = []
         each = reversed(stacked.detach().unbind())
         for series, step, weight, raw in zip(self._series, steps, weights, each, strict=False):
             if weight != 0.0:
                 later.append((series, step, epoch, weight, raw, raw))
-        record_all(later, self._recorder)
+        record_all([*later, *zeros], self._recorder)
         return results
 
     def _weighted_one_by_one(
         self, terms: list[Tensor], weights: list[float], steps: Iterable[int], epoch: float, zeros: Later
     ) -> ComputedLosses:
         results = ComputedLosses()
-        later = zeros
+        later: Later = []
         for loss, series, term, weight, step in zip(self._losses, self._series, terms, weights, steps, strict=False):
             if weight == 0.0:
                 results[loss.name] = term
             else:
                 results[loss.name] = weighted = loss.weighted(term, weight, epoch)
                 later.append((series, step, epoch, weight, term, weighted))
-        record_all(later, self._recorder)
+        record_all([*later, *zeros], self._recorder)
         return results
 
 
@@ -274,9 +277,9 @@ def _add_with_zeros(
     zeros: Later, others: list[tuple[Series, int, float, float]], epoch: float, dtype: torch.dtype
 ) -> None:
     """Add the records of zeros, and of other losses: series, step, weight, and value before weighting."""
-    add_each(zeros)
     for series, step, weight, value in others:
         add_together((series,), (step,), epoch, (weight,), (value,), dtype)
+    add_each(zeros)
 
 
 def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tuple[Tensor, list[float]]:

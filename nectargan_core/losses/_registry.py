@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
@@ -12,12 +14,14 @@ from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
 from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._compiled import Attributes, Group, Weights
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._plan import Plan
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
 
+_is_compiling = torch.compiler.is_compiling
 # Attributes that a module has once it is made.
 _RESERVED = vars(nn.ModuleDict()).keys()
 
@@ -52,6 +56,17 @@ def _no_query(what: str) -> TypeError:
     return TypeError(f"a query is a tag or loss name, a list of them, or None for all losses; got {what}")
 
 
+# By a key, for the function below.
+_KEYS = itertools.count()
+_REGISTRIES: weakref.WeakValueDictionary[str, Registry] = weakref.WeakValueDictionary()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def _group_of(registry: str, query: Query) -> str | None:
+    """Return the key of the group of a query, when a graph is made; None if nothing matches."""
+    return _REGISTRIES[registry].add_group(query)
+
+
 class Registry:
     """The losses of one manager, in the order of their registration."""
 
@@ -63,6 +78,13 @@ class Registry:
         self.plans: dict[str | tuple[str, ...] | None, Plan] = {}
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
+        # The weights of the losses that compiled graphs read.
+        self._weights = Weights()
+        # What compiled graphs compute for a query, by a key.
+        self._groups = Attributes()
+        self._queries: dict[Query, str] = {}
+        self.key = f"{next(_KEYS)}"
+        _REGISTRIES[self.key] = self
 
     def __contains__(self, name: object) -> bool:
         return name in self.losses
@@ -86,7 +108,12 @@ class Registry:
         added = {loss.name: loss for loss in losses}
         self.losses = added if replace else {**self.losses, **added}
         self._selections.clear()
-        self.forget_plans()
+        for loss in added.values():
+            loss.weights = self._weights
+        self._weights.take(list(self.losses.values()))
+        for query, key in self._queries.items():
+            self._group(key, query)
+        self.changed()
 
     def select(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return the losses that have the name or tag, or one of several; none where nothing matches.
@@ -107,9 +134,39 @@ class Registry:
                 loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
             )
         # While a graph is compiled, a change here would make its guards fail, and compile it again.
-        if not torch.compiler.is_compiling():
+        if not _is_compiling():
             self._selections[query] = found
         return found
+
+    def group(self, query: Query) -> Group:
+        """Return what a compiled graph computes for a query.
+
+        Raises:
+            UnknownLossError: If nothing matches.
+            TypeError: If it is no query.
+        """
+        if query is not None and type(query) is not str:
+            query = checked(query)
+        key = _group_of(self.key, query)
+        if key is None:
+            raise self._nothing_found(query)
+        group: Group = getattr(self._groups, key)
+        return group
+
+    def add_group(self, query: Query) -> str | None:
+        """Return the key of the group of a query, which is made if it is not there; None if nothing matches."""
+        key = self._queries.setdefault(query, f"query_{len(self._queries)}")
+        self._group(key, query)
+        return key if hasattr(self._groups, key) else None
+
+    def _group(self, key: str, query: Query) -> None:
+        """Let the group of a query have the losses that it finds now; it stays the same where they do."""
+        losses = self.select(query)
+        there = getattr(self._groups, key, None)
+        if not losses:
+            self._groups.__dict__.pop(key, None)
+        elif there is None or there.keys != "".join(loss.key for loss in losses):
+            setattr(self._groups, key, Group(losses))
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return what `select` does, at least one loss.
@@ -140,9 +197,10 @@ class Registry:
             plan = plans[query] = Plan(self.find(query), recorder)
         return plan
 
-    def forget_plans(self) -> None:
-        """Let plans be made anew, since weights, losses or series are others."""
+    def changed(self) -> None:
+        """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
         self.plans = {}
+        self._weights.refresh()
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, under their names with `_` for each `.`.

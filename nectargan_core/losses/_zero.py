@@ -48,7 +48,12 @@ def connected_zero(values: Iterable[Any], like: Tensor | None = None, device: to
     connected = [tensor for tensor in tensors if tensor.requires_grad]
     for tensor in connected:
         zero = zero + _empty_sum(tensor).to(zero)
-    return zero if connected else zero.requires_grad_()
+    if connected:
+        return zero
+    try:
+        return zero.requires_grad_()
+    except RuntimeError:  # Inside of torch.func, which connects nothing by this.
+        return zero
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
