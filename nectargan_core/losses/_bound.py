@@ -15,6 +15,7 @@ from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
+from nectargan_core.losses._factors import as_factor
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
@@ -204,7 +205,7 @@ class BoundLoss:
     def _weight_changed(self) -> None:
         # The weight where it is the same at every call, None where a call has to work it out; and that as a tensor.
         constant = self._weight if self._enabled and self._scheduler is None else None
-        self._constant = (constant, None if constant is None else _factor(constant))
+        self._constant = (constant, None if constant is None else as_factor(constant))
         self._last_change = self.series.count
         self._changed()
 
@@ -503,13 +504,6 @@ class BoundLoss:
             "expected a tensor of real numbers, such as a scalar or a map",
             loss_name=self.name,
         )
-
-
-def _factor(weight: float) -> Tensor | None:
-    """Return a weight as a tensor in single precision, by which torch multiplies twice as fast as by a number."""
-    with torch.inference_mode(mode=False):  # Graphs to come keep it.
-        factor = torch.tensor(weight, dtype=_FLOAT32, device="cpu")
-    return factor if type(factor) is Tensor else None  # Some modes make tensors of a kind of their own.
 
 
 def _summary(value: object) -> str:

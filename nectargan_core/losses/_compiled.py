@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from nectargan_core.errors import LossResultError, NectarganError, ScheduleError
 from nectargan_core.history import check_real
+from nectargan_core.losses._factors import as_factors
 from nectargan_core.losses._inputs import called, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
@@ -164,7 +164,7 @@ class Weights:
         for key, (call, device, double) in self._kinds.items():
             values = [weights[loss.key] for loss in self._calls[call]]
             if values != self._values.get(key):
-                setattr(self.tensors, key, _tensor(values, device, double))
+                setattr(self.tensors, key, as_factors(values, like=_like(device, double)))
                 self._values[key] = values
 
     def clock_changed(self) -> None:
@@ -180,10 +180,8 @@ def _weight_or_nan(loss: CompiledLoss) -> float:
         return math.nan  # When the loss is recorded the error is raised.
 
 
-def _tensor(values: list[float], device: torch.device, double: bool) -> Tensor:
-    # The fastest way from numbers to a tensor. Nothing waits for a device.
-    made = torch.frombuffer(array("d" if double else "f", values), dtype=torch.float64 if double else torch.float32)
-    return made if device.type == "cpu" else made.to(device, non_blocking=True)
+def _like(device: torch.device, double: bool) -> Tensor:
+    return torch.empty((), dtype=torch.float64 if double else torch.float32, device=device)
 
 
 # What graphs find by a key or number, which are all that they have of it; nothing is kept alive.
@@ -416,7 +414,7 @@ def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any])
 
 def _weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
     losses, at = _weights_of(call).losses_of(call), None if epoch is None else epoch.item()
-    return _tensor([loss.compiled_weight(at) for loss in losses], device, double)
+    return as_factors([loss.compiled_weight(at) for loss in losses], like=_like(device, double))
 
 
 def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nectargan_core.history import Recorder, Series, add_together, no_value, single
 from nectargan_core.losses._bound import BoundLoss, Later, add_each, current_graph_task, record_all
+from nectargan_core.losses._factors import as_factors
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
@@ -291,13 +292,8 @@ def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tup
     if key not in known:
         numbers = [weight or 1.0 for weight in weights]
         rounded = list(map(single, numbers)) if stacked.dtype is torch.float32 else numbers
-        # Used in graphs to come, also where this is called in inference mode.
-        with torch.inference_mode(mode=False):
-            if stacked.is_cpu:
-                factors = torch.tensor(numbers[::-1], dtype=stacked.dtype, device="cpu")
-            else:  # To copy them from the CPU would wait for the device.
-                factors = torch.stack([stacked.new_full((), number) for number in numbers[::-1]])
-        if type(factors) not in _PLAIN:  # made in a mode that makes tensors of a kind of its own
-            return factors, rounded
-        known[key] = (factors, rounded)
+        made = as_factors(numbers[::-1], like=stacked)
+        if type(made) not in _PLAIN:  # in a mode that makes tensors of another kind
+            return made, rounded
+        known[key] = (made, rounded)
     return known[key]
