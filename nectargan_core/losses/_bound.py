@@ -16,6 +16,7 @@ from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._factors import as_factor
+from nectargan_core.losses._graph_weights import Group, Weights, register
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
@@ -147,9 +148,9 @@ class BoundLoss:
         self._device = device
         self._changed = changed
         self._enabled = True
-        self.key = _compiled.register(self)
+        self.key = register(self)
         # Those that compiled graphs read, of all losses; set by the registry.
-        self.weights = _compiled.Weights()
+        self.weights = Weights()
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
         self.begin()
@@ -402,7 +403,7 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,) = _compiled.compute(_compiled.Group([self]), [(args, kwargs)], epoch)
+        (result,) = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
         return result
 
     @property

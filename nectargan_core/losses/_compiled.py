@@ -1,13 +1,11 @@
 """Losses inside `torch.compile`: their weights are an input of the graph, and one operator records what is computed.
 
-So a graph stays the same while weights, steps and epochs change. What it is made of is looked at again before each run,
-one object after the other, and costs more than the losses do; so it is made of little.
+So a graph stays the same while weights, steps and epochs change.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias
@@ -15,9 +13,10 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core.errors import LossResultError, NectarganError, ScheduleError
+from nectargan_core.errors import LossResultError
 from nectargan_core.history import check_real
 from nectargan_core.losses._factors import as_factors
+from nectargan_core.losses._graph_weights import Group, call_of, definitions_of, gone, like_of, prepared_key, weights_of
 from nectargan_core.losses._inputs import called, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
@@ -31,221 +30,6 @@ _current_graph_task = torch._C._current_graph_task_id
 
 Given: TypeAlias = "tuple[Sequence[Any], Mapping[str, Any]]"
 """Arguments and keyword arguments of a function."""
-
-
-class CompiledLoss(Protocol):
-    """A loss at work, as far as graphs need it."""
-
-    name: str
-    key: str
-    inputs: tuple[str, ...]
-    as_is: frozenset[str]
-    parameters: tuple[str, ...] | None
-    function: Callable[..., Any]
-    weights: Weights
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether the weight follows a schedule."""
-
-    @property
-    def counts(self) -> bool:
-        """Whether the weight depends on how often the loss was computed."""
-
-    def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now, at an epoch or that of the clock."""
-
-    def watch_clock(self, changed: Callable[[], None]) -> None:
-        """Have a function called when step or epoch have changed."""
-
-    def record_compiled(
-        self,
-        losses: Sequence[Any],
-        weights: Sequence[float] | None,
-        scalars: Tensor,
-        means: Sequence[Sequence[Tensor] | None],
-        epoch: float | None,
-    ) -> None:
-        """Record the results of a call."""
-
-
-class RecordsScalars(Protocol):
-    """A manager, as far as graphs need it."""
-
-    def record(self, name: str, value: float | Tensor) -> None:
-        """Record a scalar."""
-
-
-class Group:
-    """The losses of a query, as a graph looks at them.
-
-    Args:
-        losses: The losses, all of one manager.
-    """
-
-    def __init__(self, losses: Sequence[CompiledLoss]) -> None:
-        self.keys = "".join(loss.key for loss in losses)
-        self.functions = tuple(loss.function for loss in losses)
-        self.weights = losses[0].weights
-
-
-class Attributes:
-    """Values by key, as attributes: of a dict the compiler would see only what was in it when it first looked."""
-
-
-class Weights:
-    """The weights of a manager's losses, in tensors that graphs have as inputs: one for each call in a graph.
-
-    When a weight changes another tensor takes its place; the former stays as it is, for a backward pass that is still
-    to come.
-    """
-
-    def __init__(self) -> None:
-        self._losses: Sequence[CompiledLoss] = ()
-        # The numbers of the calls by the keys of their losses, and the losses of each.
-        self._numbers: dict[str, int] = {}
-        self._calls: dict[int, list[CompiledLoss]] = {}
-        # By a key: the tensor; the call, device and precision; and the numbers in it.
-        self.tensors = Attributes()
-        self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
-        self._values: dict[str, list[float]] = {}
-        # The weights of each call that computes no scheduled loss.
-        self.fixed: dict[int, list[float]] = {}
-        # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as
-        # it runs.
-        self._varies = self.counted = False
-
-    def call_of(self, keys: str, losses: list[CompiledLoss]) -> int:
-        """Return the number of a call that computes these losses."""
-        number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
-        if number not in self._calls:
-            # Weak, since this has the losses, and they have the clock.
-            mine = weakref.ref(self)
-            losses[0].watch_clock(lambda: weights.clock_changed() if (weights := mine()) is not None else None)
-            self._calls[number] = losses
-            _CALLS[number] = self
-            self.refresh()
-        return number
-
-    def losses_of(self, call: int) -> list[CompiledLoss]:
-        """Return the losses that a call computes."""
-        return self._calls[call]
-
-    def take(self, losses: Sequence[CompiledLoss]) -> None:
-        """Hold the weights of these losses from now on, and forget the calls of all others."""
-        self._losses = losses
-        kept = set(map(id, losses))
-        self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
-        self._numbers = {keys: call for keys, call in self._numbers.items() if call in self._calls}
-        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
-        self.refresh()
-
-    def prepare(self, call: int, device: torch.device, double: bool) -> str:
-        """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
-        key = f"call_{call}_{device.type}_{device.index}_{'double' if double else 'single'}"
-        if key not in self._kinds:
-            self._kinds[key] = call, device, double
-            self.refresh()
-        return key
-
-    def refresh(self) -> None:
-        """Put another tensor in the place of each whose weights have changed."""
-        if not self._calls:
-            return
-        # Of all losses, so that it does not change while a graph is made of one call after the other.
-        self.counted = any(loss.counts for loss in self._losses)
-        self._varies = any(loss.scheduled for loss in self._losses)
-        weights = {loss.key: _weight_or_nan(loss) for loss in self._losses}
-        self.fixed = {
-            call: [weights[loss.key] for loss in each]
-            for call, each in self._calls.items()
-            if not any(loss.scheduled for loss in each)
-        }
-        for key, (call, device, double) in self._kinds.items():
-            values = [weights[loss.key] for loss in self._calls[call]]
-            if values != self._values.get(key):
-                setattr(self.tensors, key, as_factors(values, like=_like(device, double)))
-                self._values[key] = values
-
-    def clock_changed(self) -> None:
-        """Refresh, if a weight may have changed with the clock."""
-        if self._varies:
-            self.refresh()
-
-
-def _weight_or_nan(loss: CompiledLoss) -> float:
-    try:
-        return loss.compiled_weight(None)
-    except ScheduleError:
-        return math.nan  # When the loss is recorded the error is raised.
-
-
-def _like(device: torch.device, double: bool) -> Tensor:
-    return torch.empty((), dtype=torch.float64 if double else torch.float32, device=device)
-
-
-# What graphs find by a key or number, which are all that they have of it; nothing is kept alive.
-
-_KEYS = itertools.count()
-_CALL_NUMBERS = itertools.count()
-_LOSSES: weakref.WeakValueDictionary[str, CompiledLoss] = weakref.WeakValueDictionary()
-_CALLS: weakref.WeakValueDictionary[int, Weights] = weakref.WeakValueDictionary()
-_MANAGERS: weakref.WeakValueDictionary[str, RecordsScalars] = weakref.WeakValueDictionary()
-
-
-def register(loss: CompiledLoss) -> str:
-    """Return a key by which graphs find a loss.
-
-    Not a number: one that differs between two managers the compiler would take for a size that varies.
-    """
-    key = f"{next(_KEYS)} "
-    _LOSSES[key] = loss
-    return key
-
-
-def register_manager(manager: RecordsScalars) -> str:
-    """Return a key by which graphs find a manager."""
-    key = f"{next(_KEYS)}"
-    _MANAGERS[key] = manager
-    return key
-
-
-def _weights_of(call: int) -> Weights:
-    weights = _CALLS.get(call)
-    if weights is None:
-        raise _gone()
-    return weights
-
-
-def _gone() -> NectarganError:
-    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
-
-
-# What a graph has as constants, since it stays the same while a loss has its key.
-
-Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]"
-"""Of a loss: its name, inputs, those of them that it takes as they are, and the parameters that take them."""
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def call_of(keys: str) -> int:
-    """Return the number of a call that computes several losses, given their keys one after the other."""
-    losses = [_LOSSES[f"{key} "] for key in keys.split()]
-    return losses[0].weights.call_of(keys, losses)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def definitions_of(call: int) -> tuple[Definition, ...]:
-    """Return name, inputs, as_is and parameters of the losses of a call."""
-    losses = _weights_of(call).losses_of(call)
-    return tuple((loss.name, loss.inputs, tuple(loss.as_is), loss.parameters) for loss in losses)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def _prepared(call: int, device_type: str, device_index: int | None, double: bool) -> str:
-    """Return the key of the weights of a call for a device and precision."""
-    device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
-    return _weights_of(call).prepare(call, device, double)
 
 
 # What a graph is made of
@@ -279,7 +63,7 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     def weight(index: int, tensor: Tensor) -> Tensor:
         """Return the weight of a loss on the device of a tensor, in double precision if the tensor is."""
         device, double = tensor.device, tensor.dtype is torch.float64
-        key = _prepared(call, device.type, device.index, double)
+        key = prepared_key(call, device.type, device.index, double)
         if key not in read:
             if asks:
                 read[key] = torch.ops.nectargan.weights.default(_ORDER, call, at, device, double)
@@ -320,6 +104,24 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
         means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
         torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
     return weighted
+
+
+class RecordsScalars(Protocol):
+    """A manager, as far as graphs need it."""
+
+    def record(self, name: str, value: float | Tensor) -> None:
+        """Record a scalar."""
+
+
+_MANAGERS: weakref.WeakValueDictionary[str, RecordsScalars] = weakref.WeakValueDictionary()
+_KEYS = itertools.count()
+
+
+def register_manager(manager: RecordsScalars) -> str:
+    """Return a key by which graphs find a manager."""
+    key = f"{next(_KEYS)}"
+    _MANAGERS[key] = manager
+    return key
 
 
 def record_scalar(key: str, name: str, value: object) -> None:
@@ -413,17 +215,17 @@ def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any])
 
 
 def _weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
-    losses, at = _weights_of(call).losses_of(call), None if epoch is None else epoch.item()
-    return as_factors([loss.compiled_weight(at) for loss in losses], like=_like(device, double))
+    losses, at = weights_of(call).losses_of(call), None if epoch is None else epoch.item()
+    return as_factors([loss.compiled_weight(at) for loss in losses], like=like_of(device, double))
 
 
 def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
-    count = len(_weights_of(call).losses_of(call))
+    count = len(weights_of(call).losses_of(call))
     return torch.empty(count, dtype=torch.float64 if double else torch.float32, device=device)
 
 
 def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -> None:
-    weights = _weights_of(call)
+    weights = weights_of(call)
     losses = weights.losses_of(call)
     losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), None if epoch is None else epoch.item())
 
@@ -431,7 +233,7 @@ def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -
 def _recorded_means(
     order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: Tensor | None
 ) -> None:
-    losses = _weights_of(call).losses_of(call)
+    losses = weights_of(call).losses_of(call)
     # Copied, since the graph uses the memory of its results again.
     copies = [mean.clone() for mean in means]
     given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
@@ -442,7 +244,7 @@ def _recorded_means(
 def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
     manager = _MANAGERS.get(key)
     if manager is None:
-        raise _gone()
+        raise gone()
     if _current_graph_task() < 0:
         manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
 

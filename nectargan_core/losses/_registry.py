@@ -14,7 +14,7 @@ from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._compiled import Attributes, Group, Weights
+from nectargan_core.losses._graph_weights import Attributes, Group, Weights
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._plan import Plan
 

@@ -1,0 +1,222 @@
+"""The weights of losses as inputs of compiled graphs, and the keys by which graphs find losses.
+
+What a graph is made of is looked at again before each run, one object after the other, which costs more than the losses
+do. So a graph has keys and tensors, and looks at nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from nectargan_core.errors import NectarganError, ScheduleError
+from nectargan_core.losses._factors import as_factors
+
+
+class CompiledLoss(Protocol):
+    """A loss at work, as far as graphs need it."""
+
+    name: str
+    key: str
+    inputs: tuple[str, ...]
+    as_is: frozenset[str]
+    parameters: tuple[str, ...] | None
+    function: Callable[..., Any]
+    weights: Weights
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the weight follows a schedule."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the weight depends on how often the loss was computed."""
+
+    def compiled_weight(self, epoch: float | None) -> float:
+        """Return the weight that applies now, at an epoch or that of the clock."""
+
+    def watch_clock(self, changed: Callable[[], None]) -> None:
+        """Have a function called when step or epoch have changed."""
+
+    def record_compiled(
+        self,
+        losses: Sequence[Any],
+        weights: Sequence[float] | None,
+        scalars: Tensor,
+        means: Sequence[Sequence[Tensor] | None],
+        epoch: float | None,
+    ) -> None:
+        """Record the results of a call."""
+
+
+class Group:
+    """The losses of a query, as a graph looks at them.
+
+    Args:
+        losses: The losses, all of one manager.
+    """
+
+    def __init__(self, losses: Sequence[CompiledLoss]) -> None:
+        self.keys = "".join(loss.key for loss in losses)
+        self.functions = tuple(loss.function for loss in losses)
+        self.weights = losses[0].weights
+
+
+class Attributes:
+    """Values by key, as attributes: of a dict the compiler would see only what was in it when it first looked."""
+
+
+class Weights:
+    """The weights of a manager's losses, in tensors that graphs have as inputs: one for each call in a graph.
+
+    When a weight changes another tensor takes its place; the former stays as it is, for a backward pass that is still
+    to come.
+    """
+
+    def __init__(self) -> None:
+        self._losses: Sequence[CompiledLoss] = ()
+        # The numbers of the calls by the keys of their losses, and the losses of each.
+        self._numbers: dict[str, int] = {}
+        self._calls: dict[int, list[CompiledLoss]] = {}
+        # By a key: the tensor; the call, device and precision; and the numbers in it.
+        self.tensors = Attributes()
+        self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
+        self._values: dict[str, list[float]] = {}
+        # The weights of each call that computes no scheduled loss.
+        self.fixed: dict[int, list[float]] = {}
+        # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as
+        # it runs.
+        self._varies = self.counted = False
+
+    def call_of(self, keys: str, losses: list[CompiledLoss]) -> int:
+        """Return the number of a call that computes these losses."""
+        number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
+        if number not in self._calls:
+            # Weak, since this has the losses, and they have the clock.
+            mine = weakref.ref(self)
+            losses[0].watch_clock(lambda: weights.clock_changed() if (weights := mine()) is not None else None)
+            self._calls[number] = losses
+            _CALLS[number] = self
+            self.refresh()
+        return number
+
+    def losses_of(self, call: int) -> list[CompiledLoss]:
+        """Return the losses that a call computes."""
+        return self._calls[call]
+
+    def take(self, losses: Sequence[CompiledLoss]) -> None:
+        """Hold the weights of these losses from now on, and forget the calls of all others."""
+        self._losses = losses
+        kept = set(map(id, losses))
+        self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
+        self._numbers = {keys: call for keys, call in self._numbers.items() if call in self._calls}
+        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
+        self.refresh()
+
+    def prepare(self, call: int, device: torch.device, double: bool) -> str:
+        """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""
+        key = f"call_{call}_{device.type}_{device.index}_{'double' if double else 'single'}"
+        if key not in self._kinds:
+            self._kinds[key] = call, device, double
+            self.refresh()
+        return key
+
+    def refresh(self) -> None:
+        """Put another tensor in the place of each whose weights have changed."""
+        if not self._calls:
+            return
+        # Of all losses, so that it does not change while a graph is made of one call after the other.
+        self.counted = any(loss.counts for loss in self._losses)
+        self._varies = any(loss.scheduled for loss in self._losses)
+        weights = {loss.key: _weight_or_nan(loss) for loss in self._losses}
+        self.fixed = {
+            call: [weights[loss.key] for loss in each]
+            for call, each in self._calls.items()
+            if not any(loss.scheduled for loss in each)
+        }
+        for key, (call, device, double) in self._kinds.items():
+            values = [weights[loss.key] for loss in self._calls[call]]
+            if values != self._values.get(key):
+                setattr(self.tensors, key, as_factors(values, like=like_of(device, double)))
+                self._values[key] = values
+
+    def clock_changed(self) -> None:
+        """Refresh, if a weight may have changed with the clock."""
+        if self._varies:
+            self.refresh()
+
+
+def _weight_or_nan(loss: CompiledLoss) -> float:
+    try:
+        return loss.compiled_weight(None)
+    except ScheduleError:
+        return math.nan  # When the loss is recorded the error is raised.
+
+
+def like_of(device: torch.device, double: bool) -> Tensor:
+    """Return an empty tensor of a precision on a device."""
+    return torch.empty((), dtype=torch.float64 if double else torch.float32, device=device)
+
+
+# What graphs find by a key or number, which are all that they have of it; nothing is kept alive.
+
+_KEYS = itertools.count()
+_CALL_NUMBERS = itertools.count()
+_LOSSES: weakref.WeakValueDictionary[str, CompiledLoss] = weakref.WeakValueDictionary()
+_CALLS: weakref.WeakValueDictionary[int, Weights] = weakref.WeakValueDictionary()
+
+
+def register(loss: CompiledLoss) -> str:
+    """Return a key by which graphs find a loss.
+
+    Not a number: one that differs between two managers the compiler would take for a size that varies.
+    """
+    key = f"{next(_KEYS)} "
+    _LOSSES[key] = loss
+    return key
+
+
+def weights_of(call: int) -> Weights:
+    """Return the weights that have a call."""
+    weights = _CALLS.get(call)
+    if weights is None:
+        raise gone()
+    return weights
+
+
+def gone() -> NectarganError:
+    """Make the error that a manager is gone whose losses a graph computes."""
+    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
+
+
+# What a graph has as constants, since it stays the same while a loss has its key.
+
+Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]"
+"""Of a loss: its name, inputs, those of them that it takes as they are, and the parameters that take them."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def call_of(keys: str) -> int:
+    """Return the number of a call that computes several losses, given their keys one after the other."""
+    losses = [_LOSSES[f"{key} "] for key in keys.split()]
+    return losses[0].weights.call_of(keys, losses)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def definitions_of(call: int) -> tuple[Definition, ...]:
+    """Return name, inputs, as_is and parameters of the losses of a call."""
+    losses = weights_of(call).losses_of(call)
+    return tuple((loss.name, loss.inputs, tuple(loss.as_is), loss.parameters) for loss in losses)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
+def prepared_key(call: int, device_type: str, device_index: int | None, double: bool) -> str:
+    """Return the key of the weights of a call for a device and precision."""
+    device = torch.device(device_type) if device_index is None else torch.device(device_type, device_index)
+    return weights_of(call).prepare(call, device, double)
