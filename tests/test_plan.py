@@ -342,6 +342,40 @@ def test_results_are_a_dict_whose_names_cost_nothing():
     assert not operations.names
 
 
+def test_results_can_be_asked_for_in_other_ways_again():
+    manager, inputs = several()
+    losses = manager.compute_losses(inputs)
+    get, items = losses.get, losses.items
+    assert max(losses, key=get) == "f"
+    assert [result.item() for _, result in items()] == [get(name).item() for name in losses]
+
+
+def test_a_dict_of_the_same_type_can_be_made_with_other_values():
+    manager, inputs = several()
+    losses = manager.compute_losses(inputs)
+    detached = type(losses)({name: result.detach() for name, result in losses.items()})
+    assert isinstance(detached, ComputedLosses)
+    assert detached.total.item() == losses.total.item()
+    assert type(manager.compute_losses(inputs))(a=torch.tensor(1.0))["a"].item() == 1.0
+
+
+def test_results_that_nobody_has_asked_for_are_equal_if_their_values_are():
+    manager, inputs = several()
+    assert manager.compute_losses(inputs) == manager.compute_losses(inputs)
+    assert manager.compute_losses(inputs) != {**manager.compute_losses(inputs), "a": torch.tensor(0.0)}
+    assert manager.compute_losses(inputs) | manager.compute_losses({"x": inputs["x"] * 2}) == {
+        name: 2 * result for name, result in manager.compute_losses(inputs).items()
+    }
+
+
+def test_results_that_are_not_finite_have_graphs_of_their_own():
+    manager, inputs = several(nonfinite="ignore")
+    manager.register_loss_fn("bad", lambda x: x.sum() * math.nan, inputs=("x",))
+    losses = manager.compute_losses(inputs)
+    losses["bad"].backward()
+    losses["a"].backward()
+
+
 def test_results_are_equal_to_themselves_and_can_be_changed():
     manager, inputs = several()
     losses = manager.compute_losses(inputs)

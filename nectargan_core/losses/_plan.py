@@ -210,8 +210,7 @@ class Plan:
         stacked = _stacked(terms) if len(terms) >= _FEWEST else None
         if stacked is None:
             return self._weighted_one_by_one(terms, weights, steps, epoch, zeros)
-        results = StackedLosses(self._names)
-        results._terms, results._weights, results._stacked = terms, weights, stacked
+        results = StackedLosses.of(self._names, terms, weights, stacked)
         results._factors, results._rounded = _factors_like(stacked, weights, factors)
         if stacked.is_cpu:
             try:

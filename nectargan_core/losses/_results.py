@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add, mul
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -121,6 +121,20 @@ class StackedLosses(ComputedLosses):
     _rounded: Sequence[float]
     _versions: Sequence[int] | None = None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> ComputedLosses:  # type: ignore[misc] # not one of its own
+        # As libraries do that make a dict of the same type with other values: type(losses)(...).
+        return ComputedLosses(*args, **kwargs)
+
+    @classmethod
+    def of(
+        cls, names: Mapping[str, Any], terms: Sequence[Tensor], weights: Sequence[float], stacked: Tensor
+    ) -> StackedLosses:
+        """Return results that are still one tensor, under their names."""
+        results: Any = ComputedLosses(names)
+        results.__class__ = cls
+        results._terms, results._weights, results._stacked = terms, weights, stacked
+        return cast("StackedLosses", results)
+
     def __iter__(self) -> Iterator[str]:
         # Where a class has one of its own, Python takes the results of a dict one by one, also for dict(losses).
         return super().__iter__()
@@ -137,22 +151,15 @@ class StackedLosses(ComputedLosses):
                     summed.detach().fill_(exact)
                     value = exact
             if not math.isfinite(value):
-                return self._made().total
+                return cast("Tensor", _made(self).total)
             self._place = None
         elif self._place is not None:
             (recorder, prefix, step, epoch), self._place = self._place, None
             recorder.check_total(summed, self, prefix, step, epoch)
         return summed
 
-    def _made(self) -> ComputedLosses:
-        """Make the results, and be a `ComputedLosses` like any other."""
-        with torch.inference_mode(mode=False), torch.set_grad_enabled(self._stacked.requires_grad):
-            results = [self._result(place) for place in range(len(self._terms))]
-        self.__class__ = ComputedLosses  # type: ignore[assignment] # which has the same attributes
-        self.update(zip(self._names, results, strict=True))
-        return self
-
-    def _result(self, place: int) -> Tensor:
+    def result(self, place: int) -> Tensor:
+        """Return a new tensor for the result in a place."""
         term, weight = self._terms[place], self._weights[place]
         if self._is_edited(place):
             term = self._stacked[-1 - place].clone()
@@ -165,7 +172,8 @@ class StackedLosses(ComputedLosses):
             return True
         if self._versions is not None:
             return version_of(term) != self._versions[place]
-        return term.item() != self._values[place]
+        value, before = term.item(), self._values[place]
+        return value != before and (value == value or before == before)
 
 
 def version_of(tensor: Tensor) -> int:
@@ -176,10 +184,20 @@ def version_of(tensor: Tensor) -> int:
 def _reached(name: str) -> Callable[..., Any]:
     """Return a method of dict that makes the results first."""
 
-    def method(self: StackedLosses, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._made(), name)(*args, **kwargs)
+    def method(self: ComputedLosses, *args: Any, **kwargs: Any) -> Any:
+        return getattr(_made(self), name)(*map(_made, args), **kwargs)
 
     return method
+
+
+def _made(losses: Any) -> Any:
+    """Make the results of `StackedLosses`, which are a `ComputedLosses` like any other then; anything else stays."""
+    if type(losses) is StackedLosses:
+        with torch.inference_mode(mode=False), torch.set_grad_enabled(losses._stacked.requires_grad):
+            results = [losses.result(place) for place in range(len(losses._terms))]
+        dict.update(losses, zip(losses._names, results, strict=True))
+        losses.__class__ = ComputedLosses  # type: ignore[assignment] # which has the same attributes
+    return losses
 
 
 # All that reach the results, of what a dict can do.
