@@ -157,7 +157,7 @@ class LossManager:
             self._recorder.resume(LossLog(log.path))
         self._watch_observers()
         # The finalizer must not hold the manager, which could then not be collected before Python exits.
-        self._finalizer = weakref.finalize(self, self._recorder.close)
+        self._finalizer = weakref.finalize(self, _end, self._recorder, self._registry)
 
     @classmethod
     def from_spec(
@@ -518,7 +518,8 @@ class LossManager:
         ):
             # All that there is to do, most of the time.
             recorder.step += 1
-            recorder.epoch = epoch
+            if epoch != recorder.epoch:
+                recorder.epoch = epoch
             return
         # Plain numbers, so that a state of the manager is plain data.
         if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
@@ -1072,6 +1073,12 @@ class LossManager:
         where = f", experiment_dir={str(self.experiment_dir)!r}" if self.experiment_dir else ""
         losses = listed(self._registry.losses) if self._registry.losses else "no losses"
         return f"LossManager({losses}{where})"
+
+
+def _end(recorder: Recorder, registry: Registry) -> None:
+    """Write what is pending, and let go of the losses, so that their modules are freed with the manager."""
+    recorder.close()
+    registry.clear()
 
 
 def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:

@@ -248,6 +248,7 @@ class Recorder:
         The first step that is not given is the number of calls that any loss has had outside of splits. The first that
         is given in a resumed run supersedes what the log has at that step and later ones.
         """
+        self.counts_until = 0
         if self._on_device and self._nonfinite == "raise":
             self.sync()
             self.raise_pending_error()

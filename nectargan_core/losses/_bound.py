@@ -15,7 +15,7 @@ from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
-from nectargan_core.losses._factors import as_factor
+from nectargan_core.losses._factors import PLAIN, as_factor
 from nectargan_core.losses._graph_weights import Group, Weights, register
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
@@ -30,6 +30,31 @@ _is_compiling = torch.compiler.is_dynamo_compiling
 # -1 outside of backward(), inside of which activation checkpointing computes a loss again, which is not recorded again.
 # torch has no public name for it.
 current_graph_task = torch._C._current_graph_task_id
+
+
+# The number that the next node of a graph gets in this thread. torch has no public name for it.
+next_node: Callable[[], int] = getattr(torch._C._autograd, "_get_sequence_nr", lambda: 0)
+
+
+def is_older(raw: Tensor, number: int) -> bool:
+    """Whether a result that requires a gradient was there before: an input, a parameter, or what the function kept.
+
+    Args:
+        raw: The result.
+        number: What `next_node` returned before the function was called.
+    """
+    node = raw.grad_fn
+    return node is None or node._sequence_nr() < number
+
+
+def as_new(raw: Tensor) -> Tensor:
+    """Return a result that was there before as a new node of the graph.
+
+    Its gradient then comes when it is the turn of its loss, so that gradients are added up in the order of the losses.
+    """
+    if type(raw) not in PLAIN or raw.layout is not torch.strided or raw.is_nested:
+        return raw
+    return raw.view_as(raw) if raw.ndim else raw.clone()
 
 
 Later: TypeAlias = "list[tuple[Series, int, float, float, Tensor | None, Tensor]]"
@@ -314,6 +339,7 @@ class BoundLoss:
         """
         if detached:
             args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
+        number = next_node()
         try:
             raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
         except Exception as error:
@@ -323,10 +349,8 @@ class BoundLoss:
             raise self.no_tensor(raw, epoch)
         if detached:
             check_real(self.name, raw, epoch)
-        elif raw.requires_grad and (raw.is_leaf or any(raw is given for given in (*args, *(kwargs or {}).values()))):
-            # A result that was there before gets a node of its own in the graph, so that gradients are added up in the
-            # order of the losses, whenever it is weighted.
-            return raw.view_as(raw)
+        elif raw.requires_grad and is_older(raw, number):
+            return as_new(raw)
         return raw
 
     def weighted(self, raw: Tensor, weight: float, epoch: float) -> Tensor:
@@ -465,11 +489,9 @@ class BoundLoss:
 
     def applied_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         """Return the weight that applies to a call; warns, once, if it cannot change for want of a clock."""
-        recorder = self._recorder
         if epoch is None:
-            epoch = recorder.epoch
-            if self._scheduler is not None and not (self._by_step or recorder.ticked or self._warned_of_epoch):
-                self._warn_of_epoch()
+            epoch = self._recorder.epoch
+            self.expect_clock()
         if weight_kwargs and self._scheduler is not None and self._enabled:
             return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
         return self.weight(epoch)
@@ -485,7 +507,10 @@ class BoundLoss:
         record_all([(self.series, step, epoch, 0.0, raw, zero)], self._recorder)
         return zero
 
-    def _warn_of_epoch(self) -> None:
+    def expect_clock(self) -> None:
+        """Warn, once, if the loss is computed without an epoch and its weight cannot change for want of a clock."""
+        if self._scheduler is None or self._by_step or self._recorder.ticked or self._warned_of_epoch:
+            return
         self._warned_of_epoch = True
         warn(
             f"loss {self.name!r} is scheduled and is computed without an epoch, so its weight stays where it is; call "

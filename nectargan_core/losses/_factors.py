@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# Other kinds of tensors may not be stacked, or become something else by it.
+PLAIN = {Tensor, torch.nn.Parameter}
+_SINGLE = torch.zeros((), dtype=torch.float32, device="cpu")
+
 
 def as_factors(weights: Sequence[float], like: Tensor) -> Tensor:
     """Return weights as a vector of the dtype, float32 or float64, and on the device of another tensor.
@@ -28,9 +32,14 @@ def as_factors(weights: Sequence[float], like: Tensor) -> Tensor:
 
 
 def as_factor(weight: float) -> Tensor | None:
-    """Return a weight as a scalar in single precision on the CPU; None in a mode whose tensors are of another kind."""
+    """Return a weight as a scalar in single precision on the CPU; None where it could not be kept."""
     made = as_factors([weight], like=_SINGLE)[0]
-    return made if type(made) is Tensor else None
+    return made if can_be_kept(made) else None
 
 
-_SINGLE = torch.zeros((), dtype=torch.float32, device="cpu")
+def can_be_kept(made: Tensor) -> bool:
+    """Whether a tensor can be used later: one of torch.func, of another mode, or of a CUDA graph, is of that only."""
+    if type(made) not in PLAIN or torch._C._functorch.is_functorch_wrapped_tensor(made):
+        return False
+    has_cuda = made.is_cuda and torch.backends.cuda.is_built()  # type: ignore[no-untyped-call] # untyped in torch
+    return not (has_cuda and torch.cuda.is_current_stream_capturing())

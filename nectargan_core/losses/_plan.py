@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 
 from nectargan_core.history import Recorder, Series, add_together, no_value, single
-from nectargan_core.losses._bound import BoundLoss, Later, add_each, current_graph_task, record_all
-from nectargan_core.losses._factors import as_factors
+from nectargan_core.losses._bound import (
+    BoundLoss,
+    Later,
+    add_each,
+    as_new,
+    current_graph_task,
+    next_node,
+    record_all,
+)
+from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
@@ -22,8 +30,6 @@ from nectargan_core.losses._results import ComputedLosses, StackedLosses, versio
 _FEWEST = 4
 # In these a product with a tensor of weights has the same digits as a product with a number.
 _PRECISE = {torch.float32, torch.float64}
-# Other kinds of tensors may not be stacked, or become something else by it.
-_PLAIN = {Tensor, torch.nn.Parameter}
 
 _Arguments: TypeAlias = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
@@ -35,8 +41,7 @@ class Plan:
     """The losses of a query, and what a call needs to compute them.
 
     Where four losses or more each give a scalar of one dtype on one device, the scalars are stacked, and weighted and
-    read together; otherwise each is by itself. Results, records and gradients are the same, but for the rounding of a
-    total of more than eight losses.
+    read together; otherwise each is by itself. Results, records and gradients are the same, and on the CPU totals, too.
 
     Args:
         losses: What the query finds, at least one.
@@ -89,23 +94,25 @@ class Plan:
         """
         recorder = self._recorder
         weights, factors = self._weigh(epoch) if self._changing else self._weighting
+        is_plain = self._all_run and 0.0 not in weights and type(inputs) is dict and self._are_plain(inputs)
+        if not is_plain:
+            self._check(inputs, weights)
         if epoch is None:
+            for _, loss in self._changing:
+                loss.expect_clock()
             epoch = recorder.epoch
-        steps: Iterable[int]
-        if recorder.ticked:
-            first = recorder.step
-            steps = repeat(first)
-        else:
-            steps = [loss.step_here() for loss in self._losses]
-            first = steps[0]
+        # The step of each record. Without a clock it is counted, and a function may compute other losses.
+        first = recorder.step if recorder.ticked else self._losses[0].step_here()
+        counted: list[int] | None = None if recorder.ticked else []
         # Where the total belongs; before a function of a loss can change the clock or the scope.
         place = (recorder, recorder.prefix, first, epoch)
-        if self._all_run and 0.0 not in weights and self._are_plain(inputs):
-            known = {id(inputs[name]) for name in self._reads} if len(weights) > 1 else ()
+        if is_plain:
             raws: list[Any] = []
-            passed_on = 0
+            several, passed_on = len(weights) > 1, 0
             for loss, function, arguments in self._calls:
-                given = arguments(inputs)
+                given, number = arguments(inputs), next_node()
+                if counted is not None:
+                    counted.append(loss.step_here())
                 try:
                     raw = function(*given)
                 except Exception as error:
@@ -113,13 +120,15 @@ class Plan:
                     raise
                 if type(raw) is not Tensor and not isinstance(raw, Tensor):
                     raise loss.no_tensor(raw, epoch)
-                if known and (raw.is_leaf or id(raw) in known) and raw.requires_grad:
+                # As in BoundLoss.call, with is_older written out. If all losses do it, there is no order to keep.
+                if several and raw.requires_grad and ((node := raw.grad_fn) is None or node._sequence_nr() < number):
                     passed_on += 1
                     if not self._pass_on:
-                        raw = raw.view_as(raw)  # As in BoundLoss.call. If all losses do it, there is no order to keep.
+                        raw = as_new(raw)
                 raws.append(raw)
-            if len(raws) > 1:
+            if several:
                 self._pass_on = passed_on == len(raws)
+                steps = repeat(first) if counted is None else counted
                 results = self._weighted(raws, weights, factors, steps, epoch, [])
             else:  # It waits for no others.
                 results = ComputedLosses()
@@ -128,7 +137,7 @@ class Plan:
                     loss.series.add(first, epoch, weights[0], raw, weighted)
             results._raws = raws
         else:
-            results = self._compute_some(inputs, weights, factors, steps, epoch)
+            results = self._compute_some(inputs, weights, factors, epoch)
         results._names = self._names
         results._place = place
         return results
@@ -137,8 +146,10 @@ class Plan:
         """Return the weights that apply at an epoch, with the tensors that were made of them."""
         weighting = self._weighting
         weights = weighting[0].copy()
+        if epoch is None:
+            epoch = self._recorder.epoch
         for place, loss in self._changing:
-            weights[place] = loss.applied_weight(epoch, None)
+            weights[place] = loss.weight(epoch)
         if weights != weighting[0]:
             weighting = self._weighting = (weights, {})
         return weighting
@@ -153,21 +164,25 @@ class Plan:
                 return False
         return True
 
+    def _check(self, inputs: Mapping[str, Any], weights: list[float]) -> None:
+        """Raise if a loss that runs reads an input that is not given; before anything is computed."""
+        for loss, weight in zip(self._losses, weights, strict=True):
+            if (weight != 0.0 or loss.runs_at_zero) and not inputs.keys() >= loss.reads:
+                raise missing_input(loss.name, loss.inputs, inputs)
+
     def _compute_some(
-        self, inputs: Mapping[str, Any], weights: list[float], factors: _Factors, steps: Iterable[int], epoch: float
+        self, inputs: Mapping[str, Any], weights: list[float], factors: _Factors, epoch: float
     ) -> ComputedLosses:
         """Compute the losses that run, and make a zero of each other; inputs may be lazy, or be passed as they are."""
         runs = [weight != 0.0 or loss.runs_at_zero for loss, weight in zip(self._losses, weights, strict=True)]
-        # Before anything is computed, so that a mistake in the inputs records nothing.
-        for loss, is_running in zip(self._losses, runs, strict=True):
-            if is_running and not inputs.keys() >= loss.reads:
-                raise missing_input(loss.name, loss.inputs, inputs)
         read = Inputs(inputs)
         terms: list[Any] = []
         raws: list[Tensor | None] = []
+        steps: list[int] = []
         zeros: Later = []
-        for loss, weight, is_running, step in zip(self._losses, weights, runs, steps, strict=False):
+        for loss, weight, is_running in zip(self._losses, weights, runs, strict=True):
             raw = term = None
+            steps.append(step := loss.step_here())
             if is_running:
                 args, kwargs = read.arguments(loss)
                 raw = term = loss.call(args, kwargs, epoch, detached=weight == 0.0)
@@ -178,7 +193,7 @@ class Plan:
             raws.append(raw)
         # Last, so that a skipped loss is connected to the lazy inputs that others were given; it calls none itself.
         skipped = []
-        for place, (loss, is_running, step) in enumerate(zip(self._losses, runs, steps, strict=False)):
+        for place, (loss, is_running, step) in enumerate(zip(self._losses, runs, steps, strict=True)):
             if not is_running:
                 terms[place] = zero = loss.zero(read.known(loss), read.first_tensor)
                 zeros.append((loss.series, step, epoch, 0.0, None, zero))
@@ -265,12 +280,13 @@ def _stacked(terms: list[Tensor]) -> Tensor | None:
     if dtype not in _PRECISE:
         return None
     for term in terms:
-        if term.dtype is not dtype or term.ndim or type(term) not in _PLAIN:
+        if term.dtype is not dtype or term.ndim or type(term) not in PLAIN:
             return None
     try:
-        return torch.stack(terms[::-1])
-    except RuntimeError:  # They are on several devices, or not dense.
+        stacked = torch.stack(terms[::-1])
+    except RuntimeError:  # They are on several devices.
         return None
+    return stacked if stacked.layout is torch.strided else None
 
 
 def _add_with_zeros(
@@ -292,7 +308,7 @@ def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tup
         numbers = [weight or 1.0 for weight in weights]
         rounded = list(map(single, numbers)) if stacked.dtype is torch.float32 else numbers
         made = as_factors(numbers[::-1], like=stacked)
-        if type(made) not in _PLAIN:  # in a mode that makes tensors of another kind
+        if not can_be_kept(made):
             return made, rounded
         known[key] = (made, rounded)
     return known[key]

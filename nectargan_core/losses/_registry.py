@@ -115,6 +115,12 @@ class Registry:
             self._group(key, query)
         self.changed()
 
+    def clear(self) -> None:
+        """Let go of all losses, since the manager is gone."""
+        self._queries.clear()
+        self.add((), replace=True)
+        self._groups.__dict__.clear()
+
     def select(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return the losses that have the name or tag, or one of several; none where nothing matches.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from operator import add, mul
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
@@ -20,10 +20,7 @@ Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 """Where a total belongs: recorder, prefix of the scope, step and epoch."""
 
 _HALF = (torch.float16, torch.bfloat16)
-# The total of so many losses has the same digits whether or not they are weighted together.
-_MOST_EXACT = 8
 _SINGLE = struct.Struct("=f")
-_SINGLES = [struct.Struct(f"={count}f") for count in range(_MOST_EXACT + 1)]
 
 
 class ComputedLosses(dict[str, Tensor]):
@@ -76,6 +73,9 @@ class ComputedLosses(dict[str, Tensor]):
     def total(self) -> Tensor:
         """The sum of the results, of which each that is not a scalar counts with its mean.
 
+        To differentiate it with respect to a result, or to hook one, ask for the result first: results that nobody has
+        asked for are not part of its graph where four or more scalars are weighted together.
+
         Results of half precision are added in float32, in which their sum does not overflow. A total that is nan or
         infinite although the losses are not is reported like a loss named `total`, once, when it is asked for; on an
         accelerator when values are read next.
@@ -103,10 +103,10 @@ class ComputedLosses(dict[str, Tensor]):
 
 
 class StackedLosses(ComputedLosses):
-    """Results that are one tensor, of which each is made when it is asked for.
+    """Results that are one tensor, of which each is made when one is asked for.
 
-    They are asked for together: from then on this is a `ComputedLosses` like any other. A result has the graph of its
-    loss alone, as if it had been multiplied by itself.
+    From then on this is a `ComputedLosses` like any other. A result has the graph of its loss alone, as if it had been
+    weighted by itself.
     """
 
     # What is weighted, and for a weight of 0 the result; and the weights.
@@ -119,7 +119,7 @@ class StackedLosses(ComputedLosses):
     # On the CPU the values of both, in the order of the losses; elsewhere how often each term had been edited in place.
     _values: Sequence[float] = ()
     _rounded: Sequence[float]
-    _versions: Sequence[int] | None = None
+    _versions: Sequence[int] | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> ComputedLosses:  # type: ignore[misc] # not one of its own
         # As libraries do that make a dict of the same type with other values: type(losses)(...).
@@ -132,7 +132,7 @@ class StackedLosses(ComputedLosses):
         """Return results that are still one tensor, under their names."""
         results: Any = ComputedLosses(names)
         results.__class__ = cls
-        results._terms, results._weights, results._stacked = terms, weights, stacked
+        results._terms, results._weights, results._stacked, results._versions = terms, weights, stacked, None
         return cast("StackedLosses", results)
 
     def __iter__(self) -> Iterator[str]:
@@ -142,38 +142,55 @@ class StackedLosses(ComputedLosses):
     @property
     def total(self) -> Tensor:
         """The sum of the results; see `ComputedLosses.total`."""
-        summed = torch.dot(self._stacked, self._factors)
-        if summed.is_cpu:
-            value = summed.item()
-            if len(self) <= _MOST_EXACT:
-                exact = _added_up(self._values, self._rounded, self._stacked.dtype)
-                if exact != value:
-                    summed.detach().fill_(exact)
-                    value = exact
-            if not math.isfinite(value):
+        if not self._stacked.is_cpu:
+            summed = (self._stacked * self._factors).sum()
+            if self._place is not None:
+                (recorder, prefix, step, epoch), self._place = self._place, None
+                recorder.check_total(summed, self, prefix, step, epoch)
+            return summed
+        summed, exact = (
+            torch.dot(self._stacked, self._factors),
+            _added_up(self._values, self._rounded, self._stacked.dtype),
+        )
+        if not math.isfinite(exact):
+            return cast("Tensor", _made(self).total)
+        self._place = None
+        # A dot product adds up in another order. And 0 may have another sign.
+        if summed.item() != exact or not exact:
+            if torch._C._is_tracing():  # to which this would be a constant
                 return cast("Tensor", _made(self).total)
-            self._place = None
-        elif self._place is not None:
-            (recorder, prefix, step, epoch), self._place = self._place, None
-            recorder.check_total(summed, self, prefix, step, epoch)
+            summed.detach().fill_(exact)
         return summed
 
-    def result(self, place: int) -> Tensor:
-        """Return a new tensor for the result in a place."""
-        term, weight = self._terms[place], self._weights[place]
-        if self._is_edited(place):
-            term = self._stacked[-1 - place].clone()
-        return term * weight if weight else term
 
-    def _is_edited(self, place: int) -> bool:
-        """Whether a term has another value or graph than it had, since its owner has edited it in place."""
-        term, node = self._terms[place], self._stacked.grad_fn
-        if node is not None and not term.is_leaf and node.next_functions[-1 - place][0] is not term.grad_fn:
-            return True
-        if self._versions is not None:
-            return version_of(term) != self._versions[place]
-        value, before = term.item(), self._values[place]
-        return value != before and (value == value or before == before)
+def _result(losses: StackedLosses, place: int) -> Tensor:
+    """Return a new tensor for the result in a place: the product as it was at the call, whoever edits its term."""
+    term, weight = losses._terms[place], losses._weights[place]
+    if not weight:
+        return term
+    if _is_rewired(losses, place):
+        return losses._stacked[-1 - place] * weight
+    result = term * weight
+    if _is_edited(losses, place):
+        result.detach().copy_(losses._stacked[-1 - place].detach() * weight)
+    return result
+
+
+def _is_rewired(losses: StackedLosses, place: int) -> bool:
+    """Whether a term has another graph than it had."""
+    term, node = losses._terms[place], losses._stacked.grad_fn
+    edge = None if node is None else node.next_functions[-1 - place][0]
+    if edge is None:
+        return node is not None and term.requires_grad
+    return not term.requires_grad or not (term.is_leaf or term.grad_fn is edge)
+
+
+def _is_edited(losses: StackedLosses, place: int) -> bool:
+    """Whether a term has another value than it had."""
+    if losses._versions is not None:
+        return version_of(losses._terms[place]) != losses._versions[place]
+    value, before = losses._terms[place].item(), losses._values[place]
+    return value != before and (value == value or before == before)
 
 
 def version_of(tensor: Tensor) -> int:
@@ -194,8 +211,10 @@ def _made(losses: Any) -> Any:
     """Make the results of `StackedLosses`, which are a `ComputedLosses` like any other then; anything else stays."""
     if type(losses) is StackedLosses:
         with torch.inference_mode(mode=False), torch.set_grad_enabled(losses._stacked.requires_grad):
-            results = [losses.result(place) for place in range(len(losses._terms))]
-        dict.update(losses, zip(losses._names, results, strict=True))
+            made = [_result(losses, place) for place in range(len(losses._terms))]
+        # Another thread may have made them meanwhile.
+        made = vars(losses).setdefault("_results", made)
+        dict.update(losses, zip(losses._names, made, strict=True))
         losses.__class__ = ComputedLosses  # type: ignore[assignment] # which has the same attributes
     return losses
 
@@ -209,20 +228,24 @@ for _name in (
 
 
 def _added_up(values: Sequence[float], factors: Sequence[float], dtype: torch.dtype) -> float:
-    """Return the sum of products as float32 or float64 gives it, one after the other."""
+    """Return the sum of products as float32 or float64 gives it, one after the other; nan if one is too large."""
     products = list(map(mul, values, factors))
     if dtype is not torch.float32:
         return float(reduce(add, products))
-    pack, unpack = _SINGLE.pack, _SINGLE.unpack
-    singles = _SINGLES[len(products)]
+    pack, unpack, several = _SINGLE.pack, _SINGLE.unpack, _singles(len(products))
     try:
         # The product and the sum of two float32 are exact in float64, or rounded by it without consequence.
-        total, *others = singles.unpack(singles.pack(*products))
+        total, *others = several.unpack(several.pack(*products))
         for product in others:
             (total,) = unpack(pack(total + product))
     except OverflowError:
         return math.nan
     return float(total)
+
+
+@cache
+def _singles(count: int) -> struct.Struct:
+    return struct.Struct(f"={count}f")
 
 
 def _before_weighting(raw: Tensor | None, weighted: Tensor) -> Tensor:
