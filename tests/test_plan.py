@@ -17,6 +17,7 @@ from devices import OnDevice, Operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from managers import manager_of
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nectargan_core import ComputedLosses, LMLoss, LossManager, Schedule, Scheduler, hookimpl
 from nectargan_core.errors import LossResultError, MissingInputError, NectarganWarning, NonFiniteLossError
@@ -609,6 +610,14 @@ def test_weights_that_were_used_in_a_transform_can_be_used_after_it():
     assert torch.equal(torch.func.grad(total)(x), expected)
     torch.func.grad(lambda x: (manager.set_weight(None, 0.5), total(x))[1])(x)
     assert total(x).item() == manager.compute_loss("a", x).item() * 21
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_weights_that_were_set_in_a_mode_of_fake_tensors_can_be_used_after_it(count):
+    with FakeTensorMode():
+        manager, _ = several(count)
+        manager.set_weight(None, 0.25)
+    assert manager.compute_losses({"x": torch.ones(3)}).total.item() == sum(range(1, count + 1)) / 4
 
 
 def test_the_modules_of_losses_are_freed_with_their_manager():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 # Other kinds of tensors may not be stacked, or become something else by it.
 PLAIN = {Tensor, torch.nn.Parameter}
-_SINGLE = torch.zeros((), dtype=torch.float32, device="cpu")
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def as_factors(weights: Sequence[float], like: Tensor) -> Tensor:
@@ -33,7 +33,12 @@ def as_factors(weights: Sequence[float], like: Tensor) -> Tensor:
 
 def as_factor(weight: float) -> Tensor | None:
     """Return a weight as a scalar in single precision on the CPU; None where it could not be kept."""
-    made = as_factors([weight], like=_SINGLE)[0]
+    if abs(weight) > _LARGEST:
+        return None
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(mode=False):
+            return as_factor(weight)
+    made = torch.scalar_tensor(weight, dtype=torch.float32, device="cpu")
     return made if can_be_kept(made) else None
 
 
