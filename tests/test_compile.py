@@ -24,7 +24,7 @@ from nectargan_core.errors import (
 )
 
 TORCH = Version(torch.__version__)
-BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+BACKENDS = ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aot_eager", "inductor"))]
 
 # Warnings that torch causes itself while it compiles.
 pytestmark = [
@@ -311,6 +311,7 @@ def test_losses_outside_of_the_query_make_no_other_graph():
     assert len(manager.series("loss1").loss) == 20
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_a_loss_that_is_registered_later_is_computed_too():
     manager = eight()
@@ -321,6 +322,7 @@ def test_a_loss_that_is_registered_later_is_computed_too():
     assert len(manager.series("later").loss) == 1
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_two_managers_run_the_same_step():
     def step(manager, x, y):
@@ -410,6 +412,7 @@ def test_records_are_the_same_with_a_clock(backend):
             torch.testing.assert_close(compiled.get_loss_tensors()[name], tensor, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 @NO_DICTS
 @pytest.mark.filterwarnings("ignore:loss 'by_epoch' is scheduled and is computed without an epoch")
 def test_records_are_the_same_without_a_clock():
@@ -424,6 +427,7 @@ def test_records_are_the_same_without_a_clock():
     run_both(run)
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_records_are_the_same_with_an_epoch_that_is_given():
     def run(manager, step):
@@ -448,6 +452,7 @@ def test_epochs_that_are_given_make_few_graphs():
     assert counters["stats"]["unique_graphs"] <= 4
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_a_loss_that_breaks_a_graph_is_computed_and_recorded():
     def breaking(x, y):
@@ -489,6 +494,7 @@ def test_inputs_in_lists_and_dicts_and_by_name_are_gated_too():
     assert all(gradient.count_nonzero() == 0 for gradient in gradients)
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_records_are_the_same_in_splits_and_pauses_and_while_a_loss_is_disabled():
     def run(manager, step):
@@ -506,6 +512,7 @@ def test_records_are_the_same_in_splits_and_pauses_and_while_a_loss_is_disabled(
     assert len(compiled.series("val/scalar").loss) == len(ordinary.series("val/scalar").loss) == 6
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_records_are_the_same_after_a_state_is_loaded():
     def run(manager, step):
@@ -589,7 +596,7 @@ def test_a_map_is_kept_as_it_was_when_the_graph_uses_its_memory_again(backend):
 
 
 @NO_DICTS
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("nonfinite", ["warn", "raise", "ignore"])
 def test_what_is_not_finite_is_reported_when_all_are_recorded(backend, nonfinite):
     manager = eight(nonfinite=nonfinite)
@@ -648,6 +655,7 @@ def test_activation_checkpointing_records_once(backend):
     torch.testing.assert_close(x.grad, torch.autograd.grad(2.0 * (x.sin() - y).abs().mean(), x)[0])
 
 
+@pytest.mark.slow
 @NO_DICTS
 def test_a_graph_whose_manager_is_gone_says_so():
     manager = eight()

@@ -56,12 +56,12 @@ def test_a_thousand_calls_on_a_device_neither_sync_nor_copy(done, logging, shape
 
 
 @pytest.mark.parametrize("logging", [True, False])
-def test_a_thousand_training_steps_on_the_meta_device_neither_sync_nor_copy(tmp_path, logging):
+def test_hundreds_of_training_steps_on_the_meta_device_neither_sync_nor_copy(tmp_path, logging):
     y = torch.ones(1, 3, 4, 4, device="meta")
     y_fake = torch.zeros(1, 3, 4, 4, device="meta", requires_grad=True)
     with with_losses(experiment_dir=tmp_path, enable_logging=logging) as manager:
         with Operations() as operations:
-            for step in range(1000):
+            for step in range(300):
                 manager.tick(epoch=step)
                 manager.compute_losses({"y_fake": y_fake, "y": y}).total.backward()
         waits = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero"}
@@ -364,6 +364,8 @@ def test_a_call_on_the_hot_path_does_not_grow(tmp_path, what):
         frames, called = called_in(action)
         with Operations() as done:
             action()
+        traced = sys.gettrace()
+        sys.settrace(None)  # A measurement of coverage takes memory itself.
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
@@ -372,6 +374,7 @@ def test_a_call_on_the_hot_path_does_not_grow(tmp_path, what):
             taken = tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()
+            sys.settrace(traced)
         found = (len(frames), len(called), len(done.names), taken)
         assert all(one <= limit for one, limit in zip(found, COSTS[what], strict=True)), found
 
