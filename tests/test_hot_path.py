@@ -336,7 +336,7 @@ def test_a_call_validates_formats_and_writes_nothing(tmp_path, place, schedule):
 COSTS = {
     "tick": (3, 2, 0, 200),
     "compute_loss_xy": (6, 8, 2, 1_000),
-    "compute_losses of one": (9, 15, 2, 1_500),
+    "compute_losses of one": (9, 17, 2, 1_500),
     "compute_losses of eight": (24, 50, 3, 10_000),
     "get_loss_values of eight": (80, 72, 0, 2_000),
 }

@@ -560,6 +560,14 @@ def test_gradients_of_a_result_that_was_there_before_are_added_up_in_order(count
         assert torch.equal(*gradients)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_result_is_that_of_its_call_if_a_later_loss_edits_what_was_returned(count):
+    buffer = torch.tensor(0.0)
+    losses = [LMLoss(name=str(number), function=lambda: buffer.add_(1), inputs=()) for number in range(count)]
+    results = manager_of(*losses).compute_losses({})
+    assert [result.item() for result in results.values()] == list(range(1, count + 1))
+
+
 class Counting(Mapping):
     """A mapping that gives another value each time it is read."""
 

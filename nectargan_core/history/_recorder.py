@@ -389,15 +389,14 @@ class Recorder:
         else:
             raise error  # out of the call that computed it
 
-    def add_all(self, *additions: Callable[[], None]) -> None:
-        """Let several losses be recorded by functions, and only then raise what is due for one of them.
+    def add_all(self, add: Callable[[], None]) -> None:
+        """Let several losses be recorded, and only then raise what is due for one of them.
 
         Raises:
             NonFiniteLossError: If one is due.
         """
         self._collected_error = None
-        for add in additions:
-            add()
+        add()
         if self._collected_error is not None:
             raise self._collected_error
 

@@ -108,7 +108,8 @@ class Plan:
         place = (recorder, recorder.prefix, first, epoch)
         if is_plain:
             raws: list[Any] = []
-            several, passed_on = len(weights) > 1, 0
+            products: list[Tensor] = []
+            together, passed_on = len(weights) >= _FEWEST, 0
             for loss, function, arguments in self._calls:
                 given, number = arguments(inputs), next_node()
                 if counted is not None:
@@ -120,21 +121,25 @@ class Plan:
                     raise
                 if type(raw) is not Tensor and not isinstance(raw, Tensor):
                     raise loss.no_tensor(raw, epoch)
+                if not together:
+                    products.append(loss.weighted(raw, weights[len(raws)], epoch))
                 # As in BoundLoss.call, with is_older written out. If all losses do it, there is no order to keep.
-                if several and raw.requires_grad and ((node := raw.grad_fn) is None or node._sequence_nr() < number):
+                elif raw.requires_grad and ((node := raw.grad_fn) is None or node._sequence_nr() < number):
                     passed_on += 1
                     if not self._pass_on:
                         raw = as_new(raw)
                 raws.append(raw)
-            if several:
+            steps = repeat(first) if counted is None else counted
+            if together:
                 self._pass_on = passed_on == len(raws)
-                steps = repeat(first) if counted is None else counted
                 results = self._weighted(raws, weights, factors, steps, epoch, [])
-            else:  # It waits for no others.
-                results = ComputedLosses()
-                results[loss.name] = weighted = loss.weighted(raw, weights[0], epoch)
-                if current_graph_task() < 0:
-                    loss.series.add(first, epoch, weights[0], raw, weighted)
+            else:
+                results = ComputedLosses(zip(self._names, products, strict=True))
+                if len(raws) > 1:
+                    rows = zip(self._series, steps, repeat(epoch), weights, raws, products, strict=False)
+                    record_all(list(rows), recorder)
+                elif current_graph_task() < 0:  # It waits for no others.
+                    self._series[0].add(first, epoch, weights[0], raws[0], products[0])
             results._raws = raws
         else:
             results = self._compute_some(inputs, weights, factors, epoch)
