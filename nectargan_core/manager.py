@@ -1164,7 +1164,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_in_graphs(what: str) -> None:
     """Raise inside `torch.compile`, where a change would take effect when the graph is compiled, not when it runs."""
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
 
 

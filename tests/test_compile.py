@@ -727,3 +727,80 @@ def test_a_scalar_with_the_name_of_a_loss_is_an_error_in_a_graph_too():
     step = torch.compile(lambda x: manager.record("loss1", x), backend="eager", fullgraph=True)
     with pytest.raises(DuplicateLossError, match="'loss1' is a loss, which records itself"):
         step(torch.ones(2))
+
+
+@NO_DICTS
+def test_a_lazy_input_may_be_written_inside_the_compiled_step():
+    manager, network = LossManager(), torch.nn.Linear(3, 1)
+    manager.register_loss_fn("a", lambda pred: pred.mean(), 2.0, inputs=("pred",))
+    step = torch.compile(
+        lambda x: manager.compute_losses({"pred": lambda: network(x)}).total, backend="eager", fullgraph=True
+    )
+    x = torch.rand(2, 3)
+    assert step(x).item() == (2 * network(x).mean()).item()
+
+
+class Rooted(torch.nn.Module):
+    """A loss with a parameter whose gradient is infinite, and a buffer that counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.parameter = torch.nn.Parameter(torch.zeros(3))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x, y):
+        self.calls += 1
+        return x.mean() + self.parameter.sqrt().sum()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_parameters_of_a_loss_get_no_gradient_in_a_graph_while_its_weight_is_zero(backend):
+    manager, module = LossManager(), Rooted()
+    manager.register_loss_fn("a", module, loss_weight=0.0)
+    step = torch.compile(lambda x: manager.compute_loss_xy("a", x, None), backend=backend, fullgraph=True)
+    step(torch.ones(2)).backward()
+    assert module.parameter.grad.tolist() == [0.0] * 3
+    manager.set_weight("a", 2.0)
+    module.parameter.data.fill_(4.0)
+    module.parameter.grad = None
+    step(torch.ones(2)).backward()
+    assert (module.parameter.grad.tolist(), module.calls.item()) == ([0.5] * 3, 2.0)
+
+
+@NO_DICTS
+def test_a_dict_without_gradients_is_passed_as_it_is():
+    class Output(dict):
+        pass
+
+    given = Output(logits=torch.ones(2))
+    manager = LossManager()
+    manager.register_loss_fn("a", lambda out: out["logits"].mean() * isinstance(out, Output), inputs=("out",))
+    step = torch.compile(lambda out: manager.compute_losses({"out": out}).total, backend="eager", fullgraph=True)
+    assert step(given).item() == 1.0
+
+
+@NO_DICTS
+def test_a_program_whose_losses_were_replaced_says_so():
+    class Step(torch.nn.Module):
+        def forward(self, x):
+            return manager.compute_losses({"y_fake": x, "y": x}).total
+
+    manager = LossManager()
+    manager.register_loss_fn("a", torch.nn.L1Loss())
+    program = torch.export.export(Step(), (torch.ones(2),), strict=True).module()
+    manager.init_from_spec(None)
+    with pytest.raises(NectarganError, match="is gone, or has other losses now"):
+        program(torch.ones(2))
+
+
+def test_a_weight_can_be_set_while_another_step_is_compiled():
+    manager, weights = LossManager(), []
+
+    def slow(graph, inputs):
+        manager.set_weight("a", 5.0)
+        weights.append(manager.get_loss_weights()["a"])
+        return graph
+
+    manager.register_loss_fn("a", lambda x, y: x.sum())
+    torch.compile(lambda x: x * 2, backend=slow)(torch.ones(2))
+    assert weights == [5.0]

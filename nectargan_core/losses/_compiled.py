@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nectargan_core.errors import LossResultError
 from nectargan_core.history import check_real
@@ -20,7 +20,7 @@ from nectargan_core.losses._graph_weights import Group, call_of, definitions_of,
 from nectargan_core.losses._inputs import called, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
-from nectargan_core.losses._zero import with_tensors
+from nectargan_core.losses._zero import tensors_in, with_tensors
 
 # torch has it from 2.7 on.
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
@@ -42,7 +42,7 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
 
     A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
-    to what it was given while its weight is 0.
+    to what it was given, and to the parameters of a loss that is a module, while its weight is 0.
 
     Args:
         group: The losses.
@@ -74,6 +74,8 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     def gate(value: Any, index: int) -> Any:
         """Return a value that no gradient goes back through while the weight is 0."""
         if not isinstance(value, Tensor):
+            if not any(tensor.requires_grad for tensor in tensors_in((value,))) or isinstance(value, nn.Module):
+                return value
             return with_tensors(value, lambda tensor: gate(tensor, index))
         if not value.requires_grad:
             return value
@@ -83,7 +85,11 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
     for index, function in enumerate(group.functions):
         args = [gate(value, index) for value in given[index][0]]
         kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
-        result = function(*args, **kwargs)
+        if isinstance(function, nn.Module) and any(each.requires_grad for each in function.parameters()):
+            parameters = {name: gate(each, index) for name, each in function.named_parameters()}
+            result = torch.func.functional_call(function, parameters, tuple(args), kwargs)
+        else:
+            result = function(*args, **kwargs)
         if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
             _refuse(result, definitions_of(call)[index][0])
         raw.append(result.detach())

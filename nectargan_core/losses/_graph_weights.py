@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nectargan_core.errors import NectarganError, ScheduleError
-from nectargan_core.losses._factors import as_factors
+from nectargan_core.losses._factors import as_factors, can_be_kept
 
 
 class CompiledLoss(Protocol):
@@ -116,7 +116,12 @@ class Weights:
         kept = set(map(id, losses))
         self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
         self._numbers = {keys: call for keys, call in self._numbers.items() if call in self._calls}
-        self._kinds = {key: kind for key, kind in self._kinds.items() if kind[0] in self._calls}
+        for call in [call for call, weights in _CALLS.items() if weights is self and call not in self._calls]:
+            _CALLS.pop(call, None)
+        for key in [key for key, kind in self._kinds.items() if kind[0] not in self._calls]:
+            del self._kinds[key]
+            self._values.pop(key, None)
+            vars(self.tensors).pop(key, None)
         self.refresh()
 
     def prepare(self, call: int, device: torch.device, double: bool) -> str:
@@ -143,8 +148,10 @@ class Weights:
         for key, (call, device, double) in self._kinds.items():
             values = [weights[loss.key] for loss in self._calls[call]]
             if values != self._values.get(key):
-                setattr(self.tensors, key, as_factors(values, like=like_of(device, double)))
-                self._values[key] = values
+                made = as_factors(values, like=like_of(device, double))
+                setattr(self.tensors, key, made)
+                # One that is made while a graph is compiled may be of that only, and is made again.
+                self._values[key] = values if can_be_kept(made) else []
 
     def clock_changed(self) -> None:
         """Refresh, if a weight may have changed with the clock."""
@@ -192,7 +199,10 @@ def weights_of(call: int) -> Weights:
 
 def gone() -> NectarganError:
     """Make the error that a manager is gone whose losses a graph computes."""
-    return NectarganError("the manager whose losses this compiled graph computes is gone; keep it as long as the graph")
+    return NectarganError(
+        "the manager whose losses this compiled graph computes is gone, or has other losses now; keep both as long as "
+        "the graph"
+    )
 
 
 # What a graph has as constants, since it stays the same while a loss has its key.

@@ -23,8 +23,12 @@ def is_lazy(value: Any) -> bool:
         # Counted on the code object, which takes a tenth of the time that a signature takes. A wrapper is asked for the
         # signature of what it wraps. Defaults belong to the function, so nothing is kept for a code object.
         if "__wrapped__" not in value.__dict__:
-            code, defaults, keywords = value.__code__, value.__defaults__ or (), value.__kwdefaults__ or ()
-            required = code.co_argcount > len(defaults) or code.co_kwonlyargcount > len(keywords)
+            code, defaults = value.__code__, value.__defaults__ or ()
+            required = code.co_argcount > len(defaults)
+            if (
+                code.co_kwonlyargcount and not required
+            ):  # torch.compile knows no __kwdefaults__ of a function in a graph.
+                required = code.co_kwonlyargcount > len(value.__kwdefaults__ or ())
             return not (required or code.co_flags & inspect.CO_VARARGS)
         return _needs_nothing(value)
     if kind is MethodType:
