@@ -597,7 +597,7 @@ def lines_of(error):
 def problem_of(error, allowed):
     """Say what is wrong with an error; None if it is documented, and ours."""
     lines = list(lines_of(error))
-    if any("self.function(" in line or line == "return value()" for line in lines):
+    if any("self.function(" in line or line in ("raw = function(*given)", "return value()") for line in lines):
         return None  # It comes out of the function of a loss, or a lazy input.
     if NectarganError in allowed and type(error) is NectarganError:
         return None
@@ -644,7 +644,7 @@ def state_of(manager):
         for name, bound in registry.losses.items()
     }
     series = {name: (one.count, bytes(one.rows), one._window) for name, one in recorder.series.items()}
-    clock = recorder.step, repr(recorder.epoch), recorder.ticked, recorder._prefix, recorder.closed
+    clock = recorder.step, repr(recorder.epoch), recorder.ticked, recorder.prefix, recorder.closed
     plugins = [name for name, _ in manager.hooks.list_name_plugin()]
     return losses, series, clock, list(recorder.scalars), manager.objective, plugins, dict(recorder._counts)
 
