@@ -4,7 +4,7 @@ from nectargan_core.history._atomic import at_once, prepared
 from nectargan_core.history._lm_history import LMHistory
 from nectargan_core.history._rank import rank_and_world_size
 from nectargan_core.history._recorder import OnNonFinite, Recorder
-from nectargan_core.history._series import Series, add_together, check_real, is_real, no_value, single
+from nectargan_core.history._series import Series, add_together, check_real, is_real, mean_of, no_value, single
 
 __all__ = [
     "LMHistory",
@@ -15,6 +15,7 @@ __all__ = [
     "at_once",
     "check_real",
     "is_real",
+    "mean_of",
     "no_value",
     "prepared",
     "rank_and_world_size",

@@ -257,11 +257,11 @@ class Series:
         if raw.requires_grad and not raw.is_cpu and (raw.is_leaf or (raw._is_view() and not raw.ndim)):
             result = result.clone()  # a parameter, which its optimizer edits in place
         if raw.is_cpu:
-            values = self._value(_mean(result)), self._value(_mean(weighted.detach()))
+            values = self._value(mean_of(result)), self._value(mean_of(weighted.detach()))
             self._result = (self.count + 1, result, weighted.dtype)
             self.add_number(step, epoch, weight, *values)
             return
-        means = (_mean(result), _mean(weighted.detach())) if raw.ndim and self.keep else (result, weighted)
+        means = (mean_of(result), mean_of(weighted.detach())) if raw.ndim and self.keep else (result, weighted)
         self._add_later(step, epoch, weight, result, *means)
 
     def _add_later(self, step: int, epoch: float, weight: float, result: Tensor, raw: Tensor, weighted: Tensor) -> None:
@@ -309,8 +309,8 @@ class Series:
         last, result = self._last, self.result
         if last is None or result is None or not _is_unread(last[_LOSS]):
             return []
-        weighted = _mean(result * last[_WEIGHT]).reshape(1) if result.ndim else None
-        return [_Block(_packed(last), _mean(result).reshape(1), weighted)]
+        weighted = mean_of(result * last[_WEIGHT]).reshape(1) if result.ndim else None
+        return [_Block(_packed(last), mean_of(result).reshape(1), weighted)]
 
     def put(self, blocks: list[_Block], rows: list[bytes]) -> None:
         """Put the records of the first blocks, as they were read, among the rows."""
@@ -584,7 +584,8 @@ def _ignore(series: Series, step: int, epoch: float, value: float) -> None:
     """Do nothing with a value that is nan or infinite."""
 
 
-def _mean(tensor: Tensor) -> Tensor:
+def mean_of(tensor: Tensor) -> Tensor:
+    """Return the mean of a result as a scalar: in its own dtype, of integers in float64."""
     if not tensor.ndim:
         return tensor
     return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()

@@ -15,7 +15,8 @@ from nectargan_core._messages import shown, warn
 from nectargan_core.errors import LossResultError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
-from nectargan_core.losses._factors import PLAIN, as_factor
+from nectargan_core.losses._autograd import as_new, current_graph_task, is_older, next_node
+from nectargan_core.losses._factors import as_factor
 from nectargan_core.losses._graph_weights import Group, Weights, register
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
@@ -27,34 +28,6 @@ _FLOAT32 = torch.float32
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
-# -1 outside of backward(), inside of which activation checkpointing computes a loss again, which is not recorded again.
-# torch has no public name for it.
-current_graph_task = torch._C._current_graph_task_id
-
-
-# The number that the next node of a graph gets in this thread. torch has no public name for it.
-next_node: Callable[[], int] = getattr(torch._C._autograd, "_get_sequence_nr", lambda: 0)
-
-
-def is_older(raw: Tensor, number: int) -> bool:
-    """Whether a result that requires a gradient was there before: an input, a parameter, or what the function kept.
-
-    Args:
-        raw: The result.
-        number: What `next_node` returned before the function was called.
-    """
-    node = raw.grad_fn
-    return node is None or node._sequence_nr() < number
-
-
-def as_new(raw: Tensor) -> Tensor:
-    """Return a result that was there before as a new node of the graph.
-
-    Its gradient then comes when it is the turn of its loss, so that gradients are added up in the order of the losses.
-    """
-    if type(raw) not in PLAIN or raw.layout is not torch.strided or raw.is_nested:
-        return raw
-    return raw.view_as(raw) if raw.ndim else raw.clone()
 
 
 Later: TypeAlias = "list[tuple[Series, int, float, float, Tensor | None, Tensor]]"
@@ -405,6 +378,7 @@ class BoundLoss:
         except Exception as error:
             self.annotate(error, args, kwargs)
             raise
+        # As in `call` and `weighted`, written out.
         if type(raw) is not Tensor:
             factor = None
             if not isinstance(raw, Tensor):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nectargan_core.errors import LossResultError
-from nectargan_core.history import check_real
+from nectargan_core.history import check_real, mean_of
+from nectargan_core.losses._autograd import current_graph_task
 from nectargan_core.losses._factors import as_factors
 from nectargan_core.losses._graph_weights import Group, call_of, definitions_of, gone, like_of, prepared_key, weights_of
 from nectargan_core.losses._inputs import called, missing_input
@@ -24,9 +25,6 @@ from nectargan_core.losses._zero import tensors_in, with_tensors
 
 # torch has it from 2.7 on.
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
-# -1 outside of backward(), inside of which activation checkpointing computes again what was recorded before. torch has
-# no public name for it.
-_current_graph_task = torch._C._current_graph_task_id
 
 Given: TypeAlias = "tuple[Sequence[Any], Mapping[str, Any]]"
 """Arguments and keyword arguments of a function."""
@@ -107,7 +105,9 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
         torch.ops.nectargan.record.default(_ORDER, vector, call, at)
     else:
         others = [index for index, is_plain in enumerate(plain) if not is_plain]
-        means = [mean for index in others for mean in (_mean(raw[index]), _mean(weighted[index].detach()), raw[index])]
+        means = [
+            mean for index in others for mean in (mean_of(raw[index]), mean_of(weighted[index].detach()), raw[index])
+        ]
         torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
     return weighted
 
@@ -147,7 +147,7 @@ def record_scalar(key: str, name: str, value: object) -> None:
         raise TypeError(f"the value of {name!r} must be a number or a tensor, got {type(value).__name__}")
     value = value.detach()
     if value.layout is torch.strided and not value.is_complex():  # The operator refuses others.
-        value = _mean(value)
+        value = mean_of(value)
     torch.ops.nectargan.record_scalar.default(_ORDER, value, key, name)
 
 
@@ -162,12 +162,6 @@ def _vector(scalars: Sequence[Tensor]) -> Tensor:
     for number, scalar in enumerate(scalars[1:], start=1):
         vector = torch.where(index == number, scalar, vector)
     return vector
-
-
-def _mean(tensor: Tensor) -> Tensor:
-    if not tensor.ndim:
-        return tensor
-    return tensor.mean() if tensor.is_floating_point() else tensor.double().mean()
 
 
 def _refuse(result: object, name: str) -> NoReturn:
@@ -251,7 +245,7 @@ def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
     manager = _MANAGERS.get(key)
     if manager is None:
         raise gone()
-    if _current_graph_task() < 0:
+    if current_graph_task() < 0:
         manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
 
 

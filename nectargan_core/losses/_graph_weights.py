@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,41 +18,8 @@ from torch import Tensor
 from nectargan_core.errors import NectarganError, ScheduleError
 from nectargan_core.losses._factors import as_factors, can_be_kept
 
-
-class CompiledLoss(Protocol):
-    """A loss at work, as far as graphs need it."""
-
-    name: str
-    key: str
-    inputs: tuple[str, ...]
-    as_is: frozenset[str]
-    parameters: tuple[str, ...] | None
-    function: Callable[..., Any]
-    weights: Weights
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether the weight follows a schedule."""
-
-    @property
-    def counts(self) -> bool:
-        """Whether the weight depends on how often the loss was computed."""
-
-    def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now, at an epoch or that of the clock."""
-
-    def watch_clock(self, changed: Callable[[], None]) -> None:
-        """Have a function called when step or epoch have changed."""
-
-    def record_compiled(
-        self,
-        losses: Sequence[Any],
-        weights: Sequence[float] | None,
-        scalars: Tensor,
-        means: Sequence[Sequence[Tensor] | None],
-        epoch: float | None,
-    ) -> None:
-        """Record the results of a call."""
+if TYPE_CHECKING:
+    from nectargan_core.losses._bound import BoundLoss
 
 
 class Group:
@@ -62,7 +29,7 @@ class Group:
         losses: The losses, all of one manager.
     """
 
-    def __init__(self, losses: Sequence[CompiledLoss]) -> None:
+    def __init__(self, losses: Sequence[BoundLoss]) -> None:
         self.keys = "".join(loss.key for loss in losses)
         self.functions = tuple(loss.function for loss in losses)
         self.weights = losses[0].weights
@@ -80,10 +47,10 @@ class Weights:
     """
 
     def __init__(self) -> None:
-        self._losses: Sequence[CompiledLoss] = ()
+        self._losses: Sequence[BoundLoss] = ()
         # The numbers of the calls by the keys of their losses, and the losses of each.
         self._numbers: dict[str, int] = {}
-        self._calls: dict[int, list[CompiledLoss]] = {}
+        self._calls: dict[int, list[BoundLoss]] = {}
         # By a key: the tensor; the call, device and precision; and the numbers in it.
         self.tensors = Attributes()
         self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
@@ -94,7 +61,7 @@ class Weights:
         # it runs.
         self._varies = self.counted = False
 
-    def call_of(self, keys: str, losses: list[CompiledLoss]) -> int:
+    def call_of(self, keys: str, losses: list[BoundLoss]) -> int:
         """Return the number of a call that computes these losses."""
         number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
         if number not in self._calls:
@@ -106,11 +73,11 @@ class Weights:
             self.refresh()
         return number
 
-    def losses_of(self, call: int) -> list[CompiledLoss]:
+    def losses_of(self, call: int) -> list[BoundLoss]:
         """Return the losses that a call computes."""
         return self._calls[call]
 
-    def take(self, losses: Sequence[CompiledLoss]) -> None:
+    def take(self, losses: Sequence[BoundLoss]) -> None:
         """Hold the weights of these losses from now on, and forget the calls of all others."""
         self._losses = losses
         kept = set(map(id, losses))
@@ -159,7 +126,7 @@ class Weights:
             self.refresh()
 
 
-def _weight_or_nan(loss: CompiledLoss) -> float:
+def _weight_or_nan(loss: BoundLoss) -> float:
     try:
         return loss.compiled_weight(None)
     except ScheduleError:
@@ -175,11 +142,11 @@ def like_of(device: torch.device, double: bool) -> Tensor:
 
 _KEYS = itertools.count()
 _CALL_NUMBERS = itertools.count()
-_LOSSES: weakref.WeakValueDictionary[str, CompiledLoss] = weakref.WeakValueDictionary()
+_LOSSES: weakref.WeakValueDictionary[str, BoundLoss] = weakref.WeakValueDictionary()
 _CALLS: weakref.WeakValueDictionary[int, Weights] = weakref.WeakValueDictionary()
 
 
-def register(loss: CompiledLoss) -> str:
+def register(loss: BoundLoss) -> str:
     """Return a key by which graphs find a loss.
 
     Not a number: one that differs between two managers the compiler would take for a size that varies.

@@ -12,15 +12,8 @@ import torch
 from torch import Tensor
 
 from nectargan_core.history import Recorder, Series, add_together, no_value, single
-from nectargan_core.losses._bound import (
-    BoundLoss,
-    Later,
-    add_each,
-    as_new,
-    current_graph_task,
-    next_node,
-    record_all,
-)
+from nectargan_core.losses._autograd import as_new, current_graph_task, next_node
+from nectargan_core.losses._bound import BoundLoss, Later, add_each, record_all
 from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
@@ -230,8 +223,7 @@ class Plan:
         stacked = _stacked(terms) if len(terms) >= _FEWEST else None
         if stacked is None:
             return self._weighted_one_by_one(terms, weights, steps, epoch, zeros)
-        results = StackedLosses.of(self._names, terms, weights, stacked)
-        results._factors, results._rounded = _factors_like(stacked, weights, factors)
+        results = StackedLosses.of(self._names, terms, weights, stacked, *_factors_like(stacked, weights, factors))
         if stacked.is_cpu:
             try:
                 results._values = values = stacked.tolist()[::-1]

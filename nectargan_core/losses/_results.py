@@ -127,12 +127,19 @@ class StackedLosses(ComputedLosses):
 
     @classmethod
     def of(
-        cls, names: Mapping[str, Any], terms: Sequence[Tensor], weights: Sequence[float], stacked: Tensor
+        cls,
+        names: Mapping[str, Any],
+        terms: Sequence[Tensor],
+        weights: Sequence[float],
+        stacked: Tensor,
+        factors: Tensor,
+        rounded: Sequence[float],
     ) -> StackedLosses:
         """Return results that are still one tensor, under their names."""
         results: Any = ComputedLosses(names)
         results.__class__ = cls
-        results._terms, results._weights, results._stacked, results._versions = terms, weights, stacked, None
+        results._terms, results._weights, results._versions = terms, weights, None
+        results._stacked, results._factors, results._rounded = stacked, factors, rounded
         return cast("StackedLosses", results)
 
     def __iter__(self) -> Iterator[str]:
