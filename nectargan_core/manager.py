@@ -42,7 +42,6 @@ from nectargan_core.losses import (
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
-_is_compiling = torch.compiler.is_dynamo_compiling
 _ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
@@ -347,7 +346,8 @@ class LossManager:
             recorder.raise_pending_error()
         self._watch_observers()
         made = [
-            BoundLoss(loss, schedulers[name], recorder, self.device, registry.changed) for name, loss in losses.items()
+            BoundLoss(loss, schedulers[name], recorder, self.device, registry.weights, registry.changed)
+            for name, loss in losses.items()
         ]
         registry.add(made, replace=replace)
         if observers.is_observed("nectargan_loss_registered"):

@@ -88,6 +88,7 @@ class BoundLoss:
         scheduler: What evaluates its schedule, None if it has none.
         recorder: Where its records go.
         device: Where a result is made that no input tells the device of.
+        weights: Those of all losses of the manager, for compiled graphs to read.
         changed: Called when the loss has another weight, schedule or enabling.
     """
 
@@ -127,6 +128,7 @@ class BoundLoss:
         scheduler: Scheduler | None,
         recorder: Recorder,
         device: torch.device | None,
+        weights: Weights,
         changed: Callable[[], None],
     ) -> None:
         self.name = loss.name
@@ -147,8 +149,7 @@ class BoundLoss:
         self._changed = changed
         self._enabled = True
         self.key = register(self)
-        # Those that compiled graphs read, of all losses; set by the registry.
-        self.weights = Weights()
+        self.weights = weights
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
         self.begin()

@@ -78,7 +78,7 @@ class Weights:
         return self._calls[call]
 
     def take(self, losses: Sequence[BoundLoss]) -> None:
-        """Hold the weights of these losses from now on, and forget the calls of all others."""
+        """Hold the weights of these losses from the next `refresh` on, and forget the calls of all others."""
         self._losses = losses
         kept = set(map(id, losses))
         self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
@@ -89,7 +89,6 @@ class Weights:
             del self._kinds[key]
             self._values.pop(key, None)
             vars(self.tensors).pop(key, None)
-        self.refresh()
 
     def prepare(self, call: int, device: torch.device, double: bool) -> str:
         """Return the key of the tensor for a call, a device and a precision, which is made if it is not there."""

@@ -25,9 +25,8 @@ def is_lazy(value: Any) -> bool:
         if "__wrapped__" not in value.__dict__:
             code, defaults = value.__code__, value.__defaults__ or ()
             required = code.co_argcount > len(defaults)
-            if (
-                code.co_kwonlyargcount and not required
-            ):  # torch.compile knows no __kwdefaults__ of a function in a graph.
+            # Asked for only if need be: torch.compile knows no __kwdefaults__ of a function that is made in a graph.
+            if code.co_kwonlyargcount and not required:
                 required = code.co_kwonlyargcount > len(value.__kwdefaults__ or ())
             return not (required or code.co_flags & inspect.CO_VARARGS)
         return _needs_nothing(value)

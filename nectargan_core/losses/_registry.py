@@ -79,7 +79,7 @@ class Registry:
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
         # The weights of the losses that compiled graphs read.
-        self._weights = Weights()
+        self.weights = Weights()
         # What compiled graphs compute for a query, by a key.
         self._groups = Attributes()
         self._queries: dict[Query, str] = {}
@@ -108,9 +108,7 @@ class Registry:
         added = {loss.name: loss for loss in losses}
         self.losses = added if replace else {**self.losses, **added}
         self._selections.clear()
-        for loss in added.values():
-            loss.weights = self._weights
-        self._weights.take(list(self.losses.values()))
+        self.weights.take(list(self.losses.values()))
         for query, key in self._queries.items():
             self._group(key, query)
         self.changed()
@@ -206,7 +204,7 @@ class Registry:
     def changed(self) -> None:
         """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
         self.plans = {}
-        self._weights.refresh()
+        self.weights.refresh()
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, under their names with `_` for each `.`.
