@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nectargan_core.manager import LossManager
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
+    from nectargan_core.weightings import Losses, Weighting
 
 __all__ = [
     "ComputedLosses",
@@ -24,10 +25,12 @@ __all__ = [
     "LMLoss",
     "LossLog",
     "LossManager",
+    "Losses",
     "Records",
     "Schedule",
     "Scheduler",
     "TorchScheduler",
+    "Weighting",
     "catalog",
     "errors",
     "exponential",
@@ -48,10 +51,12 @@ _MODULES = {
     "LMLoss": "losses",
     "LossLog": "log",
     "LossManager": "manager",
+    "Losses": "weightings",
     "Records": "log",
     "Schedule": "schedules",
     "Scheduler": "schedules",
     "TorchScheduler": "schedules._torch_scheduler",
+    "Weighting": "weightings",
     "exponential": "schedules",
     "hookimpl": "hookspecs",
     "interpolate": "schedules",

@@ -85,6 +85,15 @@ class ScheduleError(NectarganError, ValueError):
     """A schedule cannot be evaluated as it was defined, or contradicts the weight that is given with it."""
 
 
+class WeightingError(NectarganError, ValueError):
+    """A weighting cannot be made or used as asked, or gave factors that cannot be applied."""
+
+    def __init__(self, message: str, *, weighting: str = "", loss_name: str = "") -> None:
+        super().__init__(message)
+        self.weighting = weighting
+        self.loss_name = loss_name
+
+
 class LossLogError(NectarganError, OSError):
     """A loss log cannot be opened, read or owned."""
 

@@ -9,6 +9,7 @@ from typing import Final
 
 SPECS: Final = "nectargan.loss_specs"
 SCHEDULES: Final = "nectargan.schedules"
+WEIGHTINGS: Final = "nectargan.weightings"
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,17 @@ def _bind_schedule(signature: inspect.Signature) -> None:
     signature.bind_partial(None, None)
 
 
+def _bind_weighting(signature: inspect.Signature) -> None:
+    # Which keywords it takes depends on Weighting.params, and is checked when it is made.
+    by_position = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    if by_position:
+        raise TypeError
+
+
 GROUPS: Final = {
     SPECS: Group("loss spec", "(config) or (config, subspec)", _bind_spec),
     SCHEDULES: Group("schedule", "(schedule, epoch)", _bind_schedule),
+    WEIGHTINGS: Group("weighting", "keyword arguments", _bind_weighting),
 }
 """The groups that the catalog reads, by their names in the metadata."""
 

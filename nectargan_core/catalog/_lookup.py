@@ -63,7 +63,7 @@ def find(group: str, name: str, provider: str | None = None) -> Plugin:
     """Find the one plugin that a name means, without importing any.
 
     Args:
-        group: The entry point group, `SPECS` or `SCHEDULES`.
+        group: The entry point group: `SPECS`, `SCHEDULES` or `WEIGHTINGS`.
         name: The name of the plugin, matched exactly.
         provider: The distribution that is to offer it, compared as package indexes compare names; needed only
             where several offer the name.

@@ -27,7 +27,7 @@ class Plugin:
     """One installed plugin: what its metadata says of it, and the way to import it.
 
     Args:
-        group: The entry point group, `SPECS` or `SCHEDULES`.
+        group: The entry point group: `SPECS`, `SCHEDULES` or `WEIGHTINGS`.
         name: The name that it is asked for by.
         dist: The distribution that offers it.
         version: The version of the distribution; `None` where its metadata does not say.
@@ -77,7 +77,7 @@ class Plugin:
         return f"{self.release} is for nectargan-core{self.supports}, and this is {core_version()}"
 
     def imported(self) -> Any | None:
-        """Return the spec or schedule if its code is in this process already, whoever asked for it."""
+        """Return the spec, schedule or weighting if its code is in this process already, whoever asked for it."""
         try:
             # getattr() could run code: a module may define __getattr__, and import more in it.
             return functools.reduce(inspect.getattr_static, self._attributes, sys.modules[self.module])
@@ -97,12 +97,12 @@ class Plugin:
         """Import the plugin, once, and check that it can be called as its group promises.
 
         Returns:
-            The spec or the schedule.
+            The spec, the schedule or the class of the weighting.
 
         Raises:
             PluginBlockedError: A setting forbids it.
             PluginLoadError: Importing it raised. That is remembered; `catalog.refresh()` makes it try again.
-            PluginContractError: What was imported is not a spec or a schedule.
+            PluginContractError: What was imported is not what its group promises.
         """
         if blocked := self.blocked(settings.current()):
             raise self.error(PluginBlockedError, f"is {blocked}")

@@ -1,0 +1,89 @@
+"""`Weighting`, the definition: which weighting balances losses, with which parameters, how often and by which input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, field_serializer, field_validator
+
+from nectargan_core import _arguments as arguments
+from nectargan_core._frozen import FrozenModel
+from nectargan_core._messages import shown
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack
+
+    class _Definition(TypedDict, total=False):
+        """The keyword arguments of `Weighting`, for type checkers."""
+
+        params: dict[str, Any]
+        every: int
+        wrt: str | None
+        reduce: Literal["mean"] | None
+
+
+class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
+    """Which weighting balances losses, and with which parameters.
+
+    A definition, like `Schedule`: it does not change once it is made, and `model_copy(update={...})` makes another.
+    `LossManager.set_weighting` puts it to work.
+
+    Args:
+        name: The name of an installed weighting (`"gradnorm"`, `"acme/gradnorm"`), or a class, or anything that gives
+            one when it is called with the params. In text a class is written as a label (`"balance:GradNorm"`), which
+            does not bring the class back.
+        params: Keyword arguments for the class: what JSON can hold.
+        every: In how many ticks, at least 1, factors change once.
+        wrt: The input of `compute_losses` that gradients are taken with respect to: its name. None: none, or the one
+            that `set_weighting` is given.
+        reduce: `"mean"` applies the mean of the factors of all ranks of a distributed run, so that the ranks agree.
+            None: each rank applies its own.
+
+    Raises:
+        SnapshotError: If a field is set.
+        pydantic.ValidationError: If a field has the wrong type, or `params` cannot be written as JSON.
+
+    Example:
+        >>> weighting = Weighting("gradnorm", params={"alpha": 0.5}, every=10, wrt="last_layer")
+        >>> Weighting.model_validate_json(weighting.model_dump_json()) == weighting
+        True
+    """
+
+    name: Annotated[str, Field(strict=True, min_length=1)] | Callable[..., Any]
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    every: Annotated[int, Field(strict=True, ge=1, le=2**53)] = 1
+    wrt: Annotated[str, Field(strict=True, min_length=1)] | None = None
+    reduce: Literal["mean"] | None = None
+
+    def __init__(self, name: str | Callable[..., Any], **definition: Unpack[_Definition]) -> None:
+        # pydantic's mypy plugin lets a base class without fields take no arguments.
+        super().__init__(name=name, **definition)  # type: ignore[call-arg,misc] # see above
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_be_written(cls, value: str | Callable[..., Any]) -> str | Callable[..., Any]:
+        if isinstance(value, str) and not arguments.is_unicode(value):
+            raise ValueError(f"the name of a weighting is text that UTF-8 can write, got {shown(value)}")
+        return value
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _tuples_are_lists(cls, value: Any) -> Any:
+        try:
+            return _listed(value)
+        except RecursionError:
+            raise ValueError("params are nested too deeply, or contain themselves") from None
+
+    @field_serializer("name")
+    def _write_class_as_label(self, value: str | Callable[..., Any]) -> str:
+        if isinstance(value, str):
+            return value
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{getattr(named, '__module__', None)}:{named.__qualname__}"
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
