@@ -189,7 +189,7 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
                 value = inputs[read]
                 # The compiler cannot ask whether a dict is callable.
                 is_plain = isinstance(value, (Tensor, list, tuple, dict))
-                values[read] = called(value, read, name) if not is_plain and is_lazy(value) else value
+                values[read] = called(value, read, f"loss {name!r}") if not is_plain and is_lazy(value) else value
         arguments = [inputs[read] if read in as_is else values[read] for read in reads]
         given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
     results = ComputedLosses()

@@ -55,7 +55,7 @@ class Weights:
         self.tensors = Attributes()
         self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
         self._values: dict[str, list[float]] = {}
-        # The weights of each call that computes no scheduled loss.
+        # The weights of each call whose weights do not vary.
         self.fixed: dict[int, list[float]] = {}
         # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as
         # it runs.
@@ -104,12 +104,12 @@ class Weights:
             return
         # Of all losses, so that it does not change while a graph is made of one call after the other.
         self.counted = any(loss.counts for loss in self._losses)
-        self._varies = any(loss.scheduled for loss in self._losses)
+        self._varies = any(loss.varies for loss in self._losses)
         weights = {loss.key: _weight_or_nan(loss) for loss in self._losses}
         self.fixed = {
             call: [weights[loss.key] for loss in each]
             for call, each in self._calls.items()
-            if not any(loss.scheduled for loss in each)
+            if not any(loss.varies for loss in each)
         }
         for key, (call, device, double) in self._kinds.items():
             values = [weights[loss.key] for loss in self._calls[call]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -13,10 +13,12 @@ from torch import nn
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
+from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._graph_weights import Attributes, Group, Weights
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._plan import Plan
+from nectargan_core.weightings import BoundWeighting
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
@@ -198,8 +200,30 @@ class Registry:
         plans = self.plans
         plan = plans.get(query)
         if plan is None:
-            plan = plans[query] = Plan(self.find(query), recorder)
+            losses = self.find(query)
+            plan = plans[query] = Plan(losses, recorder, self._balanced(losses))
         return plan
+
+    # Weightings
+
+    @property
+    def weightings(self) -> list[BoundWeighting]:
+        """The weightings, in the order of the losses that they balance."""
+        found = {id(weighting): weighting for loss in self if (weighting := loss.weighting) is not None}
+        return list(found.values())
+
+    def balance(self, weighting: BoundWeighting | None, losses: Iterable[BoundLoss]) -> None:
+        """Let a weighting balance losses from now on; None lets nothing balance them."""
+        for loss in losses:
+            loss.balance_by(weighting)
+
+    def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
+        """Return for each weighting the losses of a plan that it balances."""
+        found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
+        return [
+            Balanced(weighting, losses, [loss for loss in self if loss.weighting is weighting and loss not in losses])
+            for weighting in found.values()
+        ]
 
     def changed(self) -> None:
         """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
