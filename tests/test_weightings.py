@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -627,6 +629,83 @@ def test_a_weighting_that_cannot_load_its_state_leaves_the_manager_as_it_was():
     with pytest.raises(WeightingError, match="failed in load_state_dict: .*counts"):
         manager.load_state_dict(broken)
     assert (manager.step, manager.get_loss_weights("a")) == (1, {"a": 20.0})
+
+
+# Distributed runs
+
+RANKS = """
+import sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from nectargan_core import LossManager, Weighting
+from nectargan_core.errors import WeightingError
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+
+class ByRank:
+    needs = "values"
+    def factors(self, step):
+        return [1.0 + rank] * len(step.names)
+
+class Inverse:
+    needs = "gradients"
+    def factors(self, step):
+        return 1 / step.norms()
+
+def one(weighting, **kwargs):
+    manager = LossManager()
+    manager.register_loss_fn("a", lambda y_fake, y: y_fake.mean())
+    manager.set_weighting(weighting, "a", **kwargs)
+    return manager
+
+x = torch.ones(1, requires_grad=True)
+for reduce, expected in ((None, 1.0 + rank), ("mean", 1.5)):
+    got = one(Weighting(ByRank, reduce=reduce)).compute_losses({"y_fake": x, "y": x}).total.item()
+    assert got == expected, (reduce, got)
+
+# One rank overflows, and both hold.
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** (16 if rank else 2))
+manager = one(Weighting(Inverse, reduce="mean"), wrt="y_fake", scaler=scaler)
+half = torch.ones(1, dtype=torch.float16, requires_grad=True)
+manager.compute_losses({"y_fake": half, "y": None})
+assert manager.get_loss_weights() == {"a": 1.0}
+
+for static, wrt in ((True, "parameters"), (True, "y_fake"), (False, "parameters")):
+    torch.manual_seed(0)
+    network = DistributedDataParallel(nn.Linear(2, 1), static_graph=static)
+    manager = one(Weighting(Inverse, reduce="mean"), wrt=wrt)
+    refused = False
+    for step in range(3):
+        manager.tick()
+        y_fake = network(torch.full((3, 2), 1.0 + rank))
+        inputs = {"y_fake": y_fake, "y": None, "parameters": network}
+        try:
+            losses = manager.compute_losses(inputs)
+        except WeightingError as error:
+            assert "static_graph=True" in str(error) and step == 0, error
+            refused = True
+            losses = None
+        (y_fake.mean() if losses is None else losses.total).backward()
+        flat = torch.cat([each.grad.reshape(-1) for each in network.parameters()])
+        both = [torch.zeros_like(flat) for _ in range(2)]
+        dist.all_gather(both, flat)
+        assert torch.equal(*both), (static, wrt, step)
+        network.zero_grad()
+    assert refused == (static and wrt == "parameters")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_ranks_agree_with_reduce_and_a_static_graph_is_refused_in_its_first_iteration(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # From specs, callers and plugins
