@@ -42,7 +42,7 @@ from nectargan_core.losses import (
 from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 
-_ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
+_ADJUSTMENTS = ("weights", "schedules", "options", "prefix", "rename_inputs")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
@@ -173,8 +173,8 @@ class LossManager:
                 called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
-            **keywords: `weights`, `schedules`, `options` and `prefix`, as for `init_from_spec`, with a name; all
-                others as for `LossManager`.
+            **keywords: `weights`, `schedules`, `options`, `prefix` and `rename_inputs`, as for `init_from_spec`, with
+                a name; all others as for `LossManager`.
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
@@ -252,7 +252,9 @@ class LossManager:
             *args: Positional arguments for a spec function.
             **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
                 name, which beat those of config and spec; `options`, keyword arguments for the specs by the name
-                of the term; `prefix`, put before every loss name.
+                of the term; `prefix`, put before every loss name; `rename_inputs`, which maps an input that losses
+                read to the input that they are given instead, for all losses (`{"y": "x"}`) or for one
+                (`{"G_L1": {"y": "y_sharp"}}`, by its name with the prefix, which beats what is said for all).
 
         Returns:
             The manager.
@@ -262,12 +264,12 @@ class LossManager:
             PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
-            UnknownLossError: If a weight or schedule is for no loss of the objective.
+            UnknownLossError: If a weight, schedule or renaming is for no loss of the objective.
             ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
-            SpecError: If a spec raises, or does not take the options.
+            SpecError: If a spec raises, or does not take the options; or if an input is renamed that is not read.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
-            ValueError: If the prefix is text that UTF-8 cannot write.
+            ValueError: If the prefix, or the new name of an input, is text that UTF-8 cannot write.
             pydantic.ValidationError: If a weight has the wrong type, or the prefix makes a name that no loss can have.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
             NectarganError: Inside of `split` and `paused`.
@@ -309,9 +311,9 @@ class LossManager:
         unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
         if args or unknown:
             raise TypeError(
-                f"with the name of an objective, init_from_spec takes weights=, schedules=, options= and prefix=, got "
-                f"{', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; keyword arguments of a spec go into "
-                "options={'name': {...}}"
+                "with the name of an objective, init_from_spec takes weights=, schedules=, options=, prefix= and "
+                f"rename_inputs=, got {', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; keyword "
+                "arguments of a spec go into options={'name': {...}}"
             )
         return build_named(spec, self.config, kwargs.pop("options", None)), kwargs
 

@@ -323,6 +323,8 @@ VALID = {
     "bad options": lambda: {"sobel": {"no": 1}, 3: {}},
     "deeper options": lambda: {"sobel": 3},
     "prefix": lambda: "face_",
+    "renamed inputs": lambda: {"y": "any"},
+    "inputs renamed for one": lambda: {"G_SOBEL": {"y": "any"}},
     "precision": lambda: 3,
     "negative precision": lambda: -400,
     "huge precision": lambda: 10**12,
@@ -376,7 +378,7 @@ OBJECTIVE = {
     "schedules": ["schedules"],
     "options": ["options", "bad options", "deeper options"],
 }
-OBJECTIVE |= {"prefix": ["prefix"]}
+OBJECTIVE |= {"prefix": ["prefix"], "rename_inputs": ["renamed inputs", "inputs renamed for one"]}
 CALLED = {**OBJECTIVE, "subspec": ["text"]}
 KWARGS = ["None", "weight_kwargs", "function_kwargs", "bad weight_kwargs", "bad kwargs"]
 INPUTS = ["inputs", "lazy inputs", "odd inputs", "sparse inputs"]
