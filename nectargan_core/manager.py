@@ -126,7 +126,8 @@ class LossManager:
                 raise LossLogError(f"cannot log to it: {error}") from None
             if experiment_dir == "":
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
-        self.objective: str | None = None
+        # The name of the objective of each call that registered one, and those of its losses that are left.
+        self._objectives: list[tuple[str, frozenset[str]]] = []
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
         self._key = register_manager(self)
@@ -190,6 +191,11 @@ class LossManager:
         except BaseException:
             manager._recorder.close()
             raise
+
+    @property
+    def objective(self) -> str | None:
+        """The names of the objectives whose losses are registered, joined by `+`; None where there are none."""
+        return "+".join(text for text, _ in self._objectives) or None
 
     # Registering
 
@@ -288,13 +294,49 @@ class LossManager:
         self._add_spec(spec, args, kwargs, replace=False)
         return self
 
+    def unregister(self, query: Query) -> None:
+        """Remove the losses that a query finds; what was recorded of them stays in history and log.
+
+        What is pending goes to the log first. The names are free again: `series` has the records of whatever had a
+        name, one after the other, while values and means are those of the loss that has it now. The name of an
+        objective is no part of `objective` any more once all of its losses are removed.
+
+        Args:
+            query: Tag or loss name, or several; None for all losses.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite; nothing is removed then.
+            NectarganError: Inside of `split`, `paused` and `torch.compile`.
+            TypeError: If the query is none.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+            >>> manager.unregister("G_L1")
+            >>> list(manager.get_registered_losses()), manager.series("G_L1").loss.tolist()
+            ([], [1.0])
+        """
+        _refuse_in_graphs("losses are unregistered")
+        registry, recorder = self._registry, self._recorder
+        removed = {loss.name for loss in registry.find(query)}
+        if recorder.in_scope:
+            raise NectarganError("losses are unregistered outside of split() and paused(), for all that follows")
+        recorder.flush()
+        recorder.raise_pending_error()
+        registry.remove(removed)
+        self._objectives = [(text, left - removed) for text, left in self._objectives if not left or left - removed]
+        self._describe({loss.name: loss.loss for loss in registry}, replace=True)
+
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
         built, adjustments = self._build(spec, args, kwargs)
         losses = adjust(built.losses, **adjustments)
         warn_of_zeros(losses)
         self._register(losses, built.plugins, spec=spec, replace=replace)
         name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
-        self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
+        kept = [] if replace else self._objectives
+        self._objectives = [*kept, (name, frozenset(losses))] if name else kept
         self._describe(losses, replace=replace)
 
     def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
@@ -888,7 +930,7 @@ class LossManager:
         Raises:
             TypeError: If the query is none.
         """
-        return {name: series.latest() for name, series in self._reported(query)}
+        return {name: series.latest() if has_run else math.nan for name, series, has_run in self._reported(query)}
 
     def means(self, query: Query = None) -> dict[str, float]:
         """Return the mean of each loss since the epoch began, or inside a split since the split was entered.
@@ -915,7 +957,7 @@ class LossManager:
             {'G_L1': 2.0}
         """
         self._recorder.sync()
-        reported = dict(self._reported(query))
+        reported = {name: series for name, series, _ in self._reported(query)}
         if not all(series.keep for series in reported.values()):
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
@@ -938,14 +980,15 @@ class LossManager:
             raise TypeError(f"the name of a series is a str, got {shown(name)}")
         return self._recorder.records(str.__str__(name))
 
-    def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
+    def _reported(self, query: Query) -> Iterator[tuple[str, Series, bool]]:
+        """Yield name and series of the losses and scalars that a query finds, and whether each has run."""
         query = checked(query)
         wanted = {query} if isinstance(query, str) else query
         for loss in self._registry.select(query):
-            yield loss.name, loss.series
+            yield loss.name, loss.series, loss.has_run_here
         for name, series in self._recorder.scalars.items():
             if wanted is None or name in wanted:
-                yield name, series
+                yield name, series, True
 
     # The log and the state
 

@@ -137,6 +137,7 @@ ASKING = {
     "means": lambda manager, query: manager.means(query),
     "set_weight": lambda manager, query: manager.set_weight(query, 2.0),
     "set_schedule": lambda manager, query: manager.set_schedule(query, Schedule()),
+    "unregister": lambda manager, query: manager.unregister(query),
     "disable": lambda manager, query: manager.disable(query),
     "enable": lambda manager, query: manager.enable(query),
     "compute_losses": lambda manager, query: manager.compute_losses({"y_fake": ONE, "y": ZERO}, query),

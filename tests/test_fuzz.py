@@ -450,6 +450,7 @@ METHODS = {
         {},
         (*ASKED, errors.UnknownScheduleError, errors.ScheduleError, errors.PluginError),
     ),
+    "unregister": call({"query": QUERY}, {}, (*ASKED, *FLUSHED, NectarganError)),
     "disable": call({"query": QUERY}, {}, ASKED),
     "enable": call({"query": QUERY}, {}, ASKED),
     "tick": call({}, {"epoch": EPOCH, "step": ["step 5", "step 2**62", "last step", "None"]}, (*TYPES, *FLUSHED)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import torch
@@ -112,6 +112,10 @@ class Registry:
         for query, key in self._queries.items():
             self._group(key, query)
         self.changed()
+
+    def remove(self, names: Container[str]) -> None:
+        """Remove the losses of these names."""
+        self.add([loss for loss in self if loss.name not in names], replace=True)
 
     def clear(self) -> None:
         """Let go of all losses, since the manager is gone."""
@@ -233,8 +237,8 @@ class Registry:
         for name in names:
             if name in self.losses:
                 raise DuplicateLossError(
-                    f"loss {name!r} is registered already; choose another name, or use set_weight and set_schedule to "
-                    "change the one there is",
+                    f"loss {name!r} is registered already; choose another name, use set_weight and set_schedule to "
+                    "change the one there is, or unregister it first",
                     name=name,
                 )
             if name in scalars:
