@@ -441,10 +441,9 @@ class LossManager:
         """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
 
         Returns:
-            Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
-
-        Raises:
-            DuplicateLossError: If two names differ by that only.
+            Modules by loss name, in the order of registration. Where torch does not allow the name, `state_dict` has it
+            with a `_` for each `.`, or for the name of an attribute such as `train` with a `_` after it, or with more
+            of them if another loss has that name; `modules()["train"]` finds the module all the same.
 
         Example:
             >>> manager = LossManager()

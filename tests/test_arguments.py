@@ -23,7 +23,6 @@ from nectargan_core import (
 )
 from nectargan_core.errors import (
     ConfigError,
-    DuplicateLossError,
     LossLogError,
     LossResultError,
     MissingInputError,
@@ -114,15 +113,6 @@ def test_long_names_that_are_nearly_the_same_are_told_apart_at_once():
     manager.register_loss_fn("ab" * 50_000, mean)
     with pytest.raises(UnknownLossError):
         manager.compute_loss_xy("ab" * 50_000 + "c", ONE, ZERO)
-
-
-@pytest.mark.parametrize("name", ["keys", "training", "forward", "type"])
-def test_a_name_that_a_module_dict_has_itself_is_named(name):
-    manager = LossManager()
-    manager.register_loss_fn(name, torch.nn.L1Loss())
-    if hasattr(torch.nn.ModuleDict(), name):
-        with pytest.raises(DuplicateLossError, match=f"loss '{name}' has the name of an attribute of nn.ModuleDict"):
-            manager.modules()
 
 
 # Queries

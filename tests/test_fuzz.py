@@ -403,6 +403,7 @@ RECORDED = (TypeError, ValueError, errors.DuplicateLossError, NectarganError, *F
 BUILT = (pydantic.ValidationError, errors.SpecError, errors.SpecSyntaxError, errors.PluginError, TypeError)
 BUILT += (
     NectarganError,
+    ValueError,
     errors.ConfigError,
     errors.UnknownVariantError,
     errors.DuplicateLossError,
@@ -477,7 +478,7 @@ METHODS = {
     "means": call({}, {"query": QUERY}, (*TYPES, NectarganError)),
     "series": call({"name": [*NAME, "scalar name"]}, {}, ASKED),
     "update_loss_log": call({}, {"silent": FLAG, "capture": FLAG}, (*TYPES, *FLUSHED)),
-    "modules": call({}, {}, (errors.DuplicateLossError,)),
+    "modules": call({}, {}, ()),
     "state_dict": call({}, {}, (*FLUSHED, errors.ScheduleError)),
     "load_state_dict": call({"changed": STATE}, {"to": ["None", "0", "dict"], "weights": ["saved", "current"]}, LOADED),
     "split": call({"name": ["split"]}, {}, TYPES),

@@ -15,15 +15,13 @@ from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._graph_weights import Attributes, Group, Weights
-from nectargan_core.losses._module import module_of
+from nectargan_core.losses._module import LossModules, module_of
 from nectargan_core.losses._plan import Plan
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
 
 _is_compiling = torch.compiler.is_compiling
-# Attributes that a module has once it is made.
-_RESERVED = vars(nn.ModuleDict()).keys()
 
 
 def checked(query: Query) -> str | tuple[str, ...] | None:
@@ -210,27 +208,22 @@ class Registry:
         self.plans = {}
         self.weights.refresh()
 
-    def modules(self) -> nn.ModuleDict:
-        """Return the losses that are modules, under their names with `_` for each `.`.
+    def modules(self, others: Mapping[str, nn.Module] | None = None) -> LossModules:
+        """Return the losses that are modules, or are made of one, and others under names of their own.
 
         Raises:
-            DuplicateLossError: If two names differ by that only, or `nn.ModuleDict` has an attribute of a name.
+            DuplicateLossError: If one of the others has the name of a loss that is a module.
         """
         modules: dict[str, nn.Module] = {}
         for loss in self:
             module = module_of(loss.function)
             if module is not None:
-                key = loss.name.replace(".", "_")
-                if hasattr(nn.ModuleDict, key) or key in _RESERVED:
-                    raise DuplicateLossError(
-                        f"loss {loss.name!r} has the name of an attribute of nn.ModuleDict; rename it", name=loss.name
-                    )
-                if key in modules:
-                    raise DuplicateLossError(
-                        f"two losses are {key!r} without their dots; rename {loss.name!r}", name=loss.name
-                    )
-                modules[key] = module
-        return nn.ModuleDict(modules)
+                modules[loss.name] = module
+        for name, module in (others or {}).items():
+            if name in modules:
+                raise DuplicateLossError(f"{name!r} names a loss that learns, and another module", name=name)
+            modules[name] = module
+        return LossModules(modules)
 
     def refuse_duplicates(self, names: Iterable[str], scalars: Mapping[str, object]) -> None:
         """Raise `DuplicateLossError` for a name that is taken by a loss, or by a scalar that was recorded."""
