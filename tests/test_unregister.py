@@ -267,6 +267,16 @@ def test_a_scalar_that_is_not_finite_is_no_loss_that_is():
     manager.record("a", math.inf)
 
 
+def test_a_loss_is_watched_in_a_split_in_which_a_scalar_has_had_its_name():
+    manager = manager_with("a")
+    manager.unregister("a")
+    with manager.split("val"):
+        manager.record("a", math.inf)
+    manager.register_loss_fn("a", nn.L1Loss())
+    with manager.split("val"), pytest.warns(NectarganWarning, match="'val/a' became inf"):
+        manager.compute_loss_xy("a", ZERO, math.inf * ONE)
+
+
 # State, log and the end
 
 

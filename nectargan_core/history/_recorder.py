@@ -245,6 +245,7 @@ class Recorder:
         if not self.keep:
             self.sync()  # Values on a device belong to the records that are dropped here.
             series.drop(series.end())
+        series.watch_nonfinite(self._on_nonfinite)  # not watched where a scalar has had the name
         series.begin_window()
         return series
 
