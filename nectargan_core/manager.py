@@ -60,7 +60,7 @@ from nectargan_core.weightings import (
     with_wrt,
 )
 
-_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix")
+_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
@@ -144,7 +144,8 @@ class LossManager:
                 raise LossLogError(f"cannot log to it: {error}") from None
             if experiment_dir == "":
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
-        self.objective: str | None = None
+        # The name of the objective of each call that registered one, and those of its losses that are left.
+        self._objectives: list[tuple[str, frozenset[str]]] = []
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
         self._key = register_manager(self)
@@ -191,8 +192,8 @@ class LossManager:
                 called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
-            **keywords: `weights`, `schedules`, `weightings`, `options` and `prefix`, as for `init_from_spec`, with a
-                name; all others as for `LossManager`.
+            **keywords: `weights`, `schedules`, `weightings`, `options`, `prefix` and `rename_inputs`, as for
+                `init_from_spec`, with a name; all others as for `LossManager`.
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
@@ -208,6 +209,11 @@ class LossManager:
         except BaseException:
             manager._recorder.close()
             raise
+
+    @property
+    def objective(self) -> str | None:
+        """The names of the objectives whose losses are registered, joined by `+`; None where there are none."""
+        return "+".join(text for text, _ in self._objectives) or None
 
     # Registering
 
@@ -271,7 +277,9 @@ class LossManager:
             **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
                 name, which beat those of config and spec; `weightings` by tag or loss name, which replace those that
                 specs bring for the same losses, None for none; `options`, keyword arguments for the specs by the name
-                of the term; `prefix`, put before every loss name.
+                of the term; `prefix`, put before every loss name; `rename_inputs`, which maps an input that losses
+                read to the input that they are given instead, for all losses (`{"y": "x"}`) or for one
+                (`{"G_L1": {"y": "y_sharp"}}`, by its name with the prefix, which beats what is said for all).
 
         Returns:
             The manager.
@@ -281,12 +289,12 @@ class LossManager:
             PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
-            UnknownLossError: If a weight or schedule is for no loss of the objective.
+            UnknownLossError: If a weight, schedule or renaming is for no loss of the objective.
             ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
-            SpecError: If a spec raises, or does not take the options.
+            SpecError: If a spec raises, or does not take the options; or if an input is renamed that is not read.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
-            ValueError: If the prefix is text that UTF-8 cannot write.
+            ValueError: If the prefix, or the new name of an input, is text that UTF-8 cannot write.
             pydantic.ValidationError: If a weight has the wrong type, or the prefix makes a name that no loss can have.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
             NectarganError: Inside of `split` and `paused`.
@@ -305,6 +313,43 @@ class LossManager:
         self._add_spec(spec, args, kwargs, replace=False)
         return self
 
+    def unregister(self, query: Query) -> None:
+        """Remove the losses that a query finds; what was recorded of them stays in history and log.
+
+        What is pending goes to the log first. The names are free again: `series` has the records of whatever had a
+        name, one after the other, while values and means are those of the loss that has it now. The name of an
+        objective is no part of `objective` any more once all of its losses are removed.
+
+        Args:
+            query: Tag or loss name, or several; None for all losses.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite; nothing is removed then.
+            NectarganError: Inside of `split`, `paused` and `torch.compile`.
+            TypeError: If the query is none.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+            >>> manager.unregister("G_L1")
+            >>> list(manager.get_registered_losses()), manager.series("G_L1").loss.tolist()
+            ([], [1.0])
+        """
+        _refuse_in_graphs("losses are unregistered")
+        registry, recorder = self._registry, self._recorder
+        removed = {loss.name for loss in registry.find(query)}
+        if recorder.in_scope:
+            raise NectarganError("losses are unregistered outside of split() and paused(), for all that follows")
+        recorder.flush()
+        recorder.raise_pending_error()
+        for weighting in registry.weightings:
+            weighting.without(removed)
+        registry.remove(removed)
+        self._objectives = [(text, left - removed) for text, left in self._objectives if not left or left - removed]
+        self._describe({loss.name: loss.loss for loss in registry}, replace=True)
+
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
         weightings = kwargs.pop("weightings", None) if isinstance(spec, str) else None
         built, adjustments = self._build(spec, args, kwargs)
@@ -313,7 +358,8 @@ class LossManager:
         balances = balances_of(built, losses, weightings, adjustments.get("prefix", ""))
         self._register(losses, built.plugins, spec=spec, replace=replace, balances=balances)
         name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
-        self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
+        kept = [] if replace else self._objectives
+        self._objectives = [*kept, (name, frozenset(losses))] if name else kept
         self._describe(losses, replace=replace)
 
     def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
@@ -330,10 +376,9 @@ class LossManager:
         unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
         if args or unknown:
             raise TypeError(
-                f"with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options= and "
-                f"prefix=, got "
-                f"{', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; keyword arguments of a spec go into "
-                "options={'name': {...}}"
+                "with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options=, "
+                f"prefix= and rename_inputs=, got {', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; "
+                "keyword arguments of a spec go into options={'name': {...}}"
             )
         return build_named(spec, self.config, kwargs.pop("options", None)), kwargs
 
@@ -424,11 +469,12 @@ class LossManager:
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
 
-        Returns:
-            Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
+        What a weighting learns is among them, under the name of the weighting.
 
-        Raises:
-            DuplicateLossError: If two names differ by that only.
+        Returns:
+            Modules by loss name, in the order of registration. Where torch does not allow the name, `state_dict` has it
+            with a `_` for each `.`, or for the name of an attribute such as `train` with a `_` after it, or with more
+            of them if another loss has that name; `modules()["train"]` finds the module all the same.
 
         Example:
             >>> manager = LossManager()
@@ -1001,7 +1047,7 @@ class LossManager:
         Raises:
             TypeError: If the query is none.
         """
-        return {name: series.latest() for name, series in self._reported(query)}
+        return {name: series.latest() if has_run else math.nan for name, series, has_run in self._reported(query)}
 
     def means(self, query: Query = None) -> dict[str, float]:
         """Return the mean of each loss since the epoch began, or inside a split since the split was entered.
@@ -1028,7 +1074,7 @@ class LossManager:
             {'G_L1': 2.0}
         """
         self._recorder.sync()
-        reported = dict(self._reported(query))
+        reported = {name: series for name, series, _ in self._reported(query)}
         if not all(series.keep for series in reported.values()):
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
@@ -1051,14 +1097,15 @@ class LossManager:
             raise TypeError(f"the name of a series is a str, got {shown(name)}")
         return self._recorder.records(str.__str__(name))
 
-    def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
+    def _reported(self, query: Query) -> Iterator[tuple[str, Series, bool]]:
+        """Yield name and series of the losses and scalars that a query finds, and whether each has run."""
         query = checked(query)
         wanted = {query} if isinstance(query, str) else query
         for loss in self._registry.select(query):
-            yield loss.name, loss.series
+            yield loss.name, loss.series, loss.has_run_here
         for name, series in self._recorder.scalars.items():
             if wanted is None or name in wanted:
-                yield name, series
+                yield name, series, True
 
     # The log and the state
 
