@@ -227,7 +227,8 @@ class LossManager:
         Raises:
             DuplicateLossError: If a loss of this name is registered.
             UnknownScheduleError: If no installed plugin has the schedule's name.
-            ScheduleError: If the schedule cannot be evaluated, or contradicts the weight.
+            ScheduleError: If the schedule cannot be evaluated, contradicts the weight, or is relative to a run whose
+                length the manager was not told.
             ConfigError: If the loss is a module that cannot be moved to the device of this manager.
             pydantic.ValidationError: If an argument has the wrong type.
             NectarganError: Inside of `split` and `paused`.
@@ -271,7 +272,8 @@ class LossManager:
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
             UnknownLossError: If a weight or schedule is for no loss of the objective.
-            ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
+            ScheduleError: If a schedule cannot be evaluated, contradicts a weight, or is relative to a run whose length
+                the manager was not told.
             SpecError: If a spec raises, or does not take the options.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
@@ -452,7 +454,8 @@ class LossManager:
         Raises:
             UnknownLossError: If the query finds no loss.
             UnknownScheduleError: If no installed plugin has the schedule's name.
-            ScheduleError: If the schedule cannot be evaluated.
+            ScheduleError: If the schedule cannot be evaluated, or is relative to a run whose length the manager was
+                not told.
             TypeError: If the query is none, or the schedule.
         """
         _refuse_in_graphs("a weight or schedule is set")
