@@ -72,6 +72,17 @@ def test_a_step_of_fractional_epochs_is_where_it_is_written():
     assert [curve.value(index / 10) for index in range(12)] == [0.5**index for index in range(12)]
 
 
+def test_an_epoch_begins_where_the_start_and_whole_epochs_add_up_to():
+    curve = Scheduler(Schedule("every", start=1.1, initial_value=0.0, target_value=1.0, params={"n": 3}))
+    assert 4.1 - 1.1 < 3.0
+    assert [curve.value(at) for at in (1.1, 2.1, 3.1, 4.1, 5.0)] == [1.0, 0.0, 0.0, 1.0, 1.0]
+
+
+def test_every_nth_step_is_exact_at_any_step():
+    curve = Scheduler(Schedule("every", unit="step", initial_value=0.0, target_value=1.0, params={"n": 16}))
+    assert [curve.value(2**60 + at) for at in (-1, 0, 1, 16)] == [0.0, 1.0, 0.0, 1.0]
+
+
 def test_whole_steps_far_from_the_start_are_told_apart():
     curve = Scheduler(Schedule("step", unit="step", initial_value=1.0, params={"every": 10**12, "gamma": 0.5}))
     assert [curve.value(10**12 + at) for at in (-1, 0, 1)] == [1.0, 0.5, 0.5]

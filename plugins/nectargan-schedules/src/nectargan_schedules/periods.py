@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-# What the rounding of position, start and period may come to, in units of the position.
-_ROUNDING = 2.0**-49
+# What the rounding of position, start and period comes to at most, relative to the positions.
+_ROUNDING = 2.0**-50
 
 
 def slack(epoch: float, start: float) -> float:
     """Return how far before the end of a period a position may lie that is taken for the end.
 
-    It makes no difference between whole numbers up to 2**49.
+    It makes no difference between whole numbers up to 2**48.
     """
-    return _ROUNDING * max(abs(epoch), abs(start))
+    return _ROUNDING * (abs(epoch) + abs(start))
 
 
 def periods(epoch: float, start: float, period: float) -> tuple[float, float]:
@@ -27,4 +27,4 @@ def periods(epoch: float, start: float, period: float) -> tuple[float, float]:
         ((3.0, 0.0), 2.0)
     """
     ended, since = divmod(epoch - start, period)
-    return (ended + 1.0, 0.0) if period - since <= slack(epoch, start) else (ended, since)
+    return (ended + 1.0, 0.0) if since and period - since <= slack(epoch, start) else (ended, since)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import floor, isfinite
+from math import isfinite
 
 from nectargan_core import Schedule, interpolate
 from nectargan_schedules.parameters import increasing, length, positions, refused, whole
+from nectargan_schedules.periods import periods
 
 
 def constant(schedule: Schedule, epoch: float) -> float:
@@ -70,7 +71,7 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
     initial, target = schedule.ends()
     if not schedule.is_running(epoch):
         return initial
-    return initial if floor(epoch - schedule.start_epoch) % n else target
+    return initial if periods(epoch, schedule.start_epoch, 1)[0] % n else target
 
 
 def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
