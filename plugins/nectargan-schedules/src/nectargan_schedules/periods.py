@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 # What the rounding of position, start and period comes to at most, relative to the positions.
-_ROUNDING = 2.0**-50
+_ROUNDING = 2.0**-48
 
 
 def slack(epoch: float, start: float) -> float:
     """Return how far before the end of a period a position may lie that is taken for the end.
 
-    It makes no difference between whole numbers up to 2**48.
+    It makes no difference between whole numbers up to 2**46.
     """
     return _ROUNDING * (abs(epoch) + abs(start))
 
