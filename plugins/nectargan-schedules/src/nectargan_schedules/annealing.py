@@ -81,6 +81,7 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
         _, since = periods(epoch, schedule.start_epoch, period)
     else:
         close = slack(epoch, schedule.start_epoch)
+        period = float(period)  # An int would grow beyond what compares with a float.
         # Each period is at least twice as long as the one before, so that the loop is short.
         while since >= period - close:
             since -= period
