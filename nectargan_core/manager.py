@@ -23,7 +23,14 @@ from nectargan_core._messages import listed, name_of, one_line, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
-from nectargan_core.errors import ConfigError, DuplicateLossError, LossLogError, NectarganError, WeightingError
+from nectargan_core.errors import (
+    ConfigError,
+    DuplicateLossError,
+    LossLogError,
+    NectarganError,
+    ScheduleError,
+    WeightingError,
+)
 from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, is_real, prepared, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
@@ -94,13 +101,16 @@ class LossManager:
         flush_every: Seconds after which the next loss call writes what is new to the log.
         fsync: Whether each write waits until the disk has it, so that it survives a crash of the machine.
         observers: Objects whose functions marked with `hookimpl` observe this manager.
+        total_epochs: How many epochs the run has, above 0: what schedules with `unit="fraction"` are relative to.
+        total_steps: How many steps it has, at least 1, in place of `total_epochs`: such schedules then follow the step.
 
     Raises:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
         PluginContractError: If an observer marks an event that does not exist, or none.
         TypeError: If another argument has the wrong type.
-        ValueError: If a number is out of its range, `nonfinite` is no such word, or JSON cannot hold `metadata`.
+        ValueError: If a number is out of its range, `nonfinite` is no such word, JSON cannot hold `metadata`, or both
+            `total_epochs` and `total_steps` are given.
 
     Example:
         >>> manager = LossManager()
@@ -125,6 +135,8 @@ class LossManager:
         flush_every: float = 30.0,
         fsync: bool = False,
         observers: Iterable[object] = (),
+        total_epochs: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
         nonfinite = cast("OnNonFinite", arguments.one_of("nonfinite", nonfinite, get_args(OnNonFinite)))
         history_buffer_size = arguments.whole("history_buffer_size", history_buffer_size, 1)
@@ -132,6 +144,7 @@ class LossManager:
         if seconds is None or not seconds >= 0:
             raise ValueError(f"flush_every must be a number of seconds of at least 0, got {shown(flush_every)}")
         resume, fsync = arguments.flag("resume", resume), arguments.flag("fsync", fsync)
+        self._totals = arguments.totals(total_epochs, total_steps)
         described = _metadata(metadata)
         given = read_config(config)
         self.device = _device(device, given)
@@ -159,7 +172,9 @@ class LossManager:
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
             try:
-                header = describe_run(self.experiment_dir, self.config, self.device, world_size, described)
+                header = describe_run(
+                    self.experiment_dir, self.config, self.device, world_size, described, *self._totals
+                )
             except (RecursionError, TypeError, ValueError) as error:
                 what = "it is nested too deeply" if isinstance(error, RecursionError) else error
                 raise ConfigError(f"the configuration cannot be written to the log: {what}") from error
@@ -243,7 +258,8 @@ class LossManager:
         Raises:
             DuplicateLossError: If a loss of this name is registered.
             UnknownScheduleError: If no installed plugin has the schedule's name.
-            ScheduleError: If the schedule cannot be evaluated, or contradicts the weight.
+            ScheduleError: If the schedule cannot be evaluated, contradicts the weight, or is relative to a run whose
+                length the manager was not told.
             ConfigError: If the loss is a module that cannot be moved to the device of this manager.
             pydantic.ValidationError: If an argument has the wrong type.
             NectarganError: Inside of `split` and `paused`.
@@ -290,7 +306,8 @@ class LossManager:
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
             UnknownLossError: If a weight, schedule or renaming is for no loss of the objective.
-            ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
+            ScheduleError: If a schedule cannot be evaluated, contradicts a weight, or is relative to a run whose length
+                the manager was not told.
             SpecError: If a spec raises, or does not take the options; or if an input is renamed that is not read.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
@@ -399,7 +416,7 @@ class LossManager:
             raise NectarganError("losses are registered outside of split() and paused(), for all that follows")
         added: list[object] = []
         try:
-            schedulers = {name: _scheduler_of(loss) for name, loss in losses.items()}
+            schedulers = {name: self._scheduler_of(loss) for name, loss in losses.items()}
             taken = set(losses) if replace else {*registry.losses, *losses}
             weightings = self._made_weightings(balances, taken, [] if replace else registry.weightings)
             used = [plugin for weighting in weightings for plugin in weighting.plugins]
@@ -518,7 +535,8 @@ class LossManager:
         Raises:
             UnknownLossError: If the query finds no loss.
             UnknownScheduleError: If no installed plugin has the schedule's name.
-            ScheduleError: If the schedule cannot be evaluated.
+            ScheduleError: If the schedule cannot be evaluated, or is relative to a run whose length the manager was
+                not told.
             TypeError: If the query is none, or the schedule.
         """
         _refuse_in_graphs("a weight or schedule is set")
@@ -535,7 +553,20 @@ class LossManager:
         weight = bound.current_weight(self._recorder.epoch)
         unscheduled = bound.loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()})
         loss = unscheduled.model_copy(update={"schedule": schedule})
-        return loss, _scheduler_of(loss)
+        return loss, self._scheduler_of(loss)
+
+    def _scheduler_of(self, loss: LMLoss) -> Scheduler | None:
+        """Return what evaluates the schedule of a loss, None if it has none."""
+        if not loss.schedule.is_scheduled:
+            return None
+        epochs, steps = self._totals
+        scheduler = Scheduler(loss.schedule, loss_name=loss.name, total_epochs=epochs, total_steps=steps)
+        if scheduler.unit == "fraction":
+            raise ScheduleError(
+                f"the schedule of loss {loss.name!r} has unit='fraction', and the length of the run is not known; give "
+                "LossManager(total_epochs=200), or total_steps="
+            )
+        return scheduler
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
@@ -698,6 +729,16 @@ class LossManager:
     def epoch(self) -> float:
         """The epoch of the clock."""
         return self._recorder.epoch
+
+    @property
+    def total_epochs(self) -> float | None:
+        """How many epochs the run has, None if it is not known."""
+        return self._totals[0]
+
+    @property
+    def total_steps(self) -> int | None:
+        """How many steps the run has, None if it is not known."""
+        return self._totals[1]
 
     def split(self, name: str) -> AbstractContextManager[None]:
         """Record under `<name>/<loss>` what is computed inside, such as the losses of a validation pass.
@@ -1195,7 +1236,7 @@ class LossManager:
             loss = loss.model_copy(update={"schedule": schedule})
         elif "weight" in saved:
             loss = loss.model_copy(update={"loss_weight": saved["weight"], "schedule": Schedule()})
-        return loss, _scheduler_of(loss)
+        return loss, self._scheduler_of(loss)
 
     def close(self) -> None:
         """Flush the log and give it up; nothing can be computed afterwards, everything can be asked.
@@ -1332,11 +1373,6 @@ def _refuse_in_graphs(what: str) -> None:
     """Raise inside `torch.compile`, where a change would take effect when the graph is compiled, not when it runs."""
     if _is_compiling():
         raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
-
-
-def _scheduler_of(loss: LMLoss) -> Scheduler | None:
-    """Return what evaluates the schedule of a loss, None if it has none."""
-    return Scheduler(loss.schedule, loss_name=loss.name) if loss.schedule.is_scheduled else None
 
 
 def _digits(precision: int | None) -> int | None:

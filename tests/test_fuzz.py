@@ -502,6 +502,8 @@ FUNCTIONS = {
                 "flush_every": ["seconds"],
                 "fsync": FLAG,
                 "observers": ["observers", "wrong observers", "observer class"],
+                "total_epochs": ["seconds", "None"],
+                "total_steps": ["buffer", "None"],
             },
             (*MADE, OwnError),
         ),

@@ -196,7 +196,7 @@ class BoundLoss:
     def _take(self, weight: float, scheduler: Scheduler | None) -> None:
         self._weight = weight
         self._scheduler = scheduler
-        self._by_step = scheduler is not None and scheduler.schedule.unit == "step"
+        self._by_step = scheduler is not None and scheduler.unit == "step"
         # The epoch or step that `_weight` was last evaluated for. A schedule is pure, so once is enough.
         self._position: float | None = None
         self._weight_changed()
