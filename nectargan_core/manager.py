@@ -821,10 +821,7 @@ class LossManager:
             >>> manager.latest("G_L1@grad_norm")
             {'G_L1@grad_norm': 200.0}
         """
-        if _is_compiling():
-            raise NectarganError(
-                "gradients of losses are recorded outside of torch.compile; return the losses from the compiled step"
-            )
+        _refuse_in_graphs("gradients of losses are recorded")
         every = arguments.whole("every", every, 1)
         if not isinstance(losses, ComputedLosses):
             raise TypeError(f"losses must be what compute_losses returned, got {shown(losses)}")
@@ -1237,7 +1234,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_in_graphs(what: str) -> None:
     """Raise inside `torch.compile`, where a change would take effect when the graph is compiled, not when it runs."""
     if _is_compiling():
-        raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
+        raise NectarganError(f"{what} outside of torch.compile; do it before or after the compiled step")
 
 
 def _scheduler_of(loss: LMLoss) -> Scheduler | None:

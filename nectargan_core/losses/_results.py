@@ -100,12 +100,8 @@ class ComputedLosses(dict[str, Tensor]):
             >>> pulls.norms["G_GAN"], round(pulls.shares["G_GAN"], 2), round(pulls.cosines["G_GAN"], 2)
             (1.0, 0.19, -0.55)
         """
-        if torch.compiler.is_dynamo_compiling():
-            raise NectarganError(
-                "gradients of losses are taken outside of torch.compile; return the losses from the compiled step"
-            )
-        tensors = tensors_of(wrt)
-        return compared(dict(self.items()), self.ran, tensors, scale_of(scaler))
+        _refuse_in_graphs()
+        return compared(dict(self.items()), self.ran, tensors_of(wrt), scale_of(scaler))
 
     @property
     def total(self) -> Tensor:
@@ -138,6 +134,12 @@ class ComputedLosses(dict[str, Tensor]):
             if not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
         return summed
+
+
+def _refuse_in_graphs() -> None:
+    """Raise inside `torch.compile`; on one line, since the compiler shows the line and not the error."""
+    if torch.compiler.is_dynamo_compiling():
+        raise NectarganError("gradients of losses are taken outside of torch.compile; return the losses from the step")
 
 
 class StackedLosses(ComputedLosses):

@@ -183,11 +183,11 @@ def gram_of(rows: Rows, wrt: Sequence[Tensor], sizes: Tensor | None = None) -> T
                 [ 0.,  0.]], dtype=torch.float64)
     """
     device, dtype = wrt[0].device, precise(wrt[0].device)
-    gram = torch.zeros(len(rows), len(rows), dtype=dtype, device=device)
+    gram = wrt[0].detach().new_zeros((len(rows), len(rows)), dtype=dtype)
     for place in range(len(wrt)):
         reached = [index for index, row in enumerate(rows) if row[place] is not None]
         if reached:
-            at = slice(None) if len(reached) == len(rows) else torch.tensor(reached, device=device)
+            at = slice(None) if len(reached) == len(rows) else torch.tensor(reached)
             stacked = torch.stack([_real(each) for row in rows if (each := row[place]) is not None])
             if sizes is not None:
                 stacked = stacked / sizes[at].to(stacked.device, stacked.dtype)[:, None]
@@ -215,7 +215,7 @@ def sizes_of(rows: Rows, wrt: Sequence[Tensor]) -> Tensor:
     sizes = []
     for row in rows:
         parts = [each.abs().max().to(device, dtype) for each in row if each is not None and each.numel()]
-        sizes.append(torch.stack(parts).max() if parts else torch.ones((), dtype=dtype, device=device))
+        sizes.append(torch.stack(parts).max() if parts else wrt[0].detach().new_ones((), dtype=dtype))
     vector = torch.stack(sizes)
     return torch.where(vector.isfinite() & (vector > 0), vector, torch.ones_like(vector))
 
@@ -236,8 +236,8 @@ def not_reached(names: Sequence[str], what: str) -> WeightingError:
     several = len(names) > 1
     return WeightingError(
         f"{'the losses' if several else 'loss'} {listed(names)} {'have' if several else 'has'} no gradient with "
-        f"respect to {what}; choose another wrt that {'they depend' if several else 'it depends'} on, such as what the "
-        "network returned, or another query"
+        f"respect to {what}; choose another wrt that {'they depend' if several else 'it depends'} on, such as "
+        "what the network returned, or another query"
     )
 
 

@@ -58,7 +58,13 @@ class LossGradients:
         return _table(self)
 
 
-def compared(results: Mapping[str, Tensor], ran: Sequence[str], wrt: Sequence[Tensor], scale: float) -> LossGradients:
+def compared(
+    results: Mapping[str, Tensor],
+    ran: Sequence[str],
+    wrt: Sequence[Tensor],
+    scale: float = 1.0,
+    extra: Tensor | None = None,
+) -> LossGradients:
     """Compare the gradients of results; waits for the device once.
 
     Args:
@@ -66,6 +72,7 @@ def compared(results: Mapping[str, Tensor], ran: Sequence[str], wrt: Sequence[Te
         ran: Those of the names whose function was called.
         wrt: The tensors that gradients are taken with respect to.
         scale: What results are multiplied by on the way back; see `gradients_of`.
+        extra: What the total has beside the results.
 
     Raises:
         WeightingError: If losses ran, and none of them has a graph or depends on the tensors; or a graph was freed.
@@ -80,16 +87,17 @@ def compared(results: Mapping[str, Tensor], ran: Sequence[str], wrt: Sequence[Te
     missing = set(unreached(names, rows))
     if ran and missing.issuperset(ran):
         raise not_reached(ran, "wrt")
-    rows.append(sum_of(rows, wrt))
+    others = [] if extra is None else gradients_of({"total": extra}, wrt, scale)
+    rows.append(sum_of([*rows, *others], wrt))
     sizes = sizes_of(rows, wrt)
     # Of rows divided by their sizes, so that neither squares nor products leave the range of a float.
     gram = gram_of(rows, wrt, sizes)
-    numbers: list[list[float]] = torch.cat([sizes[:, None], gram], dim=1).tolist()
-    lengths = [math.sqrt(row[1 + index]) for index, row in enumerate(numbers)]
-    *norms, total_norm = [row[0] * length for row, length in zip(numbers, lengths, strict=True)]
+    read: list[list[float]] = torch.cat([sizes[:, None], gram], dim=1).tolist()
+    products = [row[1:] for row in read]
+    squares = [row[place] for place, row in enumerate(products)]
+    *norms, total_norm = [row[0] * math.sqrt(square) for row, square in zip(read, squares, strict=True)]
     cosines = [
-        [_cosine(row[1 + place], length, other, place == index) for place, other in enumerate(lengths)]
-        for index, (row, length) in enumerate(zip(numbers, lengths, strict=True))
+        [_cosine(products, squares, place, other) for other in range(len(squares))] for place in range(len(names))
     ]
     summed = math.fsum(norms)
     is_shared = 0.0 < summed < math.inf
@@ -102,11 +110,12 @@ def compared(results: Mapping[str, Tensor], ran: Sequence[str], wrt: Sequence[Te
     )
 
 
-def _cosine(product: float, length: float, other: float, is_same: bool) -> float:
-    """Return the cosine of two vectors from their inner product and lengths; nan where there is none."""
-    if not (length > 0.0 and other > 0.0 and math.isfinite(product)):
+def _cosine(products: Sequence[Sequence[float]], squares: Sequence[float], place: int, other: int) -> float:
+    """Return the cosine of two of several vectors from their inner products; nan where there is none."""
+    product = products[max(place, other)][min(place, other)]
+    if not (squares[place] > 0.0 and squares[other] > 0.0 and math.isfinite(product)):
         return math.nan
-    return 1.0 if is_same else max(-1.0, min(product / length / other, 1.0))
+    return max(-1.0, min(product / math.sqrt(squares[place] * squares[other]), 1.0))
 
 
 # The table
