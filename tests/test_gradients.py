@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from devices import Operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,13 +39,13 @@ def network(seed=0):
     return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
 
 
-def manager_for(kinds, weights=None, **kwargs):
+def manager_for(kinds, weights=None):
     weights = weights or [10.0**place for place in range(len(kinds))]
-    named = {f"{kind}.{place}": (FUNCTIONS[kind], weight) for place, (kind, weight) in enumerate(zip(kinds, weights))}  # noqa: B905 # of one length
-    return manager_of(
-        *[LMLoss(name=name, function=function, loss_weight=weight) for name, (function, weight) in named.items()],
-        **kwargs,
-    )
+    losses = [
+        LMLoss(name=f"{kind}.{place}", function=FUNCTIONS[kind], loss_weight=weight)
+        for place, (kind, weight) in enumerate(zip(kinds, weights, strict=True))
+    ]
+    return manager_of(*losses)
 
 
 def step(manager, net, seed=1):
@@ -102,17 +103,14 @@ def test_it_is_what_plain_pytorch_gives(losses, data):
     kinds, given_weights = zip(*losses, strict=True)
     net = network()
     results, fake = step(manager_for(kinds, given_weights), net)
-    if all(kind == "constant" and weight for kind, weight in losses):
-        return
     wrt = data.draw(st.sampled_from([fake, net, net[2], [net[0].weight, net[2].bias], (fake, net[0])]))
     tensors = [
         tensor
         for one in (wrt if isinstance(wrt, (list, tuple)) else [wrt])
         for tensor in (one.parameters() if isinstance(one, nn.Module) else [one])
     ]
-    if not any(weight and kind != "constant" for kind, weight in losses) and any(
-        kind == "constant" and weight for kind, weight in losses
-    ):
+    run = [kind for kind, weight in losses if weight]
+    if run and set(run) == {"constant"}:
         with pytest.raises(WeightingError, match="have no gradient|has no gradient|no gradient can be taken"):
             results.gradients(wrt)
         return
@@ -210,6 +208,21 @@ def test_neither_tiny_nor_huge_gradients_are_lost(scale):
     assert found.norms == pytest.approx({"a": 3 * scale, "b": 4 * scale}, rel=1e-12)
     assert found.total_norm == pytest.approx(5 * scale, rel=1e-12)
     assert found.cosines == pytest.approx({"a": 0.6, "b": 0.8})
+
+
+def test_norms_whose_sum_is_beyond_the_largest_float_have_no_shares():
+    x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    found = ComputedLosses(a=1.5e308 * x.sum(), b=1.5e308 * x.sum()).gradients(x)
+    assert found.norms == pytest.approx({"a": 1.5e308, "b": 1.5e308})
+    assert math.isnan(found.shares["a"])
+
+
+def test_parameters_inside_of_a_checkpoint_are_reached():
+    net, last = network(), nn.Linear(2, 2)
+    fake = last(torch.utils.checkpoint.checkpoint(net, torch.rand(4, 3), use_reentrant=False))
+    losses = manager_for(["L1", "MSE"]).compute_losses({"y_fake": fake, "y": torch.rand(4, 2)})
+    check(losses.gradients(net), losses, list(net.parameters()))
+    losses.total.backward()
 
 
 def test_tensors_without_entries_and_scalars_are_tensors_too():

@@ -99,7 +99,7 @@ def compared(
     cosines = [
         [_cosine(products, squares, place, other) for other in range(len(squares))] for place in range(len(names))
     ]
-    summed = math.fsum(norms)
+    summed = sum(norms)
     is_shared = 0.0 < summed < math.inf
     return LossGradients(
         norms=dict(zip(names, norms, strict=True)),
