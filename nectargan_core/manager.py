@@ -59,6 +59,7 @@ from nectargan_core.objectives import (
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 from nectargan_core.weightings import (
     BoundWeighting,
+    LossGradients,
     Weighting,
     free_label,
     is_state,
@@ -74,6 +75,8 @@ _PLAIN = {int, float}
 _MOST_DIGITS = 350
 _is_compiling = torch.compiler.is_dynamo_compiling
 _monotonic = time.monotonic
+# What is recorded of the gradient of a loss.
+_GRADIENTS = {"grad_norm": "norms", "grad_share": "shares", "grad_cosine": "cosines"}
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
@@ -964,9 +967,7 @@ class LossManager:
         if _is_compiling():
             record_scalar(self._key, name, value)
             return
-        name = arguments.scalar_name("the name of a scalar", name)
-        if name in self._registry:
-            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        name = self._free_name(name)
         number: float | Tensor | None
         if isinstance(value, Tensor):
             number = value.detach() if is_real(value) else None
@@ -977,6 +978,74 @@ class LossManager:
                 f"the value of {name!r} must be a number or a tensor, dense and of real numbers, got {shown(value)}"
             )
         self._recorder.record(name, number)
+
+    def _free_name(self, name: str) -> str:
+        """Return the name of a scalar; raise if it is none, or if a loss has it."""
+        name = arguments.scalar_name("the name of a scalar", name)
+        if name in self._registry:
+            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        return name
+
+    def record_gradients(
+        self, losses: ComputedLosses, wrt: Any, every: int = 100, *, scaler: torch.amp.GradScaler | None = None
+    ) -> LossGradients | None:
+        """Record now and then how hard each loss pulls, and whether with or against the others.
+
+        Call it at each step, before `backward()`. Where the step of the clock can be divided by `every`, it takes
+        `losses.gradients(wrt)` and records for each loss, as scalars in the present scope, `G_L1@grad_norm`,
+        `G_L1@grad_share` and `G_L1@grad_cosine` (with the total gradient). At all other steps, and in `paused`, it does
+        nothing. Without a clock the step is how often the losses were computed before.
+
+        Args:
+            losses: What `compute_losses` returned.
+            wrt: What gradients are taken with respect to; see `ComputedLosses.gradients`.
+            every: At each how many-th step it is done, at least 1.
+            scaler: The `torch.amp.GradScaler` of a training in half precision; see there.
+
+        Returns:
+            The gradients, where they were recorded; else None.
+
+        Raises:
+            DuplicateLossError: If a loss has one of the names; nothing is recorded then.
+            WeightingError: If no gradient can be taken; see `ComputedLosses.gradients`. Likewise.
+            TypeError: If an argument has the wrong type.
+            ValueError: If `every` is below 1.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
+            NectarganError: If the manager is closed, and inside of `torch.compile`.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(reduction="sum"), loss_weight=100.0)
+            >>> manager.tick(epoch=0)
+            >>> y_fake = torch.ones(4, requires_grad=True)
+            >>> losses = manager.compute_losses({"y_fake": y_fake, "y": torch.zeros(4)})
+            >>> gradients = manager.record_gradients(losses, y_fake)
+            >>> manager.latest("G_L1@grad_norm")
+            {'G_L1@grad_norm': 200.0}
+        """
+        _refuse_in_graphs("gradients of losses are recorded")
+        every = arguments.whole("every", every, 1)
+        if not isinstance(losses, ComputedLosses):
+            raise TypeError(f"losses must be what compute_losses returned, got {shown(losses)}")
+        recorder = self._recorder
+        step = recorder.step if recorder.ticked else self._calls_before(losses)
+        if recorder.prefix is None or step % every:
+            return None
+        names = {self._free_name(f"{name}@{kind}"): (name, kind) for name in losses for kind in _GRADIENTS}
+        gradients = losses.gradients(wrt, scaler=scaler)
+        # First, so that either all is recorded or nothing.
+        recorder.sync()
+        recorder.raise_pending_error()
+        for scalar, (name, kind) in names.items():
+            recorder.record(scalar, getattr(gradients, _GRADIENTS[kind])[name], step)
+        return gradients
+
+    def _calls_before(self, losses: Iterable[str]) -> int:
+        """Return the step at which losses were computed last where the clock never ticked."""
+        if self._recorder.prefix:
+            return self._recorder.step_in_scope
+        registered = self._registry.losses
+        return max([1, *(registered[name].series.count for name in losses if name in registered)]) - 1
 
     # Asking
 
@@ -1372,7 +1441,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_in_graphs(what: str) -> None:
     """Raise inside `torch.compile`, where a change would take effect when the graph is compiled, not when it runs."""
     if _is_compiling():
-        raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
+        raise NectarganError(f"{what} outside of torch.compile; do it before or after the compiled step")
 
 
 def _digits(precision: int | None) -> int | None:

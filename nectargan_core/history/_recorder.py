@@ -291,8 +291,11 @@ class Recorder:
         self._on_clock = changed
         self.counts_until = 0
 
-    def record(self, name: str, value: float | Tensor) -> None:
-        """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
+    def record(self, name: str, value: float | Tensor, step: int | None = None) -> None:
+        """Record a scalar that is no loss, in the present scope; it may be nan or infinite.
+
+        Its step is that of the clock. Without a clock it is the one given, or the number of records of the scalar.
+        """
         known = self._scalars.get(name)
         # Before the name is taken, since it may raise.
         if self.watching and (time.monotonic() >= self.deadline if known is None else self.is_due(known)):
@@ -305,7 +308,10 @@ class Recorder:
                 self._scalars[name] = self._open_window(full) if self.prefix else self.begin(full)
                 self._scalars[name].watch_nonfinite(None)
         series = self._scalars[name]
-        step = self.step if self.ticked else self.step_in_scope if self.prefix else series.count
+        if self.ticked:
+            step = self.step
+        elif step is None:
+            step = self.step_in_scope if self.prefix else series.count
         series.add_scalar(step, self.epoch, value)
 
     @property
