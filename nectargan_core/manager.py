@@ -292,7 +292,7 @@ class LossManager:
         warn_of_zeros(losses)
         self._register(losses, built.plugins, spec=spec, replace=replace)
         name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
-        self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
+        self.objective = name if replace or not self.objective or not name else f"{self.objective} + {name}"
         self._describe(losses, replace=replace)
 
     def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:

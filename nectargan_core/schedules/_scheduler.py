@@ -39,7 +39,7 @@ class Scheduler:
         2.0
     """
 
-    __slots__ = ("_call", "_checked", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
+    __slots__ = ("_call", "_checked", "_factor", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
 
     plugins: tuple[catalog.Plugin, ...]
 
@@ -56,6 +56,7 @@ class Scheduler:
         ends = (schedule.initial_value, schedule.target_value) if schedule.is_scheduled else (schedule.current_value,)
         on_its_own = None in ends
         self.schedule = schedule.with_weight(1.0) if on_its_own else schedule
+        self._factor = self.schedule.factor
         self._label = _describe(schedule.schedule) + owner
         plugin: catalog.Plugin | None = None
         self._function: Curve = _unscheduled
@@ -97,6 +98,7 @@ class Scheduler:
             raise self._error(f" failed at {self._at(epoch)}: {one_line(error)}") from error
         if type(value) is not float:
             value = self._as_float(value, epoch)
+        value *= self._factor
         if not isfinite(value):
             raise self._not_finite(value, epoch)
         return value
