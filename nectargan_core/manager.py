@@ -169,7 +169,7 @@ class LossManager:
         """Make a manager and give it the losses of an objective.
 
         Args:
-            spec: The name of an objective, such as `"pix2pix:extended+vgg"`, or a spec function, which is
+            spec: The formula of an objective, such as `"pix2pix + 10*vgg"`, or a spec function, which is
                 called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
@@ -247,24 +247,26 @@ class LossManager:
         What is pending goes to the log first. A failure leaves the manager as it was.
 
         Args:
-            spec: The name of an objective; or a spec function, which is called with what follows; or None for
+            spec: The formula of an objective: terms joined by `+`, each of them the name of a spec that may have a
+                factor, as in `"pix2pix + 10*vgg"`; or a spec function, which is called with what follows; or None for
                 no losses.
             *args: Positional arguments for a spec function.
-            **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
-                name, which beat those of config and spec; `options`, keyword arguments for the specs by the name
+            **kwargs: Keyword arguments for a spec function. With a formula: `weights` and `schedules` by loss
+                name, which go before factors, config and spec; `options`, keyword arguments for the specs by the name
                 of the term; `prefix`, put before every loss name.
 
         Returns:
             The manager.
 
         Raises:
-            SpecSyntaxError: If the name cannot be read.
+            SpecSyntaxError: If the formula cannot be read.
             PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
             UnknownLossError: If a weight or schedule is for no loss of the objective.
             ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
-            SpecError: If a spec raises, or does not take the options.
+            SpecError: If a spec raises, or does not take the options, or a weight times its factor is too large or
+                too small for a float.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
             ValueError: If the prefix is text that UTF-8 cannot write.
