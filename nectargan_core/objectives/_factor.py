@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 from nectargan_core.errors import SpecError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._grammar import Summand
