@@ -84,9 +84,11 @@ class DynamicWeightAverage:
             ValueError: If it is something else.
         """
         sums, counts, last, before = (by_name(state, key) for key in ("sums", "counts", "last", "before"))
-        epoch = state.get("epoch")
-        if not (epoch is None or isinstance(epoch, int)) or sums.keys() != counts.keys():
-            raise ValueError(f"the state of a weighting has the epoch {epoch!r}, and counts of {list(counts)}")
+        epoch = state.get("epoch", ...)
+        if not (epoch is None or isinstance(epoch, int)):
+            raise ValueError(f"the state of a weighting must have a whole epoch under 'epoch', got {epoch!r}")
+        if sums.keys() != counts.keys() or not all(count > 0.0 for count in counts.values()):
+            raise ValueError(f"the state of a weighting must have a count above 0 for each sum, got {counts!r}")
         self._epoch, self._sums, self._counts, self._last, self._before = epoch, sums, counts, last, before
 
     def _begin_epoch(self, epoch: int) -> None:

@@ -76,15 +76,20 @@ def hint(name: str, known: Sequence[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+def is_finite(value: object) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def by_name(state: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Return what a state has under a key: numbers by the names of losses.
+    """Return what a state has under a key: finite numbers by the names of losses.
 
     Raises:
         ValueError: If it is something else, or missing.
     """
     given = state.get(key) if isinstance(state, Mapping) else None
     if not isinstance(given, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, (int, float)) for name, value in given.items()
+        isinstance(name, str) and is_finite(value) for name, value in given.items()
     ):
-        raise ValueError(f"the state of a weighting must have numbers by loss name under {key!r}, got {given!r}")
+        raise ValueError(f"the state of a weighting must have finite numbers by loss name under {key!r}, got {given!r}")
     return {name: float(value) for name, value in given.items()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nectargan_weightings.parameters import choice, integer, number
+from nectargan_weightings.parameters import choice, integer, is_finite, number
 from nectargan_weightings.softmax import softmax
 from nectargan_weightings.step import Step
 
@@ -83,10 +83,11 @@ class SoftAdapt:
         """
         given = state.get("values") if isinstance(state, Mapping) else None
         if not isinstance(given, Mapping) or not all(
-            isinstance(values, Sequence) and all(isinstance(value, (int, float)) for value in values)
-            for values in given.values()
+            isinstance(values, Sequence) and all(map(is_finite, values)) for values in given.values()
         ):
-            raise ValueError(f"the state of a weighting must have values by loss name under 'values', got {given!r}")
+            raise ValueError(
+                f"the state of a weighting must have finite values by loss name under 'values', got {given!r}"
+            )
         kept = len(self._coefficients)
         self._values = {name: list(map(float, values))[-kept:] for name, values in given.items()}
 
