@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nectargan_core import catalog
-from nectargan_core._messages import did_you_mean, listed, name_of, one_line, shown
+from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core._names import read_term
 from nectargan_core.errors import NectarganError, PluginContractError, WeightingError
 from nectargan_core.weightings._gradients import tensors_of
@@ -315,9 +315,11 @@ def _find(definition: Weighting) -> tuple[Callable[..., Any], catalog.Plugin | N
 
 
 def label_of(definition: Weighting) -> str:
-    """Return what a weighting is called where its name is not taken: the name without the provider."""
+    """Return what a weighting is called where its name is not taken: the name without the provider, or of the class."""
     name = definition.name
-    return name.rpartition("/")[2] if isinstance(name, str) else name_of(name)
+    if isinstance(name, str):
+        return name.rpartition("/")[2]
+    return str(getattr(name, "__name__", type(name).__name__))
 
 
 def is_state(item: tuple[object, object]) -> bool:
