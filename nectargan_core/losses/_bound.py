@@ -416,7 +416,7 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,) = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
+        (result,), _ = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
         return result
 
     @property
@@ -433,9 +433,26 @@ class BoundLoss:
         """Have a function called when step or epoch of the clock have changed."""
         self._recorder.watch_clock(changed)
 
-    def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now, at an epoch or that of the clock."""
-        return self.weight(self._recorder.epoch if epoch is None else epoch)
+    def compiled_weight(self, epoch: float | None, *, own: bool) -> float:
+        """Return the weight that applies at an epoch, None for the clock's; if `own`, before the factor."""
+        at = self.epoch_here(epoch)
+        return self.own_weight(at) if own else self.weight(at)
+
+    def own_weight_or_nan(self) -> float:
+        """Return `own_weight` at the epoch of the clock, nan where its schedule has no value."""
+        try:
+            return self.own_weight(self._recorder.epoch)
+        except ScheduleError:
+            return _NAN
+
+    def epoch_here(self, epoch: float | None) -> float:
+        """Return an epoch, or that of the clock for None."""
+        return self._recorder.epoch if epoch is None else epoch
+
+    @property
+    def is_training(self) -> bool:
+        """Whether what is computed now counts for weightings: outside of splits, pauses and recomputation."""
+        return not self._recorder.in_scope and current_graph_task() < 0
 
     def record_compiled(
         self,

@@ -85,6 +85,9 @@ class Registry:
         # What compiled graphs compute for a query, by a key.
         self._groups = Attributes()
         self._queries: dict[Query, str] = {}
+        # Weak, since the weights belong to this.
+        regroup = weakref.WeakMethod(self._regroup)
+        self.weights.on_clock = lambda: method() if (method := regroup()) is not None else None
         self.key = f"{next(_KEYS)}"
         _REGISTRIES[self.key] = self
 
@@ -111,8 +114,6 @@ class Registry:
         self.losses = added if replace else {**self.losses, **added}
         self._selections.clear()
         self.weights.take(list(self.losses.values()))
-        for query, key in self._queries.items():
-            self._group(key, query)
         self.changed()
 
     def clear(self) -> None:
@@ -166,13 +167,13 @@ class Registry:
         return key if hasattr(self._groups, key) else None
 
     def _group(self, key: str, query: Query) -> None:
-        """Let the group of a query have the losses that it finds now; it stays the same where they do."""
+        """Let the group of a query have the losses that it finds now; it stays the same where nothing has changed."""
         losses = self.select(query)
         there = getattr(self._groups, key, None)
         if not losses:
             self._groups.__dict__.pop(key, None)
-        elif there is None or there.keys != "".join(loss.key for loss in losses):
-            setattr(self._groups, key, Group(losses))
+        elif there != (group := Group(losses, self.losses.values())):
+            setattr(self._groups, key, group)
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return what `select` does, at least one loss.
@@ -228,7 +229,13 @@ class Registry:
     def changed(self) -> None:
         """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
         self.plans = {}
+        self._regroup()
         self.weights.refresh()
+
+    def _regroup(self) -> None:
+        """Let compiled graphs find other groups, where these have changed."""
+        for query, key in self._queries.items():
+            self._group(key, query)
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, under their names with `_` for each `.`.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +19,19 @@ from nectargan_core._names import read_term
 from nectargan_core.errors import NectarganError, PluginContractError, WeightingError
 from nectargan_core.weightings._gradients import tensors_of
 from nectargan_core.weightings._ranks import mean_over_ranks, refuse_static_graph
-from nectargan_core.weightings._step import Step, Wrt
+from nectargan_core.weightings._step import GraphStep, Step, Wrt
 from nectargan_core.weightings._weighting import Weighting
 
 _NEEDS = ("values", "gradients")
+
+# What compiled graphs find a weighting by.
+_KEYS = itertools.count()
+_WEIGHTINGS: weakref.WeakValueDictionary[str, BoundWeighting] = weakref.WeakValueDictionary()
+
+
+def weighting_of(key: str) -> BoundWeighting | None:
+    """Return the weighting that has a key; None if it is gone."""
+    return _WEIGHTINGS.get(key)
 
 
 class Factors(NamedTuple):
@@ -52,6 +63,8 @@ class BoundWeighting:
     """
 
     def __init__(self, definition: Weighting, names: Sequence[str], label: str, scaler: Any = None) -> None:
+        self.key = f"{next(_KEYS)}"
+        _WEIGHTINGS[self.key] = self
         self.definition = definition
         self.names = tuple(names)
         self.label = label
@@ -71,8 +84,8 @@ class BoundWeighting:
         # The step at which factors were last asked for.
         self._last: int | None = None
         self._has_looked_at_ranks = False
-        # What a compiled graph has computed since: the values of the losses, with names, weights, step and epoch.
-        self._seen: tuple[tuple[str, ...], list[float], list[float], int, float] | None = None
+        # What a compiled graph has computed since: names, results, weights, step and epoch.
+        self._seen: tuple[tuple[str, ...], Sequence[Tensor], list[float], int, float] | None = None
         begin = getattr(self._object, "begin", None)
         if begin is not None:
             self._asked("begin", begin, self.names)
@@ -187,19 +200,34 @@ class BoundWeighting:
 
     # In compiled graphs
 
-    def saw(self, names: tuple[str, ...], values: list[float], weights: list[float], step: int, epoch: float) -> None:
+    def saw(
+        self, names: tuple[str, ...], results: Sequence[Tensor], weights: list[float], step: int, epoch: float
+    ) -> None:
         """Keep what a compiled graph computed, until `catch_up`; the first computation at a step counts."""
-        if self._seen is None and self.is_due(step):
-            self._seen = names, values, weights, step, epoch
+        if self.parameters is None and self.needs == "values" and self._seen is None and self.is_due(step):
+            self._seen = names, results, weights, step, epoch
 
-    def catch_up(self) -> bool:
-        """Ask for the factors of what a compiled graph computed since the last time; say whether they may differ."""
-        if self._seen is None:
-            return False
-        (names, values, weights, step, epoch), self._seen = self._seen, None
-        results = torch.tensor(values, dtype=torch.float64, device="cpu").unbind()
-        self.balance(names, results, weights, step, epoch, lambda: None)
-        return True
+    def catch_up(self) -> None:
+        """Ask for the factors of what a compiled graph computed since the last time."""
+        if self._seen is not None:
+            (names, results, weights, step, epoch), self._seen = self._seen, None
+            self.balance(names, results, weights, step, epoch, lambda: None)
+
+    def in_graph(self, names: tuple[str, ...], tensors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return factors and what is added to the total, as parts of a graph.
+
+        Args:
+            names: The losses, each with a weight that is not 0.
+            tensors: The means of their results before weighting, detached: a vector in single precision.
+        """
+        step = GraphStep(names, tensors)
+        factors = self._object.factors(step)
+        method = getattr(self._object, "extra", None)
+        return factors, None if method is None else method(step)
+
+    def take(self, names: Sequence[str], factors: Sequence[float]) -> None:
+        """Hold the factors that a graph has computed."""
+        self.factors = {**self.factors, **dict(zip(names, factors, strict=True))}
 
     # State
 

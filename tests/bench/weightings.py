@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from interleaved import medians
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nectargan_core import LossManager, Weighting
 
