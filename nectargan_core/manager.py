@@ -50,7 +50,15 @@ from nectargan_core.objectives import (
     warn_of_zeros,
 )
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
-from nectargan_core.weightings import BoundWeighting, Weighting, is_state, label_of, read_weighting, with_wrt
+from nectargan_core.weightings import (
+    BoundWeighting,
+    Weighting,
+    free_label,
+    is_state,
+    load_states,
+    read_weighting,
+    with_wrt,
+)
 
 _ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix")
 # What needs no further check as an epoch.
@@ -349,7 +357,7 @@ class LossManager:
             schedulers = {name: _scheduler_of(loss) for name, loss in losses.items()}
             taken = set(losses) if replace else {*registry.losses, *losses}
             weightings = self._made_weightings(balances, taken, [] if replace else registry.weightings)
-            used = [weighting.plugin for weighting in weightings if weighting.plugin is not None]
+            used = [plugin for weighting in weightings for plugin in weighting.plugins]
             added = self._observe(schedulers.values(), [*plugins, *used])
             for loss in losses.values():
                 self._move(loss)
@@ -569,14 +577,15 @@ class LossManager:
             )
         kept = [each for each in registry.weightings if each not in before]
         names = tuple(loss.name for loss in found)
-        (made,) = self._made_weightings([Balance(query, definition, names, scaler)], registry.losses.keys(), kept)
-        self._observe((), [] if made.plugin is None else [made.plugin])
+        asked = query if isinstance(query, str) else ",".join(names)
+        (made,) = self._made_weightings([Balance(definition, names, asked, scaler)], registry.losses.keys(), kept)
+        self._observe((), made.plugins)
         registry.balance(made, found)
 
     def _made_weightings(
         self, balances: Iterable[Balance], losses: Collection[str], kept: Sequence[BoundWeighting]
     ) -> list[BoundWeighting]:
-        """Make weightings ready for work, each under a name of its own.
+        """Make weightings ready for work.
 
         Args:
             balances: What balances which losses.
@@ -584,18 +593,12 @@ class LossManager:
             kept: The weightings that stay.
         """
         made: list[BoundWeighting] = []
-        for balance in balances:
-            taken = {*losses, *(each.label for each in (*kept, *made))}
-            label = label_of(balance.weighting)
-            if label in taken:
-                asked = "all" if balance.query is None else balance.query
-                label = f"{label}@{asked if isinstance(asked, str) else ','.join(asked)}"
-            if label in taken:
-                raise DuplicateLossError(f"{label!r} is the name of a loss or of another weighting", name=label)
-            weighting = BoundWeighting(balance.weighting, balance.names, label, balance.scaler)
-            if self.device is not None and weighting.parameters is not None:
-                weighting.parameters.to(self.device)
-            made.append(weighting)
+        for weighting, names, asked, scaler in balances:
+            label = free_label(weighting, asked, {*losses, *(each.label for each in (*kept, *made))})
+            bound = BoundWeighting(weighting, names, label, scaler)
+            if self.device is not None and bound.parameters is not None:
+                bound.parameters.to(self.device)
+            made.append(bound)
         return made
 
     # The clock and the scope
@@ -1124,7 +1127,7 @@ class LossManager:
         both = saved.keys() & self._registry.losses.keys() if kept == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
         self._observe(scheduler for _, scheduler in restored.values())
-        self._load_weightings(state.get("weightings", {}))
+        load_states(self._registry.weightings, state.get("weightings", {}))
         self._recorder.load_state(state)
         for loss in self._registry:
             loss.begin()
@@ -1134,23 +1137,6 @@ class LossManager:
         if saved.keys() != self._registry.losses.keys():
             differing = listed(sorted(saved.keys() ^ self._registry.losses.keys()))
             warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
-
-    def _load_weightings(self, states: Mapping[str, Any]) -> None:
-        """Load the state of each weighting or, if one cannot be loaded, of none."""
-        weightings = {weighting.label: weighting for weighting in self._registry.weightings}
-        both = [label for label in weightings if label in states]
-        before = {label: weightings[label].state() for label in both}
-        try:
-            for label in both:
-                weightings[label].load_state(states[label])
-        except BaseException:
-            for label in both:
-                weightings[label].load_state(before[label])
-            raise
-        if states.keys() != weightings.keys():
-            differing = listed(sorted(states.keys() ^ weightings.keys()))
-            warn(f"the state and this manager do not have the same weightings; only one of them has {differing}")
-        self._registry.changed()
 
     def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
         """Return the definition of a loss with the weight or schedule that `BoundLoss.state` returned."""
