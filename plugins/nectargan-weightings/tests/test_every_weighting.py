@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 NAMES = ("a", "b", "c")
-SUMMING = ("dwa", "gradnorm", "random", "softadapt")
 numbers = st.one_of(st.sampled_from([0.0, -0.0, 1e-300, -1e-300, 1e300, -1e300, 1.0, -1.0]), st.floats(-1e30, 1e30))
 hostile = st.one_of(numbers, st.sampled_from([math.nan, math.inf, -math.inf]))
 
@@ -81,36 +80,28 @@ def test_gradients_of_any_size_give_finite_factors(make, step, sizes):
         assert all(0.0 <= factor < math.inf for factor in factors)
 
 
-def test_factors_sum_to_the_number_of_losses(request, make, steps):
-    if not request.node.callspec.id.startswith(SUMMING):
-        pytest.skip("factors of this one have another size")
-    weighting = make()
+def test_factors_sum_to_the_number_of_losses(make_of_sum_n, steps):
+    weighting = make_of_sum_n()
     for step in steps(12):
         assert sum(weighting.factors(step)) == pytest.approx(3.0, rel=1e-12)
 
 
-def test_a_loss_that_left_does_not_count(request, make, steps):
-    if not request.node.callspec.id.startswith(SUMMING):
-        pytest.skip("factors of this one have another size")
-    weighting = make()
+def test_a_loss_that_left_does_not_count(make_of_sum_n, steps):
+    weighting = make_of_sum_n()
     for step in steps(12):
         weighting.factors(step)
     for step in steps(12, seed=1):
         assert sum(weighting.factors(chosen(step, ("c", "a")))) == pytest.approx(2.0, rel=1e-12)
 
 
-def test_one_loss_alone_keeps_the_factor_1(request, make, steps):
-    if request.node.callspec.id == "balancer":
-        pytest.skip("it gives one loss the norm that it asks for")
-    weighting = make()
+def test_one_loss_alone_keeps_the_factor_1(make_of_1_alone, steps):
+    weighting = make_of_1_alone()
     for step in steps(6, names=("b",)):
         assert weighting.factors(step) == pytest.approx([1.0], rel=1e-12)
 
 
-def test_a_state_is_a_copy(make, steps):
-    weighting = make()
-    if not hasattr(weighting, "state_dict"):
-        pytest.skip("it has no state")
+def test_a_state_is_a_copy(make_with_state, steps):
+    weighting = make_with_state()
     first, *rest = steps(6)
     weighting.factors(first)
     state = weighting.state_dict()

@@ -91,10 +91,8 @@ def broken(state):
             yield state | {key: {**value, "a": math.nan}}
 
 
-def test_a_state_that_is_something_else_is_refused_and_changes_nothing(make, steps):
-    weighting = make()
-    if not getattr(weighting, "state_dict", dict)():
-        pytest.skip("it has no state")
+def test_a_state_that_is_something_else_is_refused_and_changes_nothing(make_with_state, steps):
+    weighting = make_with_state()
     for step in steps(5):
         weighting.factors(step)
     before = copy.deepcopy(weighting.state_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nectargan_weightings.draws import normal
 from nectargan_weightings.parameters import integer
@@ -47,10 +47,3 @@ class RandomWeighting:
     def factors(self, step: Step) -> list[float]:
         """Return a random factor for each loss."""
         return list(softmax({name: normal(self.seed, step.step, name) for name in step.names}).values())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: factors follow from the step."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the state of `state_dict`."""

@@ -22,7 +22,7 @@ class Uncertainty:
     The s_i are parameters: `manager.modules()` has them, and they are to be given to an optimizer. The total is
     smallest at exp(s_i) = w_i·L_i, where loss and weight have no effect on the size of what is minimised: a weight, and
     a schedule that is slow compared with the optimizer, are learned away, but for a weight of 0. It is for losses that
-    are never negative: s_i of a negative one falls without an end.
+    stay above 0: the s_i of one that is 0 or negative falls without an end, and its factor grows.
 
     It needs nothing but tensors, and is a part of the graph in compiled code.
 
