@@ -14,7 +14,7 @@ from torch import Tensor
 from nectargan_core import catalog
 from nectargan_core._messages import listed, warn
 from nectargan_core.errors import DuplicateLossError
-from nectargan_core.weightings._gradients import tensors_of
+from nectargan_core.weightings._gradients import scale_of, tensors_of
 from nectargan_core.weightings._object import WeightingObject
 from nectargan_core.weightings._ranks import mean_over_ranks, refuse_static_graph
 from nectargan_core.weightings._step import GraphStep, Step, Wrt
@@ -71,6 +71,7 @@ class BoundWeighting:
             )
         self.object.begin(self.names)
         self.parameters = self.object.parameters
+        scale_of(scaler)  # so that what is no scaler is refused now
         self._scaler = scaler if self.needs == "gradients" else None
         # The last factor of each loss that has had one; 1 before any.
         self.factors: dict[str, float] = {}
@@ -161,10 +162,9 @@ class BoundWeighting:
         name = self.definition.wrt or ""
         tensors = tensors_of(value, f"the input {name!r}, the wrt of weighting {self.label!r},")
         if not self._has_looked_at_ranks:
-            refuse_static_graph(tensors, self.label)
+            refuse_static_graph(tensors, f"weighting {self.label!r}")
             self._has_looked_at_ranks = True
-        scale = 1.0 if self._scaler is None or not self._scaler.is_enabled() else float(self._scaler.get_scale())
-        return Wrt(name, tensors, scale)
+        return Wrt(name, tensors, scale_of(self._scaler))
 
     # In compiled graphs
 
