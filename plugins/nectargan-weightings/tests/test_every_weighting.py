@@ -49,7 +49,7 @@ def test_losses_are_known_by_name_whatever_their_order(make, steps):
         assert dict(zip(turned.names, other.factors(turned), strict=True)) == pytest.approx(expected, rel=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_losses_come_and_go(make, steps, data):
     weighting = make()
@@ -60,7 +60,7 @@ def test_losses_come_and_go(make, steps, data):
         assert all(0.0 <= factor < math.inf for factor in factors)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(values=st.lists(st.tuples(hostile, hostile, hostile), min_size=1, max_size=8))
 def test_values_of_any_kind_give_finite_factors(make, step, values):
     weighting = make()
@@ -70,7 +70,7 @@ def test_values_of_any_kind_give_finite_factors(make, step, values):
         assert all(0.0 <= factor < math.inf for factor in factors)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(sizes=st.lists(st.tuples(*[st.floats(0.0, 1e15)] * 3), min_size=1, max_size=8))
 def test_gradients_of_any_size_give_finite_factors(make, step, sizes):
     weighting = make()

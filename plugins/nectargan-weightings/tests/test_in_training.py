@@ -123,7 +123,7 @@ def test_a_schedule_of_a_balanced_loss_sets_its_share():
 @pytest.mark.parametrize(
     ("weighting", "losses", "share"),
     [
-        (Weighting("uncertainty"), SCALES, 0.02),
+        (Weighting("uncertainty"), SCALES, 0.65),
         (Weighting("balancer", wrt="p"), SCALES, 1e-6),
         (Weighting("last-layer", params={"loss": "small"}, wrt="p"), SCALES, 0.02),
         (Weighting("gradnorm", wrt="p"), RATES, 0.7),
