@@ -51,13 +51,15 @@ def test_losses_are_known_by_name_whatever_their_order(make, steps):
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_losses_come_and_go(make, steps, data):
-    weighting = make()
+def test_losses_come_and_go_and_a_resumed_run_sees_no_difference(make, steps, resumed, data):
+    whole, parts = make(), make()
     for step in steps(8, names=("a", "b", "c", "d")):
         names = data.draw(st.lists(st.sampled_from(step.names), min_size=1, unique=True))
-        factors = list(weighting.factors(chosen(step, names)))
+        factors = list(whole.factors(chosen(step, names)))
         assert len(factors) == len(names)
         assert all(0.0 <= factor < math.inf for factor in factors)
+        assert list(parts.factors(chosen(step, names))) == factors
+        parts = resumed(parts, make)
 
 
 @settings(max_examples=25, deadline=None)

@@ -170,6 +170,23 @@ def test_last_layer_names_the_loss_whose_factor_is_not_finite():
         run.go(1)
 
 
+@pytest.mark.parametrize("name", ["last-layer", "gradnorm", "balancer"])
+def test_gradients_too_small_for_half_precision_count_with_a_scaler(name):
+    """The gradient of the second loss is 1e-8 of that of the first, which is 0 in half precision."""
+    params = {"last-layer": {"loss": "b", "epsilon": 0.0, "maximum": 1e12}, "gradnorm": {"lr": 0.5}, "balancer": {}}
+    factors = []
+    for dtype, scaler in ((torch.float32, None), (torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**14))):
+        manager = LossManager()
+        manager.register_loss_fn("a", lambda p: p.float().sum(), inputs=("p",))
+        manager.register_loss_fn("b", lambda p: 1e-8 * p.float().sum(), inputs=("p",))
+        manager.set_weighting(Weighting(name, params=params[name]), wrt="p", scaler=scaler)
+        for _ in range(3):
+            manager.compute_losses({"p": torch.ones(2, 3, dtype=dtype, requires_grad=True)})
+        factors.append(list(manager.get_loss_weights(precision=None).values()))
+    assert factors[1] == pytest.approx(factors[0], rel=1e-2)
+    assert factors[1][1] > factors[1][0]
+
+
 def test_two_ranks_draw_the_same():
     """Random factors follow from seed, step and name, so that nothing has to be sent."""
     assert Run(RATES, WEIGHTINGS["random"]).go(9) == Run(RATES, WEIGHTINGS["random"], lr=0.5).go(9)
