@@ -38,8 +38,8 @@ def mean_over_ranks(numbers: Sequence[float]) -> list[float]:
 def refuse_static_graph(tensors: Sequence[Tensor], who: str) -> None:
     """Raise for parameters of a `DistributedDataParallel` with `static_graph=True` before its first backward pass.
 
-    In that pass it counts how often each parameter gets a gradient. One that is taken in between counts, too, so that it
-    would stop to average gradients over the ranks, and say nothing.
+    In that pass it counts how often each parameter gets a gradient. One that is taken in between counts, too, so that
+    it would stop to average gradients over the ranks, and say nothing.
 
     Args:
         tensors: What gradients are taken with respect to.
