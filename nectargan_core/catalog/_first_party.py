@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nectargan_core.catalog._groups import SCHEDULES, SPECS
+from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
@@ -33,5 +33,18 @@ FIRST_PARTY: Final = {
             "product",
         ),
         "nectargan-schedules",
+    ),
+    WEIGHTINGS: dict.fromkeys(
+        (
+            "balancer",
+            "dwa",
+            "gradnorm",
+            "last-layer",
+            "random",
+            "relobralo",
+            "softadapt",
+            "uncertainty",
+        ),
+        "nectargan-weightings",
     ),
 }
