@@ -676,9 +676,9 @@ class LossManager:
             kept: The weightings that stay.
         """
         made: list[BoundWeighting] = []
-        for weighting, names, asked, scaler in balances:
+        for weighting, names, asked, scaler, prefix in balances:
             label = free_label(weighting, asked, {*losses, *(each.label for each in (*kept, *made))})
-            bound = BoundWeighting(weighting, names, label, scaler)
+            bound = BoundWeighting(weighting, names, label, scaler, prefix)
             if self.device is not None and bound.parameters is not None:
                 bound.parameters.to(self.device)
             made.append(bound)

@@ -731,6 +731,21 @@ def acme(config):
     losses = {name: LMLoss(name=name, function=first, loss_weight=10.0, tags=["G"]) for name in ("a", "b")}
     return Losses(losses, weightings={"G": "half"})
 
+class Named:
+    needs = "values"
+    def __init__(self, *, loss):
+        self.loss = loss
+    def begin(self, names):
+        if self.loss not in names:
+            raise ValueError(f"{self.loss} is none of {names}")
+    def factors(self, step):
+        half = 0.5 if step.values[0] == 1 else float("nan")
+        return [half if name == self.loss else 1.0 for name in step.names]
+
+def named(config):
+    losses = {name: LMLoss(name=name, function=first, tags=["G"]) for name in ("a", "b")}
+    return Losses(losses, weightings={"G": Weighting("named", params={"loss": "a"})})
+
 def plain(config):
     return {"c": LMLoss(name="c", function=first, tags=["G"])}
 """
@@ -742,8 +757,10 @@ def acme(site):
 [nectargan.loss_specs]
 acme = acme_half:acme
 plain = acme_half:plain
+named = acme_half:named
 [nectargan.weightings]
 half = acme_half:Half
+named = acme_half:Named
 broken = acme_broken:Missing
 """
     modules = {"acme_half.py": SPEC, "acme_broken.py": "raise RuntimeError('boom')"}
@@ -764,6 +781,13 @@ def test_a_factor_leaves_the_weighting_of_a_spec(acme):
 def test_a_prefix_is_put_before_the_losses_that_a_spec_balances(acme):
     manager = LossManager.from_spec("acme", prefix="face_").register_spec("acme", prefix="hand_")
     assert set(numbers(manager.compute_losses(given())).values()) == {5.0}
+
+
+def test_a_weighting_that_a_spec_brings_knows_its_losses_without_the_prefix(acme):
+    manager = LossManager.from_spec("named", prefix="face_")
+    assert numbers(manager.compute_losses(given())) == {"face_a": 0.5, "face_b": 1.0}
+    with pytest.raises(WeightingError, match="factor nan for loss 'face_a' .* face_a: 2"):
+        manager.compute_losses(given(2.0))
 
 
 def test_a_caller_gives_weightings_by_name(acme):

@@ -39,7 +39,7 @@ class Group:
         asked = _asked_for_factors(losses, every) if every else []
         # The weightings that learn, each with the names of the losses that it gives factors, and their places.
         self.learned = tuple(
-            (weighting, tuple(losses[place].name for place in places), places)
+            (weighting, weighting.inner([losses[place].name for place in places]), places)
             for weighting, places in asked
             if weighting.parameters is not None
         )

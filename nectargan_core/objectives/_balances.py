@@ -21,12 +21,14 @@ class Balance(NamedTuple):
         names: The losses.
         asked: What they were asked for by.
         scaler: The scaler of the run, None for none.
+        prefix: What the names begin with, and the spec that brings the weighting does not know.
     """
 
     weighting: Weighting
     names: tuple[str, ...]
     asked: str
     scaler: Any = None
+    prefix: str = ""
 
 
 def balances_of(
@@ -64,7 +66,7 @@ def balances_of(
             if weighting is not None:
                 given.append(Balance(read_weighting(weighting), names, query))
     brought = [
-        Balance(weighting, tuple(prefix + name for name in names), query)
+        Balance(weighting, tuple(prefix + name for name in names), query, prefix=prefix)
         for query, weighting, names in built.weightings
     ]
     balances = [balance for balance in brought if asked.isdisjoint(balance.names)] + given

@@ -14,7 +14,7 @@ from torch import Tensor
 from nectargan_core import catalog
 from nectargan_core._messages import listed, warn
 from nectargan_core.errors import DuplicateLossError
-from nectargan_core.weightings._gradients import scale_of, tensors_of
+from nectargan_core.weightings._gradients import not_reached, scale_of, tensors_of
 from nectargan_core.weightings._object import WeightingObject
 from nectargan_core.weightings._ranks import mean_over_ranks, refuse_static_graph
 from nectargan_core.weightings._step import GraphStep, Step, Wrt
@@ -52,13 +52,17 @@ class BoundWeighting:
         names: The losses that it balances, at least one.
         label: What it is called in records, states and errors.
         scaler: A `torch.amp.GradScaler`, through whose scale gradients are taken; None for none.
+        prefix: What all names begin with, and the weighting does not see: it was brought by a spec whose losses were
+            given the prefix, and its params may name losses.
 
     Raises:
         PluginError: If no weighting of the name is installed, or it cannot be used.
         WeightingError: If it does not take the params, or these losses, or has no `wrt` and needs one.
     """
 
-    def __init__(self, definition: Weighting, names: Sequence[str], label: str, scaler: Any = None) -> None:
+    def __init__(
+        self, definition: Weighting, names: Sequence[str], label: str, scaler: Any = None, prefix: str = ""
+    ) -> None:
         self.definition = definition
         self.names = tuple(names)
         self.label = label
@@ -69,7 +73,8 @@ class BoundWeighting:
                 "needs gradients, and nothing says of what: give wrt=, the name of an input of compute_losses, such as "
                 "wrt='y_fake' (what the network returned) or wrt='last_layer' (parameters)"
             )
-        self.object.begin(self.names)
+        self.prefix = prefix
+        self.object.begin(self.inner(self.names))
         self.parameters = self.object.parameters
         scale_of(scaler)  # so that what is no scaler is refused now
         self._scaler = scaler if self.needs == "gradients" else None
@@ -91,6 +96,10 @@ class BoundWeighting:
     def factor(self, name: str) -> float:
         """Return the last factor of a loss."""
         return self.factors.get(name, 1.0)
+
+    def inner(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names as the weighting knows them."""
+        return tuple(name[len(self.prefix) :] for name in names)
 
     def is_due(self, step: int) -> bool:
         """Whether factors change at a step; what is learned is asked for in every computation."""
@@ -124,12 +133,13 @@ class BoundWeighting:
             WeightingError: If a factor is not finite, or the weighting fails.
         """
         averaged = self.definition.reduce == "mean"
-        now = Step(
-            names, results, weights, step, epoch, (lambda: self._wrt(wrt())) if self.needs == "gradients" else None
-        )
+        read = (lambda: self._wrt(wrt())) if self.needs == "gradients" else None
+        now = Step(self.inner(names), results, weights, step, epoch, read, self.prefix)
         reached = [True] * len(names)
         if self.object.allows_unreached and self.needs == "gradients":
             reached = now.reached()
+            if not any(reached):
+                raise not_reached(names, f"the input {self.definition.wrt!r}")
             now = now.only(reached)
         learned = extra = None
         numbers = [1.0] * len(names)

@@ -75,7 +75,7 @@ class WeightingObject:
                 raise self._violation(f"gave {shown(given)} as factors; expected a number for each loss") from None
             if len(numbers) != len(step.names):
                 raise self._violation(f"gave {len(numbers)} factors for {len(step.names)} losses")
-        for name, factor in zip(step.names, numbers, strict=True):
+        for name, factor in zip(step.full_names, numbers, strict=True):
             if not math.isfinite(factor):
                 raise self.error(
                     f"gave the factor {factor} for loss {name!r} at step {step.step}, where the losses were "
@@ -165,7 +165,7 @@ class WeightingObject:
 
 
 def _values(step: Step) -> str:
-    return ", ".join(f"{name}: {value:g}" for name, value in zip(step.names, step.values, strict=True))
+    return ", ".join(f"{name}: {value:g}" for name, value in zip(step.full_names, step.values, strict=True))
 
 
 def _find(definition: Weighting) -> tuple[Callable[..., Any], catalog.Plugin | None]:

@@ -65,13 +65,21 @@ class Step:
         step: int,
         epoch: float,
         wrt: Callable[[], Wrt] | None = None,
+        prefix: str = "",
     ) -> None:
         self.names = tuple(names)
+        # What stands before the names in the manager.
+        self.prefix = prefix
         self.weights = list(weights)
         self.step = step
         self.epoch = epoch
         self._results = results
         self._wrt = wrt
+
+    @property
+    def full_names(self) -> tuple[str, ...]:
+        """The names that the losses have in the manager."""
+        return tuple(self.prefix + name for name in self.names) if self.prefix else self.names
 
     @cached_property
     def tensors(self) -> Tensor:
@@ -134,6 +142,7 @@ class Step:
             self.step,
             self.epoch,
             self._wrt,
+            self.prefix,
         )
         step.__dict__.update(_with_respect_to=self._with_respect_to, _all_rows=those(self._all_rows))
         return step
@@ -154,11 +163,11 @@ class Step:
     @cached_property
     def _all_rows(self) -> Rows:
         wrt = self._with_respect_to
-        return gradients_of(dict(zip(self.names, self._results, strict=True)), wrt.tensors, wrt.scale)
+        return gradients_of(dict(zip(self.full_names, self._results, strict=True)), wrt.tensors, wrt.scale)
 
     @cached_property
     def _rows(self) -> Rows:
-        if missing := unreached(self.names, self._all_rows):
+        if missing := unreached(self.full_names, self._all_rows):
             raise not_reached(missing, f"the input {self._with_respect_to.name!r}")
         return self._all_rows
 
