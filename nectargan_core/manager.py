@@ -7,7 +7,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -23,7 +23,7 @@ from nectargan_core._messages import listed, name_of, one_line, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
-from nectargan_core.errors import ConfigError, DuplicateLossError, LossLogError, NectarganError
+from nectargan_core.errors import ConfigError, DuplicateLossError, LossLogError, NectarganError, WeightingError
 from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, is_real, prepared, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
@@ -39,10 +39,20 @@ from nectargan_core.losses import (
     record_scalar,
     register_manager,
 )
-from nectargan_core.objectives import Objective, Spec, adjust, build_called, build_named, warn_of_zeros
+from nectargan_core.objectives import (
+    Balance,
+    Objective,
+    Spec,
+    adjust,
+    balances_of,
+    build_called,
+    build_named,
+    warn_of_zeros,
+)
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
+from nectargan_core.weightings import BoundWeighting, Weighting, is_state, label_of, read_weighting, with_wrt
 
-_ADJUSTMENTS = ("weights", "schedules", "options", "prefix")
+_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
@@ -173,8 +183,8 @@ class LossManager:
                 called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
-            **keywords: `weights`, `schedules`, `options` and `prefix`, as for `init_from_spec`, with a name; all
-                others as for `LossManager`.
+            **keywords: `weights`, `schedules`, `weightings`, `options` and `prefix`, as for `init_from_spec`, with a
+                name; all others as for `LossManager`.
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
@@ -251,7 +261,8 @@ class LossManager:
                 no losses.
             *args: Positional arguments for a spec function.
             **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
-                name, which beat those of config and spec; `options`, keyword arguments for the specs by the name
+                name, which beat those of config and spec; `weightings` by tag or loss name, which replace those that
+                specs bring for the same losses, None for none; `options`, keyword arguments for the specs by the name
                 of the term; `prefix`, put before every loss name.
 
         Returns:
@@ -287,10 +298,12 @@ class LossManager:
         return self
 
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
+        weightings = kwargs.pop("weightings", None) if isinstance(spec, str) else None
         built, adjustments = self._build(spec, args, kwargs)
         losses = adjust(built.losses, **adjustments)
         warn_of_zeros(losses)
-        self._register(losses, built.plugins, spec=spec, replace=replace)
+        balances = balances_of(built, losses, weightings, adjustments.get("prefix", ""))
+        self._register(losses, built.plugins, spec=spec, replace=replace, balances=balances)
         name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
         self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
         self._describe(losses, replace=replace)
@@ -309,7 +322,8 @@ class LossManager:
         unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
         if args or unknown:
             raise TypeError(
-                f"with the name of an objective, init_from_spec takes weights=, schedules=, options= and prefix=, got "
+                f"with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options= and "
+                f"prefix=, got "
                 f"{', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; keyword arguments of a spec go into "
                 "options={'name': {...}}"
             )
@@ -322,8 +336,9 @@ class LossManager:
         spec: Any = None,
         *,
         replace: bool = False,
+        balances: Iterable[Balance] = (),
     ) -> None:
-        """Register all of `losses` or, if anything is wrong with one, none."""
+        """Register all of `losses` or, if anything is wrong with one, none; and what balances them."""
         registry, recorder, observers = self._registry, self._recorder, self._observers
         if not replace:
             registry.refuse_duplicates(losses, recorder.scalars)
@@ -332,7 +347,10 @@ class LossManager:
         added: list[object] = []
         try:
             schedulers = {name: _scheduler_of(loss) for name, loss in losses.items()}
-            added = self._observe(schedulers.values(), plugins)
+            taken = set(losses) if replace else {*registry.losses, *losses}
+            weightings = self._made_weightings(balances, taken, [] if replace else registry.weightings)
+            used = [weighting.plugin for weighting in weightings if weighting.plugin is not None]
+            added = self._observe(schedulers.values(), [*plugins, *used])
             for loss in losses.values():
                 self._move(loss)
         except BaseException:
@@ -350,6 +368,8 @@ class LossManager:
             for name, loss in losses.items()
         ]
         registry.add(made, replace=replace)
+        for weighting in weightings:
+            registry.balance(weighting, [registry[name] for name in weighting.names])
         if observers.is_observed("nectargan_loss_registered"):
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
@@ -485,6 +505,98 @@ class LossManager:
         _refuse_in_graphs("a loss is enabled or disabled")
         for loss in self._registry.find(query):
             loss.enable(enabled)
+
+    def set_weighting(
+        self,
+        weighting: Weighting | str | None,
+        query: Query = None,
+        wrt: str | None = None,
+        *,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """Let a weighting balance the losses that a query finds, from now on.
+
+        Whenever all of them that have a weight are computed together, with gradients enabled, outside of `split` and
+        `paused`, and at most once a tick, each gets a factor, which multiplies what its weight or schedule says. Until
+        the next time it keeps that factor, also in `compute_loss_xy`. A loss that is registered later is not balanced.
+
+        Args:
+            weighting: The weighting, or the name of one; it takes the place of one that balances the same losses. None
+                ends each weighting that balances one of the losses.
+            query: Tag or loss name, or several; None for all losses.
+            wrt: The name of the input of `compute_losses` that gradients are taken with respect to, such as `"y_fake"`
+                or `"last_layer"`: a tensor, parameters or a module. None: the one of the weighting.
+            scaler: The scaler of the run, where losses are scaled for half precision.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+            PluginError: If no weighting of the name is installed, or it cannot be used.
+            WeightingError: If the weighting does not take its params or these losses, needs a `wrt`, or another one
+                balances some of the losses.
+            pydantic.ValidationError: If `wrt` is empty.
+            TypeError: If an argument has the wrong type.
+            NectarganError: Inside of `split` and `paused`.
+
+        Example:
+            >>> class Halved:
+            ...     needs = "values"
+            ...     def factors(self, step):
+            ...         return [0.5] * len(step.names)
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0, tags=["G"])
+            >>> manager.set_weighting(Weighting(Halved), query="G")
+            >>> float(manager.compute_losses({"y_fake": torch.zeros(2), "y": torch.ones(2)}).total)
+            50.0
+        """
+        _refuse_in_graphs("a weighting is set")
+        if self._recorder.in_scope:
+            raise NectarganError("weightings are set outside of split() and paused(), for all that follows")
+        registry = self._registry
+        found = registry.find(query)
+        before = [each for each in registry.weightings if any(loss.weighting is each for loss in found)]
+        ended = [loss for loss in registry if loss.weighting is not None and loss.weighting in before]
+        if weighting is None:
+            registry.balance(None, ended)
+            return
+        definition = with_wrt(read_weighting(weighting), wrt)
+        if ended and {loss.name for loss in ended} != {loss.name for loss in found}:
+            both = [loss.name for loss in found if loss.weighting is not None]
+            raise WeightingError(
+                f"{listed(both)}: balanced by {before[0].label!r} already, together with other losses; a loss belongs "
+                f"to one weighting at most. End that one first, by set_weighting(None, {both[0]!r})",
+                weighting=before[0].label,
+                loss_name=both[0],
+            )
+        kept = [each for each in registry.weightings if each not in before]
+        names = tuple(loss.name for loss in found)
+        (made,) = self._made_weightings([Balance(query, definition, names, scaler)], registry.losses.keys(), kept)
+        self._observe((), [] if made.plugin is None else [made.plugin])
+        registry.balance(made, found)
+
+    def _made_weightings(
+        self, balances: Iterable[Balance], losses: Collection[str], kept: Sequence[BoundWeighting]
+    ) -> list[BoundWeighting]:
+        """Make weightings ready for work, each under a name of its own.
+
+        Args:
+            balances: What balances which losses.
+            losses: The names of all losses there will be.
+            kept: The weightings that stay.
+        """
+        made: list[BoundWeighting] = []
+        for balance in balances:
+            taken = {*losses, *(each.label for each in (*kept, *made))}
+            label = label_of(balance.weighting)
+            if label in taken:
+                asked = "all" if balance.query is None else balance.query
+                label = f"{label}@{asked if isinstance(asked, str) else ','.join(asked)}"
+            if label in taken:
+                raise DuplicateLossError(f"{label!r} is the name of a loss or of another weighting", name=label)
+            weighting = BoundWeighting(balance.weighting, balance.names, label, balance.scaler)
+            if self.device is not None and weighting.parameters is not None:
+                weighting.parameters.to(self.device)
+            made.append(weighting)
+        return made
 
     # The clock and the scope
 
@@ -709,7 +821,7 @@ class LossManager:
                 f"and compute_loss take values one by one; got {type(inputs).__name__}"
             )
         if _is_compiling():
-            return compute_in_graph(self._registry.group(query), inputs, epoch)
+            return compute_in_graph(self._registry.group(query), inputs, epoch, self._key)
         registry, recorder = self._registry, self._recorder
         plan = registry.plans.get(query) if query is None or type(query) is str else None
         if plan is None:
@@ -975,7 +1087,8 @@ class LossManager:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as plain data, after a flush: save it with the networks.
 
-        Holds the clock, how often each loss was computed, and the weight, schedule and enabling of each loss. The
+        Holds the clock, how often each loss was computed, the weight, schedule and enabling of each loss, and the state
+        of each weighting; what weightings learn is in `modules()`. The
         function of a schedule is written as a label, for which a manager that loads the state takes the function of
         that label that it has for the loss.
 
@@ -987,7 +1100,8 @@ class LossManager:
         losses = {loss.name: loss.state(self.epoch) for loss in self._registry}
         self._recorder.flush(wait=True)  # so that the log is not behind the state
         self._recorder.raise_pending_error()
-        return {"version": 1, **self._recorder.state(), "losses": losses}
+        weightings = {weighting.label: weighting.state() for weighting in self._registry.weightings}
+        return {"version": 1, **self._recorder.state(), "losses": losses, "weightings": weightings}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:
         """Go on where a state was taken.
@@ -1010,6 +1124,7 @@ class LossManager:
         both = saved.keys() & self._registry.losses.keys() if kept == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
         self._observe(scheduler for _, scheduler in restored.values())
+        self._load_weightings(state.get("weightings", {}))
         self._recorder.load_state(state)
         for loss in self._registry:
             loss.begin()
@@ -1019,6 +1134,23 @@ class LossManager:
         if saved.keys() != self._registry.losses.keys():
             differing = listed(sorted(saved.keys() ^ self._registry.losses.keys()))
             warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
+
+    def _load_weightings(self, states: Mapping[str, Any]) -> None:
+        """Load the state of each weighting or, if one cannot be loaded, of none."""
+        weightings = {weighting.label: weighting for weighting in self._registry.weightings}
+        both = [label for label in weightings if label in states]
+        before = {label: weightings[label].state() for label in both}
+        try:
+            for label in both:
+                weightings[label].load_state(states[label])
+        except BaseException:
+            for label in both:
+                weightings[label].load_state(before[label])
+            raise
+        if states.keys() != weightings.keys():
+            differing = listed(sorted(states.keys() ^ weightings.keys()))
+            warn(f"the state and this manager do not have the same weightings; only one of them has {differing}")
+        self._registry.changed()
 
     def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
         """Return the definition of a loss with the weight or schedule that `BoundLoss.state` returned."""
@@ -1154,6 +1286,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 isinstance(name, str) and isinstance(loss, Mapping) and type(loss["enabled"]) is bool
                 for name, loss in state["losses"].items()
             )
+            and all(map(is_state, state.get("weightings", {}).items()))
         )
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
         valid = False

@@ -22,6 +22,7 @@ from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
 from nectargan_core.schedules import Schedule, Scheduler
+from nectargan_core.weightings import BoundWeighting
 
 _NAN = float("nan")
 _FLOAT32 = torch.float32
@@ -119,6 +120,7 @@ class BoundLoss:
         "series",
         "skip_when_zero",
         "tags",
+        "weighting",
         "weights",
     )
 
@@ -150,6 +152,8 @@ class BoundLoss:
         self._enabled = True
         self.key = register(self)
         self.weights = weights
+        # What balances it against others.
+        self.weighting: BoundWeighting | None = None
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
         self.begin()
@@ -204,7 +208,7 @@ class BoundLoss:
 
     def _weight_changed(self) -> None:
         # The weight where it is the same at every call, None where a call has to work it out; and that as a tensor.
-        constant = self._weight if self._enabled and self._scheduler is None else None
+        constant = self._weight if self._enabled and not self.varies else None
         self._constant = (constant, None if constant is None else as_factor(constant))
         self._last_change = self.series.count
         self._changed()
@@ -233,9 +237,19 @@ class BoundLoss:
             return self._recorder.step
         return self.series.count if self.series is self._own else self._recorder.step_in_scope
 
+    def own_weight(self, epoch: float) -> float:
+        """Return the weight that applies at an epoch before the factor of a weighting."""
+        return self.current_weight(epoch) if self._enabled else 0.0
+
     def weight(self, epoch: float) -> float:
         """Return the weight that applies at an epoch."""
-        return self.current_weight(epoch) if self._enabled else 0.0
+        weight = self.current_weight(epoch) if self._enabled else 0.0
+        return weight if self.weighting is None else weight * self.weighting.factor(self.name)
+
+    def balance_by(self, weighting: BoundWeighting | None) -> None:
+        """Let a weighting give the factor of this loss from now on; None for none."""
+        self.weighting = weighting
+        self._weight_changed()
 
     def reported_weight(self) -> float:
         """Return the weight that was last applied; before that, or after a change by hand, the one that will be."""
@@ -402,13 +416,13 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,) = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
+        (result,), _ = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
         return result
 
     @property
-    def scheduled(self) -> bool:
-        """Whether the weight follows a schedule."""
-        return self._scheduler is not None
+    def varies(self) -> bool:
+        """Whether the weight follows a schedule, or a weighting gives a factor."""
+        return self._scheduler is not None or self.weighting is not None
 
     @property
     def counts(self) -> bool:
@@ -419,9 +433,26 @@ class BoundLoss:
         """Have a function called when step or epoch of the clock have changed."""
         self._recorder.watch_clock(changed)
 
-    def compiled_weight(self, epoch: float | None) -> float:
-        """Return the weight that applies now, at an epoch or that of the clock."""
-        return self.weight(self._recorder.epoch if epoch is None else epoch)
+    def compiled_weight(self, epoch: float | None, *, own: bool) -> float:
+        """Return the weight that applies at an epoch, None for the clock's; if `own`, before the factor."""
+        at = self.epoch_here(epoch)
+        return self.own_weight(at) if own else self.weight(at)
+
+    def own_weight_or_nan(self) -> float:
+        """Return `own_weight` at the epoch of the clock, nan where its schedule has no value."""
+        try:
+            return self.own_weight(self._recorder.epoch)
+        except ScheduleError:
+            return _NAN
+
+    def epoch_here(self, epoch: float | None) -> float:
+        """Return an epoch, or that of the clock for None."""
+        return self._recorder.epoch if epoch is None else epoch
+
+    @property
+    def is_training(self) -> bool:
+        """Whether what is computed now counts for weightings: outside of splits, pauses and recomputation."""
+        return not self._recorder.in_scope and current_graph_task() < 0
 
     def record_compiled(
         self,
@@ -435,7 +466,7 @@ class BoundLoss:
 
         Args:
             losses: The losses.
-            weights: Their weights; None if some are scheduled.
+            weights: Their weights; None if some vary.
             scalars: Results before weighting, in single precision.
             means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
                 None for one whose result is the next of `scalars`. Empty where all are.
@@ -468,7 +499,8 @@ class BoundLoss:
             epoch = self._recorder.epoch
             self.expect_clock()
         if weight_kwargs and self._scheduler is not None and self._enabled:
-            return self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
+            weight = self._scheduler.value(self._step() if self._by_step else epoch, **weight_kwargs)
+            return weight if self.weighting is None else weight * self.weighting.factor(self.name)
         return self.weight(epoch)
 
     def _compute_zero(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, step: int, epoch: float) -> Tensor:

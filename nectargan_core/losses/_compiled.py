@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nectargan_core.errors import LossResultError
+from nectargan_core.errors import LossResultError, WeightingError
 from nectargan_core.history import check_real, mean_of
 from nectargan_core.losses._autograd import current_graph_task
 from nectargan_core.losses._factors import as_factors
@@ -22,6 +22,7 @@ from nectargan_core.losses._inputs import called, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
 from nectargan_core.losses._zero import tensors_in, with_tensors
+from nectargan_core.weightings import weighting_of
 
 # torch has it from 2.7 on.
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
@@ -36,7 +37,7 @@ Given: TypeAlias = "tuple[Sequence[Any], Mapping[str, Any]]"
 _ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
 
 
-def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[Tensor]:
+def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[list[Tensor], list[tuple[str, Tensor]]]:
     """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
 
     A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
@@ -48,9 +49,9 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
         epoch: Epoch for the schedules and the records, None for that of the clock.
 
     Returns:
-        The weighted results, attached to the graph.
+        The weighted results, and what weightings add to the total, by their names; attached to the graph.
     """
-    call = call_of(group.keys)
+    call = call_of(group.keys, torch.is_grad_enabled(), group.learned_keys)
     weights = group.weights
     # In an exported graph an input would be a constant.
     asks = epoch is not None or weights.counted or _is_exporting()
@@ -79,7 +80,7 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
             return value
         return torch.where(weight(index, value) == 0, value.detach(), value)
 
-    raw, weighted = [], []
+    results: list[Tensor] = []
     for index, function in enumerate(group.functions):
         args = [gate(value, index) for value in given[index][0]]
         kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
@@ -90,11 +91,17 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
             result = function(*args, **kwargs)
         if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
             _refuse(result, definitions_of(call)[index][0])
+        results.append(result)
+    learned, extras = _learned(group, results)
+    raw, weighted = [], []
+    for index, result in enumerate(results):
         raw.append(result.detach())
         # Like eager code that multiplies by a number: in float32 at least, then rounded.
         dtype = result.dtype if result.is_floating_point() else torch.get_default_dtype()
         result = result.to(torch.float64 if dtype is torch.float64 else torch.float32)
         factor = weight(index, result)
+        if index in learned:
+            factor = factor * learned[index].to(factor.dtype)
         # 0 also where the result is infinite.
         weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
     # Scalars in single precision are recorded as one vector, all others by their means.
@@ -109,7 +116,22 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> list[T
             mean for index in others for mean in (mean_of(raw[index]), mean_of(weighted[index].detach()), raw[index])
         ]
         torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
-    return weighted
+    return weighted, extras
+
+
+def _learned(group: Group, results: Sequence[Tensor]) -> tuple[dict[int, Tensor], list[tuple[str, Tensor]]]:
+    """Return the factors that weightings give in the graph, by the place of the loss, and what they add, by name."""
+    learned: dict[int, Tensor] = {}
+    extras: list[tuple[str, Tensor]] = []
+    for weighting, names, places in group.learned:
+        means = [mean_of(results[place].detach()).float() for place in places]
+        factors, extra = weighting.in_graph(names, torch.stack(means))
+        for number, place in enumerate(places):
+            learned[place] = factors[number]
+        torch.ops.nectargan.take_factors.default(_ORDER, factors.detach(), weighting.key, list(names))
+        if extra is not None:
+            extras.append((weighting.label, extra))
+    return learned, extras
 
 
 class RecordsScalars(Protocol):
@@ -174,9 +196,25 @@ def _refuse(result: object, name: str) -> NoReturn:
     )
 
 
-def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
-    """Do what `compute_losses` does, in a graph: every function is called, whatever its weight is."""
-    definitions = definitions_of(call_of(group.keys))
+def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None, manager: str) -> ComputedLosses:
+    """Do what `compute_losses` does, in a graph: every function is called, whatever its weight is.
+
+    Args:
+        group: The losses.
+        inputs: The inputs.
+        epoch: Epoch for the schedules and the records, None for that of the clock.
+        manager: What `register_manager` returned.
+
+    Raises:
+        WeightingError: If a weighting needs gradients, which a graph does not give.
+    """
+    if group.needs_gradients and torch.is_grad_enabled():
+        raise WeightingError(
+            f"weighting {group.needs_gradients!r} needs gradients, which a compiled graph does not give; compile the "
+            "networks, and call compute_losses outside of torch.compile",
+            weighting=group.needs_gradients,
+        )
+    definitions = definitions_of(call_of(group.keys, torch.is_grad_enabled(), group.learned_keys))
     for name, reads, _, _ in definitions:
         for read in reads:
             if read not in inputs:
@@ -189,12 +227,16 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
                 value = inputs[read]
                 # The compiler cannot ask whether a dict is callable.
                 is_plain = isinstance(value, (Tensor, list, tuple, dict))
-                values[read] = called(value, read, name) if not is_plain and is_lazy(value) else value
+                values[read] = called(value, read, f"loss {name!r}") if not is_plain and is_lazy(value) else value
         arguments = [inputs[read] if read in as_is else values[read] for read in reads]
         given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
     results = ComputedLosses()
-    for (name, _, _, _), result in zip(definitions, compute(group, given, epoch), strict=True):
+    weighted, extras = compute(group, given, epoch)
+    for (name, _, _, _), result in zip(definitions, weighted, strict=True):
         results[name] = result
+    for label, extra in extras:
+        results._extra = extra if results._extra is None else results._extra + extra
+        record_scalar(manager, label, extra)
     return results
 
 
@@ -215,8 +257,8 @@ def _define(schema: str, function: Callable[..., Any], fake: Callable[..., Any])
 
 
 def _weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
-    losses, at = weights_of(call).losses_of(call), None if epoch is None else epoch.item()
-    return as_factors([loss.compiled_weight(at) for loss in losses], like=like_of(device, double))
+    weights = weights_of(call).weights_in(call, None if epoch is None else epoch.item())
+    return as_factors(weights, like=like_of(device, double))
 
 
 def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.device, double: bool) -> Tensor:
@@ -227,18 +269,26 @@ def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.
 def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -> None:
     weights = weights_of(call)
     losses = weights.losses_of(call)
-    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), None if epoch is None else epoch.item())
+    at = None if epoch is None else epoch.item()
+    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at)
+    if any(loss.weighting is not None for loss in losses):
+        weights.saw(call, scalars.clone().unbind(), at)
 
 
 def _recorded_means(
     order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: Tensor | None
 ) -> None:
-    losses = weights_of(call).losses_of(call)
+    weights = weights_of(call)
+    losses = weights.losses_of(call)
     # Copied, since the graph uses the memory of its results again.
     copies = [mean.clone() for mean in means]
     given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
     every = [given.get(index) for index in range(len(losses))]
-    losses[0].record_compiled(losses, None, scalars, every, None if epoch is None else epoch.item())
+    at = None if epoch is None else epoch.item()
+    losses[0].record_compiled(losses, None, scalars, every, at)
+    if any(loss.weighting is not None for loss in losses):
+        rest = iter(scalars.clone().unbind())
+        weights.saw(call, [next(rest) if mean is None else mean[0] for mean in every], at)
 
 
 def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
@@ -247,6 +297,14 @@ def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
         raise gone()
     if current_graph_task() < 0:
         manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
+
+
+def _factors_taken(order: Tensor, factors: Tensor, key: str, names: list[str]) -> None:
+    weighting = weighting_of(key)
+    if weighting is None:
+        raise gone()
+    if current_graph_task() < 0:
+        weighting.take(names, factors.tolist())
 
 
 def _fake_recorded(*args: Any) -> None:
@@ -260,4 +318,5 @@ _define(
     _recorded_means,
     _fake_recorded,
 )
+_define("take_factors(Tensor(a!) order, Tensor factors, str key, str[] names) -> ()", _factors_taken, _fake_recorded)
 _define("record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded)

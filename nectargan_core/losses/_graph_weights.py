@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -20,6 +20,7 @@ from nectargan_core.losses._factors import as_factors, can_be_kept
 
 if TYPE_CHECKING:
     from nectargan_core.losses._bound import BoundLoss
+    from nectargan_core.weightings import BoundWeighting
 
 
 class Group:
@@ -27,12 +28,49 @@ class Group:
 
     Args:
         losses: The losses, all of one manager.
+        every: All losses of the manager, for weightings to give factors in the graph; empty if they do not.
     """
 
-    def __init__(self, losses: Sequence[BoundLoss]) -> None:
+    def __init__(self, losses: Sequence[BoundLoss], every: Collection[BoundLoss] = ()) -> None:
         self.keys = "".join(loss.key for loss in losses)
         self.functions = tuple(loss.function for loss in losses)
         self.weights = losses[0].weights
+        # Nothing is asked where this is made in a graph.
+        asked = _asked_for_factors(losses, every) if every else []
+        # The weightings that learn, each with the names of the losses that it gives factors, and their places.
+        self.learned = tuple(
+            (weighting, tuple(losses[place].name for place in places), places)
+            for weighting, places in asked
+            if weighting.parameters is not None
+        )
+        self.learned_keys = " ".join(weighting.key for weighting, _, _ in self.learned)
+        # The name of a weighting that would need gradients, which a graph does not give.
+        self.needs_gradients = next((each.label for each, _ in asked if each.needs == "gradients"), "")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return (self.keys, self.learned, self.needs_gradients) == (other.keys, other.learned, other.needs_gradients)
+
+    __hash__ = None  # type: ignore[assignment] # object declares it as a method
+
+
+def _asked_for_factors(
+    losses: Sequence[BoundLoss], every: Collection[BoundLoss]
+) -> list[tuple[BoundWeighting, tuple[int, ...]]]:
+    """Return the weightings of which all losses that have a weight are computed together, with their places."""
+    found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
+    others = [loss for loss in every if loss.weighting is not None and loss not in losses]
+    asked = []
+    for weighting in found.values():
+        places = tuple(
+            place
+            for place, loss in enumerate(losses)
+            if loss.weighting is weighting and loss.own_weight_or_nan() != 0.0
+        )
+        if places and all(loss.weighting is not weighting or loss.own_weight_or_nan() == 0.0 for loss in others):
+            asked.append((weighting, places))
+    return asked
 
 
 class Attributes:
@@ -48,27 +86,33 @@ class Weights:
 
     def __init__(self) -> None:
         self._losses: Sequence[BoundLoss] = ()
-        # The numbers of the calls by the keys of their losses, and the losses of each.
-        self._numbers: dict[str, int] = {}
+        # The numbers of the calls by the keys of their losses, whether they train, and the keys of the weightings that
+        # give factors in the graph; and the losses of each.
+        self._numbers: dict[tuple[str, bool, str], int] = {}
         self._calls: dict[int, list[BoundLoss]] = {}
+        # Of each call, whether gradients are enabled in it, and the weightings that give factors in it.
+        self._marks: dict[int, tuple[bool, list[str]]] = {}
+        # Called when the clock has changed, and a weighting gives factors.
+        self.on_clock: Callable[[], object] | None = None
         # By a key: the tensor; the call, device and precision; and the numbers in it.
         self.tensors = Attributes()
         self._kinds: dict[str, tuple[int, torch.device, bool]] = {}
         self._values: dict[str, list[float]] = {}
-        # The weights of each call that computes no scheduled loss.
+        # The weights of each call whose weights do not vary.
         self.fixed: dict[int, list[float]] = {}
         # Whether a weight changes with the clock; or with how often a loss is computed, so that a graph asks for it as
         # it runs.
         self._varies = self.counted = False
 
-    def call_of(self, keys: str, losses: list[BoundLoss]) -> int:
+    def call_of(self, keys: str, losses: list[BoundLoss], trains: bool, learned: str) -> int:
         """Return the number of a call that computes these losses."""
-        number = self._numbers.setdefault(keys, next(_CALL_NUMBERS))
+        number = self._numbers.setdefault((keys, trains, learned), next(_CALL_NUMBERS))
         if number not in self._calls:
             # Weak, since this has the losses, and they have the clock.
             mine = weakref.ref(self)
             losses[0].watch_clock(lambda: weights.clock_changed() if (weights := mine()) is not None else None)
             self._calls[number] = losses
+            self._marks[number] = trains, learned.split()
             _CALLS[number] = self
             self.refresh()
         return number
@@ -82,6 +126,7 @@ class Weights:
         self._losses = losses
         kept = set(map(id, losses))
         self._calls = {call: those for call, those in self._calls.items() if kept.issuperset(map(id, those))}
+        self._marks = {call: mark for call, mark in self._marks.items() if call in self._calls}
         self._numbers = {keys: call for keys, call in self._numbers.items() if call in self._calls}
         for call in [call for call, weights in _CALLS.items() if weights is self and call not in self._calls]:
             _CALLS.pop(call, None)
@@ -104,32 +149,61 @@ class Weights:
             return
         # Of all losses, so that it does not change while a graph is made of one call after the other.
         self.counted = any(loss.counts for loss in self._losses)
-        self._varies = any(loss.scheduled for loss in self._losses)
-        weights = {loss.key: _weight_or_nan(loss) for loss in self._losses}
-        self.fixed = {
-            call: [weights[loss.key] for loss in each]
-            for call, each in self._calls.items()
-            if not any(loss.scheduled for loss in each)
-        }
+        self._varies = any(loss.varies for loss in self._losses)
+        known: dict[int, list[float]] = {}
+        for call, each in self._calls.items():
+            try:
+                known[call] = self.weights_in(call, None)
+            except ScheduleError:  # When the losses are recorded the error is raised.
+                known[call] = [math.nan] * len(each)
+        self.fixed = {call: known[call] for call, each in self._calls.items() if not any(loss.varies for loss in each)}
         for key, (call, device, double) in self._kinds.items():
-            values = [weights[loss.key] for loss in self._calls[call]]
+            values = known[call]
             if values != self._values.get(key):
                 made = as_factors(values, like=like_of(device, double))
                 setattr(self.tensors, key, made)
                 # One that is made while a graph is compiled may be of that only, and is made again.
                 self._values[key] = values if can_be_kept(made) else []
 
+    def weights_in(self, call: int, epoch: float | None) -> list[float]:
+        """Return the weights that a graph multiplies by: without the factors that weightings give in the graph."""
+        _, learned = self._marks[call]
+        return [
+            loss.compiled_weight(epoch, own=loss.weighting is not None and loss.weighting.key in learned)
+            for loss in self._calls[call]
+        ]
+
+    def saw(self, call: int, results: Sequence[Tensor], epoch: float | None) -> None:
+        """Keep what a graph has computed for the weightings whose factors change at the next tick.
+
+        Args:
+            call: The call.
+            results: The mean of each loss before weighting, which nobody else edits.
+            epoch: The epoch, None for that of the clock.
+        """
+        losses, (trains, _) = self._calls[call], self._marks[call]
+        if not trains or not losses[0].is_training:
+            return
+        for weighting, places in _asked_for_factors(losses, self._losses):
+            step, at = losses[places[0]].step_here(), losses[0].epoch_here(epoch)
+            weighting.saw(
+                tuple(losses[place].name for place in places),
+                [results[place] for place in places],
+                [losses[place].own_weight(at) for place in places],
+                step,
+                at,
+            )
+
     def clock_changed(self) -> None:
-        """Refresh, if a weight may have changed with the clock."""
-        if self._varies:
-            self.refresh()
-
-
-def _weight_or_nan(loss: BoundLoss) -> float:
-    try:
-        return loss.compiled_weight(None)
-    except ScheduleError:
-        return math.nan  # When the loss is recorded the error is raised.
+        """Let weightings change factors, and refresh, if a weight may have changed with the clock."""
+        if not self._varies:
+            return
+        weightings = {id(weighting): weighting for loss in self._losses if (weighting := loss.weighting) is not None}
+        for weighting in weightings.values():
+            weighting.catch_up()
+        if weightings and self.on_clock is not None:
+            self.on_clock()
+        self.refresh()
 
 
 def like_of(device: torch.device, double: bool) -> Tensor:
@@ -178,10 +252,16 @@ Definition: TypeAlias = "tuple[str, tuple[str, ...], tuple[str, ...], tuple[str,
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch
-def call_of(keys: str) -> int:
-    """Return the number of a call that computes several losses, given their keys one after the other."""
+def call_of(keys: str, trains: bool, learned: str) -> int:
+    """Return the number of a call that computes several losses.
+
+    Args:
+        keys: Those of the losses, one after the other.
+        trains: Whether gradients are enabled.
+        learned: The keys of the weightings that give factors in the graph.
+    """
     losses = [_LOSSES[f"{key} "] for key in keys.split()]
-    return losses[0].weights.call_of(keys, losses)
+    return losses[0].weights.call_of(keys, losses, trains, learned)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # as it is in torch

@@ -29,11 +29,20 @@ class Inputs:
         for name in loss.inputs:
             if name not in values and name not in loss.as_is:
                 value = self._given[name]
-                values[name] = called(value, name, loss.name) if callable(value) and is_lazy(value) else value
+                if callable(value) and is_lazy(value):
+                    value = called(value, name, f"loss {loss.name!r}")
+                values[name] = value
         arguments = tuple([self._given[name] if name in loss.as_is else values[name] for name in loss.inputs])
         if loss.parameters is None:
             return arguments, None
         return (), dict(zip(loss.parameters, arguments, strict=True))
+
+    def value(self, name: str, reader: str) -> Any:
+        """Return one input, for what reads it besides losses; `reader` says what that is."""
+        if name not in self._values:
+            value = self._given[name]
+            self._values[name] = called(value, name, reader) if callable(value) and is_lazy(value) else value
+        return self._values[name]
 
     def known(self, loss: BoundLoss) -> list[Any]:
         """Return the inputs of a loss as far as they are known; calls none."""
@@ -45,14 +54,14 @@ class Inputs:
         return next((value for value in self._given.values() if isinstance(value, Tensor)), None)
 
 
-def called(value: Callable[[], Any], name: str, loss_name: str) -> Any:
-    """Call a lazy input for its value, the first that a loss reads; an error gets a note that says so."""
+def called(value: Callable[[], Any], name: str, reader: str) -> Any:
+    """Call a lazy input for its value; an error gets a note that says for whom."""
     try:
         return value()
     except Exception as error:
         if hasattr(error, "add_note"):  # Python 3.11
             error.add_note(
-                f"in the lazy input {name!r}, called for loss {loss_name!r}; to pass an input as it is, name it in "
+                f"in the lazy input {name!r}, called for {reader}; to pass an input as it is, name it in "
                 "LMLoss(as_is=...)"
             )
         raise

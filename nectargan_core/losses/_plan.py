@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nectargan_core.history import Recorder, Series, add_together, no_value, single
 from nectargan_core.losses._autograd import as_new, current_graph_task, next_node
+from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss, Later, add_each, record_all
 from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
 from nectargan_core.losses._inputs import Inputs, missing_input
@@ -39,10 +41,12 @@ class Plan:
     Args:
         losses: What the query finds, at least one.
         recorder: Where the records go.
+        balanced: Those of them that weightings balance.
     """
 
     __slots__ = (
         "_all_run",
+        "_balanced",
         "_calls",
         "_changing",
         "_losses",
@@ -55,7 +59,7 @@ class Plan:
         "rows",
     )
 
-    def __init__(self, losses: tuple[BoundLoss, ...], recorder: Recorder) -> None:
+    def __init__(self, losses: tuple[BoundLoss, ...], recorder: Recorder, balanced: Sequence[Balanced] = ()) -> None:
         self._losses = losses
         self._recorder = recorder
         self._series = tuple(loss.series for loss in losses)
@@ -64,7 +68,7 @@ class Plan:
         self._names: dict[str, Any] = dict.fromkeys(loss.name for loss in losses)
         self._reads = dict.fromkeys(name for loss in losses for name in loss.inputs).keys()
         self._calls = [(loss, loss.function, _arguments(loss.inputs)) for loss in losses]
-        # The losses whose weight a call has to work out, with their positions.
+        # The losses whose own weight a call has to work out, with their positions.
         self._changing = [(place, loss) for place, loss in enumerate(losses) if loss.constant is None]
         weights = [1.0 if loss.constant is None else loss.constant for loss in losses]
         # The weights of the last call, and the tensors that were made of these weights.
@@ -72,7 +76,10 @@ class Plan:
         # Whether each loss returned in the last call what it was given.
         self._pass_on = False
         # Whether each loss is called with its inputs as they are, where these are tensors and its weight is not 0.
-        self._all_run = all(loss.constant != 0.0 and not loss.as_is and loss.parameters is None for loss in losses)
+        self._all_run = not balanced and all(
+            loss.constant != 0.0 and not loss.as_is and loss.parameters is None for loss in losses
+        )
+        self._balanced = balanced
 
     def compute(self, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
         """Compute, weight and record the losses, each with the inputs that it reads.
@@ -141,13 +148,13 @@ class Plan:
         return results
 
     def _weigh(self, epoch: float | None) -> tuple[list[float], _Factors]:
-        """Return the weights that apply at an epoch, with the tensors that were made of them."""
+        """Return the weights of the losses at an epoch, before factors, with the tensors that were made of them."""
         weighting = self._weighting
         weights = weighting[0].copy()
         if epoch is None:
             epoch = self._recorder.epoch
         for place, loss in self._changing:
-            weights[place] = loss.weight(epoch)
+            weights[place] = loss.own_weight(epoch)
         if weights != weighting[0]:
             weighting = self._weighting = (weights, {})
         return weighting
@@ -172,6 +179,10 @@ class Plan:
         self, inputs: Mapping[str, Any], weights: list[float], factors: _Factors, epoch: float
     ) -> ComputedLosses:
         """Compute the losses that run, and make a zero of each other; inputs may be lazy, or be passed as they are."""
+        due = [balanced.due(weights, epoch, self._recorder) for balanced in self._balanced]
+        for balanced, running in zip(self._balanced, due, strict=True):
+            if running:
+                balanced.check(inputs)
         runs = [weight != 0.0 or loss.runs_at_zero for loss, weight in zip(self._losses, weights, strict=True)]
         read = Inputs(inputs)
         terms: list[Any] = []
@@ -196,9 +207,48 @@ class Plan:
                 terms[place] = zero = loss.zero(read.known(loss), read.first_tensor)
                 zeros.append((loss.series, step, epoch, 0.0, None, zero))
                 skipped.append(loss.name)
-        results = self._weighted(terms, weights, factors, steps, epoch, zeros)
+        if self._balanced:
+            results = self._weighted_by_factors(due, read, terms, raws, weights, steps, epoch, zeros)
+        else:
+            results = self._weighted(terms, weights, factors, steps, epoch, zeros)
         results._raws = raws
         results._skipped = frozenset(skipped)
+        return results
+
+    def _weighted_by_factors(
+        self,
+        due: Sequence[Sequence[int]],
+        read: Inputs,
+        terms: list[Any],
+        raws: list[Tensor | None],
+        weights: list[float],
+        steps: list[int],
+        epoch: float,
+        zeros: Later,
+    ) -> ComputedLosses:
+        """Do what `_weighted` does with the factors of weightings, which change for the losses in the places `due`."""
+        applied = weights.copy()
+        learned: dict[int, Tensor] = {}
+        extras: list[tuple[str, Tensor]] = []
+        for balanced, running in zip(self._balanced, due, strict=True):
+            more, extra = balanced.apply(running, read, raws, applied, epoch)
+            learned.update(more)
+            if extra is not None:
+                extras.append((balanced.weighting.label, extra))
+        for place, loss in enumerate(self._losses):
+            raw = raws[place]
+            if weights[place] != 0.0 and applied[place] == 0.0 and raw is not None:  # by its factor
+                args, kwargs = read.arguments(loss)
+                terms[place] = zero = loss.zero_like(raw, args, kwargs)
+                zeros.append((loss.series, steps[place], epoch, 0.0, raw, zero))
+                learned.pop(place, None)
+        if learned:
+            results = self._weighted_one_by_one(terms, applied, steps, epoch, zeros, learned)
+        else:
+            results = self._weighted(terms, applied, {}, steps, epoch, zeros)
+        for label, extra in extras:
+            results._extra = extra if results._extra is None else results._extra + extra
+            self._recorder.record(label, extra.detach())
         return results
 
     def _weighted(
@@ -247,15 +297,24 @@ class Plan:
         return results
 
     def _weighted_one_by_one(
-        self, terms: list[Tensor], weights: list[float], steps: Iterable[int], epoch: float, zeros: Later
+        self,
+        terms: list[Tensor],
+        weights: list[float],
+        steps: Iterable[int],
+        epoch: float,
+        zeros: Later,
+        learned: Mapping[int, Tensor] = MappingProxyType({}),
     ) -> ComputedLosses:
         results = ComputedLosses()
         later: Later = []
-        for loss, series, term, weight, step in zip(self._losses, self._series, terms, weights, steps, strict=False):
+        each = zip(self._losses, self._series, terms, weights, steps, strict=False)
+        for place, (loss, series, term, weight, step) in enumerate(each):
             if weight == 0.0:
                 results[loss.name] = term
             else:
-                results[loss.name] = weighted = loss.weighted(term, weight, epoch)
+                factor = learned.get(place)
+                weighted = loss.weighted(term, weight, epoch) if factor is None else (term * factor).to(term.dtype)
+                results[loss.name] = weighted
                 later.append((series, step, epoch, weight, term, weighted))
         record_all([*later, *zeros], self._recorder)
         return results

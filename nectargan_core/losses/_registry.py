@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -13,10 +13,12 @@ from torch import nn
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
+from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._graph_weights import Attributes, Group, Weights
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._plan import Plan
+from nectargan_core.weightings import BoundWeighting
 
 Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
@@ -83,6 +85,9 @@ class Registry:
         # What compiled graphs compute for a query, by a key.
         self._groups = Attributes()
         self._queries: dict[Query, str] = {}
+        # Weak, since the weights belong to this.
+        regroup = weakref.WeakMethod(self._regroup)
+        self.weights.on_clock = lambda: method() if (method := regroup()) is not None else None
         self.key = f"{next(_KEYS)}"
         _REGISTRIES[self.key] = self
 
@@ -109,8 +114,6 @@ class Registry:
         self.losses = added if replace else {**self.losses, **added}
         self._selections.clear()
         self.weights.take(list(self.losses.values()))
-        for query, key in self._queries.items():
-            self._group(key, query)
         self.changed()
 
     def clear(self) -> None:
@@ -164,13 +167,13 @@ class Registry:
         return key if hasattr(self._groups, key) else None
 
     def _group(self, key: str, query: Query) -> None:
-        """Let the group of a query have the losses that it finds now; it stays the same where they do."""
+        """Let the group of a query have the losses that it finds now; it stays the same where nothing has changed."""
         losses = self.select(query)
         there = getattr(self._groups, key, None)
         if not losses:
             self._groups.__dict__.pop(key, None)
-        elif there is None or there.keys != "".join(loss.key for loss in losses):
-            setattr(self._groups, key, Group(losses))
+        elif there != (group := Group(losses, self.losses.values())):
+            setattr(self._groups, key, group)
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
         """Return what `select` does, at least one loss.
@@ -198,13 +201,41 @@ class Registry:
         plans = self.plans
         plan = plans.get(query)
         if plan is None:
-            plan = plans[query] = Plan(self.find(query), recorder)
+            losses = self.find(query)
+            plan = plans[query] = Plan(losses, recorder, self._balanced(losses))
         return plan
+
+    # Weightings
+
+    @property
+    def weightings(self) -> list[BoundWeighting]:
+        """The weightings, in the order of the losses that they balance."""
+        found = {id(weighting): weighting for loss in self if (weighting := loss.weighting) is not None}
+        return list(found.values())
+
+    def balance(self, weighting: BoundWeighting | None, losses: Iterable[BoundLoss]) -> None:
+        """Let a weighting balance losses from now on; None lets nothing balance them."""
+        for loss in losses:
+            loss.balance_by(weighting)
+
+    def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
+        """Return for each weighting the losses of a plan that it balances."""
+        found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
+        return [
+            Balanced(weighting, losses, [loss for loss in self if loss.weighting is weighting and loss not in losses])
+            for weighting in found.values()
+        ]
 
     def changed(self) -> None:
         """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
         self.plans = {}
+        self._regroup()
         self.weights.refresh()
+
+    def _regroup(self) -> None:
+        """Let compiled graphs find other groups, where these have changed."""
+        for query, key in self._queries.items():
+            self._group(key, query)
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, under their names with `_` for each `.`.

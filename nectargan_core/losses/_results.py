@@ -38,6 +38,8 @@ class ComputedLosses(dict[str, Tensor]):
     _raws: Sequence[Tensor | None] | None = None
     _names: Iterable[str] = ()
     _place: Place | None = None
+    # What weightings add to the total.
+    _extra: Tensor | None = None
 
     @property
     def ran(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class ComputedLosses(dict[str, Tensor]):
 
     @property
     def total(self) -> Tensor:
-        """The sum of the results, of which each that is not a scalar counts with its mean.
+        """The sum of the results, of which each that is not a scalar counts with its mean, and of what weightings add.
 
         To differentiate it with respect to a result, or to hook one, ask for the result first: results that nobody has
         asked for are not part of its graph where four or more scalars are weighted together.
@@ -85,7 +87,8 @@ class ComputedLosses(dict[str, Tensor]):
         """
         if len(self) == 1:
             (result,) = self.values()  # It was looked at when it was recorded.
-            return result.mean() if result.ndim else result
+            summed = result.mean() if result.ndim else result
+            return summed if self._extra is None else summed + self._extra
         scalars = [result.mean() if result.ndim else result for result in self.values()]
         scalars = [scalar.float() if scalar.dtype in _HALF else scalar for scalar in scalars]
         if not scalars:
@@ -99,7 +102,7 @@ class ComputedLosses(dict[str, Tensor]):
             # On the CPU there is nothing to wait for.
             if not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
-        return summed
+        return summed if self._extra is None else summed + self._extra
 
 
 class StackedLosses(ComputedLosses):
@@ -154,7 +157,7 @@ class StackedLosses(ComputedLosses):
             if self._place is not None:
                 (recorder, prefix, step, epoch), self._place = self._place, None
                 recorder.check_total(summed, self, prefix, step, epoch)
-            return summed
+            return summed if self._extra is None else summed + self._extra
         summed, exact = (
             torch.dot(self._stacked, self._factors),
             _added_up(self._values, self._rounded, self._stacked.dtype),
@@ -167,7 +170,7 @@ class StackedLosses(ComputedLosses):
             if torch._C._is_tracing():  # to which this would be a constant
                 return cast("Tensor", _made(self).total)
             summed.detach().fill_(exact)
-        return summed
+        return summed if self._extra is None else summed + self._extra
 
 
 def _result(losses: StackedLosses, place: int) -> Tensor:

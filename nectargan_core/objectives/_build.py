@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import did_you_mean, name_of, one_line, shown
+from nectargan_core._messages import did_you_mean, listed, name_of, one_line, shown
 from nectargan_core._names import Term
 from nectargan_core.config import Config, read_config
 from nectargan_core.errors import (
@@ -23,6 +23,7 @@ from nectargan_core.errors import (
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._grammar import parse
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
+from nectargan_core.weightings import Losses, Weighting
 
 _CONFIG = "config"
 
@@ -34,9 +35,13 @@ Spec = Callable[..., "dict[str, LMLoss]"]
 
 @dataclass
 class Objective:
-    """Losses by name, which term each came from, and the plugins that were loaded for them."""
+    """Losses by name, which term each came from, the plugins that were loaded for them, and what balances them.
+
+    Each of `weightings` is a query, the weighting, and the losses that the query finds in its term.
+    """
 
     losses: dict[str, LMLoss] = field(default_factory=dict)
+    weightings: list[tuple[str, Weighting, tuple[str, ...]]] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     plugins: list[catalog.Plugin] = field(default_factory=list)
 
@@ -51,6 +56,14 @@ class Objective:
                 )
             self.losses[name] = loss
             self.origins[name] = origin
+        for query, weighting in losses.weightings.items() if isinstance(losses, Losses) else ():
+            found = tuple(name for name, loss in losses.items() if query == name or query in loss.tags)
+            if not found:
+                raise SpecError(
+                    f"{origin} brings the weighting {weighting.name!r} for {query!r}, which is the name or tag of none "
+                    f"of its losses {listed(losses)}"
+                )
+            self.weightings.append((query, weighting, found))
 
 
 def build_named(objective: str, config: Config, options: Mapping[str, Mapping[str, Any]] | None = None) -> Objective:

@@ -152,8 +152,8 @@ def not_reached(names: Sequence[str], what: str) -> WeightingError:
     several = len(names) > 1
     return WeightingError(
         f"{'the losses' if several else 'loss'} {listed(names)} {'have' if several else 'has'} no gradient with "
-        f"respect to {what}; choose another wrt that {'they depend' if several else 'it depends'} on, such as what the network "
-        "returned, or another query"
+        f"respect to {what}; choose another wrt that {'they depend' if several else 'it depends'} on, such as "
+        "what the network returned, or another query"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import shown
+from nectargan_core.errors import WeightingError
 from nectargan_core.weightings._weighting import Weighting
 
 
@@ -64,3 +65,24 @@ def read_weighting(weighting: object) -> Weighting:
             f"{shown(weighting)}"
         )
     return weighting
+
+
+def with_wrt(weighting: Weighting, wrt: str | None) -> Weighting:
+    """Return a weighting with the `wrt` that is given beside it.
+
+    Raises:
+        WeightingError: If it has another one.
+        TypeError: If it is no str.
+    """
+    if wrt is None:
+        return weighting
+    if not isinstance(wrt, str):
+        raise TypeError(
+            f"wrt is the name of an input of compute_losses, got {shown(wrt)}; give the tensor or the parameters as an "
+            "input, as in compute_losses({..., 'last_layer': network.last.weight}), and wrt='last_layer'"
+        )
+    if weighting.wrt is not None and weighting.wrt != wrt:
+        raise WeightingError(
+            f"the weighting {weighting.name!r} has wrt={weighting.wrt!r}, and wrt={wrt!r} is given; give one of them"
+        )
+    return weighting.model_copy(update={"wrt": wrt})

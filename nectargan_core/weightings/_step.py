@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -25,6 +26,25 @@ class Wrt:
         self.name = name
         self.tensors = tensors
         self.scale = scale
+
+
+class GraphStep:
+    """The same in a compiled graph, in which values, weights, gradients and the clock are not known.
+
+    Args:
+        names: The losses.
+        tensors: The means of their results before weighting, detached: a vector in single precision.
+    """
+
+    def __init__(self, names: tuple[str, ...], tensors: Tensor) -> None:
+        self.names = names
+        self.tensors = tensors
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise WeightingError(
+            f"step.{name} is not known in compiled code, where a weighting with parameters has step.names and "
+            "step.tensors; call compute_losses outside of torch.compile"
+        )
 
 
 class Step:

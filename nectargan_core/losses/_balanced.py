@@ -1,0 +1,111 @@
+"""The losses of a plan that one weighting balances: when their factors change, and what is applied to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nectargan_core._messages import did_you_mean, listed
+from nectargan_core.errors import MissingInputError
+from nectargan_core.history import Recorder, mean_of
+from nectargan_core.losses._autograd import current_graph_task
+from nectargan_core.losses._bound import BoundLoss
+from nectargan_core.losses._inputs import Inputs
+from nectargan_core.weightings import BoundWeighting
+
+
+class Balanced:
+    """The losses of a plan that one weighting balances.
+
+    Args:
+        weighting: The weighting.
+        losses: All losses of the plan.
+        others: The losses that the weighting balances and that are not of the plan.
+    """
+
+    def __init__(self, weighting: BoundWeighting, losses: Sequence[BoundLoss], others: Sequence[BoundLoss]) -> None:
+        self.weighting = weighting
+        self._places = [place for place, loss in enumerate(losses) if loss.weighting is weighting]
+        self._names = [loss.name for loss in losses]
+        self._first = losses[self._places[0]]
+        self._others = others
+
+    def due(self, weights: Sequence[float], epoch: float, recorder: Recorder) -> list[int]:
+        """Return the places of the losses that factors are asked for; none where the last factors hold.
+
+        Args:
+            weights: The own weight of each loss of the plan, 0 of one that is disabled.
+            epoch: The epoch of the call.
+            recorder: The clock and the scope.
+        """
+        running = [place for place in self._places if weights[place] != 0.0]
+        if (
+            not running
+            or recorder.in_scope
+            or not torch.is_grad_enabled()
+            or current_graph_task() >= 0
+            or not self.weighting.is_due(self._first.step_here())
+            or any(other.own_weight(epoch) != 0.0 for other in self._others)
+        ):
+            return []
+        return running
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """Raise if the input that gradients are taken with respect to is not given.
+
+        Raises:
+            MissingInputError: If so.
+        """
+        name = self.weighting.definition.wrt
+        if self.weighting.needs != "gradients" or name is None or name in inputs:
+            return
+        given = tuple(each for each in inputs if isinstance(each, str))
+        raise MissingInputError(
+            f"weighting {self.weighting.label!r} takes gradients with respect to the input {name!r}, which was not "
+            f"given; given were {listed(given)}.{did_you_mean(name, given)}",
+            input_name=name,
+            given=given,
+        )
+
+    def apply(
+        self,
+        running: Sequence[int],
+        read: Inputs,
+        raws: Sequence[Tensor | None],
+        weights: list[float],
+        epoch: float,
+    ) -> tuple[dict[int, Tensor], Tensor | None]:
+        """Multiply the weights of the losses by their factors, after these have changed where they are due.
+
+        Args:
+            running: What `due` returned.
+            read: The inputs.
+            raws: What the functions returned.
+            weights: The own weights, which become those that are applied.
+            epoch: The epoch of the call.
+
+        Returns:
+            The weights that are learned, by place, and what is added to the total.
+        """
+        weighting, given = self.weighting, None
+        if running:
+            given = weighting.balance(
+                [self._names[place] for place in running],
+                [mean_of(raw) for place in running if (raw := raws[place]) is not None],
+                [weights[place] for place in running],
+                self._first.step_here(),
+                epoch,
+                lambda: read.value(weighting.definition.wrt or "", f"weighting {weighting.label!r}"),
+            )
+        learned: dict[int, Tensor] = {}
+        if given is not None and given.learned is not None:
+            for place, factor in zip(running, given.learned, strict=True):
+                learned[place] = factor * weights[place]
+        for place in self._places:
+            weights[place] *= weighting.factor(self._names[place])
+        for place, factor in learned.items():
+            weights[place] = factor.item()
+        return learned, None if given is None else given.extra

@@ -1,0 +1,82 @@
+"""Which weighting balances which losses of an objective: those that its specs bring, and `weightings=` of a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from nectargan_core import _arguments as arguments
+from nectargan_core._messages import did_you_mean, listed
+from nectargan_core.errors import UnknownLossError, WeightingError
+from nectargan_core.losses import LMLoss, Query
+from nectargan_core.objectives._build import Objective
+from nectargan_core.weightings import Weighting, read_weighting
+
+
+class Balance(NamedTuple):
+    """What balances which losses.
+
+    Args:
+        query: What the losses were found by.
+        weighting: The weighting.
+        names: The losses.
+        scaler: The scaler of the run, None for none.
+    """
+
+    query: Query
+    weighting: Weighting
+    names: tuple[str, ...]
+    scaler: Any = None
+
+
+def balances_of(
+    built: Objective, losses: Mapping[str, LMLoss], weightings: Mapping[str, Weighting | str | None] | None, prefix: str
+) -> list[Balance]:
+    """Return what balances the losses of an objective.
+
+    Args:
+        built: The objective, with the weightings that its specs bring.
+        losses: Its losses under their final names.
+        weightings: Weightings by the tag or final name of the losses that each balances; None for none. They replace
+            those of the specs that balance one of the same losses.
+        prefix: What was put before every name.
+
+    Raises:
+        UnknownLossError: If a weighting is for losses that the objective does not have.
+        WeightingError: If two weightings are for one loss.
+        TypeError: If the weightings are no mapping, or one is neither a `Weighting`, a name nor None.
+    """
+    given: list[Balance] = []
+    asked: set[str] = set()
+    if weightings is not None:
+        example = "{'G': Weighting('gradnorm', wrt='last_layer')}"
+        for query, weighting in arguments.mapping("weightings", weightings, example).items():
+            names = tuple(name for name, loss in losses.items() if query == name or query in loss.tags)
+            if not names:
+                known = (*losses, *sorted({tag for loss in losses.values() for tag in loss.tags}))
+                raise UnknownLossError(
+                    f"a weighting is given for {query!r}, which is the name or tag of no loss of this objective; there "
+                    f"are {listed(known)}.{did_you_mean(query, known)}",
+                    name=query,
+                    known=known,
+                )
+            asked.update(names)
+            if weighting is not None:
+                given.append(Balance(query, read_weighting(weighting), names))
+    brought = [
+        Balance(query, weighting, tuple(prefix + name for name in names))
+        for query, weighting, names in built.weightings
+    ]
+    balances = [balance for balance in brought if asked.isdisjoint(balance.names)] + given
+    owners: dict[str, Balance] = {}
+    for balance in balances:
+        for name in balance.names:
+            if name in owners:
+                both = f"{owners[name].weighting.name!r} (for {owners[name].query!r}) and {balance.weighting.name!r}"
+                raise WeightingError(
+                    f"loss {name!r} is balanced by two weightings, {both} (for {balance.query!r}); a loss belongs to "
+                    "one weighting at most",
+                    loss_name=name,
+                )
+            owners[name] = balance
+    return balances

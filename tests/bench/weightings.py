@@ -1,0 +1,81 @@
+"""What a training step costs with weightings, beside the plain sum of the same losses."""
+
+from __future__ import annotations
+
+import torch
+from interleaved import medians
+from torch import Tensor, nn
+
+from nectargan_core import LossManager, Weighting
+
+# Name, weighting, and the most that it should cost; `gradnorm` and `last-layer` on the weight of the last layer.
+CASES = [
+    ("uncertainty", Weighting("uncertainty"), 1.1),
+    ("dwa", Weighting("dwa"), 1.05),
+    ("relobralo", Weighting("relobralo"), 1.05),
+    ("softadapt", Weighting("softadapt"), 1.05),
+    ("random", Weighting("random"), 1.05),
+    ("balancer", Weighting("balancer", wrt="y_fake"), 1.5),
+    ("gradnorm", Weighting("gradnorm", wrt="last_layer"), 2.5),
+    ("gradnorm, every=10", Weighting("gradnorm", wrt="last_layer", every=10), 1.15),
+    ("last-layer", Weighting("last-layer", params={"loss": "loss 0"}, wrt="last_layer"), 2.5),
+    ("last-layer, every=10", Weighting("last-layer", params={"loss": "loss 0"}, wrt="last_layer", every=10), 1.15),
+]
+
+
+def network() -> nn.Sequential:
+    """Return a small network of convolutions."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(32, 3, 3, padding=1))
+
+
+def scaled(power: float) -> nn.Module:
+    """Return a loss that is unlike the others."""
+
+    class Power(nn.Module):
+        def forward(self, y_fake: Tensor, y: Tensor) -> Tensor:
+            return ((y_fake - y).abs() + 1e-3).pow(power).mean()
+
+    return Power()
+
+
+def main() -> None:
+    """Print the ratio of each weighting to the plain sum, and its aim."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = network()
+    x, y = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
+    losses = {f"loss {number}": scaled(1.0 + number / 4) for number in range(8)}
+    last = net[-1].weight
+
+    def by_hand() -> None:
+        y_fake = net(x)
+        results = [function(y_fake, y) for function in losses.values()]
+        sum(results[1:], results[0]).backward()
+
+    def step_of(weighting: Weighting | None) -> object:
+        manager = LossManager(enable_logging=True)
+        for name, function in losses.items():
+            manager.register_loss_fn(name, function)
+        if weighting is not None:
+            manager.set_weighting(weighting)
+
+        def step() -> None:
+            manager.tick(epoch=0)
+            manager.compute_losses({"y_fake": net(x), "y": y, "last_layer": last}).total.backward()
+
+        return step
+
+    functions = {"by hand": by_hand, "no weighting": step_of(None)}
+    functions.update({name: step_of(weighting) for name, weighting, _ in CASES})
+    taken = medians(functions, calls=10, rounds=15)
+    print(f"eight losses of a small network of convolutions; a step takes {taken['no weighting'] * 1e3:.1f} ms")
+    print(f"{'no weighting':22} {taken['no weighting'] / taken['by hand']:.3f} of the sum by hand")
+    for name, _, aim in CASES:
+        print(f"{name:22} {taken[name] / taken['no weighting']:.3f} of the plain sum (aim {aim})")
+
+
+if __name__ == "__main__":
+    main()
