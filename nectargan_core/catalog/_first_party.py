@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nectargan_core.catalog._groups import SCHEDULES, SPECS
+from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
@@ -34,4 +34,23 @@ FIRST_PARTY: Final = {
         ),
         "nectargan-schedules",
     ),
+    WEIGHTINGS: {
+        **dict.fromkeys(
+            (
+                "torchjd-aligned-mtl",
+                "torchjd-cagrad",
+                "torchjd-cr-mogm",
+                "torchjd-dualproj",
+                "torchjd-fairgrad",
+                "torchjd-gradvac",
+                "torchjd-imtl-g",
+                "torchjd-krum",
+                "torchjd-mgda",
+                "torchjd-pcd",
+                "torchjd-pcgrad",
+                "torchjd-upgrad",
+            ),
+            "nectargan-torchjd",
+        ),
+    },
 }

@@ -107,6 +107,12 @@ def make():
 
 
 @pytest.fixture(scope="session")
+def needed():
+    """Return a function that returns the params that a weighting needs, by its name."""
+    return lambda name: PAIRS[name][1]
+
+
+@pytest.fixture(scope="session")
 def step():
     return Step
 
