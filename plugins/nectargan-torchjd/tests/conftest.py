@@ -91,6 +91,11 @@ PAIRS = {
 def pytest_generate_tests(metafunc):
     if "pair" in metafunc.fixturenames:
         metafunc.parametrize("pair", PAIRS.values(), ids=PAIRS)
+    if "pair_for_any_number" in metafunc.fixturenames:
+        chosen = {
+            name: pair for name, pair in PAIRS.items() if not any(isinstance(param, list) for param in pair[1].values())
+        }
+        metafunc.parametrize("pair_for_any_number", chosen.values(), ids=chosen)
     if "name" in metafunc.fixturenames:
         metafunc.parametrize("name", [name for name in PAIRS if " " not in name])
 

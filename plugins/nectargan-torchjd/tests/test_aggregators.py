@@ -15,7 +15,7 @@ def summed(factors, rows, weights=None):
 
 def test_a_sum_of_gradients_is_what_the_aggregator_gives(pair, step, rows, drawing_at):
     cls, params, aggregator = pair
-    for seed in range(10):
+    for seed in range(5):
         jacobian = rows(seed)
         found = summed(cls(**params).factors(step(jacobian)), jacobian)
         with drawing_at(0):
@@ -26,7 +26,7 @@ def test_a_sum_of_gradients_is_what_the_aggregator_gives(pair, step, rows, drawi
 def test_so_it_is_over_several_steps(pair, step, rows, drawing_at):
     cls, params, aggregator = pair
     weighting, aggregator = cls(**params), aggregator()
-    for at in range(12):
+    for at in range(6):
         jacobian = rows(100 + at)
         found = summed(weighting.factors(step(jacobian, step=at)), jacobian)
         with drawing_at(at):
@@ -49,11 +49,11 @@ def test_factors_can_follow_from_the_gradients_of_the_losses_as_they_are(pair, s
     assert cls(**params, weighted=False).factors(weighted) == cls(**params).factors(raw)
 
 
-@pytest.mark.parametrize("losses", [1, 2, 4, 6])
-def test_there_may_be_any_number_of_losses(pair, losses, step, rows, drawing_at):
-    cls, params, aggregator = pair
-    if any(isinstance(value, list) for value in params.values()) or (losses < 3 and cls.__name__ == "Krum"):
-        pytest.skip("these params are for three losses")
+@pytest.mark.parametrize("losses", [1, 2, 4])
+def test_there_may_be_any_number_of_losses(pair_for_any_number, losses, step, rows, drawing_at):
+    cls, params, aggregator = pair_for_any_number
+    if cls.__name__ == "Krum":
+        losses += 2
     jacobian = rows(3, losses)
     found = summed(cls(**params).factors(step(jacobian)), jacobian)
     with drawing_at(0):
