@@ -24,7 +24,7 @@ SHOWN = [
     (Schedule("multistep", params={"milestones": [30, 60, 80], "gamma": 0.5}), 100),
     (Schedule("inverse-sqrt", unit="step", params={"warmup": 400}), 4000),
     (Schedule("warmup-cosine", **FROM_1_TO_0, params={"warmup": 10}), 100),
-    (Schedule("one-cycle", **FROM_1_TO_0), 100),
+    (Schedule("one-cycle", unit="fraction", end=1, initial_value=1.0, target_value=0.0), 100),
     (Schedule("cyclic", start=10, end=90, initial_value=0.1, target_value=1.0, params={"period": 20}), 100),
     (Schedule("window", start=30, end=60, initial_value=0.0, target_value=1.0), 100),
     (Schedule("every", unit="step", initial_value=0.0, target_value=16.0, params={"n": 16}), 100),

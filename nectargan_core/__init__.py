@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nectargan_core.manager import LossManager
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
-    from nectargan_core.weightings import Losses, Weighting
+    from nectargan_core.weightings import Losses, LossGradients, Weighting
 
 __all__ = [
     "ComputedLosses",
@@ -23,6 +23,7 @@ __all__ = [
     "ConfigManager",
     "LMHistory",
     "LMLoss",
+    "LossGradients",
     "LossLog",
     "LossManager",
     "Losses",
@@ -49,6 +50,7 @@ _MODULES = {
     "ConfigManager": "config",
     "LMHistory": "history",
     "LMLoss": "losses",
+    "LossGradients": "weightings",
     "LossLog": "log",
     "LossManager": "manager",
     "Losses": "weightings",

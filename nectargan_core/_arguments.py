@@ -108,6 +108,31 @@ def epoch(value: object, what: str = "epoch") -> float:
     return value if type(value) is int else number
 
 
+def length(what: str, value: object) -> float:
+    """Return the length of a run as an int or float; raise `ValueError` for what is no finite number above 0."""
+    number = None if isinstance(value, bool) else as_float(value)
+    if number is None or not 0 < number < math.inf:
+        raise ValueError(f"{what} must be a finite number above 0, got {shown(value)}")
+    return value if type(value) is int else number
+
+
+def totals(total_epochs: object, total_steps: object) -> tuple[float | None, int | None]:
+    """Return the length of a run, in epochs or in steps, None for what is not given.
+
+    Raises:
+        TypeError: If the number of steps is no integer.
+        ValueError: If a number is not above 0, or both are given.
+    """
+    epochs = None if total_epochs is None else length("total_epochs", total_epochs)
+    steps = None if total_steps is None else whole("total_steps", total_steps, 1)
+    if epochs is not None and steps is not None:
+        raise ValueError(
+            f"total_epochs ({epochs:g}) and total_steps ({steps}) are both given, and a fraction of the run is counted "
+            "in one of them; give the one that schedules with unit='fraction' are to follow"
+        )
+    return epochs, steps
+
+
 def mapping(what: str, value: object, example: str) -> dict[str, Any]:
     """Return a mapping from str as a dict; raise `TypeError` for anything else.
 

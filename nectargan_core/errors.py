@@ -86,7 +86,7 @@ class ScheduleError(NectarganError, ValueError):
 
 
 class WeightingError(NectarganError, ValueError):
-    """A weighting cannot be made or used as asked, or gave factors that cannot be applied."""
+    """A weighting cannot be made or used as asked, or the gradient of a loss cannot be taken."""
 
     def __init__(self, message: str, *, weighting: str = "", loss_name: str = "") -> None:
         super().__init__(message)

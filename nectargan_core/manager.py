@@ -23,7 +23,14 @@ from nectargan_core._messages import listed, name_of, one_line, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
-from nectargan_core.errors import ConfigError, DuplicateLossError, LossLogError, NectarganError, WeightingError
+from nectargan_core.errors import (
+    ConfigError,
+    DuplicateLossError,
+    LossLogError,
+    NectarganError,
+    ScheduleError,
+    WeightingError,
+)
 from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, is_real, prepared, rank_and_world_size
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
@@ -50,15 +57,26 @@ from nectargan_core.objectives import (
     warn_of_zeros,
 )
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
-from nectargan_core.weightings import BoundWeighting, Weighting, is_state, label_of, read_weighting, with_wrt
+from nectargan_core.weightings import (
+    BoundWeighting,
+    LossGradients,
+    Weighting,
+    free_label,
+    is_state,
+    load_states,
+    read_weighting,
+    with_wrt,
+)
 
-_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix")
+_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
 _MOST_DIGITS = 350
 _is_compiling = torch.compiler.is_dynamo_compiling
 _monotonic = time.monotonic
+# What is recorded of the gradient of a loss.
+_GRADIENTS = {"grad_norm": "norms", "grad_share": "shares", "grad_cosine": "cosines"}
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
@@ -86,13 +104,16 @@ class LossManager:
         flush_every: Seconds after which the next loss call writes what is new to the log.
         fsync: Whether each write waits until the disk has it, so that it survives a crash of the machine.
         observers: Objects whose functions marked with `hookimpl` observe this manager.
+        total_epochs: How many epochs the run has, above 0: what schedules with `unit="fraction"` are relative to.
+        total_steps: How many steps it has, at least 1, in place of `total_epochs`: such schedules then follow the step.
 
     Raises:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
         PluginContractError: If an observer marks an event that does not exist, or none.
         TypeError: If another argument has the wrong type.
-        ValueError: If a number is out of its range, `nonfinite` is no such word, or JSON cannot hold `metadata`.
+        ValueError: If a number is out of its range, `nonfinite` is no such word, JSON cannot hold `metadata`, or both
+            `total_epochs` and `total_steps` are given.
 
     Example:
         >>> manager = LossManager()
@@ -117,6 +138,8 @@ class LossManager:
         flush_every: float = 30.0,
         fsync: bool = False,
         observers: Iterable[object] = (),
+        total_epochs: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
         nonfinite = cast("OnNonFinite", arguments.one_of("nonfinite", nonfinite, get_args(OnNonFinite)))
         history_buffer_size = arguments.whole("history_buffer_size", history_buffer_size, 1)
@@ -124,6 +147,7 @@ class LossManager:
         if seconds is None or not seconds >= 0:
             raise ValueError(f"flush_every must be a number of seconds of at least 0, got {shown(flush_every)}")
         resume, fsync = arguments.flag("resume", resume), arguments.flag("fsync", fsync)
+        self._totals = arguments.totals(total_epochs, total_steps)
         described = _metadata(metadata)
         given = read_config(config)
         self.device = _device(device, given)
@@ -136,7 +160,8 @@ class LossManager:
                 raise LossLogError(f"cannot log to it: {error}") from None
             if experiment_dir == "":
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
-        self.objective: str | None = None
+        # The name of the objective of each call that registered one, and those of its losses that are left.
+        self._objectives: list[tuple[str, frozenset[str]]] = []
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
         self._key = register_manager(self)
@@ -150,7 +175,9 @@ class LossManager:
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
             try:
-                header = describe_run(self.experiment_dir, self.config, self.device, world_size, described)
+                header = describe_run(
+                    self.experiment_dir, self.config, self.device, world_size, described, *self._totals
+                )
             except (RecursionError, TypeError, ValueError) as error:
                 what = "it is nested too deeply" if isinstance(error, RecursionError) else error
                 raise ConfigError(f"the configuration cannot be written to the log: {what}") from error
@@ -183,8 +210,8 @@ class LossManager:
                 called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
-            **keywords: `weights`, `schedules`, `weightings`, `options` and `prefix`, as for `init_from_spec`, with a
-                name; all others as for `LossManager`.
+            **keywords: `weights`, `schedules`, `weightings`, `options`, `prefix` and `rename_inputs`, as for
+                `init_from_spec`, with a name; all others as for `LossManager`.
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
@@ -200,6 +227,11 @@ class LossManager:
         except BaseException:
             manager._recorder.close()
             raise
+
+    @property
+    def objective(self) -> str | None:
+        """The names of the objectives whose losses are registered, joined by `+`; None where there are none."""
+        return "+".join(text for text, _ in self._objectives) or None
 
     # Registering
 
@@ -229,7 +261,8 @@ class LossManager:
         Raises:
             DuplicateLossError: If a loss of this name is registered.
             UnknownScheduleError: If no installed plugin has the schedule's name.
-            ScheduleError: If the schedule cannot be evaluated, or contradicts the weight.
+            ScheduleError: If the schedule cannot be evaluated, contradicts the weight, or is relative to a run whose
+                length the manager was not told.
             ConfigError: If the loss is a module that cannot be moved to the device of this manager.
             pydantic.ValidationError: If an argument has the wrong type.
             NectarganError: Inside of `split` and `paused`.
@@ -263,7 +296,9 @@ class LossManager:
             **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
                 name, which beat those of config and spec; `weightings` by tag or loss name, which replace those that
                 specs bring for the same losses, None for none; `options`, keyword arguments for the specs by the name
-                of the term; `prefix`, put before every loss name.
+                of the term; `prefix`, put before every loss name; `rename_inputs`, which maps an input that losses
+                read to the input that they are given instead, for all losses (`{"y": "x"}`) or for one
+                (`{"G_L1": {"y": "y_sharp"}}`, by its name with the prefix, which beats what is said for all).
 
         Returns:
             The manager.
@@ -273,12 +308,13 @@ class LossManager:
             PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
-            UnknownLossError: If a weight or schedule is for no loss of the objective.
-            ScheduleError: If a schedule cannot be evaluated, or contradicts a weight.
-            SpecError: If a spec raises, or does not take the options.
+            UnknownLossError: If a weight, schedule or renaming is for no loss of the objective.
+            ScheduleError: If a schedule cannot be evaluated, contradicts a weight, or is relative to a run whose length
+                the manager was not told.
+            SpecError: If a spec raises, or does not take the options; or if an input is renamed that is not read.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
-            ValueError: If the prefix is text that UTF-8 cannot write.
+            ValueError: If the prefix, or the new name of an input, is text that UTF-8 cannot write.
             pydantic.ValidationError: If a weight has the wrong type, or the prefix makes a name that no loss can have.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
             NectarganError: Inside of `split` and `paused`.
@@ -297,6 +333,43 @@ class LossManager:
         self._add_spec(spec, args, kwargs, replace=False)
         return self
 
+    def unregister(self, query: Query) -> None:
+        """Remove the losses that a query finds; what was recorded of them stays in history and log.
+
+        What is pending goes to the log first. The names are free again: `series` has the records of whatever had a
+        name, one after the other, while values and means are those of the loss that has it now. The name of an
+        objective is no part of `objective` any more once all of its losses are removed.
+
+        Args:
+            query: Tag or loss name, or several; None for all losses.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite; nothing is removed then.
+            NectarganError: Inside of `split`, `paused` and `torch.compile`.
+            TypeError: If the query is none.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+            >>> manager.unregister("G_L1")
+            >>> list(manager.get_registered_losses()), manager.series("G_L1").loss.tolist()
+            ([], [1.0])
+        """
+        _refuse_in_graphs("losses are unregistered")
+        registry, recorder = self._registry, self._recorder
+        removed = {loss.name for loss in registry.find(query)}
+        if recorder.in_scope:
+            raise NectarganError("losses are unregistered outside of split() and paused(), for all that follows")
+        recorder.flush()
+        recorder.raise_pending_error()
+        for weighting in registry.weightings:
+            weighting.without(removed)
+        registry.remove(removed)
+        self._objectives = [(text, left - removed) for text, left in self._objectives if not left or left - removed]
+        self._describe({loss.name: loss.loss for loss in registry}, replace=True)
+
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
         weightings = kwargs.pop("weightings", None) if isinstance(spec, str) else None
         built, adjustments = self._build(spec, args, kwargs)
@@ -305,7 +378,8 @@ class LossManager:
         balances = balances_of(built, losses, weightings, adjustments.get("prefix", ""))
         self._register(losses, built.plugins, spec=spec, replace=replace, balances=balances)
         name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
-        self.objective = name if replace or not self.objective or not name else f"{self.objective}+{name}"
+        kept = [] if replace else self._objectives
+        self._objectives = [*kept, (name, frozenset(losses))] if name else kept
         self._describe(losses, replace=replace)
 
     def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
@@ -322,10 +396,9 @@ class LossManager:
         unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
         if args or unknown:
             raise TypeError(
-                f"with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options= and "
-                f"prefix=, got "
-                f"{', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; keyword arguments of a spec go into "
-                "options={'name': {...}}"
+                "with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options=, "
+                f"prefix= and rename_inputs=, got {', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; "
+                "keyword arguments of a spec go into options={'name': {...}}"
             )
         return build_named(spec, self.config, kwargs.pop("options", None)), kwargs
 
@@ -346,10 +419,10 @@ class LossManager:
             raise NectarganError("losses are registered outside of split() and paused(), for all that follows")
         added: list[object] = []
         try:
-            schedulers = {name: _scheduler_of(loss) for name, loss in losses.items()}
+            schedulers = {name: self._scheduler_of(loss) for name, loss in losses.items()}
             taken = set(losses) if replace else {*registry.losses, *losses}
             weightings = self._made_weightings(balances, taken, [] if replace else registry.weightings)
-            used = [weighting.plugin for weighting in weightings if weighting.plugin is not None]
+            used = [plugin for weighting in weightings for plugin in weighting.plugins]
             added = self._observe(schedulers.values(), [*plugins, *used])
             for loss in losses.values():
                 self._move(loss)
@@ -416,11 +489,12 @@ class LossManager:
     def modules(self) -> nn.ModuleDict:
         """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
 
-        Returns:
-            Modules by loss name, in which each `.` (which torch does not allow there) is a `_`.
+        What a weighting learns is among them, under the name of the weighting.
 
-        Raises:
-            DuplicateLossError: If two names differ by that only.
+        Returns:
+            Modules by loss name, in the order of registration. Where torch does not allow the name, `state_dict` has it
+            with a `_` for each `.`, or for the name of an attribute such as `train` with a `_` after it, or with more
+            of them if another loss has that name; `modules()["train"]` finds the module all the same.
 
         Example:
             >>> manager = LossManager()
@@ -464,7 +538,8 @@ class LossManager:
         Raises:
             UnknownLossError: If the query finds no loss.
             UnknownScheduleError: If no installed plugin has the schedule's name.
-            ScheduleError: If the schedule cannot be evaluated.
+            ScheduleError: If the schedule cannot be evaluated, or is relative to a run whose length the manager was
+                not told.
             TypeError: If the query is none, or the schedule.
         """
         _refuse_in_graphs("a weight or schedule is set")
@@ -481,7 +556,20 @@ class LossManager:
         weight = bound.current_weight(self._recorder.epoch)
         unscheduled = bound.loss.model_copy(update={"loss_weight": weight, "schedule": Schedule()})
         loss = unscheduled.model_copy(update={"schedule": schedule})
-        return loss, _scheduler_of(loss)
+        return loss, self._scheduler_of(loss)
+
+    def _scheduler_of(self, loss: LMLoss) -> Scheduler | None:
+        """Return what evaluates the schedule of a loss, None if it has none."""
+        if not loss.schedule.is_scheduled:
+            return None
+        epochs, steps = self._totals
+        scheduler = Scheduler(loss.schedule, loss_name=loss.name, total_epochs=epochs, total_steps=steps)
+        if scheduler.unit == "fraction":
+            raise ScheduleError(
+                f"the schedule of loss {loss.name!r} has unit='fraction', and the length of the run is not known; give "
+                "LossManager(total_epochs=200), or total_steps="
+            )
+        return scheduler
 
     def disable(self, query: Query) -> None:
         """Let the losses that a query finds count 0, as with a weight of 0; they stay in the results.
@@ -569,14 +657,15 @@ class LossManager:
             )
         kept = [each for each in registry.weightings if each not in before]
         names = tuple(loss.name for loss in found)
-        (made,) = self._made_weightings([Balance(query, definition, names, scaler)], registry.losses.keys(), kept)
-        self._observe((), [] if made.plugin is None else [made.plugin])
+        asked = query if isinstance(query, str) else ",".join(names)
+        (made,) = self._made_weightings([Balance(definition, names, asked, scaler)], registry.losses.keys(), kept)
+        self._observe((), made.plugins)
         registry.balance(made, found)
 
     def _made_weightings(
         self, balances: Iterable[Balance], losses: Collection[str], kept: Sequence[BoundWeighting]
     ) -> list[BoundWeighting]:
-        """Make weightings ready for work, each under a name of its own.
+        """Make weightings ready for work.
 
         Args:
             balances: What balances which losses.
@@ -584,18 +673,12 @@ class LossManager:
             kept: The weightings that stay.
         """
         made: list[BoundWeighting] = []
-        for balance in balances:
-            taken = {*losses, *(each.label for each in (*kept, *made))}
-            label = label_of(balance.weighting)
-            if label in taken:
-                asked = "all" if balance.query is None else balance.query
-                label = f"{label}@{asked if isinstance(asked, str) else ','.join(asked)}"
-            if label in taken:
-                raise DuplicateLossError(f"{label!r} is the name of a loss or of another weighting", name=label)
-            weighting = BoundWeighting(balance.weighting, balance.names, label, balance.scaler)
-            if self.device is not None and weighting.parameters is not None:
-                weighting.parameters.to(self.device)
-            made.append(weighting)
+        for weighting, names, asked, scaler in balances:
+            label = free_label(weighting, asked, {*losses, *(each.label for each in (*kept, *made))})
+            bound = BoundWeighting(weighting, names, label, scaler)
+            if self.device is not None and bound.parameters is not None:
+                bound.parameters.to(self.device)
+            made.append(bound)
         return made
 
     # The clock and the scope
@@ -649,6 +732,16 @@ class LossManager:
     def epoch(self) -> float:
         """The epoch of the clock."""
         return self._recorder.epoch
+
+    @property
+    def total_epochs(self) -> float | None:
+        """How many epochs the run has, None if it is not known."""
+        return self._totals[0]
+
+    @property
+    def total_steps(self) -> int | None:
+        """How many steps the run has, None if it is not known."""
+        return self._totals[1]
 
     def split(self, name: str) -> AbstractContextManager[None]:
         """Record under `<name>/<loss>` what is computed inside, such as the losses of a validation pass.
@@ -874,9 +967,7 @@ class LossManager:
         if _is_compiling():
             record_scalar(self._key, name, value)
             return
-        name = arguments.scalar_name("the name of a scalar", name)
-        if name in self._registry:
-            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        name = self._free_name(name)
         number: float | Tensor | None
         if isinstance(value, Tensor):
             number = value.detach() if is_real(value) else None
@@ -887,6 +978,74 @@ class LossManager:
                 f"the value of {name!r} must be a number or a tensor, dense and of real numbers, got {shown(value)}"
             )
         self._recorder.record(name, number)
+
+    def _free_name(self, name: str) -> str:
+        """Return the name of a scalar; raise if it is none, or if a loss has it."""
+        name = arguments.scalar_name("the name of a scalar", name)
+        if name in self._registry:
+            raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        return name
+
+    def record_gradients(
+        self, losses: ComputedLosses, wrt: Any, every: int = 100, *, scaler: torch.amp.GradScaler | None = None
+    ) -> LossGradients | None:
+        """Record now and then how hard each loss pulls, and whether with or against the others.
+
+        Call it at each step, before `backward()`. Where the step of the clock can be divided by `every`, it takes
+        `losses.gradients(wrt)` and records for each loss, as scalars in the present scope, `G_L1@grad_norm`,
+        `G_L1@grad_share` and `G_L1@grad_cosine` (with the total gradient). At all other steps, and in `paused`, it does
+        nothing. Without a clock the step is how often the losses were computed before.
+
+        Args:
+            losses: What `compute_losses` returned.
+            wrt: What gradients are taken with respect to; see `ComputedLosses.gradients`.
+            every: At each how many-th step it is done, at least 1.
+            scaler: The `torch.amp.GradScaler` of a training in half precision; see there.
+
+        Returns:
+            The gradients, where they were recorded; else None.
+
+        Raises:
+            DuplicateLossError: If a loss has one of the names; nothing is recorded then.
+            WeightingError: If no gradient can be taken; see `ComputedLosses.gradients`. Likewise.
+            TypeError: If an argument has the wrong type.
+            ValueError: If `every` is below 1.
+            NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
+            NectarganError: If the manager is closed, and inside of `torch.compile`.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(reduction="sum"), loss_weight=100.0)
+            >>> manager.tick(epoch=0)
+            >>> y_fake = torch.ones(4, requires_grad=True)
+            >>> losses = manager.compute_losses({"y_fake": y_fake, "y": torch.zeros(4)})
+            >>> gradients = manager.record_gradients(losses, y_fake)
+            >>> manager.latest("G_L1@grad_norm")
+            {'G_L1@grad_norm': 200.0}
+        """
+        _refuse_in_graphs("gradients of losses are recorded")
+        every = arguments.whole("every", every, 1)
+        if not isinstance(losses, ComputedLosses):
+            raise TypeError(f"losses must be what compute_losses returned, got {shown(losses)}")
+        recorder = self._recorder
+        step = recorder.step if recorder.ticked else self._calls_before(losses)
+        if recorder.prefix is None or step % every:
+            return None
+        names = {self._free_name(f"{name}@{kind}"): (name, kind) for name in losses for kind in _GRADIENTS}
+        gradients = losses.gradients(wrt, scaler=scaler)
+        # First, so that either all is recorded or nothing.
+        recorder.sync()
+        recorder.raise_pending_error()
+        for scalar, (name, kind) in names.items():
+            recorder.record(scalar, getattr(gradients, _GRADIENTS[kind])[name], step)
+        return gradients
+
+    def _calls_before(self, losses: Iterable[str]) -> int:
+        """Return the step at which losses were computed last where the clock never ticked."""
+        if self._recorder.prefix:
+            return self._recorder.step_in_scope
+        registered = self._registry.losses
+        return max([1, *(registered[name].series.count for name in losses if name in registered)]) - 1
 
     # Asking
 
@@ -998,7 +1157,7 @@ class LossManager:
         Raises:
             TypeError: If the query is none.
         """
-        return {name: series.latest() for name, series in self._reported(query)}
+        return {name: series.latest() if has_run else math.nan for name, series, has_run in self._reported(query)}
 
     def means(self, query: Query = None) -> dict[str, float]:
         """Return the mean of each loss since the epoch began, or inside a split since the split was entered.
@@ -1025,7 +1184,7 @@ class LossManager:
             {'G_L1': 2.0}
         """
         self._recorder.sync()
-        reported = dict(self._reported(query))
+        reported = {name: series for name, series, _ in self._reported(query)}
         if not all(series.keep for series in reported.values()):
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
@@ -1048,14 +1207,15 @@ class LossManager:
             raise TypeError(f"the name of a series is a str, got {shown(name)}")
         return self._recorder.records(str.__str__(name))
 
-    def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
+    def _reported(self, query: Query) -> Iterator[tuple[str, Series, bool]]:
+        """Yield name and series of the losses and scalars that a query finds, and whether each has run."""
         query = checked(query)
         wanted = {query} if isinstance(query, str) else query
         for loss in self._registry.select(query):
-            yield loss.name, loss.series
+            yield loss.name, loss.series, loss.has_run_here
         for name, series in self._recorder.scalars.items():
             if wanted is None or name in wanted:
-                yield name, series
+                yield name, series, True
 
     # The log and the state
 
@@ -1124,7 +1284,7 @@ class LossManager:
         both = saved.keys() & self._registry.losses.keys() if kept == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
         self._observe(scheduler for _, scheduler in restored.values())
-        self._load_weightings(state.get("weightings", {}))
+        load_states(self._registry.weightings, state.get("weightings", {}))
         self._recorder.load_state(state)
         for loss in self._registry:
             loss.begin()
@@ -1134,23 +1294,6 @@ class LossManager:
         if saved.keys() != self._registry.losses.keys():
             differing = listed(sorted(saved.keys() ^ self._registry.losses.keys()))
             warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
-
-    def _load_weightings(self, states: Mapping[str, Any]) -> None:
-        """Load the state of each weighting or, if one cannot be loaded, of none."""
-        weightings = {weighting.label: weighting for weighting in self._registry.weightings}
-        both = [label for label in weightings if label in states]
-        before = {label: weightings[label].state() for label in both}
-        try:
-            for label in both:
-                weightings[label].load_state(states[label])
-        except BaseException:
-            for label in both:
-                weightings[label].load_state(before[label])
-            raise
-        if states.keys() != weightings.keys():
-            differing = listed(sorted(states.keys() ^ weightings.keys()))
-            warn(f"the state and this manager do not have the same weightings; only one of them has {differing}")
-        self._registry.changed()
 
     def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
         """Return the definition of a loss with the weight or schedule that `BoundLoss.state` returned."""
@@ -1162,7 +1305,7 @@ class LossManager:
             loss = loss.model_copy(update={"schedule": schedule})
         elif "weight" in saved:
             loss = loss.model_copy(update={"loss_weight": saved["weight"], "schedule": Schedule()})
-        return loss, _scheduler_of(loss)
+        return loss, self._scheduler_of(loss)
 
     def close(self) -> None:
         """Flush the log and give it up; nothing can be computed afterwards, everything can be asked.
@@ -1298,12 +1441,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_in_graphs(what: str) -> None:
     """Raise inside `torch.compile`, where a change would take effect when the graph is compiled, not when it runs."""
     if _is_compiling():
-        raise NectarganError(f"{what} outside of torch.compile; do it before the compiled step")
-
-
-def _scheduler_of(loss: LMLoss) -> Scheduler | None:
-    """Return what evaluates the schedule of a loss, None if it has none."""
-    return Scheduler(loss.schedule, loss_name=loss.name) if loss.schedule.is_scheduled else None
+        raise NectarganError(f"{what} outside of torch.compile; do it before or after the compiled step")
 
 
 def _digits(precision: int | None) -> int | None:

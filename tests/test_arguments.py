@@ -23,7 +23,6 @@ from nectargan_core import (
 )
 from nectargan_core.errors import (
     ConfigError,
-    DuplicateLossError,
     LossLogError,
     LossResultError,
     MissingInputError,
@@ -116,15 +115,6 @@ def test_long_names_that_are_nearly_the_same_are_told_apart_at_once():
         manager.compute_loss_xy("ab" * 50_000 + "c", ONE, ZERO)
 
 
-@pytest.mark.parametrize("name", ["keys", "training", "forward", "type"])
-def test_a_name_that_a_module_dict_has_itself_is_named(name):
-    manager = LossManager()
-    manager.register_loss_fn(name, torch.nn.L1Loss())
-    if hasattr(torch.nn.ModuleDict(), name):
-        with pytest.raises(DuplicateLossError, match=f"loss '{name}' has the name of an attribute of nn.ModuleDict"):
-            manager.modules()
-
-
 # Queries
 
 QUERIES = [3, {"a": 1}, ["a", None], [["a"]], b"a", ONE, Silent(), np.array(["a"])[0:0].dtype, object()]
@@ -137,6 +127,7 @@ ASKING = {
     "means": lambda manager, query: manager.means(query),
     "set_weight": lambda manager, query: manager.set_weight(query, 2.0),
     "set_schedule": lambda manager, query: manager.set_schedule(query, Schedule()),
+    "unregister": lambda manager, query: manager.unregister(query),
     "disable": lambda manager, query: manager.disable(query),
     "enable": lambda manager, query: manager.enable(query),
     "compute_losses": lambda manager, query: manager.compute_losses({"y_fake": ONE, "y": ZERO}, query),

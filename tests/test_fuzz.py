@@ -323,6 +323,8 @@ VALID = {
     "bad options": lambda: {"sobel": {"no": 1}, 3: {}},
     "deeper options": lambda: {"sobel": 3},
     "prefix": lambda: "face_",
+    "renamed inputs": lambda: {"y": "any"},
+    "inputs renamed for one": lambda: {"G_SOBEL": {"y": "any"}},
     "precision": lambda: 3,
     "negative precision": lambda: -400,
     "huge precision": lambda: 10**12,
@@ -376,7 +378,7 @@ OBJECTIVE = {
     "schedules": ["schedules"],
     "options": ["options", "bad options", "deeper options"],
 }
-OBJECTIVE |= {"prefix": ["prefix"]}
+OBJECTIVE |= {"prefix": ["prefix"], "rename_inputs": ["renamed inputs", "inputs renamed for one"]}
 CALLED = {**OBJECTIVE, "subspec": ["text"]}
 KWARGS = ["None", "weight_kwargs", "function_kwargs", "bad weight_kwargs", "bad kwargs"]
 INPUTS = ["inputs", "lazy inputs", "odd inputs", "sparse inputs"]
@@ -401,6 +403,7 @@ RECORDED = (TypeError, ValueError, errors.DuplicateLossError, NectarganError, *F
 BUILT = (pydantic.ValidationError, errors.SpecError, errors.SpecSyntaxError, errors.PluginError, TypeError)
 BUILT += (
     NectarganError,
+    ValueError,
     errors.ConfigError,
     errors.UnknownVariantError,
     errors.DuplicateLossError,
@@ -448,6 +451,7 @@ METHODS = {
         {},
         (*ASKED, errors.UnknownScheduleError, errors.ScheduleError, errors.PluginError),
     ),
+    "unregister": call({"query": QUERY}, {}, (*ASKED, *FLUSHED, NectarganError)),
     "disable": call({"query": QUERY}, {}, ASKED),
     "enable": call({"query": QUERY}, {}, ASKED),
     "tick": call({}, {"epoch": EPOCH, "step": ["step 5", "step 2**62", "last step", "None"]}, (*TYPES, *FLUSHED)),
@@ -474,7 +478,7 @@ METHODS = {
     "means": call({}, {"query": QUERY}, (*TYPES, NectarganError)),
     "series": call({"name": [*NAME, "scalar name"]}, {}, ASKED),
     "update_loss_log": call({}, {"silent": FLAG, "capture": FLAG}, (*TYPES, *FLUSHED)),
-    "modules": call({}, {}, (errors.DuplicateLossError,)),
+    "modules": call({}, {}, ()),
     "state_dict": call({}, {}, (*FLUSHED, errors.ScheduleError)),
     "load_state_dict": call({"changed": STATE}, {"to": ["None", "0", "dict"], "weights": ["saved", "current"]}, LOADED),
     "split": call({"name": ["split"]}, {}, TYPES),
@@ -498,6 +502,8 @@ FUNCTIONS = {
                 "flush_every": ["seconds"],
                 "fsync": FLAG,
                 "observers": ["observers", "wrong observers", "observer class"],
+                "total_epochs": ["seconds", "None"],
+                "total_steps": ["buffer", "None"],
             },
             (*MADE, OwnError),
         ),

@@ -318,34 +318,6 @@ def test_a_weight_that_is_set_while_disabled_applies_once_enabled():
     assert values(manager) == {"a": 7.0}
 
 
-# Modules
-
-
-def test_modules_returns_the_losses_that_are_modules():
-    manager = LossManager()
-    linear = nn.Linear(3, 1)
-    manager.register_loss_fn("learned", linear)
-    manager.register_loss_fn("plain", mean)
-    modules = manager.modules()
-    assert isinstance(modules, nn.ModuleDict)
-    assert dict(modules.items()) == {"learned": linear}
-    assert list(modules.state_dict()) == ["learned.weight", "learned.bias"]
-
-
-def test_a_dot_in_a_name_becomes_an_underscore_in_modules():
-    manager = LossManager()
-    manager.register_loss_fn("acme.learned", nn.Linear(3, 1))
-    assert list(manager.modules()) == ["acme_learned"]
-
-
-def test_names_that_differ_only_by_a_dot_are_an_error_in_modules():
-    manager = LossManager()
-    manager.register_loss_fn("acme.learned", nn.Linear(3, 1))
-    manager.register_loss_fn("acme_learned", nn.Linear(3, 1))
-    with pytest.raises(DuplicateLossError, match="two losses are 'acme_learned' without their dots"):
-        manager.modules()
-
-
 def test_a_loss_of_a_spec_keeps_its_inputs_and_skip_when_zero():
     loss = LMLoss(name="a", function=mean, inputs={"x": "mask", "y": "y"}, skip_when_zero=False)
     manager = LossManager().init_from_spec(lambda: {"a": loss})

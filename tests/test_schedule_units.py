@@ -80,7 +80,7 @@ def test_the_unit_is_written_and_read():
 
 
 def test_other_units_are_refused():
-    with pytest.raises(ValidationError, match="'epoch' or 'step'"):
+    with pytest.raises(ValidationError, match="'epoch', 'step' or 'fraction'"):
         Schedule(unit="batch")
 
 

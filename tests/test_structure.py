@@ -49,8 +49,8 @@ def test_every_public_name_is_there_and_listed(name):
 
 
 def test_a_name_that_is_not_there_is_an_ordinary_attribute_error():
-    with pytest.raises(AttributeError, match="module 'nectargan_core' has no attribute 'Losses'"):
-        nectargan_core.Losses  # noqa: B018 # asking is the test
+    with pytest.raises(AttributeError, match="module 'nectargan_core' has no attribute 'Balances'"):
+        nectargan_core.Balances  # noqa: B018 # asking is the test
 
 
 def test_type_checkers_see_the_names_that_are_resolved_lazily():

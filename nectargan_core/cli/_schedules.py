@@ -20,9 +20,14 @@ def schedules() -> None:
 
 @schedules.command("plot")
 @click.argument("name")
-@click.option("--unit", type=click.Choice(["epoch", "step"]), default="epoch", help="What it counts.  [epoch]")
-@click.option("--start", type=float, help="Epoch (or step) at which it begins to change.  [0]")
-@click.option("--end", type=float, help="Epoch (or step) at which it has changed.  [none]")
+@click.option(
+    "--unit",
+    type=click.Choice(["epoch", "step", "fraction"]),
+    default="epoch",
+    help="What it counts; fraction: of the run, which is drawn from 0 to 1.  [epoch]",
+)
+@click.option("--start", type=float, help="Epoch (or step, or fraction) at which it begins to change.  [0]")
+@click.option("--end", type=float, help="Epoch (or step, or fraction) at which it has changed.  [none]")
 @click.option("--initial", "initial_value", type=float, help="Value before.  [1]")
 @click.option("--target", "target_value", type=float, help="Value after.  [1]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter of the curve, in JSON.")
@@ -32,7 +37,7 @@ def schedules() -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The picture.  [NAME.png]")
 def plot_schedule(
     name: str,
-    unit: Literal["epoch", "step"],
+    unit: Literal["epoch", "step", "fraction"],
     params: Sequence[str],
     epochs: int | None,
     out: Path | None,
@@ -49,7 +54,11 @@ def plot_schedule(
         schedule = Schedule(name, unit=unit, params=dict(map(_param, params)), **given)
     except ValidationError as error:
         raise click.UsageError(reasons(error)) from error
-    if epochs is None:
+    if unit == "fraction":
+        if epochs is not None:
+            raise click.UsageError("a schedule with --unit fraction is drawn from 0 to 1; leave --epochs out")
+        epochs = 1
+    elif epochs is None:
         last = schedule.end_epoch
         epochs = (
             max(1, math.ceil(1.25 * last)) if last is not None else max(100, math.ceil(1.25 * schedule.start_epoch))

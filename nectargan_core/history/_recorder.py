@@ -231,12 +231,21 @@ class Recorder:
             self.series[name].count = self._counts.get(name, 0)
         return self.series[name]
 
+    def begin(self, name: str) -> Series:
+        """Return the series of a loss or scalar that is new; what had this name before counts in no mean of it."""
+        series = self.open(name)
+        series.begin_window()
+        # It is another one, which has not been warned of, nor in a split.
+        self._warned_of_nonfinite = {key for key in self._warned_of_nonfinite if key.rpartition("/")[2] != name}
+        return series
+
     def _open_window(self, name: str) -> Series:
         """Return a series that keeps its records for a mean from now on, even where others keep only their last."""
         series = self.open(name, keep=True)
         if not self.keep:
             self.sync()  # Values on a device belong to the records that are dropped here.
             series.drop(series.end())
+        series.watch_nonfinite(self._on_nonfinite)  # not watched where a scalar has had the name
         series.begin_window()
         return series
 
@@ -282,8 +291,11 @@ class Recorder:
         self._on_clock = changed
         self.counts_until = 0
 
-    def record(self, name: str, value: float | Tensor) -> None:
-        """Record a scalar that is no loss, in the present scope; it may be nan or infinite."""
+    def record(self, name: str, value: float | Tensor, step: int | None = None) -> None:
+        """Record a scalar that is no loss, in the present scope; it may be nan or infinite.
+
+        Its step is that of the clock. Without a clock it is the one given, or the number of records of the scalar.
+        """
         known = self._scalars.get(name)
         # Before the name is taken, since it may raise.
         if self.watching and (time.monotonic() >= self.deadline if known is None else self.is_due(known)):
@@ -293,10 +305,13 @@ class Recorder:
                 self._scalars[name] = _unrecorded(name)
             else:
                 full = self.prefix + name
-                self._scalars[name] = self._open_window(full) if self.prefix else self.open(full)
+                self._scalars[name] = self._open_window(full) if self.prefix else self.begin(full)
                 self._scalars[name].watch_nonfinite(None)
         series = self._scalars[name]
-        step = self.step if self.ticked else self.step_in_scope if self.prefix else series.count
+        if self.ticked:
+            step = self.step
+        elif step is None:
+            step = self.step_in_scope if self.prefix else series.count
         series.add_scalar(step, self.epoch, value)
 
     @property

@@ -38,7 +38,13 @@ _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
 
 
 def describe_run(
-    experiment_dir: Path, config: Config, device: object, world_size: int | None, metadata: Mapping[str, Any]
+    experiment_dir: Path,
+    config: Config,
+    device: object,
+    world_size: int | None,
+    metadata: Mapping[str, Any],
+    total_epochs: float | None = None,
+    total_steps: int | None = None,
 ) -> dict[str, Any]:
     """Return what a header says about a run, as far as it is known.
 
@@ -66,6 +72,8 @@ def describe_run(
         "dataset_length": length,
         "started": time.time(),
         "world_size": world_size,
+        "total_epochs": total_epochs,
+        "total_steps": total_steps,
         "metadata": copied,
     }
 

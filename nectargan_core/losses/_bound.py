@@ -144,7 +144,7 @@ class BoundLoss:
         self.as_is = frozenset(loss.as_is)
         self.parameters = None if named is None else tuple(named)
         # Where records go now, and where they go outside of splits and pauses.
-        self.series: Series = recorder.open(loss.name)
+        self.series: Series = recorder.begin(loss.name)
         self._own = self.series
         self._recorder = recorder
         self._device = device
@@ -196,7 +196,7 @@ class BoundLoss:
     def _take(self, weight: float, scheduler: Scheduler | None) -> None:
         self._weight = weight
         self._scheduler = scheduler
-        self._by_step = scheduler is not None and scheduler.schedule.unit == "step"
+        self._by_step = scheduler is not None and scheduler.unit == "step"
         # The epoch or step that `_weight` was last evaluated for. A schedule is pure, so once is enough.
         self._position: float | None = None
         self._weight_changed()
@@ -282,21 +282,22 @@ class BoundLoss:
     @property
     def has_run(self) -> bool:
         """Whether the loss has been computed since it was registered."""
-        return self._has_run_in_scope or any(series.count > first for series, first in self._elsewhere)
+        return self.has_run_here or any(series.count > first for series, first in self._elsewhere)
 
     @property
-    def _has_run_in_scope(self) -> bool:
+    def has_run_here(self) -> bool:
+        """Whether the loss has been computed in this scope since it was registered, or the split was entered."""
         return self.series.count > self._first
 
     # Results
 
     def last_value(self) -> float:
         """Return the mean of the last weighted result, nan before the first."""
-        return self.series.last_value() if self._has_run_in_scope else _NAN
+        return self.series.last_value() if self.has_run_here else _NAN
 
     def last_tensor(self) -> Tensor:
         """Return the last weighted result, detached, nan before the first."""
-        return self.series.last_tensor() if self._has_run_in_scope else torch.tensor(_NAN, device="cpu")
+        return self.series.last_tensor() if self.has_run_here else torch.tensor(_NAN, device="cpu")
 
     def snapshot(self, with_history: bool) -> LMLoss:
         """Return the definition with the state of the run."""

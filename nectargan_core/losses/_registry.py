@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ from nectargan_core.history import Recorder
 from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._graph_weights import Attributes, Group, Weights
-from nectargan_core.losses._module import module_of
+from nectargan_core.losses._module import LossModules, module_of
 from nectargan_core.losses._plan import Plan
 from nectargan_core.weightings import BoundWeighting
 
@@ -24,8 +24,6 @@ Query: TypeAlias = "str | Iterable[str] | None"
 """A tag or loss name, or several of which any may match; None for all losses."""
 
 _is_compiling = torch.compiler.is_compiling
-# Attributes that a module has once it is made.
-_RESERVED = vars(nn.ModuleDict()).keys()
 
 
 def checked(query: Query) -> str | tuple[str, ...] | None:
@@ -115,6 +113,10 @@ class Registry:
         self._selections.clear()
         self.weights.take(list(self.losses.values()))
         self.changed()
+
+    def remove(self, names: Container[str]) -> None:
+        """Remove the losses of these names."""
+        self.add([loss for loss in self if loss.name not in names], replace=True)
 
     def clear(self) -> None:
         """Let go of all losses, since the manager is gone."""
@@ -237,37 +239,29 @@ class Registry:
         for query, key in self._queries.items():
             self._group(key, query)
 
-    def modules(self) -> nn.ModuleDict:
-        """Return the losses that are modules, under their names with `_` for each `.`.
-
-        Raises:
-            DuplicateLossError: If two names differ by that only, or `nn.ModuleDict` has an attribute of a name.
-        """
+    def modules(self) -> LossModules:
+        """Return the losses that are modules, or are made of one, and what weightings learn, under their names."""
         modules: dict[str, nn.Module] = {}
         for loss in self:
             module = module_of(loss.function)
             if module is not None:
-                key = loss.name.replace(".", "_")
-                if hasattr(nn.ModuleDict, key) or key in _RESERVED:
-                    raise DuplicateLossError(
-                        f"loss {loss.name!r} has the name of an attribute of nn.ModuleDict; rename it", name=loss.name
-                    )
-                if key in modules:
-                    raise DuplicateLossError(
-                        f"two losses are {key!r} without their dots; rename {loss.name!r}", name=loss.name
-                    )
-                modules[key] = module
-        return nn.ModuleDict(modules)
+                modules[loss.name] = module
+        for weighting in self.weightings:
+            if weighting.parameters is not None:
+                modules[weighting.label] = weighting.parameters
+        return LossModules(modules)
 
     def refuse_duplicates(self, names: Iterable[str], scalars: Mapping[str, object]) -> None:
         """Raise `DuplicateLossError` for a name that is taken by a loss, or by a scalar that was recorded."""
         for name in names:
             if name in self.losses:
                 raise DuplicateLossError(
-                    f"loss {name!r} is registered already; choose another name, or use set_weight and set_schedule to "
-                    "change the one there is",
+                    f"loss {name!r} is registered already; choose another name, use set_weight and set_schedule to "
+                    "change the one there is, or unregister it first",
                     name=name,
                 )
+            if any(name == weighting.label for weighting in self.weightings):
+                raise DuplicateLossError(f"a weighting is named {name!r}; choose another name", name=name)
             if name in scalars:
                 raise DuplicateLossError(f"{name!r} is recorded as a scalar; choose another name", name=name)
 

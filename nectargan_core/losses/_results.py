@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nectargan_core.errors import NectarganError
 from nectargan_core.history import Recorder
+from nectargan_core.weightings import LossGradients, compared, refuse_static_graph, scale_of, tensors_of
 
 Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 """Where a total belongs: recorder, prefix of the scope, step and epoch."""
@@ -71,6 +72,42 @@ class ComputedLosses(dict[str, Tensor]):
         raws = dict(zip(self._names, self._raws, strict=True))
         return MappingProxyType({name: _before_weighting(raws.get(name), result) for name, result in self.items()})
 
+    def gradients(self, wrt: Any, *, scaler: torch.amp.GradScaler | None = None) -> LossGradients:
+        """Return how hard each loss pulls, and whether with or against the others: norms and cosines of gradients.
+
+        Call it before `backward()`, which works afterwards as it would have before; no `.grad` changes, but that of a
+        tensor between the losses and `wrt` on which `retain_grad()` was called. Takes one backward pass for each loss,
+        from the loss to `wrt`: with respect to what a network returned it costs the least, and with respect to its last
+        layer little more. Waits for the device once.
+
+        Args:
+            wrt: What gradients are taken with respect to: a tensor that requires a gradient, such as what a network
+                returned; a parameter; a module, for its parameters that require a gradient; or a list of them.
+            scaler: The `torch.amp.GradScaler` of a training in half precision: gradients go through its scale, so
+                that they do not become 0 on the way. Where they overflow, as in a step that it skips, norms are
+                infinite or nan.
+
+        Returns:
+            Norms, shares and cosines by loss name, as numbers; it prints as a table.
+
+        Raises:
+            WeightingError: If `wrt` requires no gradient, no loss that ran depends on it or has a graph, or a
+                `backward()` has freed the graph; or before the first backward pass of a `DistributedDataParallel` with
+                `static_graph=True` that has parameters in `wrt`.
+            NectarganError: Inside of `torch.compile`.
+            TypeError: If an argument has the wrong type.
+
+        Example:
+            >>> x = torch.zeros(2, requires_grad=True)
+            >>> pulls = ComputedLosses(G_GAN=-x[0], G_L1=(3 * x).sum()).gradients(x)
+            >>> pulls.norms["G_GAN"], round(pulls.shares["G_GAN"], 2), round(pulls.cosines["G_GAN"], 2)
+            (1.0, 0.19, -0.55)
+        """
+        _refuse_in_graphs()
+        tensors = tensors_of(wrt)
+        refuse_static_graph(tensors, "losses.gradients(wrt)")
+        return compared(dict(self.items()), self.ran, tensors, scale_of(scaler), self._extra)
+
     @property
     def total(self) -> Tensor:
         """The sum of the results, of which each that is not a scalar counts with its mean, and of what weightings add.
@@ -103,6 +140,12 @@ class ComputedLosses(dict[str, Tensor]):
             if not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
         return summed if self._extra is None else summed + self._extra
+
+
+def _refuse_in_graphs() -> None:
+    """Raise inside `torch.compile`; on one line, since the compiler shows the line and not the error."""
+    if torch.compiler.is_dynamo_compiling():
+        raise NectarganError("gradients of losses are taken outside of torch.compile; return the losses from the step")
 
 
 class StackedLosses(ComputedLosses):

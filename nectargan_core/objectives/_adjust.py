@@ -1,4 +1,4 @@
-"""Applies `prefix=`, `weights=` and `schedules=` of a caller to the losses of an objective."""
+"""Applies `prefix=`, `weights=`, `schedules=` and `rename_inputs=` of a caller to the losses of an objective."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import UnknownLossError
 from nectargan_core.losses import LMLoss, check_schedule
+from nectargan_core.objectives._inputs import Renaming
 from nectargan_core.schedules import Schedule
 
 
@@ -18,6 +19,7 @@ def adjust(
     weights: Mapping[str, float] | None = None,
     schedules: Mapping[str, Schedule] | None = None,
     prefix: str = "",
+    rename_inputs: Mapping[str, str | Mapping[str, str]] | None = None,
 ) -> dict[str, LMLoss]:
     """Return the losses of an objective under their final names, with the weights and schedules asked for.
 
@@ -27,12 +29,15 @@ def adjust(
         schedules: Schedules by final name. They replace weights and schedules of config and spec; an end that
             is left out is the weight that the loss would have had.
         prefix: Put before every name.
+        rename_inputs: The inputs that losses are given, by the inputs that they read: for all of them, and by final
+            name for one, which beats those for all.
 
     Raises:
-        UnknownLossError: If a weight or schedule is for a loss that the objective does not have.
+        UnknownLossError: If a weight, schedule or renaming is for a loss that the objective does not have.
+        SpecError: If an input is renamed that is not read, or two that one loss takes in different ways to one.
         ScheduleError: If a weight contradicts the `initial_value` of a schedule.
         TypeError: If an argument has the wrong type.
-        ValueError: If the prefix cannot be a part of a name.
+        ValueError: If the prefix cannot be a part of a name, or an input has a name that UTF-8 cannot write.
         pydantic.ValidationError: If a weight is not a finite number.
     """
     prefix = arguments.text("prefix", prefix)
@@ -40,8 +45,9 @@ def adjust(
         weights = arguments.mapping("weights", weights, "{'G_L1': 100.0}")
     if schedules is not None:
         schedules = arguments.mapping("schedules", schedules, "{'G_L1': Schedule(end=10, target_value=0.0)}")
+    renaming = Renaming.read({} if rename_inputs is None else rename_inputs)
     final = {prefix + name: loss for name, loss in losses.items()}
-    for what, given in (("weight", weights), ("schedule", schedules)):
+    for what, given in (("weight", weights), ("schedule", schedules), ("renaming of inputs", renaming.own)):
         for name in given or ():
             if name not in final:
                 raise UnknownLossError(
@@ -50,8 +56,11 @@ def adjust(
                     name=name,
                     known=tuple(final),
                 )
+    renaming.check(final)
     for name, loss in final.items():
-        update: dict[str, Any] = {"name": name} if prefix else {}
+        update: dict[str, Any] = renaming.fields(name, loss)
+        if prefix:
+            update["name"] = name
         if weights and name in weights:
             update["loss_weight"] = weights[name]
         if schedules and name in schedules:

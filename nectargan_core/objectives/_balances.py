@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import UnknownLossError, WeightingError
-from nectargan_core.losses import LMLoss, Query
+from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Objective
 from nectargan_core.weightings import Weighting, read_weighting
 
@@ -17,15 +17,15 @@ class Balance(NamedTuple):
     """What balances which losses.
 
     Args:
-        query: What the losses were found by.
         weighting: The weighting.
         names: The losses.
+        asked: What they were asked for by.
         scaler: The scaler of the run, None for none.
     """
 
-    query: Query
     weighting: Weighting
     names: tuple[str, ...]
+    asked: str
     scaler: Any = None
 
 
@@ -62,9 +62,9 @@ def balances_of(
                 )
             asked.update(names)
             if weighting is not None:
-                given.append(Balance(query, read_weighting(weighting), names))
+                given.append(Balance(read_weighting(weighting), names, query))
     brought = [
-        Balance(query, weighting, tuple(prefix + name for name in names))
+        Balance(weighting, tuple(prefix + name for name in names), query)
         for query, weighting, names in built.weightings
     ]
     balances = [balance for balance in brought if asked.isdisjoint(balance.names)] + given
@@ -72,9 +72,9 @@ def balances_of(
     for balance in balances:
         for name in balance.names:
             if name in owners:
-                both = f"{owners[name].weighting.name!r} (for {owners[name].query!r}) and {balance.weighting.name!r}"
+                both = f"{owners[name].weighting.name!r} (for {owners[name].asked!r}) and {balance.weighting.name!r}"
                 raise WeightingError(
-                    f"loss {name!r} is balanced by two weightings, {both} (for {balance.query!r}); a loss belongs to "
+                    f"loss {name!r} is balanced by two weightings, {both} (for {balance.asked!r}); a loss belongs to "
                     "one weighting at most",
                     loss_name=name,
                 )

@@ -48,7 +48,7 @@ _Position = Annotated[int | float, Field(ge=-(2**53), le=2**53)]
 class _Definition(TypedDict, total=False):
     """The keyword arguments of `Schedule`, for type checkers."""
 
-    unit: Literal["epoch", "step"]
+    unit: Literal["epoch", "step", "fraction"]
     start_epoch: float
     end_epoch: float | None
     start: float
@@ -70,11 +70,13 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         schedule: The curve: the name of an installed schedule (`"linear"`, `"acme/cosine"`), or a function
             `(schedule, epoch, **params) -> float`. In text a function is written as a label (`"curves:half"`), which
             does not bring the function back.
-        unit: What `start_epoch`, `end_epoch` and whatever the curve counts are numbers of: `"epoch"` or `"step"`.
-        start_epoch: Epoch (or step) at which the value leaves `initial_value`, up to 2**53; may be fractional.
-            `start` is the same.
-        end_epoch: Epoch (or step) from which on the value is `target_value`; not before the start. None: there is no
-            end, which a curve that goes from start to end refuses when it is evaluated. `end` is the same.
+        unit: What `start_epoch`, `end_epoch` and whatever the curve counts are numbers of: `"epoch"`, `"step"`, or
+            `"fraction"` of a run, which begins at 0 and ends at 1 and whose length the manager is told
+            (`LossManager(total_epochs=200)`).
+        start_epoch: Epoch (or step) at which the value leaves `initial_value`, up to 2**53; may be fractional. A
+            fraction of the run is from 0 to 1. `start` is the same.
+        end_epoch: Epoch (or step, or fraction) from which on the value is `target_value`; not before the start. None:
+            there is no end, which a curve that goes from start to end refuses when it is evaluated. `end` is the same.
         initial_value: Value up to the start. None: the weight of the loss that it is given to (1.0 on its own).
         target_value: Value from the end on. None: likewise.
         params: Keyword arguments for the function: finite numbers, strings, schedules, lists and dicts of them. A
@@ -85,8 +87,8 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
 
     Raises:
         SnapshotError: If a field is set.
-        pydantic.ValidationError: If an epoch or value is not a finite number, the start is after the end, or a
-            parameter cannot be written as JSON.
+        pydantic.ValidationError: If an epoch or value is not a finite number, the start is after the end, a fraction of
+            the run is not from 0 to 1, or a parameter cannot be written as JSON.
 
     Example:
         >>> from nectargan_core import Scheduler
@@ -100,7 +102,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     _uncompared: ClassVar[frozenset[str]] = frozenset({"current_value"})
 
     schedule: str | Callable[..., Any] = "linear"
-    unit: Literal["epoch", "step"] = "epoch"
+    unit: Literal["epoch", "step", "fraction"] = "epoch"
     start_epoch: _Position = Field(default=0, validation_alias="start")
     end_epoch: _Position | None = Field(default=None, validation_alias="end")
     initial_value: FiniteFloat | None = None
@@ -130,6 +132,18 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     @classmethod
     def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
         return plain_params(value)
+
+    @model_validator(mode="after")
+    def _fractions_are_from_0_to_1(self) -> Schedule:
+        if self.unit == "fraction":
+            for name in _ALIASES.values():
+                position = getattr(self, name)
+                if position is not None and not 0 <= position <= 1:
+                    raise ValueError(
+                        f"{name} ({position:g}) is not from 0 to 1, as with unit='fraction', where 0.5 is the middle "
+                        "of the run; give a fraction, or unit='epoch' or 'step'"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _start_is_not_after_end(self) -> Schedule:

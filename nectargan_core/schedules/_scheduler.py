@@ -16,6 +16,9 @@ from nectargan_core.errors import NectarganError, ScheduleError
 from nectargan_core.schedules._labels import is_label, no_function
 from nectargan_core.schedules._schedule import Curve, Schedule, schedules_in
 
+# No start or end is farther.
+_FARTHEST = 2.0**53
+
 
 class Scheduler:
     """A schedule made ready to be evaluated: its function found, its parameters and ends checked.
@@ -25,6 +28,9 @@ class Scheduler:
     Args:
         schedule: The schedule.
         loss_name: The loss that it belongs to, for error messages.
+        total_epochs: How many epochs the run has, above 0. A schedule with `unit="fraction"` is then evaluated at
+            epochs, others are as they would be without it. None: it is evaluated at fractions of the run.
+        total_steps: Likewise the steps of the run, at least 1.
 
     Raises:
         UnknownScheduleError: If no installed plugin has the name.
@@ -32,30 +38,62 @@ class Scheduler:
             finite number at an end that was set (at the start, if none was), or at those of a schedule in the
             parameters.
         PluginError: If the plugin of that name cannot be used.
-        TypeError: If it is no `Schedule`, or the name no str.
+        TypeError: If it is no `Schedule`, the name no str, or `total_steps` no integer.
+        ValueError: If the length of the run is not above 0, or given both in epochs and in steps.
 
     Example:
         >>> Scheduler(Schedule(end_epoch=10, initial_value=0.0, target_value=5.0)).value(4)
         2.0
+        >>> second_half = Schedule(unit="fraction", start=0.5, end=1.0, target_value=0.0)
+        >>> Scheduler(second_half).value(0.75), Scheduler(second_half, total_epochs=200).value(150)
+        (0.5, 0.5)
     """
 
-    __slots__ = ("_call", "_checked", "_function", "_label", "_params", "_weighted", "plugins", "schedule")
+    __slots__ = (
+        "_call",
+        "_checked",
+        "_function",
+        "_label",
+        "_params",
+        "_total",
+        "_weighted",
+        "plugins",
+        "schedule",
+        "unit",
+    )
 
     plugins: tuple[catalog.Plugin, ...]
+    unit: str
+    """What `value` is given: `"epoch"`, `"step"` or, of a run whose length is not known, `"fraction"`."""
+    _total: float | None
 
-    def __init__(self, schedule: Schedule, *, loss_name: str | None = None) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        *,
+        loss_name: str | None = None,
+        total_epochs: float | None = None,
+        total_steps: int | None = None,
+    ) -> None:
         if not isinstance(schedule, Schedule):
             raise TypeError(f"a Scheduler is made of a Schedule, got {shown(schedule)}")
         loss_name = None if loss_name is None else arguments.text("loss_name", loss_name)
+        epochs, steps = arguments.totals(total_epochs, total_steps)
         self._assemble(schedule, f" of loss {loss_name!r}" if loss_name else "")
-        for epoch in _epochs_to_try(self.schedule):
-            self.value(epoch)
+        for position in _positions_to_try(self.schedule):
+            self.value(position)
+        total = epochs if steps is None else steps
+        if self.unit == "fraction" and total is not None:
+            self._total, self.unit = total, "epoch" if steps is None else "step"
 
     def _assemble(self, schedule: Schedule, owner: str = "") -> None:
         # In a loss the ends that were left out are filled in already; on its own a schedule takes 1.0 for them.
         ends = (schedule.initial_value, schedule.target_value) if schedule.is_scheduled else (schedule.current_value,)
         on_its_own = None in ends
         self.schedule = schedule.with_weight(1.0) if on_its_own else schedule
+        self.unit = schedule.unit
+        # The length of the run where positions are fractions of it and are given as epochs or steps.
+        self._total = None
         self._label = _describe(schedule.schedule) + owner
         plugin: catalog.Plugin | None = None
         self._function: Curve = _unscheduled
@@ -73,7 +111,8 @@ class Scheduler:
         """Return the value of the schedule at an epoch.
 
         Args:
-            epoch: The epoch, or the step if the schedule counts steps; at least 0, fractions included.
+            epoch: The epoch, or the step if the schedule counts steps; at least 0, fractions included. With
+                `unit="fraction"` the fraction of the run, or, if the length of the run was given, the epoch or step.
             **params: Parameters of the function that override those of the schedule for this call.
 
         Returns:
@@ -87,6 +126,9 @@ class Scheduler:
             2.0
         """
         call = partial(self._function, self.schedule, **self._overridden(params)) if params else self._call
+        if self._total is not None:
+            # A length close to 0 would make it infinite.
+            epoch = min(epoch / self._total, _FARTHEST)
         try:
             value = call(epoch)
         except ScheduleError as error:
@@ -115,6 +157,7 @@ class Scheduler:
         if self._weighted is None or self._weighted[0] != weight:
             weighted = object.__new__(Scheduler)
             weighted._assemble(self.schedule.with_weight(weight))
+            weighted._total, weighted.unit = self._total, self.unit
             self._weighted = weight, weighted
         return self._weighted[1]
 
@@ -182,7 +225,7 @@ class Scheduler:
         return ScheduleError(f"schedule {self._label}{what}")
 
 
-def _epochs_to_try(schedule: Schedule) -> list[float]:
+def _positions_to_try(schedule: Schedule) -> list[float]:
     """The ends that were set, and where each schedule in the parameters begins to count."""
     whole, *parts = schedules_in(schedule)
     epochs = {part.start_epoch for part in parts}

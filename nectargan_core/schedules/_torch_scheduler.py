@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from nectargan_core import _arguments as arguments
+from nectargan_core.errors import ScheduleError
 from nectargan_core.schedules._schedule import Schedule
 from nectargan_core.schedules._scheduler import Scheduler
 
@@ -15,16 +17,20 @@ from nectargan_core.schedules._scheduler import Scheduler
 class TorchScheduler(LRScheduler):
     """Sets learning rates to `base_lr * value`, in which the values of the schedule are factors.
 
-    Step it as any scheduler of torch: once an epoch, or once a step for a schedule with `unit="step"`.
+    Step it as any scheduler of torch: once an epoch, or once a step for a schedule with `unit="step"`; for one with
+    `unit="fraction"` as often as `total` says.
 
     Args:
         optimizer: The optimizer; its present learning rates are the base.
         schedule: The factors. An end that is left out is 1.0.
         last_epoch: As for torch's schedulers: the epoch (or step) to go on after, -1 to begin.
+        total: How many epochs (or steps, if it is stepped once a step) the run has, above 0, which a schedule with
+            `unit="fraction"` needs and others leave aside. It is no part of the state.
 
     Raises:
         UnknownScheduleError: If no installed plugin has the schedule's name.
-        ScheduleError: If the schedule cannot be evaluated.
+        ScheduleError: If the schedule cannot be evaluated, or is one of fractions and there is no `total`.
+        ValueError: If `total` is no finite number above 0.
 
     Example:
         >>> import torch
@@ -35,8 +41,16 @@ class TorchScheduler(LRScheduler):
         (0.1, 0.05)
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, last_epoch: int = -1) -> None:
-        self._scheduler = Scheduler(schedule)
+    def __init__(
+        self, optimizer: Optimizer, schedule: Schedule, last_epoch: int = -1, *, total: float | None = None
+    ) -> None:
+        epochs = None if total is None else arguments.length("total", total)
+        self._scheduler = Scheduler(schedule, total_epochs=epochs)
+        if self._scheduler.unit == "fraction":
+            raise ScheduleError(
+                "the schedule has unit='fraction', and the length of the run is not known; give TorchScheduler(..., "
+                "total=200), the number of epochs, or of steps if it is stepped once a step"
+            )
         self._previous_lr: list[float | Tensor] = []
         self._given: float | None = None
         super().__init__(optimizer, last_epoch)

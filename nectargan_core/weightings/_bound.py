@@ -1,28 +1,24 @@
-"""A weighting at work in a manager: the object of the plugin, the losses that it balances, and their factors."""
+"""A weighting at work in a manager: which losses it balances, when their factors change, and what they are now."""
 
 from __future__ import annotations
 
-import copy
-import inspect
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nectargan_core import catalog
-from nectargan_core._messages import did_you_mean, listed, one_line, shown
-from nectargan_core._names import read_term
-from nectargan_core.errors import NectarganError, PluginContractError, WeightingError
-from nectargan_core.weightings._gradients import tensors_of
+from nectargan_core._messages import listed, warn
+from nectargan_core.errors import DuplicateLossError
+from nectargan_core.weightings._gradients import scale_of, tensors_of
+from nectargan_core.weightings._object import WeightingObject
 from nectargan_core.weightings._ranks import mean_over_ranks, refuse_static_graph
 from nectargan_core.weightings._step import GraphStep, Step, Wrt
 from nectargan_core.weightings._weighting import Weighting
-
-_NEEDS = ("values", "gradients")
 
 # What compiled graphs find a weighting by.
 _KEYS = itertools.count()
@@ -38,12 +34,12 @@ class Factors(NamedTuple):
     """What a weighting gave at a step.
 
     Args:
-        factors: For each loss of the step its factor.
+        numbers: For each loss of the step its factor.
         learned: The same as a vector with a graph; None where nothing is learned.
         extra: What is added to the total; None for nothing.
     """
 
-    factors: list[float]
+    numbers: list[float]
     learned: Tensor | None
     extra: Tensor | None
 
@@ -63,22 +59,20 @@ class BoundWeighting:
     """
 
     def __init__(self, definition: Weighting, names: Sequence[str], label: str, scaler: Any = None) -> None:
-        self.key = f"{next(_KEYS)}"
-        _WEIGHTINGS[self.key] = self
         self.definition = definition
         self.names = tuple(names)
         self.label = label
-        self.scaler = scaler
-        self.plugin: catalog.Plugin | None = None
-        make, self.plugin = _find(definition)
-        self._object = self._made(make)
-        self.needs = self._needed()
+        self.object = WeightingObject(definition, label)
+        self.needs = self.object.needs
         if self.needs == "gradients" and definition.wrt is None:
-            raise self.error(
+            raise self.object.error(
                 "needs gradients, and nothing says of what: give wrt=, the name of an input of compute_losses, such as "
                 "wrt='y_fake' (what the network returned) or wrt='last_layer' (parameters)"
             )
-        self.allows_unreached = bool(getattr(self._object, "allow_unreached", False))
+        self.object.begin(self.names)
+        self.parameters = self.object.parameters
+        scale_of(scaler)  # so that what is no scaler is refused now
+        self._scaler = scaler if self.needs == "gradients" else None
         # The last factor of each loss that has had one; 1 before any.
         self.factors: dict[str, float] = {}
         # The step at which factors were last asked for.
@@ -86,21 +80,20 @@ class BoundWeighting:
         self._has_looked_at_ranks = False
         # What a compiled graph has computed since: names, results, weights, step and epoch.
         self._seen: tuple[tuple[str, ...], Sequence[Tensor], list[float], int, float] | None = None
-        begin = getattr(self._object, "begin", None)
-        if begin is not None:
-            self._asked("begin", begin, self.names)
-        is_module = isinstance(self._object, nn.Module)
-        parameters = self._object if is_module else getattr(self._object, "parameters", None)
-        if parameters is not None and not isinstance(parameters, nn.Module):
-            raise self._violation(f"has {shown(parameters)} as parameters, which must be an nn.Module")
-        self.parameters: nn.Module | None = parameters
+        self.key = f"{next(_KEYS)}"
+        _WEIGHTINGS[self.key] = self
+
+    @property
+    def plugins(self) -> tuple[catalog.Plugin, ...]:
+        """The plugin that it comes from; none of a class that was passed itself."""
+        return () if self.object.plugin is None else (self.object.plugin,)
 
     def factor(self, name: str) -> float:
         """Return the last factor of a loss."""
         return self.factors.get(name, 1.0)
 
     def is_due(self, step: int) -> bool:
-        """Whether factors change at a step."""
+        """Whether factors change at a step; what is learned is asked for in every computation."""
         last = self._last
         return self.parameters is not None or last is None or step < last or step - last >= self.definition.every
 
@@ -130,73 +123,48 @@ class BoundWeighting:
         Raises:
             WeightingError: If a factor is not finite, or the weighting fails.
         """
-        read = (lambda: self._wrt(wrt())) if self.needs == "gradients" else None
-        whole = now = Step(names, results, weights, step, epoch, read)
+        averaged = self.definition.reduce == "mean"
+        now = Step(
+            names, results, weights, step, epoch, (lambda: self._wrt(wrt())) if self.needs == "gradients" else None
+        )
         reached = [True] * len(names)
-        if self.allows_unreached and self.needs == "gradients":
-            reached = whole.reached()
-            now = whole.only(reached)
-        if self.scaler is not None and self.needs == "gradients" and not now.is_finite():
-            if self.definition.reduce == "mean":  # The other ranks wait for this one, and hold the last factors, too.
-                mean_over_ranks([math.nan] * len(now.names))
-            return None
-        factors, learned = [1.0] * len(names), None
-        extra = None
+        if self.object.allows_unreached and self.needs == "gradients":
+            reached = now.reached()
+            now = now.only(reached)
+        learned = extra = None
+        numbers = [1.0] * len(names)
         if now.names:
-            given, learned = self._asked_factors(now)
+            if self._scaler is not None and not now.is_finite():
+                given = [math.nan] * len(now.names)
+            else:
+                given, learned = self.object.factors(now)
+            if averaged:  # Every rank takes part, also one whose gradients overflow.
+                means = mean_over_ranks(given)
+                learned = None if learned is None else learned + (learned.new_tensor(means) - learned.detach())
+                given = means
             if any(map(math.isnan, given)):
                 return None
-            extra = self._asked_extra(now)
-            numbers = iter(given)
-            factors = [next(numbers) if is_reached else 1.0 for is_reached in reached]
+            extra = self.object.added(now)
+            rest = iter(given)
+            numbers = [next(rest) if is_reached else 1.0 for is_reached in reached]
             if learned is not None and len(now.names) < len(names):
                 ones = torch.ones(len(names), dtype=learned.dtype, device=learned.device)
                 learned = ones.masked_scatter(torch.tensor(reached, device=ones.device), learned)
-        self.factors = {**self.factors, **dict(zip(names, factors, strict=True))}
+        self.take(names, numbers)
         self._last = step
-        return Factors(factors, learned, extra)
+        return Factors(numbers, learned, extra)
 
-    def _asked_factors(self, step: Step) -> tuple[list[float], Tensor | None]:
-        given = self._asked("factors", self._object.factors, step)
-        learned = None
-        if isinstance(given, Tensor):
-            if given.shape != (len(step.names),):
-                raise self._violation(
-                    f"gave factors of the shape {tuple(given.shape)} for {len(step.names)} losses; expected a vector"
-                )
-            learned = given if given.requires_grad else None
-            numbers = given.detach().tolist()
-        else:
-            try:
-                numbers = [float(factor) for factor in given]
-            except Exception:  # noqa: BLE001 # an object may raise anything
-                raise self._violation(f"gave {shown(given)} as factors; expected a number for each loss") from None
-            if len(numbers) != len(step.names):
-                raise self._violation(f"gave {len(numbers)} factors for {len(step.names)} losses")
-        for name, factor in zip(step.names, numbers, strict=True):
-            if not math.isfinite(factor):
-                raise self.error(
-                    f"gave the factor {factor} for loss {name!r} at step {step.step}, where the losses were "
-                    f"{_values(step)}; factors are finite",
-                    loss_name=name,
-                )
-        if self.definition.reduce == "mean":
-            means = mean_over_ranks(numbers)
-            if learned is not None and means != numbers:
-                learned = learned + (learned.new_tensor(means) - learned.detach())
-            numbers = means
-        return numbers, learned
+    def take(self, names: Sequence[str], factors: Sequence[float]) -> None:
+        """Hold these factors from now on."""
+        self.factors = {**self.factors, **dict(zip(names, factors, strict=True))}
 
-    def _asked_extra(self, step: Step) -> Tensor | None:
-        method = getattr(self._object, "extra", None)
-        if method is None:
-            return None
-        extra = self._asked("extra", method, step)
-        if extra is None:
-            return None
-        if not isinstance(extra, Tensor) or extra.numel() != 1 or extra.is_complex():
-            raise self._violation(f"gave {shown(extra)} as extra; expected a scalar tensor, or None")
-        return extra.reshape(())
+    def _wrt(self, value: object) -> Wrt:
+        name = self.definition.wrt or ""
+        tensors = tensors_of(value, f"the input {name!r}, the wrt of weighting {self.label!r},")
+        if not self._has_looked_at_ranks:
+            refuse_static_graph(tensors, f"weighting {self.label!r}")
+            self._has_looked_at_ranks = True
+        return Wrt(name, tensors, scale_of(self._scaler))
 
     # In compiled graphs
 
@@ -220,22 +188,13 @@ class BoundWeighting:
             names: The losses, each with a weight that is not 0.
             tensors: The means of their results before weighting, detached: a vector in single precision.
         """
-        step = GraphStep(names, tensors)
-        factors = self._object.factors(step)
-        method = getattr(self._object, "extra", None)
-        return factors, None if method is None else method(step)
-
-    def take(self, names: Sequence[str], factors: Sequence[float]) -> None:
-        """Hold the factors that a graph has computed."""
-        self.factors = {**self.factors, **dict(zip(names, factors, strict=True))}
+        return self.object.in_graph(GraphStep(names, tensors))
 
     # State
 
     def state(self) -> dict[str, Any]:
         """Return the state as plain data."""
-        method = getattr(self._object, "state_dict", None)
-        own = None if method is None or isinstance(self._object, nn.Module) else self._asked("state_dict", method)
-        return {"losses": list(self.names), "factors": dict(self.factors), "step": self._last, "state": own}
+        return {"factors": dict(self.factors), "step": self._last, "state": self.object.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where a state was taken.
@@ -243,115 +202,61 @@ class BoundWeighting:
         Raises:
             WeightingError: If the weighting cannot load its own part.
         """
-        own = state["state"]
-        if own is not None:
-            method = getattr(self._object, "load_state_dict", None)
-            if method is None:
-                raise self.error("has no load_state_dict, and the state has data of it")
-            self._asked("load_state_dict", method, copy.deepcopy(own))
+        self.object.load_state(state["state"])
         self.factors = {name: float(factor) for name, factor in state["factors"].items() if name in self.names}
         self._last = state["step"]
         self._seen = None
 
-    def without(self, names: set[str]) -> None:
-        """Factors these losses no longer."""
+    def without(self, names: Collection[str]) -> None:
+        """Balance these losses no longer."""
         self.names = tuple(name for name in self.names if name not in names)
         self.factors = {name: factor for name, factor in self.factors.items() if name not in names}
 
-    # Errors
 
-    def error(self, what: str, loss_name: str = "") -> WeightingError:
-        """Make an error about this weighting."""
-        return WeightingError(f"weighting {self.label!r} {what}", weighting=self.label, loss_name=loss_name)
+def free_label(definition: Weighting, asked: str, taken: Collection[str]) -> str:
+    """Return what a weighting is called: its name without the provider, or that of the class; if taken, `name@asked`.
 
-    def _violation(self, what: str) -> NectarganError:
-        if self.plugin is not None:
-            return self.plugin.error(PluginContractError, what)
-        return PluginContractError(f"weighting {self.label!r} {what}", group=catalog.WEIGHTINGS, name=self.label)
+    Args:
+        definition: The definition.
+        asked: What its losses were asked for by.
+        taken: The names of losses and the labels of other weightings.
 
-    def _asked(self, what: str, method: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return method(*args)
-        except NectarganError:
-            raise
-        except Exception as error:
-            raise self.error(f"failed in {what}: {one_line(error)}") from error
-
-    def _made(self, make: Callable[..., Any]) -> Any:
-        params = copy.deepcopy(self.definition.model_dump()["params"])
-        try:
-            signature = inspect.signature(make)
-        except (TypeError, ValueError):
-            signature = None  # a builtin; calling it shows whether it takes the params
-        if signature is not None:
-            try:
-                signature.bind(**params)
-            except TypeError as error:
-                takes = [name for name in signature.parameters if name not in ("args", "kwargs")]
-                hints = "".join(did_you_mean(name, takes) for name in params if name not in takes)
-                raise self.error(
-                    f"does not take these params: {error}; it takes {listed(takes) if takes else 'none'}.{hints}"
-                ) from None
-        try:
-            return make(**params)
-        except NectarganError:
-            raise
-        except Exception as error:
-            raise self.error(f"cannot be made with the params {shown(params)}: {one_line(error)}") from error
-
-    def _needed(self) -> str:
-        if not callable(getattr(self._object, "factors", None)):
-            raise self._violation(
-                f"is a {type(self._object).__name__}, which has no method factors(step); see the page on weightings"
-            )
-        needs = getattr(self._object, "needs", None)
-        if needs not in _NEEDS:
-            raise self._violation(f"has needs = {shown(needs)}; expected 'values' or 'gradients'")
-        return str(needs)
-
-    def _wrt(self, value: object) -> Wrt:
-        name = self.definition.wrt or ""
-        tensors = tensors_of(value, f"the input {name!r}, the wrt of weighting {self.label!r},")
-        if not self._has_looked_at_ranks:
-            refuse_static_graph(tensors, self.label)
-            self._has_looked_at_ranks = True
-        scale = 1.0 if self.scaler is None or not self.scaler.is_enabled() else float(self.scaler.get_scale())
-        return Wrt(name, tensors, scale)
-
-
-def _values(step: Step) -> str:
-    return ", ".join(f"{name}: {value:g}" for name, value in zip(step.names, step.values, strict=True))
-
-
-def _find(definition: Weighting) -> tuple[Callable[..., Any], catalog.Plugin | None]:
+    Raises:
+        DuplicateLossError: If both are taken.
+    """
     name = definition.name
-    if not isinstance(name, str):
-        return name, None
-    if ":" in name:
-        raise WeightingError(
-            f"the weighting is the class {name!r} written as text, which does not bring the class back; pass the class "
-            "itself, as in Weighting(cls, ...), or publish it as a plugin, and use its name",
-            weighting=name,
+    name = name.rpartition("/")[2] if isinstance(name, str) else str(getattr(name, "__name__", type(name).__name__))
+    label = f"{name}@{asked}" if name in taken else name
+    if label in taken:
+        raise DuplicateLossError(f"{label!r} is the name of a loss or of another weighting", name=label)
+    return label
+
+
+def load_states(weightings: Sequence[BoundWeighting], states: Mapping[str, Mapping[str, Any]]) -> None:
+    """Load the state of each weighting by its label or, if one cannot be loaded, of none; warn of those without.
+
+    Raises:
+        WeightingError: If one cannot be loaded.
+    """
+    both = [weighting for weighting in weightings if weighting.label in states]
+    before = [weighting.state() for weighting in both]
+    try:
+        for weighting in both:
+            weighting.load_state(states[weighting.label])
+    except BaseException:
+        for weighting, state in zip(both, before, strict=True):
+            weighting.load_state(state)
+        raise
+    differing = states.keys() ^ {weighting.label for weighting in weightings}
+    if differing:
+        warn(
+            "the state and this manager do not have the same weightings; only one of them has "
+            f"{listed(sorted(differing))}"
         )
-    term, end = read_term(name)
-    if end != len(name):
-        raise WeightingError(
-            f"a weighting is named by one name, optionally provider/name; got {name!r}", weighting=name
-        )
-    plugin = catalog.find(catalog.WEIGHTINGS, term.name, term.provider)
-    return plugin.load(), plugin
 
 
-def label_of(definition: Weighting) -> str:
-    """Return what a weighting is called where its name is not taken: the name without the provider, or of the class."""
-    name = definition.name
-    if isinstance(name, str):
-        return name.rpartition("/")[2]
-    return str(getattr(name, "__name__", type(name).__name__))
-
-
-def is_state(item: tuple[object, object]) -> bool:
-    """Whether a name and a value are what `LossManager.state_dict` says of a weighting."""
+def is_state(item: tuple[object, Any]) -> bool:
+    """Whether a label and a value are what `LossManager.state_dict` says of a weighting."""
     label, state = item
     return (
         isinstance(label, str)

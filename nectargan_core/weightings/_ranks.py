@@ -35,11 +35,15 @@ def mean_over_ranks(numbers: Sequence[float]) -> list[float]:
     return means
 
 
-def refuse_static_graph(tensors: Sequence[Tensor], label: str) -> None:
+def refuse_static_graph(tensors: Sequence[Tensor], who: str) -> None:
     """Raise for parameters of a `DistributedDataParallel` with `static_graph=True` before its first backward pass.
 
-    In that pass it counts how often each parameter gets a gradient. One that is taken for a weighting counts, too, so
-    that it would stop to average gradients over the ranks, and say nothing.
+    In that pass it counts how often each parameter gets a gradient. One that is taken in between counts, too, so that
+    it would stop to average gradients over the ranks, and say nothing.
+
+    Args:
+        tensors: What gradients are taken with respect to.
+        who: What takes them, for the error.
 
     Raises:
         WeightingError: If that is so.
@@ -55,9 +59,8 @@ def refuse_static_graph(tensors: Sequence[Tensor], label: str) -> None:
             and any(id(parameter) in wanted for parameter in module.parameters())
         ):
             raise WeightingError(
-                f"weighting {label!r} would take gradients with respect to parameters of a DistributedDataParallel "
+                f"{who} would take gradients with respect to parameters of a DistributedDataParallel "
                 "with static_graph=True in its first iteration, after which it would no longer average gradients over "
-                "the ranks; set the weighting after the first backward(), take gradients with respect to what the "
-                "network returned (wrt='y_fake'), or leave out static_graph=True",
-                weighting=label,
+                "the ranks; begin after the first backward(), take gradients with respect to what the "
+                "network returned (wrt='y_fake'), or leave out static_graph=True"
             )

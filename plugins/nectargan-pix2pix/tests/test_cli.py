@@ -74,6 +74,10 @@ def test_the_log_has_every_loss_at_every_step(finished):
         assert log.series(name).epoch.tolist() == [0, 0, 1, 1]
 
 
+def test_schedules_may_be_relative_to_the_epochs_of_the_run(finished):
+    assert LossLog(finished[0]).header["total_epochs"] == 2
+
+
 def test_the_checkpoint_is_plain_data_that_the_networks_load(finished):
     checkpoint = torch.load(finished[0] / "checkpoint.pt", weights_only=True)
     assert (checkpoint["spec"], checkpoint["epochs"], checkpoint["channels"]) == ("pix2pix:extended", 2, 2)

@@ -29,10 +29,16 @@ CURVES = [
     Schedule("window", **ENDS),
 ]
 
+# What is a position or a length, of the schedule or in its params.
+POSITIONS = {"start_epoch", "end_epoch", "every", "milestones", "period", "warmup"}
+
 
 def pytest_generate_tests(metafunc):
     if "curve" in metafunc.fixturenames:
         metafunc.parametrize("curve", CURVES, ids=lambda schedule: schedule.schedule)
+    if "divisible" in metafunc.fixturenames:
+        curves = [schedule for schedule in CURVES if schedule.schedule != "every"]
+        metafunc.parametrize("divisible", curves, ids=lambda schedule: schedule.schedule)
 
 
 @pytest.fixture
@@ -44,6 +50,25 @@ def in_steps():
         for parts in ("parts", "factors"):
             if parts in schedule.params:
                 definition["params"] = {parts: [convert(part) for part in schedule.params[parts]]}
+        return Schedule.model_validate(definition)
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def in_fractions():
+    """Return a function that converts a schedule of epochs to the same schedule of fractions of so many epochs."""
+
+    def convert(schedule, total):
+        definition = schedule.model_dump(exclude_unset=True) | {"unit": "fraction"}
+        for values in (definition, definition.get("params", {})):
+            for name, value in values.items():
+                if name in POSITIONS:
+                    values[name] = [at / total for at in value] if isinstance(value, list) else value / total
+                elif name == "points":
+                    values[name] = [[at / total, height] for at, height in value]
+                elif name in ("parts", "factors"):
+                    values[name] = [convert(part, total) for part in schedule.params[name]]
         return Schedule.model_validate(definition)
 
     return convert

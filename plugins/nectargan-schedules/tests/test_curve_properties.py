@@ -199,12 +199,14 @@ lists = st.one_of(
 
 
 @st.composite
-def anything(draw, depth=2):
+def anything(draw, depth=2, unit=None):
     """A definition of any curve, in which everything may be wrong."""
+    unit = unit or draw(st.sampled_from(["epoch", "fraction"]))
+    last = 1 if unit == "fraction" else 100
     name = draw(st.sampled_from(sorted(PARAMS)))
     values = [plain_numbers, lists, garbage]
     if depth and name in ("sequence", "product"):
-        parts = st.lists(anything(depth=depth - 1), max_size=3)
+        parts = st.lists(anything(depth=depth - 1, unit=unit), max_size=3)
         values = [parts, parts.map(lambda parts: sorted(parts, key=lambda part: part.get("start", 0)))]
     params = {key: draw(st.one_of(values)) for key in PARAMS[name] if draw(st.integers(0, 9))}
     # The product of large values may become infinite although each factor is valid.
@@ -212,8 +214,8 @@ def anything(draw, depth=2):
     definition = {key: draw(small) for key in ("initial_value", "target_value") if draw(st.booleans())}
     for key in ("start", "end"):
         if draw(st.booleans()):
-            definition[key] = draw(st.one_of(st.integers(0, 100), st.floats(0.0, 100.0)))
-    return {"schedule": name, **definition, "params": params}
+            definition[key] = draw(st.one_of(st.integers(0, last), st.floats(0.0, last)))
+    return {"schedule": name, "unit": unit, **definition, "params": params}
 
 
 @given(definition=anything(), some=st.lists(epochs, max_size=8), weight=st.floats(-1e3, 1e3))

@@ -63,7 +63,7 @@ def run(
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     torch.manual_seed(seed)
     batches: DataLoader[Pair] = DataLoader(photographs.training, batch_size, shuffle=True)
-    with LossManager.from_spec(spec, config, out, device=device) as manager:
+    with LossManager.from_spec(spec, config, out, device=device, total_epochs=epochs) as manager:
         _check_tags(manager)
         networks = Networks(channels, epochs, device)
         shown = _first(photographs.held_out, ROWS)

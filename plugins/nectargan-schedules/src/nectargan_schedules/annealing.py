@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import pi, sin, tanh
 
 from nectargan_core import Schedule, interpolate
-from nectargan_schedules.parameters import above_zero, whole
+from nectargan_schedules.parameters import above_zero, length, whole
+from nectargan_schedules.periods import periods, slack
 
 _QUARTER_TURN = 0.5 * pi
 
@@ -68,7 +69,7 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, section 3.
     """
-    above_zero("period", period)
+    length("period", period, schedule)
     whole("multiplier", multiplier)
     initial, target = schedule.ends()
     if schedule.end_epoch is not None and epoch >= schedule.end_epoch:
@@ -77,13 +78,15 @@ def cosine_restarts(schedule: Schedule, epoch: float, *, period: float, multipli
     if since <= 0.0:
         return initial
     if multiplier == 1:
-        since %= period
+        _, since = periods(epoch, schedule.start_epoch, period)
     else:
+        close = slack(epoch, schedule.start_epoch)
+        period = float(period)  # An int would grow beyond what compares with a float.
         # Each period is at least twice as long as the one before, so that the loop is short.
-        while since >= period:
+        while since >= period - close:
             since -= period
             period *= multiplier
-    return interpolate(initial, target, half_cosine(since / period))
+    return interpolate(initial, target, half_cosine(max(since, 0.0) / period))
 
 
 def polynomial(schedule: Schedule, epoch: float, *, power: float = 1.0) -> float:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from nectargan_core import Schedule, interpolate
 from nectargan_core.errors import ScheduleError
-from nectargan_schedules.parameters import above_zero, increasing, number, share
+from nectargan_schedules.parameters import increasing, length, number, positions, share
+from nectargan_schedules.periods import periods
 
 
 def step(schedule: Schedule, epoch: float, *, every: float, gamma: float = 0.1) -> float:
@@ -37,9 +38,9 @@ def step(schedule: Schedule, epoch: float, *, every: float, gamma: float = 0.1) 
 
     Source: `torch.optim.lr_scheduler.StepLR`.
     """
-    above_zero("every", every)
-    since = schedule.until_end(epoch) - schedule.start_epoch
-    return _multiplied(schedule, gamma, max(since, 0.0) // every)
+    length("every", every, schedule)
+    now = max(schedule.until_end(epoch), schedule.start_epoch)
+    return _multiplied(schedule, gamma, periods(now, schedule.start_epoch, every)[0])
 
 
 def multistep(schedule: Schedule, epoch: float, *, milestones: Sequence[float], gamma: float = 0.1) -> float:
@@ -67,7 +68,8 @@ def multistep(schedule: Schedule, epoch: float, *, milestones: Sequence[float], 
 
     Source: `torch.optim.lr_scheduler.MultiStepLR`.
     """
-    increasing("milestones", milestones, schedule.start_epoch, schedule.end_epoch)
+    last = positions(schedule)[1] if schedule.end_epoch is None else schedule.end_epoch
+    increasing("milestones", milestones, schedule.start_epoch, last)
     return _multiplied(schedule, gamma, bisect_right(milestones, epoch))
 
 
@@ -98,7 +100,7 @@ def inverse_sqrt(schedule: Schedule, epoch: float, *, warmup: float, begin: floa
 
     Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, equation 3.
     """
-    above_zero("warmup", warmup)
+    length("warmup", warmup, schedule)
     share("begin", begin)
     since = schedule.until_end(epoch) - schedule.start_epoch
     if since >= warmup:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from operator import index, lt
 
+from nectargan_core import Schedule
 from nectargan_core.errors import ScheduleError
 
 _LARGEST = sys.float_info.max
@@ -36,6 +37,13 @@ def above_zero(name: str, value: float) -> None:
     raise refused(name, "a finite number above 0", value)
 
 
+def length(name: str, value: float, schedule: Schedule) -> None:
+    """Refuse a value that is not a length above 0 in the unit of a schedule."""
+    above_zero(name, value)
+    if schedule.unit == "fraction" and value > 1.0:
+        raise refused(name, "a fraction of the run, above 0 and at most 1", value)
+
+
 def share(name: str, value: float) -> None:
     """Refuse a value that is not a number from 0 to 1."""
     number(name, value, "a number from 0 to 1", 0.0, 1.0)
@@ -51,9 +59,13 @@ def whole(name: str, value: int) -> None:
     raise refused(name, "an integer of at least 1", value)
 
 
-def increasing(name: str, epochs: Sequence[float], start: float = -_FARTHEST, end: float | None = None) -> None:
-    """Refuse a list that is empty, or is not of increasing epochs from `start` to `end`; None is no end."""
-    end = _FARTHEST if end is None else end
+def positions(schedule: Schedule) -> tuple[float, float]:
+    """Return the first and the last position in the unit of a schedule, whatever its start and end are."""
+    return (0, 1) if schedule.unit == "fraction" else (-_FARTHEST, _FARTHEST)
+
+
+def increasing(name: str, epochs: Sequence[float], start: float, end: float) -> None:
+    """Refuse a list that is empty, or is not of increasing epochs from `start` to `end`."""
     try:
         valid = start <= epochs[0] and epochs[-1] <= end and all(map(lt, epochs, epochs[1:]))
     except (TypeError, LookupError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import floor, isfinite
+from math import isfinite
 
 from nectargan_core import Schedule, interpolate
-from nectargan_schedules.parameters import above_zero, increasing, refused, whole
+from nectargan_schedules.parameters import increasing, length, positions, refused, whole
+from nectargan_schedules.periods import periods
 
 
 def constant(schedule: Schedule, epoch: float) -> float:
@@ -54,7 +55,7 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
         n: The distance from one epoch (or step) with the target value to the next, an integer of at least 1.
 
     Raises:
-        ScheduleError: If `n` is not an integer of at least 1.
+        ScheduleError: If `n` is not an integer of at least 1, or the unit is a fraction of the run.
 
     Example:
         >>> curve = Schedule(unit="step", initial_value=0.0, target_value=16.0)
@@ -65,10 +66,12 @@ def every(schedule: Schedule, epoch: float, *, n: int) -> float:
     regularises lazily, every 16 steps with 16 times the weight.
     """
     whole("n", n)
+    if schedule.unit == "fraction":
+        raise refused("unit", "'epoch' or 'step', which n is counted in", schedule.unit)
     initial, target = schedule.ends()
     if not schedule.is_running(epoch):
         return initial
-    return initial if floor(epoch - schedule.start_epoch) % n else target
+    return initial if periods(epoch, schedule.start_epoch, 1)[0] % n else target
 
 
 def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
@@ -96,7 +99,7 @@ def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.2 (the triangular
     policy; a period is two of its step sizes).
     """
-    above_zero("period", period)
+    length("period", period, schedule)
     initial, target = schedule.ends()
     if not schedule.is_running(epoch):
         return initial
@@ -131,7 +134,7 @@ def piecewise_linear(schedule: Schedule, epoch: float, *, points: Sequence[Seque
         finite = False
     if not finite:
         raise refused("points", "a list of pairs [epoch, value] of finite numbers", points)
-    increasing("the epochs of points", epochs)
+    increasing("the epochs of points", epochs, *positions(schedule))
     now = schedule.until_end(max(epoch, schedule.start_epoch))
     after = bisect_right(epochs, now)
     if after in (0, len(epochs)):

@@ -6,6 +6,7 @@ from nectargan_core import Schedule, interpolate
 from nectargan_core.errors import ScheduleError
 from nectargan_schedules.annealing import half_cosine
 from nectargan_schedules.parameters import number, refused, share
+from nectargan_schedules.periods import slack
 
 
 def warmup_cosine(schedule: Schedule, epoch: float, *, warmup: float, begin: float = 0.0) -> float:
@@ -39,6 +40,8 @@ def warmup_cosine(schedule: Schedule, epoch: float, *, warmup: float, begin: flo
     share("begin", begin)
     start, end = schedule.span()
     rest = end - start - warmup
+    if -slack(end, start) <= rest < 0.0:
+        rest = 0.0  # 0.7 - 0.4 is less than 0.3.
     if rest < 0.0:
         raise ScheduleError(f"warmup must end before the schedule does, got {warmup:g} from {start:g} to {end:g}")
     initial, target = schedule.ends()
