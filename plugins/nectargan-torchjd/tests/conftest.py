@@ -88,6 +88,9 @@ PAIRS = {
 }
 
 
+NAMED = [name for name in PAIRS if " " not in name]
+
+
 def pytest_generate_tests(metafunc):
     if "pair" in metafunc.fixturenames:
         metafunc.parametrize("pair", PAIRS.values(), ids=PAIRS)
@@ -97,7 +100,7 @@ def pytest_generate_tests(metafunc):
         }
         metafunc.parametrize("pair_for_any_number", chosen.values(), ids=chosen)
     if "name" in metafunc.fixturenames:
-        metafunc.parametrize("name", [name for name in PAIRS if " " not in name])
+        metafunc.parametrize("name", NAMED)
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +118,12 @@ def make():
 def needed():
     """Return a function that returns the params that a weighting needs, by its name."""
     return lambda name: PAIRS[name][1]
+
+
+@pytest.fixture(scope="session")
+def names():
+    """Return the names of all weightings."""
+    return NAMED
 
 
 @pytest.fixture(scope="session")

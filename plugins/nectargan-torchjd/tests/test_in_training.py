@@ -2,11 +2,13 @@
 
 import json
 
+import nectargan_torchjd
 import pytest
 import torch
+from nectargan_torchjd.smoothing import CRMOGM, OTHERS
 from torch import nn
 
-from nectargan_core import LossManager, Schedule, Weighting
+from nectargan_core import LossManager, Schedule, Weighting, catalog
 from nectargan_core.errors import WeightingError
 
 WEIGHTS = {"G_GAN": 1.0, "G_L1": 10.0, "G_VGG": 0.5}
@@ -80,6 +82,16 @@ def test_what_is_trained_is_what_the_aggregator_gives_for_stacked_gradients(pair
         with drawing_at(at):
             expected = aggregator(jacobian(model, at, WEIGHTS.values()))
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
+
+
+def test_every_name_gives_its_class(name):
+    expected = {**OTHERS, "torchjd-cr-mogm": CRMOGM}[name]
+    assert catalog.find(catalog.WEIGHTINGS, name).load() is expected
+
+
+def test_all_weightings_are_tested(names):
+    assert set(names) == {*OTHERS, "torchjd-cr-mogm"}
+    assert {each.__name__ for each in (*OTHERS.values(), CRMOGM)} == set(nectargan_torchjd.__all__)
 
 
 def test_a_weight_that_is_reported_is_the_own_one_times_the_factor():

@@ -139,6 +139,7 @@ def test_cr_mogm_starts_a_loss_that_runs_for_the_first_time_at_its_weight(make, 
         {},
         {"cosines": {"a": {"b": "x"}}, "squares": {"a": "x"}, "calls": {"a": 1}, "weights": {"a": None}, "other": {}},
         {"cosines": {"a": {"b": float("nan")}}, "squares": {"a": -1.0}, "calls": {"a": 1}, "weights": {"a": True}},
+        {"cosines": {"a": {"b": 10**400}}, "squares": {"a": 10**400}, "calls": {"a": 1}, "weights": {"a": 10**400}},
         {"cosines": {"a": 1.0}, "squares": {"a": 1.0}, "calls": {}, "weights": {"a": 1.0}, "other": {}},
     ],
 )

@@ -60,8 +60,8 @@ class PCD(GramianWeighting):
         shared = share("tau", tau) if self._taus is None else 0.0
         super().__init__(PCDWeighting(shared, beta, number("eps", eps)), weighted)
         self._primary = primary
-        self._squares: dict[str, float] = {}
-        self._calls: dict[str, float] = {}
+        # By loss, the moving average and at how many steps it ran; replaced at once, so that they stay together.
+        self._averages: dict[str, tuple[float, float]] = {}
 
     def begin(self, names: Sequence[str]) -> None:
         """Learn the names of all losses that are balanced; see `GramianWeighting.begin`."""
@@ -86,15 +86,15 @@ class PCD(GramianWeighting):
         averages, calls = self._put(ordered, gram.diagonal())
         weights = torch.empty_like(averages)
         weights[places] = super().weigh(ordered, gram, step)
-        self._squares = {**self._squares, **dict(zip(ordered, averages.tolist(), strict=True))}
-        self._calls = {**self._calls, **dict(zip(ordered, calls.tolist(), strict=True))}
+        after = zip(averages.tolist(), calls.tolist(), strict=True)
+        self._averages = {**self._averages, **dict(zip(ordered, after, strict=True))}
         return weights
 
     def _put(self, names: Sequence[str], squares: Tensor) -> tuple[Tensor, Tensor]:
         """Give TorchJD the moving averages so far; return those that follow, and the number of calls of each loss."""
         beta = self.torchjd.beta
-        before = torch.tensor([self._squares.get(name, 0.0) for name in names], dtype=squares.dtype)
-        calls = torch.tensor([self._calls.get(name, 0.0) for name in names], dtype=squares.dtype)
+        known = torch.tensor([self._averages.get(name, (0.0, 0.0)) for name in names], dtype=squares.dtype)
+        before, calls = known.unbind(1)
         after = beta * before + (1.0 - beta) * squares
         # TorchJD has one number of calls, by which it corrects the averages, where losses that did not run at each step
         # have fewer. What it is given for these is such that the corrected average is that of their own number.
@@ -109,8 +109,11 @@ class PCD(GramianWeighting):
         return after, calls + 1.0
 
     def state_dict(self) -> dict[str, object]:
-        """Return the moving averages and the number of calls, by the name of the loss."""
-        return {"squares": dict(self._squares), "calls": dict(self._calls)}
+        """Return the moving averages, and at how many steps each loss ran, by its name."""
+        return {
+            "squares": {name: square for name, (square, _) in self._averages.items()},
+            "calls": {name: calls for name, (_, calls) in self._averages.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Take over what `state_dict` returned.
@@ -121,4 +124,4 @@ class PCD(GramianWeighting):
         squares, calls = numbers(entry(state, "squares"), "squares", 0.0), numbers(entry(state, "calls"), "calls", 1.0)
         if squares.keys() != calls.keys():
             raise ValueError("'squares' and 'calls' of a state must have the same losses")
-        self._squares, self._calls = squares, calls
+        self._averages = {name: (square, calls[name]) for name, square in squares.items()}

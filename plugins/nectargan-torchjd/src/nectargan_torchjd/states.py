@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import reprlib
 from collections.abc import Mapping
@@ -27,9 +28,12 @@ def numbers(values: Mapping[str, object], key: str, low: float = -math.inf) -> d
     """
     found = {}
     for name, value in values.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value < low:
+        number = math.nan
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            with contextlib.suppress(OverflowError):
+                number = float(value)
+        if not (math.isfinite(number) and number >= low):
             least = f" of at least {low:g}" if math.isfinite(low) else ""
             raise ValueError(f"{key!r} of a state has finite numbers{least}, got {reprlib.repr(value)} for {name!r}")
-        found[name] = float(value)
+        found[name] = number
     return found
