@@ -73,7 +73,7 @@ def test_what_is_trained_is_what_the_aggregator_gives_for_stacked_gradients(pair
     name = request.node.callspec.id.split(" ")[0]
     manager, model, aggregator = balanced(Weighting(name, params=params)), network(), aggregator()
     # Solvers stop within their own tolerances, which a last digit of the Gram matrix moves.
-    tolerance = 1e-6 if name in {"torchjd-cagrad", "torchjd-fairgrad"} else 1e-11
+    tolerance = 1e-4 if name in {"torchjd-cagrad", "torchjd-fairgrad"} else 1e-11
     for at in range(3):
         losses = computed(manager, model, at)
         model.zero_grad()

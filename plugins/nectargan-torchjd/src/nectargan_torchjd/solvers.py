@@ -19,13 +19,13 @@ _T = TypeVar("_T")
 _SHORTEST = 0.01
 
 
-def _made(extra: str, make: Callable[[], _T]) -> _T:
-    """Make what needs an extra, or raise an error that names the extra."""
+def _made(extra: str, make: Callable[[], _T], terms: str = "") -> _T:
+    """Make what needs an extra, or raise an error that names the extra, and what is to be known about its licence."""
     try:
         return make()
     except ImportError as error:
         raise ImportError(
-            f'this weighting needs a solver that is not installed: pip install "nectargan-torchjd[{extra}]"'
+            f'this weighting needs a solver that is not installed: pip install "nectargan-torchjd[{extra}]"{terms}'
         ) from error
 
 
@@ -111,7 +111,8 @@ class _Projection(NormalizedWeighting):
     ) -> None:
         self._preference = None if pref_vector is None else PerLoss("pref_vector", pref_vector)
         norm, reg = number("norm_eps", norm_eps), number("reg_eps", reg_eps)
-        projector = _made("quadprog", lambda: QuadprogProjector(norm_eps=norm, reg_eps=reg))
+        terms = "; quadprog is under the GPL"
+        projector = _made("quadprog", lambda: QuadprogProjector(norm_eps=norm, reg_eps=reg), terms)
         super().__init__(weighting(projector=projector), weighted, norm)
 
     def begin(self, names: Sequence[str]) -> None:
