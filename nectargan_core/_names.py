@@ -9,8 +9,8 @@ from nectargan_core._printable import printable
 from nectargan_core.errors import SpecSyntaxError
 
 # `\w` matches letters and digits of every script, and "_".
-_WORD = r"[\w.-]+"
-_TERM = re.compile(rf"(?:({_WORD})/)?({_WORD})(?::({_WORD}))?")
+_NAME = r"\w[\w.-]*"
+_TERM = re.compile(rf"(?:({_NAME})/)?({_NAME})(?::([\w.-]+))?")
 # How many characters before and after the column an error shows.
 _CONTEXT = 40
 
@@ -72,22 +72,30 @@ def read_term(text: str, column: int = 0) -> tuple[Term, int]:
     return Term(provider, name, variant, column), end
 
 
-def syntax_error(text: str, column: int, expected: str) -> SpecSyntaxError:
+def syntax_error(
+    text: str, column: int, expected: str, *, stop: int | None = None, advice: str | None = None
+) -> SpecSyntaxError:
     """Make the error that says what was expected at a column of a text, and shows the place.
 
     Args:
         text: The whole text.
         column: Where it cannot be read further, from 0 to its length.
         expected: What would have been right there.
+        stop: Where that ends which was found instead; None for one character.
+        advice: What to write instead, as a sentence; None for what can be said of the character.
     """
     if not text:
         return SpecSyntaxError(f"expected {expected}, found an empty string.", text=text, column=column)
-    found = f'"{printable(text[column])}"' if column < len(text) else "the end"
-    start, stop = max(0, column - _CONTEXT), column + _CONTEXT
+    word = text[column : column + 1 if stop is None else min(stop, column + _CONTEXT)]
+    more = "..." if stop is not None and stop > column + _CONTEXT else ""
+    found = f'"{printable(word)}{more}"' if word else "the end"
+    if advice is None:
+        advice = _advice(text[column : column + 1])
+    start, end = max(0, column - _CONTEXT), column + _CONTEXT
     before = ("..." if start else "") + printable(text[start:column])
-    after = printable(text[column:stop]) + ("..." if stop < len(text) else "")
+    after = printable(text[column:end]) + ("..." if end < len(text) else "")
     return SpecSyntaxError(
-        f"expected {expected}, found {found} at column {column}.{_advice(text[column : column + 1])}\n"
+        f"expected {expected}, found {found} at column {column}.{advice and f' {advice}'}\n"
         f"  {before}{after}\n"
         f"  {' ' * len(before)}^",
         text=text,
@@ -97,9 +105,11 @@ def syntax_error(text: str, column: int, expected: str) -> SpecSyntaxError:
 
 def _advice(found: str) -> str:
     if found.isspace():
-        return " Names are written without blanks."
+        return "A name is written without blanks."
+    if found and found in "-.":
+        return f'A name does not begin with "{found}".'
     if found == "/":
-        return ' One "/" stands between provider and name; objectives are not read from files.'
-    if found in ("\\", "~"):
-        return " A string is always a name; objectives are not read from files."
+        return 'One "/" stands between provider and name; objectives are not read from files.'
+    if found and found in "\\~":
+        return "A string is always a formula; objectives are not read from files."
     return ""

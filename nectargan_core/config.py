@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    PrivateAttr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -133,6 +134,30 @@ class LossConfig(Section):
         return self
 
 
+class _WithoutLambdas(LossConfig):
+    """The section `train.loss` without its weights, which takes note of those that are asked for all the same.
+
+    What a spec may ask in other ways than by `Config.loss_weight` is noted, too.
+    """
+
+    _hidden: dict[str, float] = PrivateAttr(default_factory=dict)
+    _asked: dict[str, float] = PrivateAttr(default_factory=dict)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith(_LAMBDA):
+            self._note(name)
+        return super().__getattribute__(name)
+
+    def __contains__(self, key: object) -> bool:
+        self._note(key)
+        return super().__contains__(key)
+
+    def _note(self, key: object) -> None:
+        for hidden, value in self._hidden.items():
+            if _folded(hidden) == _folded(str(key)):
+                self._asked[hidden] = value
+
+
 class TrainConfig(Section):
     """The section `train`."""
 
@@ -178,6 +203,18 @@ class Config(Section):
                 if _folded(other) == _folded(key):
                     warn(f"the configuration sets train.loss.{other}, which is not read; write train.loss.{key}")
         return float(default) if value is None else ConfiguredWeight(value, f"train.loss.{key}")
+
+    def without_lambdas(self) -> tuple[Config, Mapping[str, float]]:
+        """Return a copy that sets no weights, for a spec whose weights come from elsewhere.
+
+        Returns:
+            The copy, and the weights by key that this configuration sets, and that the copy has been asked for so far.
+        """
+        values = dict(self.train.loss)
+        loss = _WithoutLambdas.model_construct(**{k: v for k, v in values.items() if not k.startswith(_LAMBDA)})
+        loss._hidden = {key: value for key, value in values.items() if key.startswith(_LAMBDA) and value is not None}
+        train = self.train.model_copy(update={"loss": loss})
+        return self.model_copy(update={"train": train}), loss._asked
 
     def on_device(self, device: object) -> Config:
         """Return a copy whose `common.device` is the one given."""

@@ -55,7 +55,7 @@ class SpecError(NectarganError, RuntimeError):
 
 
 class SpecSyntaxError(NectarganError, ValueError):
-    """The name of an objective cannot be read; `column` (from 0) points at where."""
+    """A formula, or the name of a schedule, cannot be read; `column` (from 0) points at where."""
 
     def __init__(self, message: str, *, text: str = "", column: int = 0) -> None:
         super().__init__(message)

@@ -25,7 +25,7 @@ def nectargan_losses_built(spec: Any, losses: Mapping[str, LMLoss], config: Conf
     """Specs have been called and their losses checked, and none is registered yet.
 
     Args:
-        spec: What was asked for: the name of the objective, or the spec function.
+        spec: What was asked for: the formula, or the spec function.
         losses: The losses under their final names, read-only.
         config: What the specs were given.
     """

@@ -206,7 +206,7 @@ class LossManager:
         """Make a manager and give it the losses of an objective.
 
         Args:
-            spec: The name of an objective, such as `"pix2pix:extended+vgg"`, or a spec function, which is
+            spec: The formula of an objective, such as `"pix2pix + 10*vgg"`, or a spec function, which is
                 called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
@@ -231,7 +231,7 @@ class LossManager:
     @property
     def objective(self) -> str | None:
         """The names of the objectives whose losses are registered, joined by `+`; None where there are none."""
-        return "+".join(text for text, _ in self._objectives) or None
+        return " + ".join(text for text, _ in self._objectives) or None
 
     # Registering
 
@@ -290,13 +290,14 @@ class LossManager:
         What is pending goes to the log first. A failure leaves the manager as it was.
 
         Args:
-            spec: The name of an objective; or a spec function, which is called with what follows; or None for
+            spec: The formula of an objective: terms joined by `+`, each of them the name of a spec that may have a
+                factor, as in `"pix2pix + 10*vgg"`; or a spec function, which is called with what follows; or None for
                 no losses.
             *args: Positional arguments for a spec function.
-            **kwargs: Keyword arguments for a spec function. With a name: `weights` and `schedules` by loss
-                name, which beat those of config and spec; `weightings` by tag or loss name, which replace those that
-                specs bring for the same losses, None for none; `options`, keyword arguments for the specs by the name
-                of the term; `prefix`, put before every loss name; `rename_inputs`, which maps an input that losses
+            **kwargs: Keyword arguments for a spec function. With a formula: `weights` and `schedules` by loss
+                name, which go before factors, config and spec; `weightings` by tag or loss name, which replace those
+                that specs bring for the same losses, None for none; `options`, keyword arguments for the specs by the
+                name of the term; `prefix`, put before every loss name; `rename_inputs`, which maps an input that losses
                 read to the input that they are given instead, for all losses (`{"y": "x"}`) or for one
                 (`{"G_L1": {"y": "y_sharp"}}`, by its name with the prefix, which beats what is said for all).
 
@@ -304,14 +305,16 @@ class LossManager:
             The manager.
 
         Raises:
-            SpecSyntaxError: If the name cannot be read.
+            SpecSyntaxError: If the formula cannot be read.
             PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
-            UnknownLossError: If a weight, schedule or renaming is for no loss of the objective.
+            UnknownLossError: If a weight, schedule, weighting or renaming is for no loss of the objective.
             ScheduleError: If a schedule cannot be evaluated, contradicts a weight, or is relative to a run whose length
                 the manager was not told.
-            SpecError: If a spec raises, or does not take the options; or if an input is renamed that is not read.
+            WeightingError: If a weighting cannot be made as asked, or two balance one loss.
+            SpecError: If a spec raises, or does not take the options; if a weight times its factor is too large or too
+                small for a float; or if an input is renamed that is not read.
             ConfigError: If a loss is a module that cannot be moved to the device of this manager.
             TypeError: If an argument has the wrong type.
             ValueError: If the prefix, or the new name of an input, is text that UTF-8 cannot write.

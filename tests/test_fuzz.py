@@ -297,6 +297,7 @@ VALID = {
     "failing curve": lambda: Schedule(failing_curve),
     "curve failing later": lambda: Schedule(failing_later),
     "steps": lambda: Schedule("cosine", unit="step", end=10, initial_value=3.0),
+    "decay with factor": lambda: Schedule(end=10, target_value=0.0, factor=-3.0),
     "unknown curve": lambda: Schedule("no-such-curve"),
     "label": lambda: Schedule("os:system"),
     "parts": lambda: Schedule("sequence", params={"parts": [Schedule(end=5, initial_value=0.0)]}),
@@ -313,6 +314,8 @@ VALID = {
     "params": lambda: {"p": 3.0},
     "objective": lambda: "sobel",
     "objective of two": lambda: "sobel+laplacian",
+    "formula": lambda: " 2 * sobel\n+ 1e-4*laplacian",
+    "no formula": lambda: "1e+5*sobel",
     "missing objective": lambda: "sobel+no-such-thing",
     "objective of pix2pix": lambda: "pix2pix:basic",
     "spec": lambda: spec,
@@ -363,6 +366,7 @@ EPOCH = ["None", "epoch 1", "epoch 3.5", "0"]
 PRECISION = ["precision", "None", "negative precision", "huge precision"]
 SCHEDULE = [
     "decay",
+    "decay with factor",
     "curve",
     "failing curve",
     "curve failing later",
@@ -373,6 +377,7 @@ SCHEDULE = [
     "no end",
 ]
 SPEC = ["objective", "objective of two", "missing objective", "objective of pix2pix", "spec", "failing spec", "None"]
+SPEC += ["formula", "no formula"]
 OBJECTIVE = {
     "weights": ["weights"],
     "schedules": ["schedules"],
@@ -524,6 +529,7 @@ FUNCTIONS = {
                 "initial_value": ["weight"],
                 "target_value": ["weight"],
                 "params": ["params"],
+                "factor": ["weight"],
             },
             (pydantic.ValidationError,),
         ),

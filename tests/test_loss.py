@@ -158,6 +158,31 @@ def test_an_end_that_is_left_out_follows_the_weight():
     assert (made.loss_weight, made.schedule.initial_value, made.schedule.target_value) == (40.0, 40.0, 0.0)
 
 
+def test_scheduled_with_a_factor_the_weight_is_what_it_begins_with():
+    decay = Schedule(end_epoch=10, target_value=0.0, factor=3.0)
+    made = loss(loss_weight=5.0, schedule=decay)
+    assert (made.loss_weight, made.schedule.current_value, made.schedule.ends()) == (15.0, 15.0, (5.0, 0.0))
+    for made_again in (
+        made.model_copy(),
+        made.model_copy(update={"name": "b"}),
+        made.model_copy(update={"tags": ["G"]}),
+    ):
+        assert (made_again.loss_weight, made_again.schedule) == (15.0, made.schedule)
+    given = loss(schedule=Schedule(end_epoch=10, initial_value=5.0, factor=3.0))
+    assert given.loss_weight == given.model_copy(update={"tags": ["G"]}).loss_weight == 15.0
+
+
+def test_a_weight_replaces_the_factor_of_a_schedule():
+    made = loss(loss_weight=5.0, schedule=Schedule(end_epoch=10, target_value=0.0, factor=3.0))
+    changed = made.model_copy(update={"loss_weight": 7.0})
+    assert (changed.loss_weight, changed.schedule.ends(), changed.schedule.factor) == (7.0, (7.0, 0.0), 1.0)
+
+
+def test_a_schedule_that_leaves_out_an_end_has_the_weight_with_the_factor_of_the_one_before():
+    made = loss(loss_weight=5.0, schedule=Schedule(end_epoch=10, target_value=0.0, factor=3.0))
+    assert made.model_copy(update={"schedule": Schedule(end_epoch=5, target_value=1.0)}).loss_weight == 15.0
+
+
 def test_an_update_of_other_fields_keeps_the_weight():
     made = loss(schedule=Schedule(end_epoch=200, initial_value=80.0))
     changed = made.model_copy(update={"tags": ["G"], "skip_when_zero": False})

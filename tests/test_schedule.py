@@ -523,3 +523,48 @@ def test_registering_a_loss_checks_its_schedule():
 
 def test_the_schedules_of_core_are_found_under_the_name_of_its_distribution():
     assert value(5, schedule="nectargan-core/linear", end_epoch=10, target_value=0.0) == 0.5
+
+
+# The factor
+
+
+def test_the_factor_multiplies_what_the_curve_gives_and_not_its_ends():
+    def beyond(schedule, epoch):
+        assert schedule.ends() == (2.0, 0.0)
+        return 1.0 + schedule.ends()[0] * epoch
+
+    curve = Scheduler(Schedule(beyond, initial_value=2.0, target_value=0.0, factor=-10.0))
+    assert [curve.value(epoch) for epoch in (0, 1)] == [-10.0, -30.0]
+
+
+def test_the_factor_is_a_field_as_the_others_are():
+    schedule = Schedule(end_epoch=10, target_value=0.0, factor=3.0)
+    assert (schedule.current_value, schedule.is_scheduled) == (3.0, True)
+    assert Schedule(factor=3.0).is_scheduled
+    assert schedule != schedule.model_copy(update={"factor": 1.0})
+    assert schedule.with_weight(5.0).factor == 3.0
+    assert Schedule.model_validate_json(schedule.model_dump_json()) == schedule
+    assert "factor" in repr(schedule)
+
+
+def test_a_definition_without_a_factor_has_the_factor_1():
+    assert Schedule.model_validate({"schedule": "linear", "end_epoch": 3}).factor == 1.0
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, "x", None])
+def test_a_factor_is_a_finite_number(factor):
+    with pytest.raises(ValidationError, match="factor"):
+        Schedule(end_epoch=3, factor=factor)
+
+
+def test_a_product_that_no_float_can_hold_is_an_error():
+    with pytest.raises(ScheduleError, match="gave inf at epoch 0"):
+        Scheduler(Schedule(lambda schedule, epoch: 10.0, initial_value=1.0, factor=1e308))
+
+
+def test_a_part_of_a_curve_has_its_own_factor():
+    def through(schedule, epoch, *, part):
+        return part.with_weight(schedule.ends()[0]).value(epoch)
+
+    part = Schedule(end_epoch=10, target_value=0.0, factor=3.0)
+    assert value(5, schedule=through, initial_value=8.0, params={"part": part}, factor=2.0) == 24.0

@@ -365,11 +365,11 @@ def none():
 
 def test_an_objective_is_left_out_once_all_of_its_losses_are_removed():
     manager = LossManager().register_spec(one).register_spec(two).register_spec(none)
-    assert manager.objective == "one+two+none"
+    assert manager.objective == "one + two + none"
     manager.unregister("a")
-    assert manager.objective == "one+two+none"
+    assert manager.objective == "one + two + none"
     manager.unregister("c")
-    assert manager.objective == "one+none"
+    assert manager.objective == "one + none"
     manager.register_loss_fn("a", mean)
     manager.unregister("b")
     assert manager.objective == "none"

@@ -756,6 +756,11 @@ def test_a_spec_brings_a_weighting_for_its_own_losses(acme):
     assert numbers(manager.compute_losses(given())) == {"a": 5.0, "b": 5.0, "c": 1.0}
 
 
+def test_a_factor_leaves_the_weighting_of_a_spec(acme):
+    manager = LossManager.from_spec("2*acme")
+    assert numbers(manager.compute_losses(given())) == {"a": 10.0, "b": 10.0}
+
+
 def test_a_prefix_is_put_before_the_losses_that_a_spec_balances(acme):
     manager = LossManager.from_spec("acme", prefix="face_").register_spec("acme", prefix="hand_")
     assert set(numbers(manager.compute_losses(given())).values()) == {5.0}

@@ -120,7 +120,8 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> LMLoss:
         """Return a copy, with other values for the fields in `update`, which are validated.
 
-        A schedule in `update` replaces the weight of this loss; an end that it leaves out is that weight.
+        A schedule in `update` replaces the weight of this loss; an end that it leaves out is that weight. A weight in
+        `update` also replaces the `factor` of the schedule that this loss has.
 
         Raises:
             pydantic.ValidationError: If a value in `update` has the wrong type.
@@ -134,6 +135,8 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
         if isinstance(schedule, Schedule) and "loss_weight" not in update:
             weight, schedule = agreed_weight(self.name, self.loss_weight, schedule, given=False)
             update = {**update, "loss_weight": weight, "schedule": schedule}
+        elif "loss_weight" in update and "schedule" not in update and self.schedule.factor != 1.0:
+            update = {**update, "schedule": self.schedule.model_copy(update={"factor": 1.0})}
         return super().model_copy(update=update)
 
     @field_validator("name")
@@ -184,8 +187,8 @@ def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) 
             weight, and an `initial_value` that was given must not differ from it.
 
     Returns:
-        The value that the schedule begins with, or `weight` where nothing is scheduled; and the schedule with its
-        ends and `current_value` filled in.
+        The value that the schedule begins with, its factor included, or `weight` where nothing is scheduled; and the
+        schedule with its ends and `current_value` filled in.
 
     Raises:
         ScheduleError: If the weight that was given contradicts the `initial_value` that was given.
@@ -196,17 +199,17 @@ def agreed_weight(name: str, weight: float, schedule: Schedule, *, given: bool) 
     """
     if not schedule.is_scheduled:
         return weight, schedule.with_weight(weight)
-    initial = schedule.initial_value
-    if given and schedule.gives("initial_value") and initial != weight:
+    begins = schedule._first_value
+    if given and schedule.gives("initial_value") and begins != weight:
         raise ScheduleError(
-            f"loss {name!r} is given the weight {weight:g} and a schedule that begins at {initial:g}; "
+            f"loss {name!r} is given the weight {weight:g} and a schedule that begins at {begins:g}; "
             "give one of them (a schedule without initial_value begins at the weight)"
         )
-    if None in (initial, schedule.target_value) or (given and initial != weight):
+    if None in (schedule.initial_value, schedule.target_value) or (given and begins != weight):
         schedule = schedule.with_weight(weight)
     else:
-        schedule = schedule._with_current_value(schedule.ends()[0])
-    return schedule.ends()[0], schedule
+        schedule = schedule._with_current_value(begins)
+    return schedule.current_value, schedule
 
 
 def check_schedule(name: str, schedule: object) -> None:

@@ -1,4 +1,4 @@
-"""Objectives: from a name or a spec function to losses, with the weights and schedules that the caller asked for."""
+"""Objectives: from a formula or a spec function to losses, with the weights and schedules that the caller asked for."""
 
 from nectargan_core.objectives._adjust import adjust, warn_of_zeros
 from nectargan_core.objectives._balances import Balance, balances_of

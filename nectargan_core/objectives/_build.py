@@ -1,4 +1,4 @@
-"""Building an objective: its specs are found, called and checked, and the losses that they return are merged."""
+"""Building an objective: its specs are found, called and checked, their losses get their factors and are merged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import did_you_mean, listed, name_of, one_line, shown
-from nectargan_core._names import Term
+from nectargan_core._messages import did_you_mean, listed, name_of, one_line, shown, warn
 from nectargan_core.config import Config, read_config
 from nectargan_core.errors import (
     DuplicateLossError,
@@ -21,7 +20,8 @@ from nectargan_core.errors import (
     UnknownVariantError,
 )
 from nectargan_core.losses import LMLoss
-from nectargan_core.objectives._grammar import parse
+from nectargan_core.objectives._factor import with_factor
+from nectargan_core.objectives._grammar import Summand, parse, split_variant
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
 from nectargan_core.weightings import Losses, Weighting
 
@@ -67,23 +67,23 @@ class Objective:
 
 
 def build_named(objective: str, config: Config, options: Mapping[str, Mapping[str, Any]] | None = None) -> Objective:
-    """Build the losses of an objective from its name.
+    """Build the losses of an objective from its formula.
 
     Args:
-        objective: Such as `"pix2pix:extended+vgg"`.
-        config: What each spec is given; it carries the device.
+        objective: Such as `"pix2pix:extended + 10*vgg"`.
+        config: What each spec is given; it carries the device. A spec with a factor is given it without lambdas.
         options: Keyword arguments for the specs, by the name of the spec (`"vgg"`) or by its whole term
-            (`"vgg:style"`).
+            (`"vgg:style"`), without a factor.
 
     Returns:
         The losses of all terms, in the order of the terms.
 
     Raises:
-        SpecSyntaxError: If the name cannot be read.
+        SpecSyntaxError: If the formula cannot be read.
         PluginError: If a term's plugin is missing, ambiguous, blocked, broken or breaks its contract.
         UnknownVariantError: If a term's spec has no such variant.
         DuplicateLossError: If two terms define a loss of one name.
-        SpecError: If a spec raises, or does not take the options.
+        SpecError: If a spec raises, or does not take the options, or a float cannot hold a weight times its factor.
         TypeError: If the options are no mapping of mappings.
     """
     given: dict[str, Mapping[str, Any]] = {}
@@ -97,10 +97,10 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
     """Build the losses of a spec function with the arguments given.
 
     Where its parameter `subspec` is a `Literal` and the string given is none of its members, what follows the
-    first `+` of the string becomes further terms, built by name. Where its parameter `config` is a `Config`, whatever
-    a manager takes as a configuration can be given.
+    first `+` of the string is a formula of further terms, built by name. Where its parameter `config` is a `Config`,
+    whatever a manager takes as a configuration can be given.
     """
-    terms: tuple[Term, ...] = ()
+    further: tuple[Summand, ...] = ()
     bound = _bind(spec, args, kwargs)
     if bound is not None and bound.arguments.get(_CONFIG) is not None and wants_config(spec):
         bound.arguments[_CONFIG] = read_config(bound.arguments[_CONFIG])
@@ -110,11 +110,11 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
     if bound is not None and variants and isinstance(bound.arguments.get(SUBSPEC), str):
         subspec = bound.arguments[SUBSPEC]
         if subspec not in variants:
-            variant, plus, rest = subspec.partition("+")
+            variant, start = split_variant(subspec)
             if variant not in variants:
                 raise _unknown_variant(label, variant, variants)
-            if plus:
-                terms = parse(rest)
+            if start is not None:
+                further = parse(subspec, start)
             bound.arguments[SUBSPEC] = variant
         given = bound.arguments.get(_CONFIG)
         config = given if isinstance(given, Config) else config
@@ -122,24 +122,27 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
     result = Objective()
     advice = f"; {label} is a class, so give a function or an object of it" if isinstance(spec, type) else ""
     result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), label)
-    return _build_terms(terms, config, {}, result)
+    return _build_terms(further, config, {}, result)
 
 
 def _build_terms(
-    terms: tuple[Term, ...],
+    summands: tuple[Summand, ...],
     config: Config,
     options: Mapping[str, Mapping[str, Any]],
     result: Objective,
 ) -> Objective:
-    known = dict.fromkeys(key for term in terms for key in (term.name, str(term)))
+    known = dict.fromkeys(key for each in summands for key in (each.term.name, str(each.term)))
     for name in options:
         if name not in known:
-            objective = "+".join(map(str, terms))
+            objective = " + ".join(map(str, summands))
+            factor = " A key of options has no factor." if "*" in name else ""
             raise SpecError(
-                f"options are given for {name!r}, which is no term of {objective!r}.{did_you_mean(name, known)}"
+                f"options are given for {name!r}, which is no term of {objective!r}.{factor}{did_you_mean(name, known)}"
             )
-    plugins = [catalog.find(catalog.SPECS, term.name, term.provider) for term in terms]
-    for term, plugin in zip(terms, plugins, strict=True):
+    plugins = [catalog.find(catalog.SPECS, each.term.name, each.term.provider) for each in summands]
+    unread: list[str] = []
+    for summand, plugin in zip(summands, plugins, strict=True):
+        term = summand.term
         spec = cast("Spec", plugin.load())
         if plugin not in result.plugins:
             result.plugins.append(plugin)
@@ -148,9 +151,20 @@ def _build_terms(
         if term.variant is not None:
             _check_variant(spec, str(term), term.variant, plugin)
             keywords[SUBSPEC] = term.variant
-        losses = _checked(_call(spec, (config,), keywords, str(plugin)), str(plugin), plugin)
-        result.add(losses, f"{str(term)!r} ({plugin.dist} {plugin.version})")
+        seen, asked = (config, {}) if summand.factor is None else config.without_lambdas()
+        losses = _checked(_call(spec, (seen,), keywords, str(plugin), asked), str(plugin), plugin)
+        unread += [_unread(summand, key, value) for key, value in asked.items()]
+        result.add(with_factor(losses, summand), f"{str(summand)!r} ({plugin.dist} {plugin.version})")
+    for message in unread:
+        warn(message)
     return result
+
+
+def _unread(summand: Summand, key: str, value: float) -> str:
+    return (
+        f"the objective says {str(summand)!r}, and the configuration sets train.loss.{key} to {value:g}, which is not "
+        f"read: a factor goes before the configuration; remove the key, or write {str(summand.term)!r} to use it"
+    )
 
 
 def _check_variant(spec: Spec, term: str, variant: str, plugin: catalog.Plugin) -> None:
@@ -193,17 +207,21 @@ def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugi
     any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for name in options:
         if name not in takes and not any_name:
-            listed = f"takes {', '.join(takes)}" if takes else "takes none"
-            raise SpecError(f"spec {plugin} has no option {name!r}; it {listed}.{did_you_mean(name, takes)}")
+            known = f"takes {', '.join(takes)}" if takes else "takes none"
+            raise SpecError(f"spec {plugin} has no option {name!r}; it {known}.{did_you_mean(name, takes)}")
 
 
-def _call(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], label: str) -> object:
+def _call(
+    spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], label: str, missed: Mapping[str, float] | None = None
+) -> object:
+    """Call a spec; `missed` are the weights that it has asked for, and that it is not given because of a factor."""
     try:
         return spec(*args, **kwargs)
     except NectarganError:
         raise
     except Exception as error:
-        raise SpecError(f"spec {label} failed: {one_line(error)}") from error
+        without = f"; because of its factor it was called without train.loss.{listed(missed)}" if missed else ""
+        raise SpecError(f"spec {label} failed: {one_line(error)}{without}") from error
 
 
 def _checked(result: object, label: str, plugin: catalog.Plugin | None, advice: str = "") -> dict[str, LMLoss]:

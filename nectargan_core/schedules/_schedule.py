@@ -56,6 +56,7 @@ class _Definition(TypedDict, total=False):
     initial_value: float | None
     target_value: float | None
     params: Mapping[str, Any]
+    factor: float
     current_value: float
 
 
@@ -81,6 +82,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
         target_value: Value from the end on. None: likewise.
         params: Keyword arguments for the function: finite numbers, strings, schedules, lists and dicts of them. A
             dict with the key `schedule` is a schedule.
+        factor: What each value of the curve is multiplied by, its ends included.
         current_value: The value last applied, before the first time the one that it begins with. State of a run:
             neither compared nor serialised. A `Schedule` that was handed in does not change; a manager hands out the
             present value in `get_registered_losses()`.
@@ -108,6 +110,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     initial_value: FiniteFloat | None = None
     target_value: FiniteFloat | None = None
     params: dict[str, Any] = Field(default_factory=dict)
+    factor: FiniteFloat = 1.0
     current_value: float = Field(default=1.0, exclude=True, repr=False)
 
     def __init__(self, schedule: str | Curve = "linear", **definition: Unpack[_Definition]) -> None:
@@ -157,7 +160,7 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     @model_validator(mode="after")
     def _current_value_is_the_first(self) -> Schedule:
         if "current_value" not in self.model_fields_set:
-            self.__dict__["current_value"] = self.ends()[0]
+            self.__dict__["current_value"] = self._first_value
         return self
 
     @model_validator(mode="wrap")
@@ -268,7 +271,8 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     def ends(self) -> tuple[float, float]:
         """Return `(initial_value, target_value)` as numbers: an end that is not set is 1.0.
 
-        Inside a loss both are set already, to the weight of the loss where the user left them out.
+        Inside a loss both are set already, to the weight of the loss where the user left them out. They are what the
+        curve goes from and to; `factor` multiplies what it gives.
 
         Example:
             >>> Schedule(target_value=0.0).ends()
@@ -294,9 +298,14 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
                 if not self.gives(end):
                     values[end] = weight
                     copy.model_fields_set.discard(end)
-            weight = values["initial_value"]
+            weight = copy._first_value
         values["current_value"] = weight
         return copy
+
+    @property
+    def _first_value(self) -> float:
+        """The value of a curve that begins at its initial value."""
+        return self.ends()[0] * self.factor
 
     def _with_current_value(self, value: float) -> Schedule:
         copy = self.model_copy()

@@ -52,6 +52,7 @@ class Scheduler:
     __slots__ = (
         "_call",
         "_checked",
+        "_factor",
         "_function",
         "_label",
         "_params",
@@ -92,6 +93,7 @@ class Scheduler:
         on_its_own = None in ends
         self.schedule = schedule.with_weight(1.0) if on_its_own else schedule
         self.unit = schedule.unit
+        self._factor = self.schedule.factor
         # The length of the run where positions are fractions of it and are given as epochs or steps.
         self._total = None
         self._label = _describe(schedule.schedule) + owner
@@ -139,6 +141,7 @@ class Scheduler:
             raise self._error(f" failed at {self._at(epoch)}: {one_line(error)}") from error
         if type(value) is not float:
             value = self._as_float(value, epoch)
+        value *= self._factor
         if not isfinite(value):
             raise self._not_finite(value, epoch)
         return value

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--spec", default="pix2pix", show_default=True, help="The objective, such as pix2pix:extended+vgg.")
+@click.option("--spec", default="pix2pix", show_default=True, help="The objective, such as 'pix2pix + 10*vgg'.")
 @click.option(
     "--data", type=click.Path(path_type=Path), help="Folder with train/ and val/; images with A|B side by side."
 )

@@ -41,7 +41,7 @@ def run(
     """Train, and write log, curves, grids, checkpoint and closing table to `out`.
 
     Args:
-        spec: The name of the objective.
+        spec: The formula of the objective.
         photographs: The images for training, and the held-out images.
         out: The directory of these files; created if missing. The log of an earlier run is moved aside, and
             its other files are replaced.
