@@ -14,8 +14,8 @@ from nectargan_torchjd.gramian import GramianWeighting, NormalizedWeighting
 from nectargan_torchjd.parameters import PerLoss, number, whole
 
 _T = TypeVar("_T")
-# Below, the weights were measured to miss the equation that they solve by more than 1 %: the solver has absolute
-# tolerances, of 1e-8.
+# At this norm the weights were measured to miss the equation that they solve by 1 %, and by more below: the solver has
+# absolute tolerances, of 1e-8.
 _SHORTEST = 0.01
 
 
@@ -33,8 +33,7 @@ class CAGrad(NormalizedWeighting):
     """Conflict-averse gradient descent: near the average gradient, what serves the loss that gains least.
 
     Args:
-        c: How far from the average: the radius in multiples of its norm, at least 0. 0 is the average; the paper takes
-            from 0.2 to 0.8.
+        c: How far from the average: the radius in multiples of its norm, at least 0. 0 is the average.
         norm_eps: Gradients whose squared norms sum to less count as 0, and all factors become 0; so they do where the
             shortest vector that the gradients can make is about 0. At least 0.
         weighted: See `GramianWeighting`.
