@@ -32,6 +32,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.to
 	touch $@
 
 EXTRAS_nectargan-pix2pix := [train]
+EXTRAS_nectargan-torchjd := [cagrad,fairgrad,quadprog]
 EXTRAS_nectargan-vgg := [safetensors]
 EDITABLES = --editable .[cli] $(foreach plugin,$(PLUGINS),--editable ./$(plugin)$(EXTRAS_$(notdir $(plugin))))
 

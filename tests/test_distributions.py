@@ -1,4 +1,4 @@
-"""The six distributions: one version, one set of terms, and bounds that agree with each other and with the README."""
+"""All distributions: one version, one set of terms, and bounds that agree with each other and with the README."""
 
 import re
 

@@ -34,17 +34,36 @@ FIRST_PARTY: Final = {
         ),
         "nectargan-schedules",
     ),
-    WEIGHTINGS: dict.fromkeys(
-        (
-            "balancer",
-            "dwa",
-            "gradnorm",
-            "last-layer",
-            "random",
-            "relobralo",
-            "softadapt",
-            "uncertainty",
+    WEIGHTINGS: {
+        **dict.fromkeys(
+            (
+                "torchjd-aligned-mtl",
+                "torchjd-cagrad",
+                "torchjd-cr-mogm",
+                "torchjd-dualproj",
+                "torchjd-fairgrad",
+                "torchjd-gradvac",
+                "torchjd-imtl-g",
+                "torchjd-krum",
+                "torchjd-mgda",
+                "torchjd-pcd",
+                "torchjd-pcgrad",
+                "torchjd-upgrad",
+            ),
+            "nectargan-torchjd",
         ),
-        "nectargan-weightings",
-    ),
+        **dict.fromkeys(
+            (
+                "balancer",
+                "dwa",
+                "gradnorm",
+                "last-layer",
+                "random",
+                "relobralo",
+                "softadapt",
+                "uncertainty",
+            ),
+            "nectargan-weightings",
+        ),
+    },
 }
