@@ -69,7 +69,7 @@ def test_a_parameter_may_be_named_schedule():
     [
         ({"schedule": "linear", "ends": 3}, "ends: Extra inputs are not permitted"),
         ({"schedule": "linear", "start": 3, "end": 2}, r"start_epoch \(3\) is after end_epoch \(2\)"),
-        ({"schedule": "linear", "unit": "batch"}, "unit: Input should be 'epoch' or 'step'"),
+        ({"schedule": "linear", "unit": "batch"}, "unit: Input should be 'epoch', 'step' or 'fraction'"),
     ],
 )
 def test_an_invalid_part_is_an_error_with_the_reason(part, said):

@@ -20,6 +20,7 @@ KINDS = {
     "UnknownVariantError": ValueError,
     "ConfigError": ValueError,
     "ScheduleError": ValueError,
+    "WeightingError": ValueError,
     "LossLogError": OSError,
     "MissingInputError": KeyError,
     "LossResultError": TypeError,

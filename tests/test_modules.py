@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from managers import mean
 from torch import nn
 
-from nectargan_core import LossManager
+from nectargan_core import LossManager, Weighting
 from nectargan_core.errors import DuplicateLossError
 from nectargan_core.losses._module import LossModules
 
@@ -150,14 +150,22 @@ def test_a_module_is_replaced_and_removed_by_the_name_of_its_loss():
     assert 3 not in modules
 
 
-def test_other_modules_stand_beside_the_losses_under_names_of_their_own():
+def test_what_a_weighting_learns_stands_beside_the_losses_under_its_name():
+    class Learned(nn.Module):
+        needs = "values"
+
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def factors(self, step):
+            return self.scale.expand(len(step.names))
+
     manager = manager_with("learned")
-    registry = manager._registry
-    sigmas = nn.Linear(1, 1, bias=False)
-    modules = registry.modules({"uncertainty": sigmas})
-    assert list(modules) == ["learned", "uncertainty"]
-    with pytest.raises(DuplicateLossError, match="'learned' names a loss that learns, and another module"):
-        registry.modules({"learned": sigmas})
+    manager.set_weighting(Weighting(Learned))
+    assert list(manager.modules()) == ["learned", "Learned"]
+    with pytest.raises(DuplicateLossError, match="a weighting is named 'Learned'"):
+        manager.register_loss_fn("Learned", nn.L1Loss())
 
 
 NAMES = st.text(st.sampled_from("a_.b"), min_size=1, max_size=4) | st.sampled_from(ATTRIBUTES)

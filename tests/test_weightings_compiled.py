@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from balancing import Inverse, Learned, Recorded, numbers, set_up
+from managers import history
 
 from nectargan_core import Schedule
 from nectargan_core.errors import WeightingError
-from tests.managers import history
-from tests.test_weightings import Inverse, Learned, Recorded, numbers, set_up
 
 # What compilers of torch warn of themselves.
 pytestmark = [
