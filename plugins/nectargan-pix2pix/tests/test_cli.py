@@ -115,6 +115,7 @@ def test_one_seed_gives_one_log(data, tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.slow
 def test_another_run_into_the_same_folder_replaces_the_results(data, tmp_path):
     for epochs in (3, 1):
         assert train("--data", data, "--epochs", epochs, "--out", tmp_path, *TINY).exit_code == 0
@@ -149,6 +150,7 @@ def test_weights_direction_and_crop_come_from_the_config(data, tmp_path):
     assert set(LossLog(tmp_path).series("G_L1").weight) == {7.0}
 
 
+@pytest.mark.slow
 def test_sample_photographs_are_trained_on(tmp_path, monkeypatch):
     monkeypatch.setattr("nectargan_pix2pix.photos.CROPS_PER_PHOTO", 1)
     result = train("--sample-photos", "--epochs", 1, "--out", tmp_path, *TINY)
@@ -162,6 +164,7 @@ def test_at_most_eight_grids_and_the_last_epoch_are_drawn():
     assert [epoch for epoch in range(1, 4) if run_module._due(epoch, 3)] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_held_out_images_are_never_trained_on(monkeypatch, tmp_path):
     held_out = torch.full((3, 32, 32), 0.25)
     training = torch.zeros(3, 32, 32)

@@ -617,6 +617,7 @@ def start(stack, server):
     return stack.enter_context(subprocess.Popen(command, **pipes))
 
 
+@pytest.mark.slow
 def test_two_processes_that_cannot_lock_do_not_disturb_each_other(server, made, cache, tmp_path):
     (tmp_path / "state").write_text("a file where the folder should be")
     server.go_on.clear()
@@ -631,6 +632,7 @@ def test_two_processes_that_cannot_lock_do_not_disturb_each_other(server, made, 
     assert [path.name for path in cache.iterdir()] == [FULL]
 
 
+@pytest.mark.slow
 def test_two_processes_that_find_an_exchanged_copy_make_it_anew(filled, server, made):
     good = (filled / SLIM).read_bytes()
     (filled / SLIM).write_bytes(other_copy(made))

@@ -131,6 +131,7 @@ print(VGGPerceptual({"relu1_2": 1.0, "relu2_1": 1.0})._network.state_dict()["fea
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_once(server, made, cache):
     def start():
         command = [sys.executable, "-c", BUILD, server.url, checkpoint.SHA256]
