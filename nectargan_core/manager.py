@@ -326,7 +326,7 @@ class LossManager:
         """Register all of `losses` or, if anything is wrong with one, none."""
         registry, recorder, observers = self._registry, self._recorder, self._observers
         if not replace:
-            registry.refuse_duplicates(losses, recorder.scalars)
+            registry.refuse_duplicates(losses, recorder.scalars, recorder.beside)
         if recorder.in_scope:
             raise NectarganError("losses are registered outside of split() and paused(), for all that follows")
         added: list[object] = []
@@ -346,7 +346,10 @@ class LossManager:
             recorder.raise_pending_error()
         self._watch_observers()
         made = [
-            BoundLoss(loss, schedulers[name], recorder, self.device, registry.weights, registry.changed)
+            BoundLoss(
+                *(loss, schedulers[name], recorder, self.device),
+                *(registry.weights, registry.changed, registry.__contains__),
+            )
             for name, loss in losses.items()
         ]
         registry.add(made, replace=replace)
@@ -765,6 +768,7 @@ class LossManager:
         name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        self._registry.refuse_component(name, self._recorder.beside)
         number: float | Tensor | None
         if isinstance(value, Tensor):
             number = value.detach() if is_real(value) else None
@@ -894,8 +898,11 @@ class LossManager:
         An epoch begins when the whole part of the clock's epoch changes. Every record counts the same, except those of
         a weight of 0 that left the function uncalled, which do not count. Waits for the device once.
 
+        The components of a loss follow it where everything is asked for; a query finds them by their own names, such as
+        `"G_VGG.relu3_3"`, only.
+
         Args:
-            query: Tag, loss name or name of a recorded scalar, or several; None for all.
+            query: Tag, loss name, or name of a component or recorded scalar, or several; None for all.
 
         Returns:
             Means of the weighted values by name; nan of no records.
@@ -913,7 +920,7 @@ class LossManager:
             {'G_L1': 2.0}
         """
         self._recorder.sync()
-        reported = dict(self._reported(query))
+        reported = dict(self._reported(query, components=True))
         if not all(series.keep for series in reported.values()):
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
@@ -936,11 +943,17 @@ class LossManager:
             raise TypeError(f"the name of a series is a str, got {shown(name)}")
         return self._recorder.records(str.__str__(name))
 
-    def _reported(self, query: Query) -> Iterator[tuple[str, Series]]:
+    def _reported(self, query: Query, *, components: bool = False) -> Iterator[tuple[str, Series]]:
         query = checked(query)
         wanted = {query} if isinstance(query, str) else query
-        for loss in self._registry.select(query):
-            yield loss.name, loss.series
+        found = set(self._registry.select(query))
+        for loss in self._registry:
+            if loss in found:
+                yield loss.name, loss.series
+            for component, series in loss.components.items() if components else ():
+                name = f"{loss.name}.{component}"
+                if wanted is None or name in wanted:
+                    yield name, series
         for name, series in self._recorder.scalars.items():
             if wanted is None or name in wanted:
                 yield name, series

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from nectargan_core.errors import NectarganError
 from nectargan_core.history import Recorder
+from nectargan_core.losses._components import Components
 
 Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 """Where a total belongs: recorder, prefix of the scope, step and epoch."""
 
 _HALF = (torch.float16, torch.bfloat16)
 _SINGLE = struct.Struct("=f")
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class ComputedLosses(dict[str, Tensor]):
@@ -38,6 +40,8 @@ class ComputedLosses(dict[str, Tensor]):
     _raws: Sequence[Tensor | None] | None = None
     _names: Iterable[str] = ()
     _place: Place | None = None
+    # The components of the losses that have some.
+    _components: Mapping[str, Components | Mapping[str, Tensor]] = _NONE
 
     @property
     def ran(self) -> tuple[str, ...]:
@@ -68,6 +72,29 @@ class ComputedLosses(dict[str, Tensor]):
             )
         raws = dict(zip(self._names, self._raws, strict=True))
         return MappingProxyType({name: _before_weighting(raws.get(name), result) for name, result in self.items()})
+
+    @property
+    def components(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """The components of each loss whose function returned a dict: weighted scalars by name, attached to the graph.
+
+        Empty for any other loss, and for one that was skipped. The loss is their sum. Made when they are asked for,
+        without waiting for a device, so that they are not part of the graph of the loss.
+
+        Example:
+            >>> from nectargan_core import LossManager
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_VQ", lambda x: {"codebook": x, "commitment": x / 4}, 2.0, inputs=("x",))
+            >>> losses = manager.compute_losses({"x": torch.tensor(1.0)})
+            >>> float(losses["G_VQ"]), {name: float(value) for name, value in losses.components["G_VQ"].items()}
+            (2.5, {'codebook': 2.0, 'commitment': 0.5})
+        """
+        found = {name: self._components.get(name, _NONE) for name in self}
+        return MappingProxyType(
+            {
+                name: MappingProxyType(parts.weighted() if isinstance(parts, Components) else dict(parts))
+                for name, parts in found.items()
+            }
+        )
 
     @property
     def total(self) -> Tensor:
