@@ -364,16 +364,17 @@ class BoundLoss:
         """
         known, several = self._layout
         if components != known:
-            for name in components:
-                if name not in self._components:
-                    self._check_component(name)
-                    self._components[name] = self._recorder.open_component(self.name, name)
+            added = [name for name in components if name not in self._components]
+            for name in added:
+                self._check_component(name)
+            for name in added:
+                self._components[name] = self._recorder.open_component(self.name, name)
             several = [self._components[name] for name in components]
             self._layout = components, several
-        if not self._recorder.ticked:
+        if not self._recorder.ticked and self.series is self._own:
             for series in several:
-                # As of the loss, whose records are the steps: it may have had other components until now.
-                series.count = max(series.count, step)
+                # The calls of the loss are what its steps are counted by, and it may have had other components before.
+                series.count = step
         return several
 
     def _check_component(self, component: str) -> None:

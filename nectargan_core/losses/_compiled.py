@@ -112,7 +112,8 @@ def compute(
         if terms:
             owners.append(index)
             names.append("/".join(terms))  # No name has one.
-            values.append(_vector([term.detach() for term in terms.values()]))
+            # One that was made on the CPU may stand beside others on a device.
+            values.append(_vector([term.detach().to(result.device) for term in terms.values()]))
             components[definitions_of(call)[index][0]] = {name: _times(term, factor) for name, term in terms.items()}
     # Scalars in single precision are recorded as one vector, all others by their means.
     device = raw[0].device

@@ -22,7 +22,6 @@ Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
 
 _HALF = (torch.float16, torch.bfloat16)
 _SINGLE = struct.Struct("=f")
-_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class ComputedLosses(dict[str, Tensor]):
@@ -40,8 +39,8 @@ class ComputedLosses(dict[str, Tensor]):
     _raws: Sequence[Tensor | None] | None = None
     _names: Iterable[str] = ()
     _place: Place | None = None
-    # The components of the losses that have some.
-    _components: Mapping[str, Components | Mapping[str, Tensor]] = _NONE
+    # The components of the losses that have some; in a graph, after weighting.
+    _components: Mapping[str, Components | dict[str, Tensor]] | None = None
 
     @property
     def ran(self) -> tuple[str, ...]:
@@ -88,13 +87,13 @@ class ComputedLosses(dict[str, Tensor]):
             >>> float(losses["G_VQ"]), {name: float(value) for name, value in losses.components["G_VQ"].items()}
             (2.5, {'codebook': 2.0, 'commitment': 0.5})
         """
-        found = {name: self._components.get(name, _NONE) for name in self}
-        return MappingProxyType(
-            {
-                name: MappingProxyType(parts.weighted() if isinstance(parts, Components) else dict(parts))
-                for name, parts in found.items()
-            }
-        )
+        found = self._components or {}
+        made: dict[str, Mapping[str, Tensor]] = {}
+        for name in self:
+            parts = found.get(name)
+            weighted = {} if parts is None else parts if isinstance(parts, dict) else parts.weighted()
+            made[name] = MappingProxyType(weighted)
+        return MappingProxyType(made)
 
     @property
     def total(self) -> Tensor:
