@@ -208,7 +208,8 @@ class LossManager:
 
         Args:
             loss_name: Its name, unique in this manager; without `/`.
-            loss_fn: An `nn.Module` or any callable that returns a tensor.
+            loss_fn: An `nn.Module` or any callable that returns a tensor; or a dict of tensors by name, which are
+                summed, and recorded beside the loss as its components.
             loss_weight: What its result is multiplied by. None: 1.0.
             schedule: How the weight changes over the epochs. None: not at all.
             tags: Names to find it by, together with others.
@@ -217,7 +218,7 @@ class LossManager:
             skip_when_zero: Whether the function is left uncalled while the weight is 0.
 
         Raises:
-            DuplicateLossError: If a loss of this name is registered.
+            DuplicateLossError: If a loss of this name is registered, or a scalar or component recorded.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated, or contradicts the weight.
             ConfigError: If the loss is a module that cannot be moved to the device of this manager.
@@ -625,7 +626,8 @@ class LossManager:
         Raises:
             UnknownLossError: If no loss of this name is registered.
             ScheduleError: If the schedule gives no finite number.
-            LossResultError: If the function returns no dense tensor of real numbers.
+            LossResultError: If the function returns no dense tensor of real numbers, and no dict of such tensors.
+            DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if the weighted result is nan or infinite.
             ValueError: If the epoch is not a finite number of at least 0.
             TypeError: If another argument has the wrong type.
@@ -690,7 +692,8 @@ class LossManager:
             UnknownLossError: If the query finds no loss.
             MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
             ScheduleError: If a schedule gives no finite number.
-            LossResultError: If a function returns no dense tensor of real numbers.
+            LossResultError: If a function returns no dense tensor of real numbers, and no dict of such tensors.
+            DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if a weighted result is nan or infinite.
             ValueError: If the epoch is not a finite number of at least 0.
             TypeError: If the inputs are no mapping, or the query is none.
@@ -750,7 +753,7 @@ class LossManager:
             value: A number, or a tensor, of which the mean counts; no device is waited for.
 
         Raises:
-            DuplicateLossError: If a loss has this name.
+            DuplicateLossError: If a loss has this name, or a component of one.
             TypeError: If the name is no str, or the value no number and no dense tensor of real numbers.
             ValueError: If the name is empty, or has a `/`.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
@@ -932,7 +935,8 @@ class LossManager:
         """Return all records of a loss or scalar: those of the log and those that are still in memory.
 
         Args:
-            name: A loss, a recorded scalar, or one of a split, such as `"val/G_L1"`.
+            name: A loss, a component such as `"G_VGG.relu3_3"`, a recorded scalar, or one of a split, such as
+                `"val/G_L1"`.
 
         Raises:
             UnknownLossError: If nothing of this name was ever recorded.
