@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -46,26 +46,24 @@ def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None)
     Raises:
         NonFiniteLossError: If one is due, after all are added.
     """
-    if scalars is None:
-        scalars = []
-    at_once = True
     for series, _, epoch, _, raw, _ in later:
         # A scalar in single precision is what most losses give, and can always be recorded.
-        if raw is None:
-            at_once = False
-        elif raw.ndim or raw.dtype is not _FLOAT32:
+        if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
             check_real(series.name, raw, epoch)
-            at_once = False
-        elif not raw.is_cpu:
-            at_once = False
     if current_graph_task() >= 0:
         return
-    epoch = later[0][2]
-    if at_once:
-        for series, step, _, weight, raw, _ in later:
-            scalars.append((series, step, weight, series.value_of(cast("Tensor", raw))))
-        later = []
-    recorder.add_all(partial(add_rows, scalars, later, epoch, _FLOAT32))
+    if not scalars:
+        recorder.add_all(partial(add_each, later))
+        return
+    # Losses in one step with their components, where these are such scalars, too.
+    others: Later = []
+    for row in later:
+        series, step, epoch, weight, raw, _ = row
+        if raw is not None and not raw.ndim and raw.dtype is _FLOAT32 and raw.is_cpu:
+            scalars.append((series, step, weight, series.value_of(raw)))
+        else:
+            others.append(row)
+    recorder.add_all(partial(add_rows, scalars, others, later[0][2], _FLOAT32))
 
 
 def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -> None:
@@ -80,6 +78,11 @@ def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -
     if scalars:
         several, steps, weights, values = zip(*scalars, strict=True)
         add_together(several, steps, epoch, weights, values, dtype)
+    add_each(later)
+
+
+def add_each(later: Later) -> None:
+    """Add the records that were put off, one by one."""
     for series, step, epoch, weight, raw, weighted in later:
         if raw is None:
             series.add_zero(step, epoch, weighted)

@@ -138,8 +138,6 @@ def rows_of(
     """
     scalars: Scalars = []
     later: Later = []
-    if not components:
-        return scalars, later
     for loss, weight, step in zip(losses, weights, steps, strict=False):
         if loss.name not in components:
             continue

@@ -132,13 +132,17 @@ class Plan:
             else:
                 results = ComputedLosses(zip(self._names, products, strict=True))
                 if len(raws) > 1 or components:
-                    rows = zip(self._series, steps, repeat(epoch), weights, raws, products, strict=False)
-                    scalars, others = rows_of(components, self._losses, weights, steps, epoch)
-                    record_all([*others, *rows], recorder, scalars)
+                    rows = list(zip(self._series, steps, repeat(epoch), weights, raws, products, strict=False))
+                    scalars: Scalars = []
+                    if components:
+                        scalars, others = rows_of(components, self._losses, weights, steps, epoch)
+                        rows = [*others, *rows]
+                    record_all(rows, recorder, scalars)
                 elif current_graph_task() < 0:  # It waits for no others.
                     self._series[0].add(first, epoch, weights[0], raws[0], products[0])
             results._raws = raws
-            results._components = components
+            if components:
+                results._components = components
         else:
             results = self._compute_some(inputs, weights, factors, epoch)
         results._names = self._names
@@ -234,7 +238,7 @@ class Plan:
             zeros: The records of the terms with a weight of 0.
             components: What terms are the sums of, by the names of their losses; recorded with the same weights.
         """
-        scalars, others = rows_of(components, self._losses, weights, steps, epoch)
+        scalars, others = rows_of(components, self._losses, weights, steps, epoch) if components else ([], [])
         stacked = _stacked(terms) if len(terms) >= _FEWEST else None
         if stacked is None:
             return self._weighted_one_by_one(terms, weights, steps, epoch, zeros, scalars, others)
