@@ -206,7 +206,7 @@ def _check_value(loss: str, name: str, value: object, epoch: float) -> None:
     if isinstance(value, Tensor) and is_real(value):
         return
     if isinstance(value, Tensor):
-        kind = f"tensor of {value.dtype} in the layout {value.layout}"
+        kind = f"{'nested ' * value.is_nested}tensor of {value.dtype} in the layout {value.layout}"
     else:
         kind = f"{type(value).__name__} ({shown(value)})"
     hint = ""
