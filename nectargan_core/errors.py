@@ -35,7 +35,7 @@ class UnknownLossError(NectarganError, KeyError):
 
 
 class DuplicateLossError(NectarganError, ValueError):
-    """A loss name was to be registered a second time."""
+    """A name was to be given to a second loss, recorded scalar or component of a loss."""
 
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
@@ -109,7 +109,7 @@ class MissingInputError(NectarganError, KeyError):
 
 
 class LossResultError(NectarganError, TypeError):
-    """A loss function returned something that is not a real-valued tensor."""
+    """A loss function returned neither a real-valued tensor nor a dict of such tensors by name."""
 
     def __init__(self, message: str, *, loss_name: str = "") -> None:
         super().__init__(message)

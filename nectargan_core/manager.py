@@ -250,7 +250,8 @@ class LossManager:
 
         Args:
             loss_name: Its name, unique in this manager; without `/`.
-            loss_fn: An `nn.Module` or any callable that returns a tensor.
+            loss_fn: An `nn.Module` or any callable that returns a tensor; or a dict of tensors by name, which are
+                summed, and recorded beside the loss as its components.
             loss_weight: What its result is multiplied by. None: 1.0.
             schedule: How the weight changes over the epochs. None: not at all.
             tags: Names to find it by, together with others.
@@ -259,7 +260,7 @@ class LossManager:
             skip_when_zero: Whether the function is left uncalled while the weight is 0.
 
         Raises:
-            DuplicateLossError: If a loss of this name is registered.
+            DuplicateLossError: If a loss of this name is registered, or a scalar or component recorded.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated, contradicts the weight, or is relative to a run whose
                 length the manager was not told.
@@ -417,7 +418,7 @@ class LossManager:
         """Register all of `losses` or, if anything is wrong with one, none; and what balances them."""
         registry, recorder, observers = self._registry, self._recorder, self._observers
         if not replace:
-            registry.refuse_duplicates(losses, recorder.scalars)
+            registry.refuse_duplicates(losses, recorder.scalars, recorder.beside)
         if recorder.in_scope:
             raise NectarganError("losses are registered outside of split() and paused(), for all that follows")
         added: list[object] = []
@@ -440,7 +441,10 @@ class LossManager:
             recorder.raise_pending_error()
         self._watch_observers()
         made = [
-            BoundLoss(loss, schedulers[name], recorder, self.device, registry.weights, registry.changed)
+            BoundLoss(
+                *(loss, schedulers[name], recorder, self.device),
+                *(registry.weights, registry.changed, registry.__contains__),
+            )
             for name, loss in losses.items()
         ]
         registry.add(made, replace=replace)
@@ -830,7 +834,8 @@ class LossManager:
         Raises:
             UnknownLossError: If no loss of this name is registered.
             ScheduleError: If the schedule gives no finite number.
-            LossResultError: If the function returns no dense tensor of real numbers.
+            LossResultError: If the function returns no dense tensor of real numbers, and no dict of such tensors.
+            DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if the weighted result is nan or infinite.
             ValueError: If the epoch is not a finite number of at least 0.
             TypeError: If another argument has the wrong type.
@@ -895,7 +900,8 @@ class LossManager:
             UnknownLossError: If the query finds no loss.
             MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
             ScheduleError: If a schedule gives no finite number.
-            LossResultError: If a function returns no dense tensor of real numbers.
+            LossResultError: If a function returns no dense tensor of real numbers, and no dict of such tensors.
+            DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if a weighted result is nan or infinite.
             ValueError: If the epoch is not a finite number of at least 0.
             TypeError: If the inputs are no mapping, or the query is none.
@@ -955,7 +961,7 @@ class LossManager:
             value: A number, or a tensor, of which the mean counts; no device is waited for.
 
         Raises:
-            DuplicateLossError: If a loss has this name.
+            DuplicateLossError: If a loss has this name, or a component of one.
             TypeError: If the name is no str, or the value no number and no dense tensor of real numbers.
             ValueError: If the name is empty, or has a `/`.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
@@ -987,6 +993,7 @@ class LossManager:
         name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        self._registry.refuse_component(name, self._recorder.beside)
         return name
 
     def record_gradients(
@@ -1168,8 +1175,11 @@ class LossManager:
         An epoch begins when the whole part of the clock's epoch changes. Every record counts the same, except those of
         a weight of 0 that left the function uncalled, which do not count. Waits for the device once.
 
+        The components of a loss follow it where everything is asked for; a query finds them by their own names, such as
+        `"G_VGG.relu3_3"`, only.
+
         Args:
-            query: Tag, loss name or name of a recorded scalar, or several; None for all.
+            query: Tag, loss name, or name of a component or recorded scalar, or several; None for all.
 
         Returns:
             Means of the weighted values by name; nan of no records.
@@ -1187,7 +1197,7 @@ class LossManager:
             {'G_L1': 2.0}
         """
         self._recorder.sync()
-        reported = {name: series for name, series, _ in self._reported(query)}
+        reported = {name: series for name, series, _ in self._reported(query, components=True)}
         if not all(series.keep for series in reported.values()):
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
@@ -1199,7 +1209,8 @@ class LossManager:
         """Return all records of a loss or scalar: those of the log and those that are still in memory.
 
         Args:
-            name: A loss, a recorded scalar, or one of a split, such as `"val/G_L1"`.
+            name: A loss, a component such as `"G_VGG.relu3_3"`, a recorded scalar, or one of a split, such as
+                `"val/G_L1"`.
 
         Raises:
             UnknownLossError: If nothing of this name was ever recorded.
@@ -1210,12 +1221,18 @@ class LossManager:
             raise TypeError(f"the name of a series is a str, got {shown(name)}")
         return self._recorder.records(str.__str__(name))
 
-    def _reported(self, query: Query) -> Iterator[tuple[str, Series, bool]]:
+    def _reported(self, query: Query, *, components: bool = False) -> Iterator[tuple[str, Series, bool]]:
         """Yield name and series of the losses and scalars that a query finds, and whether each has run."""
         query = checked(query)
         wanted = {query} if isinstance(query, str) else query
-        for loss in self._registry.select(query):
-            yield loss.name, loss.series, loss.has_run_here
+        found = set(self._registry.select(query))
+        for loss in self._registry:
+            if loss in found:
+                yield loss.name, loss.series, loss.has_run_here
+            for component, series in loss.components.items() if components else ():
+                name = f"{loss.name}.{component}"
+                if wanted is None or name in wanted:
+                    yield name, series, True
         for name, series in self._recorder.scalars.items():
             if wanted is None or name in wanted:
                 yield name, series, True

@@ -14,9 +14,10 @@ from devices import elsewhere
 from packaging.version import Version
 from torch._dynamo.utils import counters
 
-from nectargan_core import LossManager, Schedule
+from nectargan_core import LMLoss, LossManager, Schedule
 from nectargan_core.errors import (
     DuplicateLossError,
+    LossResultError,
     NectarganError,
     NectarganWarning,
     NonFiniteLossError,
@@ -694,6 +695,155 @@ def test_results_on_a_device_stay_there_until_they_are_read(keep):
     if keep:
         assert manager.series("a").unweighted.tolist() == [5.0, 6.0]
         assert manager.series("map").unweighted.tolist() == [1.5]
+
+
+# Components
+
+
+def with_components(**keywords):
+    manager = LossManager(enable_logging=True, **keywords)
+    manager.register_loss_fn(
+        "layers",
+        lambda x, y: {"map": (x - y).abs(), "sum": 2 * (x * y).sum(), "half": (x - y).square().mean().bfloat16()},
+        schedule=Schedule(end_epoch=4, initial_value=0.0, target_value=2.0),
+    )
+    manager.register_loss_fn("double", lambda x, y: {"a": (x - y).double().square().mean(), "b": x.mean()}, 0.5)
+    manager.register_loss_fn("L1", torch.nn.L1Loss(), 3.0)
+    manager.register_loss_fn("map", torch.nn.L1Loss(reduction="none"), 0.1)
+    manager.register_loss_fn("off", lambda x, y: {"a": x.sum(), "b": y.sum()}, 0.0)
+    running = LMLoss(
+        name="running",
+        function=lambda x, y: {"root": (x - x).sqrt().sum(), "b": x.sum()},
+        loss_weight=0.0,
+        skip_when_zero=False,
+    )
+    manager.register_spec(lambda: {"running": running})
+    return manager
+
+
+def assert_same_records(ours, theirs):
+    counts = theirs.state_dict()["counts"]
+    assert ours.state_dict()["counts"] == counts
+    for name in counts:
+        one, other = ours.series(name), theirs.series(name)
+        assert one.component_of == other.component_of
+        for column in ("step", "epoch", "weight"):
+            assert getattr(one, column).tolist() == getattr(other, column).tolist()
+        for column in ("loss", "unweighted"):
+            assert getattr(one, column).tolist() == pytest.approx(
+                getattr(other, column).tolist(), rel=1e-2, nan_ok=True
+            )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("step", [pytest.param("together", marks=NO_DICTS), "by name"])
+@pytest.mark.parametrize("ticks", [True, False])
+def test_components_are_recorded_in_a_graph_as_outside_of_one(backend, step, ticks):
+    def function(manager, x, y):
+        if step == "together":
+            return manager.compute_losses({"y_fake": x, "y": y}).total
+        names = ("layers", "double", "off", "running", "L1")
+        return sum(manager.compute_loss_xy(name, x, y) for name in names)
+
+    ordinary, compiled = with_components(), with_components()
+    if not ticks:
+        for manager in (ordinary, compiled):
+            manager.set_weight("layers", 0.7)
+    gradients = []
+    for manager, run in (
+        (ordinary, function),
+        (compiled, torch.compile(function, backend=backend, fullgraph=True)),
+    ):
+        for number in range(4):
+            x, y = inputs()
+            if ticks:
+                manager.tick(epoch=number)
+            run(manager, x, y).backward()
+            gradients.append(x.grad)
+    for one, other in zip(gradients[:4], gradients[4:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
+    assert_same_records(compiled, ordinary)
+    assert compiled.series("layers.sum").step.tolist() == ([1, 2, 3] if ticks else [0, 1, 2, 3])
+    assert compiled.series("running.root").weight.tolist() == [0.0] * 4
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+@NO_DICTS
+def test_a_step_with_components_has_one_operator():
+    backend = Captured()
+    torch.compile(all_of(with_components()), backend=backend, fullgraph=True)(*inputs())
+    assert backend.operators == ["record_components"]
+
+
+@NO_DICTS
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_components_can_be_used_in_a_graph_and_returned_from_one(backend):
+    manager = with_components()
+
+    @torch.compile(backend=backend, fullgraph=True)
+    def step(x, y):
+        losses = manager.compute_losses({"y_fake": x, "y": y}, ["double", "L1"])
+        return losses, losses.components["double"]["b"] * 3
+
+    x, y = inputs()
+    losses, used = step(x, y)
+    mean = x.detach().mean().item()
+    assert used.item() == pytest.approx(3 * mean * 0.5)
+    assert list(losses.components) == ["double", "L1"]
+    assert losses.components["L1"] == {}
+    assert losses.components["double"]["b"].item() == pytest.approx(mean * 0.5)
+    used.backward()
+    assert x.grad.sum().item() == pytest.approx(1.5)
+
+
+def test_components_are_recorded_in_splits_and_pauses_of_a_graph():
+    manager = with_components()
+    step = torch.compile(lambda x, y: manager.compute_loss_xy("double", x, y), backend="eager", fullgraph=True)
+    with manager.split("val"):
+        step(*inputs())
+    with manager.paused():
+        step(*inputs())
+    counts = {name: count for name, count in manager.state_dict()["counts"].items() if count}
+    assert counts == {"val/double": 1, "val/double.a": 1, "val/double.b": 1}
+
+
+def test_a_component_whose_name_is_taken_is_an_error_when_the_graph_runs():
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("a", lambda x, y: {"b": x.sum(), "c": y.sum()})
+    manager.record("a.c", 1.0)
+    step = torch.compile(lambda x, y: manager.compute_loss_xy("a", x, y), backend="eager", fullgraph=True)
+    with pytest.raises(DuplicateLossError, match="'a.c', and that is recorded as a scalar already"):
+        step(*inputs())
+    assert manager.state_dict()["counts"] == {"a": 0, "a.c": 1}
+
+
+@pytest.mark.parametrize("nonfinite", ["warn", "raise"])
+def test_a_component_that_is_not_finite_is_named_by_a_graph(nonfinite):
+    manager = LossManager(enable_logging=True, nonfinite=nonfinite)
+    manager.register_loss_fn("a", lambda x, y: {"good": x.sum(), "bad": y.sum() / 0})
+    step = torch.compile(lambda x, y: manager.compute_loss_xy("a", x, y), backend="eager", fullgraph=True)
+    found = pytest.warns(NectarganWarning, match="in its component bad")
+    with found if nonfinite == "warn" else pytest.raises(NonFiniteLossError, match="in its component bad"):
+        step(*inputs())
+    assert set(manager.state_dict()["counts"].values()) == {1}
+
+
+def test_components_are_recorded_by_a_graph_of_other_names_too():
+    manager = LossManager(enable_logging=True)
+    manager.register_loss_fn("a", lambda x, names: {name: x.sum() for name in names}, inputs=("x", "names"))
+    step = torch.compile(lambda x, names: manager.compute_loss("a", x, names), backend="eager", fullgraph=True)
+    for names in (("b", "c"), ("c",), ("b", "d")):
+        step(torch.ones(2), names)
+    assert {name: manager.series(f"a.{name}").step.tolist() for name in "bcd"} == {"b": [0, 2], "c": [0, 1], "d": [2]}
+
+
+@pytest.mark.parametrize("result", [{}, {"a": 1.0}, {"a/b": torch.ones(())}, {"a": {"b": torch.ones(())}}, (1.0, 2.0)])
+def test_what_is_no_dict_of_tensors_is_an_error_in_a_graph(result):
+    manager = LossManager()
+    manager.register_loss_fn("a", lambda x, y: result)
+    step = torch.compile(lambda x, y: manager.compute_loss_xy("a", x, y), backend="eager")
+    with pytest.raises(LossResultError, match="loss 'a' returned"):
+        step(*inputs())
 
 
 # Scalars that are no losses

@@ -630,6 +630,7 @@ def prepared(nonfinite="ignore", **keywords):
     manager.register_loss_fn("a", own_result, 3.0, tags=["G"])
     manager.register_loss_fn("b", own_result, 0.0, tags=["G"])
     manager.register_loss_fn("map", lambda x, y: own_result(x).expand(2) * 1, tags=["M"])
+    manager.register_loss_fn("parts", lambda x, y: {"first": own_result(x), "second": y}, tags=["G"])
     manager.register_loss_fn("fails", failing, tags=["F"])
     manager.register_loss_fn("any", lambda value: value, tags=["A"], inputs=("any",))
     manager.register_loss_fn("scheduled", Module(), 2.0, Schedule(curve, end=10, target_value=0.0), tags=["G"])

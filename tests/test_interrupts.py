@@ -26,7 +26,7 @@ from nectargan_core.history._atomic import Exclusive
 
 ROOMS = tuple(
     str(Path(nectargan_core.__file__).parent / name)
-    for name in ("history", "losses/_bound", "losses/_plan", "log", "manager")
+    for name in ("history", "losses/_bound", "losses/_components", "losses/_plan", "log", "manager")
 )
 
 
@@ -313,6 +313,34 @@ def test_threads_that_compute_while_one_flushes_and_others_read_lose_nothing(tmp
         assert records.epoch.tolist() == [value // 1000 for value in records.unweighted]
     for number in range(1, 5):
         assert log.series(f"scalar{number}").loss.tolist() == [float(number * 1000 + index) for index in range(400)]
+
+
+@pytest.mark.parametrize("others", [None, *(pytest.param(count, marks=pytest.mark.slow) for count in (0, 1, 3))])
+def test_an_interrupt_at_any_instruction_records_a_loss_with_all_its_components_or_none(others):
+    def compute(manager, x):
+        if others is None:
+            return manager.compute_loss("parts", x)
+        return manager.compute_losses({"x": x})["parts"]
+
+    for number in range(10**5):
+        manager = LossManager(enable_logging=True)
+        manager.register_loss_fn("parts", lambda x: {"a": x * 1, "b": x * 2}, 3.0, inputs=("x",))
+        for index in range(others or 0):
+            manager.register_loss_fn(f"other{index}", lambda x: x * 1, 3.0, inputs=("x",))
+        returned = []
+        step = lambda: returned.append(compute(manager, torch.tensor(1.0)).item())  # noqa: B023, E731 # called below
+        reached = traced(number, interrupt, step)
+        counts = {name: len(manager.series(name)) for name in manager.state_dict()["counts"]}
+        assert set(counts.values()) == {1} or (set(counts.values()) == {0} and not returned)
+        assert compute(manager, torch.tensor(2.0)).item() == 18.0
+        for name, value in (("parts", 6.0), ("parts.a", 2.0), ("parts.b", 4.0)):
+            records = manager.series(name)
+            assert records.unweighted.tolist() == [value / 2] * (len(records) - 1) + [value]
+            assert records.step.tolist() == manager.series("parts").step.tolist()
+        assert len(set(manager.state_dict()["counts"].values())) == 1 or others
+        if not reached:
+            break
+    assert number > 100
 
 
 @pytest.mark.slow

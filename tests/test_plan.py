@@ -38,6 +38,7 @@ class Reference:
     disabled: set[str] = field(default_factory=set)
     weights: dict[str, float] = field(default_factory=dict)
     records: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
+    parts: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     def weight(self, loss: LMLoss) -> float:
         if loss.name in self.disabled:
@@ -53,7 +54,7 @@ class Reference:
 
     def compute(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
         values: dict[str, Any] = {}
-        results, rows = {}, {}
+        results, rows, parts = {}, {}, {}
         for name, loss in self.losses.items():
             weight = self.weight(loss)
             if weight == 0.0 and (loss.skip_when_zero or name in self.disabled):
@@ -63,6 +64,9 @@ class Reference:
                     value = inputs[read]
                     values[read] = value() if read == "lazy" else value
             raw = self.called(loss, values, detach=weight == 0.0)
+            if isinstance(raw, dict):
+                parts[name] = summands(raw)
+                raw = added_up(parts[name])
             result = raw * weight if weight else torch.zeros_like(raw) + self.zero(loss, values).to(raw.dtype)
             results[name] = result
             rows[name] = (weight, value_of(raw), value_of(result))
@@ -74,7 +78,14 @@ class Reference:
             if self.prefix is not None:
                 kept = self.records.setdefault(self.prefix + name, [])
                 step = max(self.step, 0) if self.prefix else len(kept)
-                kept.append((self.step if self.step >= 0 else step, self.epoch, result, weight, raw))
+                step = self.step if self.step >= 0 else step
+                kept.append((step, self.epoch, result, weight, raw))
+                for key, part in parts.get(name, {}).items():
+                    row = (step, self.epoch, value_of(part * weight) if weight else 0.0, weight, value_of(part))
+                    self.records.setdefault(f"{self.prefix}{name}.{key}", []).append(row)
+        self.parts = {
+            name: {key: part * rows[name][0] for key, part in parts.get(name, {}).items()} for name in results
+        }
         return {name: results[name] for name in self.losses}
 
     def called(self, loss: LMLoss, values: dict[str, Any], detach: bool) -> torch.Tensor:
@@ -93,6 +104,12 @@ class Reference:
             if torch.is_tensor(values[name]):
                 zero = zero + (values[name] * 0).sum().float()
         return zero
+
+
+def summands(components: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the means of components, all in float64 if one of them is, else in float32."""
+    dtype = torch.float64 if any(value.dtype is torch.float64 for value in components.values()) else torch.float32
+    return {key: value.to(dtype).mean() if value.ndim else value.to(dtype) for key, value in components.items()}
 
 
 def value_of(result: torch.Tensor) -> float:
@@ -128,6 +145,19 @@ def failing(x, y):
     return (x * y).sum()
 
 
+def components(x, y):
+    return {"a": (x - y).abs().mean(), "b": (x * y).sum(), "c": y.sum()}
+
+
+def other_components(x, y):
+    """Return other components for every other batch."""
+    return {"a": x.sum()} if y[0] > 0.5 else {"b": x.sum(), "a": x[0] * y[0]}
+
+
+def mixed(x, p):
+    return {"a": x.double().std(), "b": p, "c": x.bfloat16().sum()}
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "L1": {"function": torch.nn.L1Loss(), "inputs": ("x", "y")},
     "product": {"function": lambda x, y: (x * y).sum().tanh(), "inputs": {"y": "y", "x": "x"}},
@@ -144,10 +174,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "input": {"function": lambda x: x, "inputs": ("x",)},
     "map": {"function": lambda x, y: (x - y).abs(), "inputs": ("x", "y")},
     "changing": {"function": changing, "inputs": ("x", "y")},
+    "components": {"function": components, "inputs": ("x", "y")},
+    "one component": {"function": lambda s: {"a": s}, "inputs": ("scalar",)},
+    "other components": {"function": other_components, "inputs": ("x", "y")},
+    "maps": {"function": lambda x, y: {"a": x, "b": (x - y).square(), "c": x > y}, "inputs": ("x", "y")},
+    "mixed": {"function": mixed, "inputs": ("x", "parameter")},
     "failing": {"function": failing, "inputs": ("x", "y")},
 }
 SCALARS = [
     *("L1", "product", "lazy", "two", "as it is", "same", "square", "parameter", "of parameter", "constant"),
+    *("components", "one component", "other components"),
 ]
 
 weights = st.sampled_from([1.0, 0.1, 100.0, -1 / 3, 0.0, 1e-30])
@@ -253,7 +289,10 @@ def test_whatever_is_computed_together_is_as_if_computed_one_by_one(losses, done
                         manager.compute_losses(other_inputs)
                     continue
                 results = manager.compute_losses(other_inputs)
-                assert results.keys() == expected.keys()
+                assert results.keys() == expected.keys() == results.components.keys()
+                for name, parts in reference.parts.items():
+                    assert results.components[name].keys() == parts.keys()
+                    assert all(same(results.components[name][key].detach(), parts[key].detach()) for key in parts)
                 for ours, theirs in zip(
                     backward(other_leaves, results, value), backward(leaves, expected, value), strict=True
                 ):

@@ -110,6 +110,7 @@ class Recorder:
         "_warned_of_nonfinite",
         "_warned_of_step",
         "_warned_of_write",
+        "beside",
         "closed",
         "counts_from",
         "counts_until",
@@ -142,6 +143,9 @@ class Recorder:
         self.prefix: str | None = ""
         # The scalars recorded in this scope, by the names that the user gave.
         self._scalars: dict[str, Series] = {}
+        # What was recorded beside the losses, in whatever scope, by the name there: the loss that it is a component of,
+        # None of a scalar.
+        self.beside: dict[str, str | None] = {}
         # -1 before the first tick, which makes it 0; a resumed run goes on after the last step of the log.
         self.step = -1
         self.epoch: float = 0
@@ -229,7 +233,23 @@ class Recorder:
             keep = self.keep if keep is None else keep
             self.series[name] = Series(name, keep, self._on_nonfinite, self._watch_device)
             self.series[name].count = self._counts.get(name, 0)
-        return self.series[name]
+        series = self.series[name]
+        # Another loss may have had it as a component.
+        series.component_of = None
+        series.watch_nonfinite(self._on_nonfinite)
+        return series
+
+    def open_component(self, loss: str, component: str) -> Series:
+        """Return the series of a component of a loss in this scope."""
+        name = f"{loss}.{component}"
+        if self.prefix is None:
+            return _unrecorded(name)
+        full = self.prefix + name
+        series = self._open_window(full) if self.prefix else self.begin(full)
+        series.component_of = self.prefix + loss
+        series.watch_nonfinite(None)  # Its loss is, too.
+        self.beside[name] = loss
+        return series
 
     def begin(self, name: str) -> Series:
         """Return the series of a loss or scalar that is new; what had this name before counts in no mean of it."""
@@ -307,6 +327,7 @@ class Recorder:
                 full = self.prefix + name
                 self._scalars[name] = self._open_window(full) if self.prefix else self.begin(full)
                 self._scalars[name].watch_nonfinite(None)
+                self.beside[name] = None
         series = self._scalars[name]
         if self.ticked:
             step = self.step
@@ -384,12 +405,15 @@ class Recorder:
         """Report a loss or total that is nan or infinite; `key` stands for it where it is reported only once."""
         what = f"{what} became {value} at step {step}, epoch {epoch:g}"
         error = None
+        warns = self._nonfinite == "warn" and key not in self._warned_of_nonfinite
+        if key == name and (warns or self._nonfinite == "raise"):
+            what += self._components_to_blame(name, step)
         if self._nonfinite == "raise":
             message = f"{what}, and this manager was made with nonfinite='raise'"
             error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
         if key not in self._notified_of_nonfinite:
             self._notified_of_nonfinite.add(key)
-            if self._nonfinite == "warn" and key not in self._warned_of_nonfinite:
+            if warns:
                 self._warned_of_nonfinite.add(key)
                 warn(f"{what}; this {'loss' if key == name else 'total'} is not warned of again")
             self._notify("nectargan_nonfinite_loss", loss_name=name, step=step, epoch=epoch, value=value)
@@ -403,6 +427,17 @@ class Recorder:
             self._collected_error = self._collected_error or error
         else:
             raise error  # out of the call that computed it
+
+    def _components_to_blame(self, name: str, step: int) -> str:
+        """Return which components of a loss are nan or infinite at a step, for a message about the loss."""
+        blamed = []
+        for series in list(self.series.values()):
+            if series.component_of == name:
+                records = series.records()
+                values = records.unweighted[records.step == step]
+                if not all(map(math.isfinite, values.tolist())):
+                    blamed.append(series.name[len(name) + 1 :])
+        return f", in its component{'s' * (len(blamed) > 1)} {listed(blamed)}" if blamed else ""
 
     def add_all(self, add: Callable[[], None]) -> None:
         """Let several losses be recorded, and only then raise what is due for one of them.

@@ -83,6 +83,7 @@ class Series:
         "_result",
         "_waiting",
         "_window",
+        "component_of",
         "count",
         "keep",
         "name",
@@ -99,6 +100,8 @@ class Series:
     ) -> None:
         self.name = name
         self.keep = keep
+        # The full name of the loss that this is a component of, None if it is none.
+        self.component_of: str | None = None
         # How many records were ever added, those of the runs before a resumed one included.
         self.count = 0
         # The dtype of results that go the short way; None once there was one on a device.
@@ -248,7 +251,7 @@ class Series:
     def _add_tensor(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
         check_real(self.name, raw, epoch)
         if raw.is_cpu and not raw.ndim:
-            values = self._value(raw), self._value(weighted)
+            values = self.value_of(raw), self.value_of(weighted)
             self._result = (self.count + 1, None, weighted.dtype)
             self.add_number(step, epoch, weight, *values)
             return
@@ -257,7 +260,7 @@ class Series:
         if raw.requires_grad and not raw.is_cpu and (raw.is_leaf or (raw._is_view() and not raw.ndim)):
             result = result.clone()  # a parameter, which its optimizer edits in place
         if raw.is_cpu:
-            values = self._value(mean_of(result)), self._value(mean_of(weighted.detach()))
+            values = self.value_of(mean_of(result)), self.value_of(mean_of(weighted.detach()))
             self._result = (self.count + 1, result, weighted.dtype)
             self.add_number(step, epoch, weight, *values)
             return
@@ -280,7 +283,8 @@ class Series:
         if self._on_device is not None:
             self._on_device(self)
 
-    def _value(self, scalar: Tensor) -> float:
+    def value_of(self, scalar: Tensor) -> float:
+        """Read a scalar that is to be recorded."""
         try:
             value: float = scalar.item()
             bool(value == 0)  # A number that only stands for one, in a graph that is being made, cannot be compared.
@@ -372,12 +376,13 @@ class Series:
 
     def records(self, start: int = 0) -> Records:
         """Return the records that are in memory, from a position on, as arrays; the last one where none are kept."""
-        return as_records(self.name, self._snapshot(start)[1] if self.keep else self._rows_or_last())
+        rows = self._snapshot(start)[1] if self.keep else self._rows_or_last()
+        return as_records(self.name, rows, self.component_of)
 
     def new_records(self) -> tuple[Records, int]:
         """Return the records from `reported` on, after a `sync`, and the position after them."""
         begin, rows = self._snapshot(self.reported)
-        return as_records(self.name, rows), begin + len(rows)
+        return as_records(self.name, rows, self.component_of), begin + len(rows)
 
     def _rows_or_last(self) -> npt.NDArray[np.void]:
         _, rows = self._snapshot()
@@ -494,7 +499,7 @@ def add_together(
     if dtype is not _FLOAT32:
         for series, step, weight, value in zip(several, steps, weights, values, strict=False):
             series._result = (series.count + 1, None, dtype)
-            series.add_number(step, epoch, weight, value, value * weight)
+            series.add_number(step, epoch, weight, value, value * weight if weight else 0.0)
         return
     kept = [series.rows for series in several if series.keep and series._fast is not None]
     if len(kept) == len(values):

@@ -144,10 +144,10 @@ def unpacked(rows: bytes | bytearray) -> npt.NDArray[np.void]:
     return np.frombuffer(bytearray(rows), dtype=DTYPE)
 
 
-def as_records(name: str, rows: npt.NDArray[np.void]) -> Records:
+def as_records(name: str, rows: npt.NDArray[np.void], component_of: str | None = None) -> Records:
     """Return records from an array with a field for each column."""
     columns: dict[str, Any] = {column: np.ascontiguousarray(rows[column]) for column in COLUMNS}
-    return Records(name, **columns)
+    return Records(name, **columns, component_of=component_of)
 
 
 def joined(name: str, parts: Iterable[Records]) -> Records:

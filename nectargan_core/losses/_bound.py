@@ -6,16 +6,18 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from nectargan_core._messages import shown, warn
-from nectargan_core.errors import LossResultError, ScheduleError
+from nectargan_core._messages import warn
+from nectargan_core.errors import DuplicateLossError, ScheduleError
 from nectargan_core.history import LMHistory, Recorder, Series, add_together, check_real
 from nectargan_core.losses import _compiled
 from nectargan_core.losses._autograd import as_new, current_graph_task, is_older, next_node
+from nectargan_core.losses._components import Components, components_of, rows_of
 from nectargan_core.losses._factors import as_factor
 from nectargan_core.losses._graph_weights import Group, Weights, register
 from nectargan_core.losses._loss import LMLoss
@@ -35,9 +37,12 @@ Later: TypeAlias = "list[tuple[Series, int, float, float, Tensor | None, Tensor]
 """Records that are added once all losses of a call are computed: series, step, epoch, weight, and the result before
 weighting (None of a loss that was skipped) and after it."""
 
+Scalars: TypeAlias = "list[tuple[Series, int, float, float]]"
+"""Records of scalars in single precision on the CPU: series, step, weight, and value before weighting."""
 
-def record_all(later: Later, recorder: Recorder) -> None:
-    """Add the records that were put off; if one of the results cannot be recorded, none.
+
+def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None) -> None:
+    """Add the records that were put off, and scalars of the same epoch; if one result cannot be recorded, none.
 
     Raises:
         NonFiniteLossError: If one is due, after all are added.
@@ -48,11 +53,37 @@ def record_all(later: Later, recorder: Recorder) -> None:
             check_real(series.name, raw, epoch)
     if current_graph_task() >= 0:
         return
-    recorder.add_all(lambda: add_each(later))
+    if not scalars:
+        recorder.add_all(partial(add_each, later))
+        return
+    # Losses in one step with their components, where these are such scalars, too.
+    others: Later = []
+    for row in later:
+        series, step, epoch, weight, raw, _ = row
+        if raw is not None and not raw.ndim and raw.dtype is _FLOAT32 and raw.is_cpu:
+            scalars.append((series, step, weight, series.value_of(raw)))
+        else:
+            others.append(row)
+    recorder.add_all(partial(add_rows, scalars, others, later[0][2], _FLOAT32))
+
+
+def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -> None:
+    """Add the records of scalars on the CPU in one step, then those that were put off one by one.
+
+    Args:
+        scalars: Records of scalars.
+        later: Other records.
+        epoch: The epoch of the scalars.
+        dtype: Their dtype, float32 or float64.
+    """
+    if scalars:
+        several, steps, weights, values = zip(*scalars, strict=True)
+        add_together(several, steps, epoch, weights, values, dtype)
+    add_each(later)
 
 
 def add_each(later: Later) -> None:
-    """Add the records that were put off."""
+    """Add the records that were put off, one by one."""
     for series, step, epoch, weight, raw, weighted in later:
         if raw is None:
             series.add_zero(step, epoch, weighted)
@@ -67,8 +98,11 @@ def _add_apart(
     weights: Sequence[float],
     scalars: Sequence[Tensor],
     means: Sequence[Sequence[Tensor] | None],
+    beside: Scalars,
+    later: Later,
 ) -> None:
     """Add the records of what a compiled graph computed, one by one; see `BoundLoss.record_compiled`."""
+    add_rows(beside, later, epoch, _FLOAT32)
     others = iter(scalars)
     for loss, step, weight, mean in zip(losses, steps, weights, means or [None] * len(losses), strict=True):
         raw, weighted, result = mean if mean is not None else [next(others)] * 3
@@ -91,18 +125,22 @@ class BoundLoss:
         device: Where a result is made that no input tells the device of.
         weights: Those of all losses of the manager, for compiled graphs to read.
         changed: Called when the loss has another weight, schedule or enabling.
+        is_registered: Whether the manager has a loss of a name.
     """
 
     __slots__ = (
         "__weakref__",
         "_by_step",
         "_changed",
+        "_components",
         "_constant",
         "_device",
         "_elsewhere",
         "_enabled",
         "_first",
+        "_is_registered",
         "_last_change",
+        "_layout",
         "_loss",
         "_own",
         "_position",
@@ -132,6 +170,7 @@ class BoundLoss:
         device: torch.device | None,
         weights: Weights,
         changed: Callable[[], None],
+        is_registered: Callable[[str], bool],
     ) -> None:
         self.name = loss.name
         self.function = loss.function
@@ -146,6 +185,11 @@ class BoundLoss:
         # Where records go now, and where they go outside of splits and pauses.
         self.series: Series = recorder.begin(loss.name)
         self._own = self.series
+        # Where those of its components go that were recorded in this scope, by the names that the function gives them.
+        self._components: dict[str, Series] = {}
+        # The names of the last call, and their series.
+        self._layout: tuple[tuple[str, ...], list[Series]] = ((), [])
+        self._is_registered = is_registered
         self._recorder = recorder
         self._device = device
         self._changed = changed
@@ -274,7 +318,8 @@ class BoundLoss:
         if not self.has_run:
             # The last ones are enough: in those before it did not run, and they are left.
             self._elsewhere = [*self._elsewhere[:1], *self._elsewhere[1:][-8:], (series, series.count)]
-        there = {"series": series, "_first": series.count, "_last_change": series.count}
+        there = {"series": series, "_components": {}, "_layout": ((), [])}
+        there |= {"_first": series.count, "_last_change": series.count}
         back = {name: getattr(self, name) for name in there}
         enter, leave = ([partial(setattr, self, name, value) for name, value in to.items()] for to in (there, back))
         return enter, leave
@@ -307,6 +352,67 @@ class BoundLoss:
         values = {**loss.__dict__, "schedule": schedule, "last_loss_map": self.last_tensor(), "history": history}
         return LMLoss.model_construct(_fields_set=set(loss.model_fields_set), **values)
 
+    # Components
+
+    @property
+    def components(self) -> Mapping[str, Series]:
+        """The series of the components that were recorded in this scope, by their own names."""
+        return self._components
+
+    def components_of(self, result: object, epoch: float) -> Components:
+        """Return the components that the function returned in the place of a tensor.
+
+        Raises:
+            LossResultError: If it is no dict of tensors of real numbers.
+            DuplicateLossError: If the name of one is taken.
+        """
+        known = self._layout[0]
+        components = components_of(self.name, result, epoch, known)
+        if components.names != known:
+            for name in components.names:
+                if name not in self._components:
+                    self._check_component(name)
+        return components
+
+    def series_of(self, components: tuple[str, ...], step: int) -> list[Series]:
+        """Return the series of components, in which a record of this step is to come next.
+
+        Raises:
+            DuplicateLossError: If the name of one is taken.
+        """
+        known, several = self._layout
+        if components != known:
+            added = [name for name in components if name not in self._components]
+            for name in added:
+                self._check_component(name)
+            for name in added:
+                self._components[name] = self._recorder.open_component(self.name, name)
+            several = [self._components[name] for name in components]
+            self._layout = components, several
+        if not self._recorder.ticked and self.series is self._own:
+            for series in several:
+                # The calls of the loss are what its steps are counted by, and it may have had other components before.
+                series.count = step
+        return several
+
+    def _check_component(self, component: str) -> None:
+        """Raise `DuplicateLossError` if a loss, a scalar or a component of another loss has the name of a component."""
+        name = f"{self.name}.{component}"
+        owner = self._recorder.beside.get(name, self.name)
+        if self._is_registered(name):
+            what = "a loss"
+        elif owner is None:
+            what = "recorded as a scalar"
+        elif owner != self.name and self._is_registered(owner):
+            what = f"a component of loss {owner!r}"
+        else:
+            return
+        raise DuplicateLossError(
+            f"loss {self.name!r} returned the component {component!r}, which is recorded as {name!r}, and that is "
+            f"{what} already; rename one of them",
+            name=name,
+        )
+
     # Computing
 
     @property
@@ -316,8 +422,8 @@ class BoundLoss:
 
     def call(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, epoch: float, detached: bool = False
-    ) -> Tensor:
-        """Call the function.
+    ) -> tuple[Tensor, Components | None]:
+        """Call the function; returns its result and, if that is the sum of components, these.
 
         Args:
             args: Its arguments.
@@ -334,13 +440,15 @@ class BoundLoss:
         except Exception as error:
             self.annotate(error, args, kwargs)
             raise
+        components = None
         if not isinstance(raw, Tensor):
-            raise self.no_tensor(raw, epoch)
+            components = self.components_of(raw, epoch)
+            raw = components.summed()
         if detached:
             check_real(self.name, raw, epoch)
         elif raw.requires_grad and is_older(raw, number):
-            return as_new(raw)
-        return raw
+            raw = as_new(raw)
+        return raw, components
 
     def weighted(self, raw: Tensor, weight: float, epoch: float) -> Tensor:
         """Return the product of a result and a weight.
@@ -398,7 +506,7 @@ class BoundLoss:
         if type(raw) is not Tensor:
             factor = None
             if not isinstance(raw, Tensor):
-                raise self.no_tensor(raw, epoch)
+                return self._compute_components(raw, weight, step, epoch)
         try:
             weighted = raw * (factor if factor is not None and raw.dtype is _FLOAT32 and raw.is_cpu else weight)
         except RuntimeError:
@@ -406,6 +514,24 @@ class BoundLoss:
             raise
         if current_graph_task() < 0:
             series.add(step, epoch, weight, raw, weighted)
+        return weighted
+
+    def _compute_components(self, result: object, weight: float, step: int, epoch: float) -> Tensor:
+        """Weight and record what the function returned as components."""
+        components = self.components_of(result, epoch)
+        raw = components.summed()
+        weighted = self.weighted(raw, weight, epoch)
+        if components.values is None:
+            scalars, rows = rows_of({self.name: components}, [self], [weight], [step], epoch)
+            record_all([*rows, (self.series, step, epoch, weight, raw, weighted)], self._recorder, scalars)
+            return weighted
+        # The same, where nothing is left to be looked at.
+        several = [*self.series_of(components.names, step), self.series]
+        values = [*components.values, self.series.value_of(raw)]
+        if current_graph_task() < 0:
+            self._recorder.add_all(
+                partial(add_together, several, repeat(step), epoch, [weight] * len(several), values, _FLOAT32)
+            )
         return weighted
 
     def _compute_compiled(
@@ -417,7 +543,7 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,), _ = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
+        (result,), _, _ = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
         return result
 
     @property
@@ -462,6 +588,7 @@ class BoundLoss:
         scalars: Tensor,
         means: Sequence[Sequence[Tensor] | None],
         epoch: float | None,
+        components: Mapping[str, Components] | None = None,
     ) -> None:
         """Record the results of several losses, this one among them, that a compiled graph computed in one call.
 
@@ -472,6 +599,7 @@ class BoundLoss:
             means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
                 None for one whose result is the next of `scalars`. Empty where all are.
             epoch: The epoch, None for that of the clock.
+            components: Those of the losses that have some, by the names of these.
         """
         recorder = self._recorder
         # The same as recorder.is_due of any of them.
@@ -486,12 +614,22 @@ class BoundLoss:
         if epoch is None:
             epoch = recorder.epoch
         steps = [recorder.step] * len(losses) if recorder.ticked else [loss.step_here() for loss in losses]
+        if components:
+            # As in eager code, where the function is not called.
+            ran = {loss.name for loss, weight in zip(losses, weights, strict=True) if weight or loss.runs_at_zero}
+            components = {name: parts for name, parts in components.items() if name in ran}
+        beside, later = rows_of(components or {}, losses, weights, steps, epoch)
         if not means and scalars.is_cpu and 0.0 not in weights:
-            series = [loss.series for loss in losses]
-            record = partial(add_together, series, steps, epoch, weights, scalars.tolist(), scalars.dtype)
+            series, values = [loss.series for loss in losses], scalars.tolist()
+            if components:
+                beside += zip(series, steps, weights, values, strict=True)
+                record = partial(add_rows, beside, later, epoch, _FLOAT32)
+            else:
+                record = partial(add_together, series, steps, epoch, weights, values, scalars.dtype)
         else:
             # Copied, since it is kept on a device, and the graph uses its memory again.
-            record = partial(_add_apart, losses, steps, epoch, weights, scalars.clone().unbind(), means)
+            given = scalars.clone().unbind()
+            record = partial(_add_apart, losses, steps, epoch, weights, given, means, beside, later)
         recorder.add_all(record)
 
     def applied_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
@@ -506,13 +644,17 @@ class BoundLoss:
 
     def _compute_zero(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, step: int, epoch: float) -> Tensor:
         """Return a new zero, in the shape of the result where the function is called all the same."""
-        raw = None
+        raw: Tensor | None = None
+        scalars: Scalars = []
+        rows: Later = []
         if self.runs_at_zero:
-            raw = self.call(args, kwargs, epoch, detached=True)
+            raw, components = self.call(args, kwargs, epoch, detached=True)
             zero = self.zero_like(raw, args, kwargs)
+            if components is not None:
+                scalars, rows = rows_of({self.name: components}, [self], [0.0], [step], epoch)
         else:
             zero = self.zero((*args, *(kwargs or {}).values()), None)
-        record_all([(self.series, step, epoch, 0.0, raw, zero)], self._recorder)
+        record_all([*rows, (self.series, step, epoch, 0.0, raw, zero)], self._recorder, scalars)
         return zero
 
     def expect_clock(self) -> None:
@@ -531,13 +673,6 @@ class BoundLoss:
             return
         given = [_summary(arg) for arg in args] + [f"{name}={_summary(arg)}" for name, arg in (kwargs or {}).items()]
         error.add_note(f"in the function of loss {self.name!r}, called with ({', '.join(given)})")
-
-    def no_tensor(self, result: object, epoch: float) -> LossResultError:
-        return LossResultError(
-            f"loss {self.name!r} returned {type(result).__name__} ({shown(result)}) at epoch {epoch:g}; "
-            "expected a tensor of real numbers, such as a scalar or a map",
-            loss_name=self.name,
-        )
 
 
 def _summary(value: object) -> str:

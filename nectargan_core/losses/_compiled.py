@@ -16,8 +16,18 @@ from torch import Tensor, nn
 from nectargan_core.errors import LossResultError, WeightingError
 from nectargan_core.history import check_real, mean_of
 from nectargan_core.losses._autograd import current_graph_task
+from nectargan_core.losses._components import Components
 from nectargan_core.losses._factors import as_factors
-from nectargan_core.losses._graph_weights import Group, call_of, definitions_of, gone, like_of, prepared_key, weights_of
+from nectargan_core.losses._graph_weights import (
+    Group,
+    Weights,
+    call_of,
+    definitions_of,
+    gone,
+    like_of,
+    prepared_key,
+    weights_of,
+)
 from nectargan_core.losses._inputs import called, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses
@@ -37,7 +47,9 @@ Given: TypeAlias = "tuple[Sequence[Any], Mapping[str, Any]]"
 _ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
 
 
-def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[list[Tensor], list[tuple[str, Tensor]]]:
+def compute(
+    group: Group, given: Sequence[Given], epoch: float | None
+) -> tuple[list[Tensor], dict[str, dict[str, Tensor]], list[tuple[str, Tensor]]]:
     """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
 
     A function is called whatever its weight is. Its gradient may be infinite, and times 0 nan; so no gradient goes back
@@ -49,7 +61,8 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
         epoch: Epoch for the schedules and the records, None for that of the clock.
 
     Returns:
-        The weighted results, and what weightings add to the total, by their names; attached to the graph.
+        The weighted results; the weighted components of the losses that have some, by the names of these; and what
+        weightings add to the total, by their names. All are attached to the graph.
     """
     call = call_of(group.keys, torch.is_grad_enabled(), group.learned_keys)
     weights = group.weights
@@ -81,6 +94,8 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
         return torch.where(weight(index, value) == 0, value.detach(), value)
 
     results: list[Tensor] = []
+    # What each result is the sum of, where it has components.
+    terms_of: list[dict[str, Tensor]] = []
     for index, function in enumerate(group.functions):
         args = [gate(value, index) for value in given[index][0]]
         kwargs = {name: gate(value, index) for name, value in given[index][1].items()}
@@ -89,11 +104,21 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
             result = torch.func.functional_call(function, parameters, tuple(args), kwargs)
         else:
             result = function(*args, **kwargs)
+        terms: dict[str, Tensor] = {}
+        if not isinstance(result, Tensor) and isinstance(result, Mapping):
+            terms = _terms_of(result, definitions_of(call)[index][0])
+            result = _sum_of(terms)
         if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
             _refuse(result, definitions_of(call)[index][0])
         results.append(result)
+        terms_of.append(terms)
     learned, extras = _learned(group, results)
     raw, weighted = [], []
+    # Of the losses that have components: their positions, the names, the values, and the components after weighting.
+    owners: list[int] = []
+    names: list[str] = []
+    values: list[Tensor] = []
+    components: dict[str, dict[str, Tensor]] = {}
     for index, result in enumerate(results):
         raw.append(result.detach())
         # Like eager code that multiplies by a number: in float32 at least, then rounded.
@@ -102,21 +127,28 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
         factor = weight(index, result)
         if index in learned:
             factor = factor * learned[index].to(factor.dtype)
-        # 0 also where the result is infinite.
-        weighted.append(torch.where(factor == 0, torch.zeros_like(result), result * factor).to(dtype))
+        weighted.append(_times(result, factor).to(dtype))
+        if terms := terms_of[index]:
+            owners.append(index)
+            names.append("/".join(terms))  # No name has one.
+            # One that was made on the CPU may stand beside others on a device.
+            values.append(_vector([term.detach().to(result.device) for term in terms.values()]))
+            components[definitions_of(call)[index][0]] = {name: _times(term, factor) for name, term in terms.items()}
     # Scalars in single precision are recorded as one vector, all others by their means.
     device = raw[0].device
     plain = [not result.ndim and result.dtype is torch.float32 and result.device == device for result in raw]
     vector = _vector([result for result, is_plain in zip(raw, plain, strict=True) if is_plain])
-    if False not in plain:
-        torch.ops.nectargan.record.default(_ORDER, vector, call, at)
-    else:
-        others = [index for index, is_plain in enumerate(plain) if not is_plain]
-        means = [
-            mean for index in others for mean in (mean_of(raw[index]), mean_of(weighted[index].detach()), raw[index])
-        ]
+    others = [index for index, is_plain in enumerate(plain) if not is_plain]
+    means = [mean for index in others for mean in (mean_of(raw[index]), mean_of(weighted[index].detach()), raw[index])]
+    if owners:
+        torch.ops.nectargan.record_components.default(
+            _ORDER, vector, means, others, values, owners, "//".join(names), call, at
+        )
+    elif others:
         torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
-    return weighted, extras
+    else:
+        torch.ops.nectargan.record.default(_ORDER, vector, call, at)
+    return weighted, components, extras
 
 
 def _learned(group: Group, results: Sequence[Tensor]) -> tuple[dict[int, Tensor], list[tuple[str, Tensor]]]:
@@ -132,6 +164,11 @@ def _learned(group: Group, results: Sequence[Tensor]) -> tuple[dict[int, Tensor]
         if extra is not None:
             extras.append((weighting.label, extra))
     return learned, extras
+
+
+def _times(result: Tensor, factor: Tensor) -> Tensor:
+    """Return a product that is 0 where the factor is, also if the result is infinite."""
+    return torch.where(factor == 0, torch.zeros_like(result), result * factor)
 
 
 class RecordsScalars(Protocol):
@@ -186,12 +223,45 @@ def _vector(scalars: Sequence[Tensor]) -> Tensor:
     return vector
 
 
+def _terms_of(result: Mapping[Any, Any], name: str) -> dict[str, Tensor]:
+    """Return the means of components by name, in one precision, as `components_of` does."""
+    terms: dict[str, Tensor] = {}
+    double = False
+    for key, value in result.items():
+        if not isinstance(key, str) or not key or "/" in key:
+            raise LossResultError(
+                f"loss {name!r} returned a dict with the key {key!r}; the keys are the names of components: str, not "
+                "empty, without '/'",
+                loss_name=name,
+            )
+        if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_complex():
+            raise LossResultError(
+                f"loss {name!r} returned a dict whose component {key!r} is no dense tensor of real numbers; expected "
+                "one for each component",
+                loss_name=name,
+            )
+        double = double or value.dtype is torch.float64
+        terms[key] = value
+    if not terms:
+        raise LossResultError(f"loss {name!r} returned an empty dict; return at least one component", loss_name=name)
+    dtype = torch.float64 if double else torch.float32
+    return {key: value.mean(dtype=dtype) if value.ndim else value.to(dtype) for key, value in terms.items()}
+
+
+def _sum_of(terms: Mapping[str, Tensor]) -> Tensor:
+    total, *others = terms.values()
+    for term in others:
+        total = total + term
+    return total
+
+
 def _refuse(result: object, name: str) -> NoReturn:
     """Raise the error of a result that cannot be weighted and recorded."""
     if isinstance(result, Tensor):
         check_real(name, result, 0)
     raise LossResultError(
-        f"loss {name!r} returned {type(result).__name__}; expected a tensor of real numbers, such as a scalar or a map",
+        f"loss {name!r} returned {type(result).__name__}; expected a tensor of real numbers, such as a scalar or a "
+        "map, or a dict of such tensors by name, which are summed",
         loss_name=name,
     )
 
@@ -231,9 +301,11 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
         arguments = [inputs[read] if read in as_is else values[read] for read in reads]
         given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
     results = ComputedLosses()
-    weighted, extras = compute(group, given, epoch)
+    weighted, components, extras = compute(group, given, epoch)
     for (name, _, _, _), result in zip(definitions, weighted, strict=True):
         results[name] = result
+    if components:
+        results._components = components
     for label, extra in extras:
         results._extra = extra if results._extra is None else results._extra + extra
         record_scalar(manager, label, extra)
@@ -271,8 +343,7 @@ def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -
     losses = weights.losses_of(call)
     at = None if epoch is None else epoch.item()
     losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at)
-    if any(loss.weighting is not None for loss in losses):
-        weights.saw(call, scalars.clone().unbind(), at)
+    _seen_by_weightings(weights, call, scalars, (), at)
 
 
 def _recorded_means(
@@ -280,15 +351,53 @@ def _recorded_means(
 ) -> None:
     weights = weights_of(call)
     losses = weights.losses_of(call)
+    every = _by_loss(means, others, len(losses))
+    at = None if epoch is None else epoch.item()
+    losses[0].record_compiled(losses, None, scalars, every, at)
+    _seen_by_weightings(weights, call, scalars, every, at)
+
+
+def _recorded_components(
+    order: Tensor,
+    scalars: Tensor,
+    means: list[Tensor],
+    others: list[int],
+    values: list[Tensor],
+    owners: list[int],
+    names: str,
+    call: int,
+    epoch: Tensor | None,
+) -> None:
+    weights = weights_of(call)
+    losses = weights.losses_of(call)
+    every = _by_loss(means, others, len(losses)) if means else ()
+    components: dict[str, Components] = {}
+    for index, joined, vector in zip(owners, names.split("//"), values, strict=True):
+        each = tuple(joined.split("/"))
+        terms = dict(zip(each, vector.clone().unbind(), strict=True))
+        is_plain = vector.is_cpu and vector.dtype is torch.float32
+        components[losses[index].name] = Components(each, terms, vector.tolist() if is_plain else None)
+    at = None if epoch is None else epoch.item()
+    losses[0].record_compiled(losses, None, scalars, every, at, components)
+    _seen_by_weightings(weights, call, scalars, every, at)
+
+
+def _by_loss(means: list[Tensor], others: list[int], count: int) -> list[list[Tensor] | None]:
     # Copied, since the graph uses the memory of its results again.
     copies = [mean.clone() for mean in means]
     given = {index: copies[3 * number : 3 * number + 3] for number, index in enumerate(others)}
-    every = [given.get(index) for index in range(len(losses))]
-    at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, None, scalars, every, at)
+    return [given.get(index) for index in range(count)]
+
+
+def _seen_by_weightings(
+    weights: Weights, call: int, scalars: Tensor, means: Sequence[Sequence[Tensor] | None], epoch: float | None
+) -> None:
+    """Keep for weightings what was computed: scalars, and for each loss its means, None for the next of the scalars."""
+    losses = weights.losses_of(call)
     if any(loss.weighting is not None for loss in losses):
         rest = iter(scalars.clone().unbind())
-        weights.saw(call, [next(rest) if mean is None else mean[0] for mean in every], at)
+        each = means or [None] * len(losses)
+        weights.saw(call, [next(rest) if mean is None else mean[0] for mean in each], epoch)
 
 
 def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
@@ -319,4 +428,10 @@ _define(
     _fake_recorded,
 )
 _define("take_factors(Tensor(a!) order, Tensor factors, str key, str[] names) -> ()", _factors_taken, _fake_recorded)
+_define(
+    "record_components(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, Tensor[] values, int[] owners, "
+    "str names, int call, Tensor? epoch) -> ()",
+    _recorded_components,
+    _fake_recorded,
+)
 _define("record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded)

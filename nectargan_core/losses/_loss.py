@@ -63,7 +63,8 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     Args:
         name: Name of the loss, unique in its manager; not empty, without `/`.
         function: An `nn.Module` or any callable that returns a real-valued tensor: a scalar, or a map of any
-            shape, of which the mean counts.
+            shape, of which the mean counts. Or a dict of such tensors by name: the loss is then the sum of their means,
+            and each is recorded beside it as a component.
         loss_weight: What the result is multiplied by. A schedule with an `initial_value` replaces it.
         schedule: How the weight changes over the epochs; `Schedule()` for not at all. An end that it leaves
             out is `loss_weight`.

@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nectargan_core.history import Recorder, Series, add_together, no_value, single
+from nectargan_core.history import Recorder, add_together, no_value, single
 from nectargan_core.losses._autograd import as_new, current_graph_task, next_node
 from nectargan_core.losses._balanced import Balanced
-from nectargan_core.losses._bound import BoundLoss, Later, add_each, record_all
+from nectargan_core.losses._bound import BoundLoss, Later, Scalars, add_rows, record_all
+from nectargan_core.losses._components import Components, rows_of
 from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
@@ -109,6 +110,7 @@ class Plan:
         if is_plain:
             raws: list[Any] = []
             products: list[Tensor] = []
+            components: dict[str, Components] = {}
             together, passed_on = len(weights) >= _FEWEST, 0
             for loss, function, arguments in self._calls:
                 given, number = arguments(inputs), next_node()
@@ -120,7 +122,8 @@ class Plan:
                     loss.annotate(error, given, None)
                     raise
                 if type(raw) is not Tensor and not isinstance(raw, Tensor):
-                    raise loss.no_tensor(raw, epoch)
+                    components[loss.name] = parts = loss.components_of(raw, epoch)
+                    raw = parts.summed()
                 if not together:
                     products.append(loss.weighted(raw, weights[len(raws)], epoch))
                 # As in BoundLoss.call, with is_older written out. If all losses do it, there is no order to keep.
@@ -132,15 +135,21 @@ class Plan:
             steps = repeat(first) if counted is None else counted
             if together:
                 self._pass_on = passed_on == len(raws)
-                results = self._weighted(raws, weights, factors, steps, epoch, [])
+                results = self._weighted(raws, weights, factors, steps, epoch, [], components)
             else:
                 results = ComputedLosses(zip(self._names, products, strict=True))
-                if len(raws) > 1:
-                    rows = zip(self._series, steps, repeat(epoch), weights, raws, products, strict=False)
-                    record_all(list(rows), recorder)
+                if len(raws) > 1 or components:
+                    rows = list(zip(self._series, steps, repeat(epoch), weights, raws, products, strict=False))
+                    scalars: Scalars = []
+                    if components:
+                        scalars, others = rows_of(components, self._losses, weights, steps, epoch)
+                        rows = [*others, *rows]
+                    record_all(rows, recorder, scalars)
                 elif current_graph_task() < 0:  # It waits for no others.
                     self._series[0].add(first, epoch, weights[0], raws[0], products[0])
             results._raws = raws
+            if components:
+                results._components = components
         else:
             results = self._compute_some(inputs, weights, factors, epoch)
         results._names = self._names
@@ -189,14 +198,20 @@ class Plan:
         raws: list[Tensor | None] = []
         steps: list[int] = []
         zeros: Later = []
+        components: dict[str, Components] = {}
         for loss, weight, is_running in zip(self._losses, weights, runs, strict=True):
             raw = term = None
             steps.append(step := loss.step_here())
             if is_running:
                 args, kwargs = read.arguments(loss)
-                raw = term = loss.call(args, kwargs, epoch, detached=weight == 0.0)
+                raw, parts = loss.call(args, kwargs, epoch, detached=weight == 0.0)
+                term = raw
+                if parts is not None:
+                    components[loss.name] = parts
                 if weight == 0.0:
                     term = loss.zero_like(raw, args, kwargs)
+                    if parts is not None:
+                        parts.zero = term
                     zeros.append((loss.series, step, epoch, 0.0, raw, term))
             terms.append(term)
             raws.append(raw)
@@ -208,10 +223,11 @@ class Plan:
                 zeros.append((loss.series, step, epoch, 0.0, None, zero))
                 skipped.append(loss.name)
         if self._balanced:
-            results = self._weighted_by_factors(due, read, terms, raws, weights, steps, epoch, zeros)
+            results = self._weighted_by_factors(due, read, terms, raws, weights, steps, epoch, zeros, components)
         else:
-            results = self._weighted(terms, weights, factors, steps, epoch, zeros)
+            results = self._weighted(terms, weights, factors, steps, epoch, zeros, components)
         results._raws = raws
+        results._components = components
         results._skipped = frozenset(skipped)
         return results
 
@@ -225,6 +241,7 @@ class Plan:
         steps: list[int],
         epoch: float,
         zeros: Later,
+        components: Mapping[str, Components],
     ) -> ComputedLosses:
         """Do what `_weighted` does with the factors of weightings, which change for the losses in the places `due`."""
         applied = weights.copy()
@@ -241,11 +258,14 @@ class Plan:
                 args, kwargs = read.arguments(loss)
                 terms[place] = zero = loss.zero_like(raw, args, kwargs)
                 zeros.append((loss.series, steps[place], epoch, 0.0, raw, zero))
+                if loss.name in components:
+                    components[loss.name].zero = zero
                 learned.pop(place, None)
         if learned:
-            results = self._weighted_one_by_one(terms, applied, steps, epoch, zeros, learned)
+            scalars, others = rows_of(components, self._losses, applied, steps, epoch) if components else ([], [])
+            results = self._weighted_one_by_one(terms, applied, steps, epoch, zeros, scalars, others, learned)
         else:
-            results = self._weighted(terms, applied, {}, steps, epoch, zeros)
+            results = self._weighted(terms, applied, {}, steps, epoch, zeros, components)
         for label, extra in extras:
             results._extra = extra if results._extra is None else results._extra + extra
             self._recorder.record(label, extra.detach())
@@ -259,6 +279,7 @@ class Plan:
         steps: Iterable[int],
         epoch: float,
         zeros: Later,
+        components: Mapping[str, Components],
     ) -> ComputedLosses:
         """Weight the terms, and record them.
 
@@ -269,19 +290,21 @@ class Plan:
             steps: The step of each record.
             epoch: The epoch of all.
             zeros: The records of the terms with a weight of 0.
+            components: What terms are the sums of, by the names of their losses; recorded with the same weights.
         """
+        scalars, others = rows_of(components, self._losses, weights, steps, epoch) if components else ([], [])
         stacked = _stacked(terms) if len(terms) >= _FEWEST else None
         if stacked is None:
-            return self._weighted_one_by_one(terms, weights, steps, epoch, zeros)
+            return self._weighted_one_by_one(terms, weights, steps, epoch, zeros, scalars, others)
         results = StackedLosses.of(self._names, terms, weights, stacked, *_factors_like(stacked, weights, factors))
         if stacked.is_cpu:
             try:
                 results._values = values = stacked.tolist()[::-1]
             except RuntimeError as error:
                 raise no_value(self._losses[0].name) from error
-            if zeros:
-                others = [row for row in zip(self._series, steps, weights, values, strict=False) if row[2] != 0.0]
-                record = partial(_add_with_zeros, zeros, others, epoch, stacked.dtype)
+            if zeros or components:
+                scalars += [row for row in zip(self._series, steps, weights, values, strict=False) if row[2] != 0.0]
+                record = partial(add_rows, scalars, [*others, *zeros], epoch, stacked.dtype)
             else:
                 record = partial(add_together, self._series, steps, epoch, weights, values, stacked.dtype)
             if current_graph_task() < 0:
@@ -293,7 +316,7 @@ class Plan:
         for series, step, weight, raw in zip(self._series, steps, weights, each, strict=False):
             if weight != 0.0:
                 later.append((series, step, epoch, weight, raw, raw))
-        record_all([*later, *zeros], self._recorder)
+        record_all([*others, *later, *zeros], self._recorder, scalars)
         return results
 
     def _weighted_one_by_one(
@@ -303,10 +326,11 @@ class Plan:
         steps: Iterable[int],
         epoch: float,
         zeros: Later,
+        scalars: Scalars,
+        later: Later,
         learned: Mapping[int, Tensor] = MappingProxyType({}),
     ) -> ComputedLosses:
         results = ComputedLosses()
-        later: Later = []
         each = zip(self._losses, self._series, terms, weights, steps, strict=False)
         for place, (loss, series, term, weight, step) in enumerate(each):
             if weight == 0.0:
@@ -316,7 +340,7 @@ class Plan:
                 weighted = loss.weighted(term, weight, epoch) if factor is None else (term * factor).to(term.dtype)
                 results[loss.name] = weighted
                 later.append((series, step, epoch, weight, term, weighted))
-        record_all([*later, *zeros], self._recorder)
+        record_all([*later, *zeros], self._recorder, scalars)
         return results
 
 
@@ -343,15 +367,6 @@ def _stacked(terms: list[Tensor]) -> Tensor | None:
     except RuntimeError:  # They are on several devices.
         return None
     return stacked if stacked.layout is torch.strided else None
-
-
-def _add_with_zeros(
-    zeros: Later, others: list[tuple[Series, int, float, float]], epoch: float, dtype: torch.dtype
-) -> None:
-    """Add the records of zeros, and of other losses: series, step, weight, and value before weighting."""
-    for series, step, weight, value in others:
-        add_together((series,), (step,), epoch, (weight,), (value,), dtype)
-    add_each(zeros)
 
 
 def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tuple[Tensor, list[float]]:

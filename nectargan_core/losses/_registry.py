@@ -251,8 +251,16 @@ class Registry:
                 modules[weighting.label] = weighting.parameters
         return LossModules(modules)
 
-    def refuse_duplicates(self, names: Iterable[str], scalars: Mapping[str, object]) -> None:
-        """Raise `DuplicateLossError` for a name that is taken by a loss, or by a scalar that was recorded."""
+    def refuse_duplicates(
+        self, names: Iterable[str], scalars: Mapping[str, object], components: Mapping[str, str | None]
+    ) -> None:
+        """Raise `DuplicateLossError` for a name that is taken by a loss, or by what was recorded beside one.
+
+        Args:
+            names: The names of new losses.
+            scalars: The scalars that were recorded, by name.
+            components: The losses that components are of, by what these are recorded as.
+        """
         for name in names:
             if name in self.losses:
                 raise DuplicateLossError(
@@ -264,6 +272,15 @@ class Registry:
                 raise DuplicateLossError(f"a weighting is named {name!r}; choose another name", name=name)
             if name in scalars:
                 raise DuplicateLossError(f"{name!r} is recorded as a scalar; choose another name", name=name)
+            self.refuse_component(name, components)
+
+    def refuse_component(self, name: str, components: Mapping[str, str | None]) -> None:
+        """Raise `DuplicateLossError` for the name that a component of a loss is recorded as."""
+        owner = components.get(name)
+        if owner in self.losses:
+            raise DuplicateLossError(
+                f"{name!r} is recorded as a component of loss {owner!r}; choose another name", name=name
+            )
 
     def unknown(self, name: object) -> UnknownLossError | TypeError:
         """Make the error that no loss has a name, with the names that come close, or that it is no name at all."""

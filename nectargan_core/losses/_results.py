@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nectargan_core.errors import NectarganError
 from nectargan_core.history import Recorder
+from nectargan_core.losses._components import Components
 from nectargan_core.weightings import LossGradients, compared, refuse_static_graph, scale_of, tensors_of
 
 Place: TypeAlias = "tuple[Recorder, str | None, int, float]"
@@ -39,6 +40,8 @@ class ComputedLosses(dict[str, Tensor]):
     _raws: Sequence[Tensor | None] | None = None
     _names: Iterable[str] = ()
     _place: Place | None = None
+    # The components of the losses that have some; in a graph, after weighting.
+    _components: Mapping[str, Components | dict[str, Tensor]] | None = None
     # What weightings add to the total.
     _extra: Tensor | None = None
 
@@ -107,6 +110,29 @@ class ComputedLosses(dict[str, Tensor]):
         tensors = tensors_of(wrt)
         refuse_static_graph(tensors, "losses.gradients(wrt)")
         return compared(dict(self.items()), self.ran, tensors, scale_of(scaler), self._extra)
+
+    @property
+    def components(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """The components of each loss whose function returned a dict: weighted scalars by name, attached to the graph.
+
+        Empty for any other loss, and for one that was skipped. The loss is their sum. Made when they are asked for,
+        without waiting for a device, so that they are not part of the graph of the loss.
+
+        Example:
+            >>> from nectargan_core import LossManager
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_VQ", lambda x: {"codebook": x, "commitment": x / 4}, 2.0, inputs=("x",))
+            >>> losses = manager.compute_losses({"x": torch.tensor(1.0)})
+            >>> float(losses["G_VQ"]), {name: float(value) for name, value in losses.components["G_VQ"].items()}
+            (2.5, {'codebook': 2.0, 'commitment': 0.5})
+        """
+        found = self._components or {}
+        made: dict[str, Mapping[str, Tensor]] = {}
+        for name in self:
+            parts = found.get(name)
+            weighted = {} if parts is None else parts if isinstance(parts, dict) else parts.weighted()
+            made[name] = MappingProxyType(weighted)
+        return MappingProxyType(made)
 
     @property
     def total(self) -> Tensor:

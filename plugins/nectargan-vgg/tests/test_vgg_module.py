@@ -282,6 +282,7 @@ def test_images_too_small_for_the_layers_are_refused(weights):
         ({"criterion": "l3"}, "criterion is .* not 'l3'"),
         ({"reduction": "avg"}, "reduction is .* not 'avg'"),
         ({"input_range": (1.0, -1.0)}, "black < white"),
+        ({"by_layer": "yes"}, "by_layer is True or False, not .yes."),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, message):

@@ -126,6 +126,18 @@ def test_reduction_combines_the_values_of_the_samples(weights, kind, reduction, 
     torch.testing.assert_close(result, reduce(alone), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("kind", [VGGPerceptual, VGGStyle])
+def test_by_layer_the_values_of_the_layers_add_up_to_the_loss(weights, kind, reduction):
+    y_fake, y = images(3, 3, 16, 16)
+    options = {"layers": {"relu1_2": 1.0, "relu2_1": 0.3}, "reduction": reduction, "checkpoint": weights}
+    found = kind(by_layer=True, **options)(y_fake, y)
+    assert list(found) == ["relu1_2", "relu2_1"]
+    torch.testing.assert_close(sum(found.values()), kind(**options)(y_fake, y))
+    options["layers"] = {"relu2_1": 0.3}
+    torch.testing.assert_close(found["relu2_1"], kind(**options)(y_fake, y))
+
+
 @pytest.mark.parametrize(("resize", "size"), [(24, (24, 24)), ((16, 40), (16, 40))])
 def test_resize_is_bilinear_and_antialiased(weights, resize, size):
     y_fake, y = images(1, 3, 48, 32)

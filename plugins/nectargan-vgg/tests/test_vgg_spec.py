@@ -59,6 +59,7 @@ def test_every_option_reaches_the_module(weights, variant):
         "input_range": [0.0, 1.0],
         "resize": 24,
         "reduction": "sum",
+        "by_layer": True,
     }
     built = vgg(Config(), variant, checkpoint=weights, **options)
     function = next(iter(built.values())).function
@@ -83,6 +84,22 @@ def test_by_name_with_pix2pix_it_trains_a_step(weights):
     losses = train_a_step(manager)
     assert {"G_GAN", "G_L1", "G_SOBEL", "G_VGG"} <= set(losses)
     assert losses["G_VGG"].item() > 0
+
+
+@pytest.mark.parametrize(("variant", "name"), [("perceptual", "G_VGG"), ("style", "G_STYLE")])
+def test_by_layer_a_manager_records_each_layer(weights, variant, name):
+    options = {"layers": {"relu1_2": 1.0, "relu2_1": 0.3}, "checkpoint": str(weights)}
+    term = f"vgg:{variant}"
+    plain, by_layer = (
+        LossManager.from_spec(term, enable_logging=True, options={"vgg": {**options, "by_layer": each}})
+        for each in (False, True)
+    )
+    y_fake, y = torch.rand(2, 2, 3, 16, 16).unbind()
+    losses, expected = (manager.compute_losses({"y_fake": y_fake, "y": y}) for manager in (by_layer, plain))
+    torch.testing.assert_close(losses[name], expected[name])
+    assert list(losses.components[name]) == ["relu1_2", "relu2_1"]
+    first = vgg(Config(), variant, **{**options, "layers": {"relu1_2": 1.0}})[name].function(y_fake, y)
+    assert by_layer.series(f"{name}.relu1_2").unweighted.tolist() == pytest.approx([first.item()])
 
 
 def test_by_name_with_the_weights_of_the_environment_it_trains_a_step(weights, monkeypatch):

@@ -44,6 +44,7 @@ class _VGGLoss(nn.Module, ABC):
         resize: int | tuple[int, int] | None,
         reduction: Reduction,
         checkpoint: str | os.PathLike[str] | None,
+        by_layer: bool,
     ) -> None:
         super().__init__()
         self.layers = _checked_layers(layers)
@@ -58,7 +59,10 @@ class _VGGLoss(nn.Module, ABC):
         self.normalize = normalize
         self.input_range = (float(low), float(high))
         self.resize = resize
+        if not isinstance(by_layer, bool):
+            raise ValueError(f"by_layer is True or False, not {by_layer!r}")
         self.reduction = reduction
+        self.by_layer = by_layer
         self._source = weight_source(checkpoint)
         # An empty tensor that follows .to() and pickling, and so gives the device and dtype of the network.
         self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
@@ -89,7 +93,7 @@ class _VGGLoss(nn.Module, ABC):
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # untyped in torch
         self._attach()
 
-    def forward(self, y_fake: Tensor, y: Tensor) -> Tensor:
+    def forward(self, y_fake: Tensor, y: Tensor) -> Tensor | dict[str, Tensor]:
         """Compare two images.
 
         Args:
@@ -97,7 +101,8 @@ class _VGGLoss(nn.Module, ABC):
             y: The target, of the same shape.
 
         Returns:
-            The loss, or one value per sample, in the dtype that the two images promote to.
+            The loss, or one value per sample, in the dtype that the two images promote to; with `by_layer` that of each
+            layer, weighted, by its name, the sum of which is the loss.
 
         Raises:
             ValueError: If the shapes differ, are not as above, or are too small for the layers; if the images are
@@ -105,21 +110,29 @@ class _VGGLoss(nn.Module, ABC):
             TypeError: If an image is not of a floating-point dtype.
         """
         self._check(y_fake, y)
-        weights = {LAYERS[name]: weight for name, weight in self.layers.items()}
-        total = torch.zeros((), device=y_fake.device)
+        names = {LAYERS[name]: name for name in self.layers}
+        distances: dict[str, Tensor] = {}
         with _without_autocast(y_fake.device.type):
             fake, real = self._prepared(y_fake), self._prepared(y)
             # Both images go through the network together, so that the features of the target are freed once they are
             # compared. They have no graph, unless the target itself requires a gradient.
             for position, layer in enumerate(self._network.features):
                 fake, real = layer(fake), layer(real)
-                if position in weights:
-                    total = total + weights[position] * self._distance(fake, real)
+                if position in names:
+                    name = names[position]
+                    distances[name] = self.layers[name] * self._distance(fake, real)
+        dtype = torch.promote_types(y_fake.dtype, y.dtype)
+        if self.by_layer:
+            return {name: self._reduced(distance).to(dtype) for name, distance in distances.items()}
+        total = torch.zeros((), device=y_fake.device)
+        for distance in distances.values():
+            total = total + distance
+        return self._reduced(total).to(dtype)
+
+    def _reduced(self, values: Tensor) -> Tensor:
         if self.reduction == "mean":
-            total = total.mean()
-        elif self.reduction == "sum":
-            total = total.sum()
-        return total.to(torch.promote_types(y_fake.dtype, y.dtype))
+            return values.mean()
+        return values.sum() if self.reduction == "sum" else values
 
     def _check(self, y_fake: Tensor, y: Tensor) -> None:
         name = type(self).__name__
@@ -188,7 +201,7 @@ class _VGGLoss(nn.Module, ABC):
         """Show the arguments where the module is printed."""
         return ", ".join(
             f"{name}={getattr(self, name)!r}"
-            for name in ("layers", "criterion", "normalize", "input_range", "resize", "reduction")
+            for name in ("layers", "criterion", "normalize", "input_range", "resize", "reduction", "by_layer")
         )
 
 
@@ -220,6 +233,8 @@ class VGGPerceptual(_VGGLoss):
             None for the file that the environment variable `NECTARGAN_VGG19_WEIGHTS` names, or else
             torchvision's published weights, downloaded once into the cache of `torch.hub`. On the meta device
             nothing is read.
+        by_layer: Whether to return a dict with the weighted distance of each layer, the sum of which is the loss. A
+            `LossManager` then records each layer beside the loss, as `G_VGG.relu3_3`.
 
     Raises:
         WeightsError: If the weights cannot be obtained or used; the message names the ways to provide them.
@@ -248,8 +263,9 @@ class VGGPerceptual(_VGGLoss):
         resize: int | tuple[int, int] | None = None,
         reduction: Reduction = "mean",
         checkpoint: str | os.PathLike[str] | None = None,
+        by_layer: bool = False,
     ) -> None:
-        super().__init__(layers, criterion, normalize, input_range, resize, reduction, checkpoint)
+        super().__init__(layers, criterion, normalize, input_range, resize, reduction, checkpoint, by_layer)
 
     def _described(self, features: Tensor) -> Tensor:
         return features
@@ -272,6 +288,7 @@ class VGGStyle(_VGGLoss):
         resize: Height and width in pixels that images are brought to first.
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample, shape (N,).
         checkpoint: A local file with the weights, or `"random"`.
+        by_layer: Whether to return the distance of each layer, in a dict.
 
     Raises:
         WeightsError: If the weights cannot be obtained or used; the message names the ways to provide them.
@@ -299,8 +316,9 @@ class VGGStyle(_VGGLoss):
         resize: int | tuple[int, int] | None = None,
         reduction: Reduction = "mean",
         checkpoint: str | os.PathLike[str] | None = None,
+        by_layer: bool = False,
     ) -> None:
-        super().__init__(layers, criterion, normalize, input_range, resize, reduction, checkpoint)
+        super().__init__(layers, criterion, normalize, input_range, resize, reduction, checkpoint, by_layer)
 
     def _described(self, features: Tensor) -> Tensor:
         flat = features.flatten(2)

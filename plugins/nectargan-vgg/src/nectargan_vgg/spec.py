@@ -24,6 +24,7 @@ def vgg(
     resize: int | tuple[int, int] | None = None,
     reduction: Reduction = "mean",
     checkpoint: str | os.PathLike[str] | None = None,
+    by_layer: bool = False,
 ) -> dict[str, LMLoss]:
     """Build a loss that compares `y_fake` and `y` by the features of VGG19.
 
@@ -41,6 +42,7 @@ def vgg(
         resize: The size in pixels that images are brought to first.
         reduction: How the values of the samples are combined.
         checkpoint: A local file with the weights, or `"random"`.
+        by_layer: Whether each layer is recorded beside the loss, such as `G_VGG.relu3_3`.
 
     Returns:
         The loss by its name.
@@ -69,6 +71,7 @@ def vgg(
             resize=resize,
             reduction=reduction,
             checkpoint=checkpoint,
+            by_layer=by_layer,
         )
     weight = config.loss_weight(key, default=10.0)
     return {name: LMLoss(name=name, function=function, loss_weight=weight, tags=["G"])}
