@@ -117,6 +117,38 @@ def test_maps_and_doubles_are_balanced_by_their_means(function):
     assert weighting.steps[0].values == [3.0]
 
 
+def parted(count, **kwargs):
+    """A loss of two components, beside others, balanced; its value is 3."""
+    manager = manager_of(
+        LMLoss(name="p", function=lambda y_fake, y: {"x": y_fake.sum(), "y": 2 * y_fake}, loss_weight=10.0, tags=["G"]),
+        *[LMLoss(name=f"other{number}", function=linear(1.0), tags=["G"]) for number in range(count)],
+        enable_logging=True,
+    )
+    return set_up(manager=manager, **kwargs)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("weighting", [Recorded(0.5), Recorded(0.0), Learned], ids=["half", "zero", "learned"])
+def test_components_are_recorded_with_the_weight_that_was_applied(count, weighting):
+    manager = parted(count, weighting=weighting)
+    applied = {0.5: 5.0, 0.0: 0.0}.get(getattr(weighting, "given", [1.0])[0], 10.0)
+    losses = manager.compute_losses(given(), "G")
+    assert losses["p"].item() == 3 * applied
+    assert {name: part.item() for name, part in losses.components["p"].items()} == {"x": applied, "y": 2 * applied}
+    for name, value in (("x", 1.0), ("y", 2.0)):
+        records = manager.series(f"p.{name}")
+        assert (records.weight.tolist(), records.loss.tolist()) == ([applied], [value * applied])
+        assert records.unweighted.tolist() == [value]
+
+
+def test_the_step_has_the_sum_of_components_and_its_gradient():
+    weighting = Inverse()
+    manager = parted(1, weighting=weighting, wrt="y_fake")
+    losses = manager.compute_losses(given(), "G")
+    assert (weighting.step.values, weighting.step.norms().tolist()) == ([3.0, 1.0], [3.0, 1.0])
+    assert losses["p"].item() == pytest.approx(10.0)
+
+
 # When factors change, and when they hold
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from balancing import Inverse, Learned, Recorded, numbers, set_up
-from managers import history
+from managers import history, manager_of
 
-from nectargan_core import Schedule
+from nectargan_core import LMLoss, Schedule
 from nectargan_core.errors import WeightingError
 
 # What compilers of torch warn of themselves.
@@ -121,6 +121,22 @@ def test_a_single_loss_in_a_graph_keeps_its_factor():
     function = torch.compile(lambda x: manager.compute_loss_xy("a", x, None), backend="eager", fullgraph=True)
     expected = manager.get_loss_weights("a", None)["a"]
     assert function(torch.ones(1)).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("weighting", [Learned, Recorded(2.0)])
+def test_components_are_recorded_with_the_weight_that_was_applied(weighting):
+    losses = [
+        LMLoss(name="p", function=lambda y_fake, y: {"x": y_fake.sum(), "y": 2 * y_fake}, tags=["G"]),
+        LMLoss(name="q", function=lambda y_fake, y: y_fake.sum(), tags=["G"]),
+    ]
+    manager = set_up(weighting, manager=manager_of(*losses, enable_logging=True))
+    step = compiled(manager, fullgraph=True)
+    for expected in (1.0, 2.0):
+        losses = step()
+        if weighting is not Learned:
+            assert losses["p"].item() == 3 * expected
+    assert manager.series("p.y").loss.tolist() == [2.0, 2.0 * history(manager, "p").weights[1]]
+    assert manager.series("p.y").weight.tolist() == history(manager, "p").weights
 
 
 @pytest.mark.slow
