@@ -19,6 +19,7 @@ from nectargan_core.losses._autograd import current_graph_task
 from nectargan_core.losses._components import Components
 from nectargan_core.losses._factors import as_factors
 from nectargan_core.losses._graph_weights import (
+    Asked,
     Group,
     Weights,
     call_of,
@@ -64,7 +65,8 @@ def compute(
         The weighted results; the weighted components of the losses that have some, by the names of these; and what
         weightings add to the total, by their names. All are attached to the graph.
     """
-    call = call_of(group.keys, torch.is_grad_enabled(), group.learned_keys)
+    asked = group.asked
+    call = call_of(group.keys, torch.is_grad_enabled(), "" if asked is None else asked.learned_keys)
     weights = group.weights
     # In an exported graph an input would be a constant.
     asks = epoch is not None or weights.counted or _is_exporting()
@@ -112,7 +114,7 @@ def compute(
             _refuse(result, definitions_of(call)[index][0])
         results.append(result)
         terms_of.append(terms)
-    learned, extras = _learned(group, results)
+    learned, extras = ({}, []) if asked is None else _learned(asked, results)
     raw, weighted = [], []
     # Of the losses that have components: their positions, the names, the values, and the components after weighting.
     owners: list[int] = []
@@ -151,11 +153,11 @@ def compute(
     return weighted, components, extras
 
 
-def _learned(group: Group, results: Sequence[Tensor]) -> tuple[dict[int, Tensor], list[tuple[str, Tensor]]]:
+def _learned(asked: Asked, results: Sequence[Tensor]) -> tuple[dict[int, Tensor], list[tuple[str, Tensor]]]:
     """Return the factors that weightings give in the graph, by the place of the loss, and what they add, by name."""
     learned: dict[int, Tensor] = {}
     extras: list[tuple[str, Tensor]] = []
-    for weighting, names, places in group.learned:
+    for weighting, names, places in asked.learned:
         means = [mean_of(results[place].detach()).float() for place in places]
         factors, extra = weighting.in_graph(names, torch.stack(means))
         for number, place in enumerate(places):
@@ -278,13 +280,15 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
     Raises:
         WeightingError: If a weighting needs gradients, which a graph does not give.
     """
-    if group.needs_gradients and torch.is_grad_enabled():
+    asked = group.asked
+    if asked is not None and asked.needs_gradients and torch.is_grad_enabled():
         raise WeightingError(
-            f"weighting {group.needs_gradients!r} needs gradients, which a compiled graph does not give; compile the "
+            f"weighting {asked.needs_gradients!r} needs gradients, which a compiled graph does not give; compile the "
             "networks, and call compute_losses outside of torch.compile",
-            weighting=group.needs_gradients,
+            weighting=asked.needs_gradients,
         )
-    definitions = definitions_of(call_of(group.keys, torch.is_grad_enabled(), group.learned_keys))
+    learned = "" if asked is None else asked.learned_keys
+    definitions = definitions_of(call_of(group.keys, torch.is_grad_enabled(), learned))
     for name, reads, _, _ in definitions:
         for read in reads:
             if read not in inputs:
@@ -343,7 +347,8 @@ def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -
     losses = weights.losses_of(call)
     at = None if epoch is None else epoch.item()
     losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at)
-    _seen_by_weightings(weights, call, scalars, (), at)
+    if call not in weights.fixed:
+        _seen_by_weightings(weights, call, scalars, (), at)
 
 
 def _recorded_means(

@@ -23,6 +23,28 @@ if TYPE_CHECKING:
     from nectargan_core.weightings import BoundWeighting
 
 
+class Asked:
+    """The weightings that are asked for factors when a group of losses is computed.
+
+    Args:
+        losses: The losses of the group.
+        weightings: The weightings, each with the places of the losses that it gives factors.
+    """
+
+    def __init__(
+        self, losses: Sequence[BoundLoss], weightings: Sequence[tuple[BoundWeighting, tuple[int, ...]]]
+    ) -> None:
+        # Those that learn, each with the names of the losses as it knows them, and their places.
+        self.learned = tuple(
+            (weighting, weighting.inner([losses[place].name for place in places]), places)
+            for weighting, places in weightings
+            if weighting.parameters is not None
+        )
+        self.learned_keys = " ".join(weighting.key for weighting, _, _ in self.learned)
+        # The name of one that would need gradients, which a graph does not give.
+        self.needs_gradients = next((each.label for each, _ in weightings if each.needs == "gradients"), "")
+
+
 class Group:
     """The losses of a query, as a graph looks at them.
 
@@ -35,24 +57,18 @@ class Group:
         self.keys = "".join(loss.key for loss in losses)
         self.functions = tuple(loss.function for loss in losses)
         self.weights = losses[0].weights
-        # Nothing is asked where this is made in a graph.
-        asked = _asked_for_factors(losses, every) if every else []
-        # The weightings that learn, each with the names of the losses that it gives factors, and their places.
-        self.learned = tuple(
-            (weighting, weighting.inner([losses[place].name for place in places]), places)
-            for weighting, places in asked
-            if weighting.parameters is not None
-        )
-        self.learned_keys = " ".join(weighting.key for weighting, _, _ in self.learned)
-        # The name of a weighting that would need gradients, which a graph does not give.
-        self.needs_gradients = next((each.label for each, _ in asked if each.needs == "gradients"), "")
+        # None for no weightings, so that a graph has only this to look at. Nothing is asked where this is made in a
+        # graph.
+        self.asked = None
+        if every and (weightings := _asked_for_factors(losses, every)):
+            self.asked = Asked(losses, weightings)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Group):
-            return NotImplemented
-        return (self.keys, self.learned, self.needs_gradients) == (other.keys, other.learned, other.needs_gradients)
-
-    __hash__ = None  # type: ignore[assignment] # object declares it as a method
+    def is_like(self, other: Group) -> bool:
+        """Whether a graph that was made of one of them serves the other."""
+        mine, others = self.asked, other.asked
+        if self.keys != other.keys or mine is None or others is None:
+            return self.keys == other.keys and mine is others
+        return (mine.learned, mine.needs_gradients) == (others.learned, others.needs_gradients)
 
 
 def _asked_for_factors(
@@ -60,6 +76,8 @@ def _asked_for_factors(
 ) -> list[tuple[BoundWeighting, tuple[int, ...]]]:
     """Return the weightings of which all losses that have a weight are computed together, with their places."""
     found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
+    if not found:
+        return []
     others = [loss for loss in every if loss.weighting is not None and loss not in losses]
     asked = []
     for weighting in found.values():

@@ -171,10 +171,11 @@ class Registry:
     def _group(self, key: str, query: Query) -> None:
         """Let the group of a query have the losses that it finds now; it stays the same where nothing has changed."""
         losses = self.select(query)
-        there = getattr(self._groups, key, None)
         if not losses:
             self._groups.__dict__.pop(key, None)
-        elif there != (group := Group(losses, self.losses.values())):
+            return
+        there, group = getattr(self._groups, key, None), Group(losses, self.losses.values())
+        if there is None or not there.is_like(group):
             setattr(self._groups, key, group)
 
     def find(self, query: Query) -> tuple[BoundLoss, ...]:
