@@ -416,6 +416,20 @@ def test_every_component_is_recorded_before_a_loss_that_is_not_finite_raises(oth
     assert set(manager.state_dict()["counts"].values()) == {1}
 
 
+@pytest.mark.parametrize("others", [0, 1, 4])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_component_of_any_precision_is_named_with_its_loss(others, dtype):
+    def function(x):
+        return {"good": x.sum().to(dtype), "bad": (x / 0).to(dtype)}
+
+    losses = [LMLoss(name=f"{number}", function=lambda x: x.sum().to(dtype), inputs=("x",)) for number in range(others)]
+    bad = LMLoss(name="G_VGG", function=function, inputs=("x",))
+    manager = manager_of(*losses, bad, enable_logging=True, nonfinite="raise")
+    with pytest.raises(NonFiniteLossError, match="in its component bad"):
+        manager.compute_losses({"x": batch()})
+    assert set(manager.state_dict()["counts"].values()) == {1}
+
+
 def test_components_that_are_finite_are_not_blamed_for_a_sum_that_is_not():
     manager = with_layers(lambda x: dict.fromkeys("ab", torch.tensor(3e38)), 1.0, nonfinite="raise")
     with pytest.raises(NonFiniteLossError, match="became inf at step 0, epoch 0, and this manager"):

@@ -68,7 +68,9 @@ def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None)
 
 
 def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -> None:
-    """Add the records of scalars on the CPU in one step, then those that were put off one by one.
+    """Add the records that were put off one by one, then those of scalars on the CPU in one step.
+
+    In this order, so that the components of a loss are there when it is reported as not finite.
 
     Args:
         scalars: Records of scalars.
@@ -76,10 +78,10 @@ def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -
         epoch: The epoch of the scalars.
         dtype: Their dtype, float32 or float64.
     """
+    add_each(later)
     if scalars:
         several, steps, weights, values = zip(*scalars, strict=True)
         add_together(several, steps, epoch, weights, values, dtype)
-    add_each(later)
 
 
 def add_each(later: Later) -> None:
