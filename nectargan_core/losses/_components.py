@@ -83,18 +83,21 @@ def components_of(loss: str, result: object, epoch: float, known: tuple[str, ...
         result = _with_checked_names(loss, result, epoch)
         names = tuple(result)
     values = []
-    for value in result.values():
-        if (
-            type(value) is not Tensor
-            or value.dtype is not _FLOAT32
-            or value.ndim
-            or not value.is_cpu
-            or value.layout is not torch.strided
-        ):
-            break
-        values.append(_number(loss, value))
-    else:  # The short way: nothing has to be made of them.
-        return Components(names, result, values)
+    try:
+        for value in result.values():
+            if (
+                type(value) is not Tensor
+                or value.dtype is not _FLOAT32
+                or value.ndim
+                or not value.is_cpu
+                or value.layout is not torch.strided
+            ):
+                break
+            values.append(value.item())
+        else:  # The short way: nothing has to be made of them.
+            return Components(names, result, values)
+    except RuntimeError as error:
+        raise no_value(loss) from error
     for name, value in result.items():
         _check_value(loss, name, value, epoch)
     dtype = torch.float64 if any(value.dtype is torch.float64 for value in result.values()) else _FLOAT32
