@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
-from nectargan_core.history import Recorder, mean_of
+from nectargan_core.history import Recorder, check_real, mean_of
 from nectargan_core.losses._autograd import current_graph_task
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._inputs import Inputs
@@ -46,7 +46,8 @@ class Balanced:
             not running
             or recorder.in_scope
             or not torch.is_grad_enabled()
-            or current_graph_task() >= 0
+            # What is learned has to be in the graph that a backward pass makes again.
+            or (current_graph_task() >= 0 and self.weighting.parameters is None)
             or not self.weighting.is_due(self._first.step_here())
             or any(other.own_weight(epoch) != 0.0 for other in self._others)
         ):
@@ -92,6 +93,9 @@ class Balanced:
         """
         weighting, given = self.weighting, None
         if running:
+            for place in running:
+                if (raw := raws[place]) is not None:
+                    check_real(self._names[place], raw, epoch)
             given = weighting.balance(
                 [self._names[place] for place in running],
                 [mean_of(raw) for place in running if (raw := raws[place]) is not None],
@@ -99,6 +103,7 @@ class Balanced:
                 self._first.step_here(),
                 epoch,
                 lambda: read.value(weighting.definition.wrt or "", f"weighting {weighting.label!r}"),
+                again=current_graph_task() >= 0,
             )
         learned: dict[int, Tensor] = {}
         if given is not None and given.learned is not None:
@@ -106,6 +111,8 @@ class Balanced:
                 learned[place] = factor * weights[place]
         for place in self._places:
             weights[place] *= weighting.factor(self._names[place])
-        for place, factor in learned.items():
-            weights[place] = factor.item()
+        if learned:
+            applied = torch.stack([factor.detach() for factor in learned.values()]).tolist()
+            for place, number in zip(learned, applied, strict=True):
+                weights[place] = number
         return learned, None if given is None else given.extra

@@ -72,7 +72,7 @@ def _add_apart(
     others = iter(scalars)
     for loss, step, weight, mean in zip(losses, steps, weights, means or [None] * len(losses), strict=True):
         raw, weighted, result = mean if mean is not None else [next(others)] * 3
-        if weight == 0.0 and not loss.runs_at_zero:
+        if weight == 0.0 and not loss.runs_at_zero and loss.own_weight(epoch) == 0.0:
             # As in eager code, where the function is not called.
             loss.series.add_zero(step, epoch, torch.zeros((), dtype=weighted.dtype, device=weighted.device))
         elif mean is None and raw.is_cpu:

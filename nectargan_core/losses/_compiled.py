@@ -304,7 +304,7 @@ def _factors_taken(order: Tensor, factors: Tensor, key: str, names: list[str]) -
     if weighting is None:
         raise gone()
     if current_graph_task() < 0:
-        weighting.take(names, factors.tolist())
+        weighting.took(names, factors.tolist())
 
 
 def _fake_recorded(*args: Any) -> None:

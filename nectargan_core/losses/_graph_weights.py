@@ -60,7 +60,8 @@ def _asked_for_factors(
 ) -> list[tuple[BoundWeighting, tuple[int, ...]]]:
     """Return the weightings of which all losses that have a weight are computed together, with their places."""
     found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
-    others = [loss for loss in every if loss.weighting is not None and loss not in losses]
+    mine = set(map(id, losses))
+    others = [loss for loss in every if loss.weighting is not None and id(loss) not in mine]
     asked = []
     for weighting in found.values():
         places = tuple(
