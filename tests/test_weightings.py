@@ -736,6 +736,24 @@ def test_checkpointing_computes_what_is_learned_again_and_records_it_once():
     assert computed[0] == computed[1]
 
 
+def test_an_error_of_a_lazy_wrt_is_raised_as_it_is():
+    class OfTheUserError(Exception):
+        pass
+
+    def failing():
+        raise OfTheUserError
+
+    with pytest.raises(OfTheUserError):
+        set_up(Inverse(), wrt="z").compute_losses({**given(), "z": failing}, "G")
+
+
+def test_a_schedule_without_a_value_does_not_keep_others_of_its_group_from_being_computed():
+    manager = set_up(Recorded(0.5))
+    manager.set_schedule("c", Schedule(lambda schedule, epoch: math.nan if epoch == 3 else 1.0))
+    manager.tick(epoch=3)
+    assert numbers(manager.compute_losses(given(), ["a", "b"])) == {"a": 10.0, "b": 40.0}
+
+
 # Distributed runs
 
 RANKS = """

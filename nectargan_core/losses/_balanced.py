@@ -49,7 +49,7 @@ class Balanced:
             # What is learned has to be in the graph that a backward pass makes again.
             or (current_graph_task() >= 0 and self.weighting.parameters is None)
             or not self.weighting.is_due(self._first.step_here())
-            or any(other.own_weight(epoch) != 0.0 for other in self._others)
+            or any(other.own_weight_or_nan(epoch) != 0.0 for other in self._others)
         ):
             return []
         return running
@@ -93,6 +93,9 @@ class Balanced:
         """
         weighting, given = self.weighting, None
         if running:
+            # Now, so that an error of a lazy input is not one of the weighting.
+            name = weighting.definition.wrt if weighting.needs == "gradients" else None
+            wrt = None if name is None else read.value(name, f"weighting {weighting.label!r}")
             for place in running:
                 if (raw := raws[place]) is not None:
                     check_real(self._names[place], raw, epoch)
@@ -102,7 +105,7 @@ class Balanced:
                 [weights[place] for place in running],
                 self._first.step_here(),
                 epoch,
-                lambda: read.value(weighting.definition.wrt or "", f"weighting {weighting.label!r}"),
+                wrt,
                 again=current_graph_task() >= 0,
             )
         learned: dict[int, Tensor] = {}

@@ -439,10 +439,10 @@ class BoundLoss:
         at = self.epoch_here(epoch)
         return self.own_weight(at) if own else self.weight(at)
 
-    def own_weight_or_nan(self) -> float:
-        """Return `own_weight` at the epoch of the clock, nan where its schedule has no value."""
+    def own_weight_or_nan(self, epoch: float | None = None) -> float:
+        """Return `own_weight` at an epoch, None for the clock's; nan where its schedule has no value."""
         try:
-            return self.own_weight(self._recorder.epoch)
+            return self.own_weight(self.epoch_here(epoch))
         except ScheduleError:
             return _NAN
 

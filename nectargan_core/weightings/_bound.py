@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -108,7 +108,7 @@ class BoundWeighting:
         weights: Sequence[float],
         step: int,
         epoch: float,
-        wrt: Callable[[], object],
+        wrt: object,
         again: bool = False,
     ) -> Factors | None:
         """Ask for factors, which hold from now on.
@@ -119,7 +119,7 @@ class BoundWeighting:
             weights: Their own weights.
             step: The step of the clock.
             epoch: The epoch of the clock.
-            wrt: Gives the value of the input `wrt`.
+            wrt: The value of the input `wrt`; None where no gradients are needed.
             again: Whether the losses are computed again in a backward pass, for which the last factors hold on.
 
         Returns:
@@ -131,7 +131,7 @@ class BoundWeighting:
         """
         averaged = self.definition.reduce == "mean"
         now = Step(
-            names, results, weights, step, epoch, (lambda: self._wrt(wrt())) if self.needs == "gradients" else None
+            names, results, weights, step, epoch, (lambda: self._wrt(wrt)) if self.needs == "gradients" else None
         )
         reached = [True] * len(names)
         if self.object.allows_unreached and self.needs == "gradients":
@@ -187,7 +187,7 @@ class BoundWeighting:
         if self._seen is not None:
             (names, results, weights, step, epoch), self._seen = self._seen, None
             if self.is_due(step):  # They may have changed at that step outside of the graph.
-                self.balance(names, results, weights, step, epoch, lambda: None)
+                self.balance(names, results, weights, step, epoch, None)
 
     def took(self, names: Sequence[str], factors: Sequence[float]) -> None:
         """Hold factors that were given in a graph.
