@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -233,6 +234,19 @@ def test_an_extra_with_one_element_leaves_the_total_a_scalar():
             return self.parameters["a"].reshape(1)
 
     assert compiled(set_up(Other))().total.shape == ()
+
+
+def test_what_is_learned_holds_without_gradients_as_in_eager_code():
+    manager = set_up(Learned)
+    step = compiled(manager)
+    step()
+    torch.nn.init.constant_(manager.modules()["Learned"]["a"], 5.0)
+    with torch.no_grad():
+        losses = step()
+    assert numbers(losses) == {"a": 10.0, "b": 40.0, "c": 90.0}
+    assert losses.total.item() == 140.0
+    assert manager.series("Learned").loss.tolist() == [0.0]
+    assert numbers(step())["a"] == pytest.approx(10.0 * math.exp(-5.0))
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
     Returns:
         The weighted results, and what weightings add to the total, by their names; attached to the graph.
     """
-    call = call_of(group.keys, torch.is_grad_enabled(), group.learned_keys)
+    call = _call_of(group)
     weights = group.weights
     # In an exported graph an input would be a constant.
     asks = epoch is not None or weights.counted or _is_exporting()
@@ -92,7 +92,8 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
         if not isinstance(result, Tensor) or result.layout is not torch.strided or result.is_complex():
             _refuse(result, definitions_of(call)[index][0])
         results.append(result)
-    learned, extras = _learned(group, results)
+    # Without gradients the last factors hold, as in eager code.
+    learned, extras = _learned(group, results) if torch.is_grad_enabled() else ({}, [])
     raw, weighted = [], []
     for index, result in enumerate(results):
         raw.append(result.detach())
@@ -117,6 +118,12 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
         ]
         torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
     return weighted, extras
+
+
+def _call_of(group: Group) -> int:
+    trains = torch.is_grad_enabled()
+    number: int = call_of(group.keys, trains, group.learned_keys if trains else "")
+    return number
 
 
 def _learned(group: Group, results: Sequence[Tensor]) -> tuple[dict[int, Tensor], list[tuple[str, Tensor]]]:
@@ -214,7 +221,7 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
             "networks, and call compute_losses outside of torch.compile",
             weighting=group.needs_gradients,
         )
-    definitions = definitions_of(call_of(group.keys, torch.is_grad_enabled(), group.learned_keys))
+    definitions = definitions_of(_call_of(group))
     for name, reads, _, _ in definitions:
         for read in reads:
             if read not in inputs:
