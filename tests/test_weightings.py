@@ -556,10 +556,19 @@ def test_a_weighting_is_not_set_inside_a_split():
         ([1.0], PluginContractError, "gave 1 factors for 3 losses"),
         (torch.ones(3, 1), PluginContractError, r"factors of the shape \(3, 1\) for 3 losses"),
         (["x", 1.0, 1.0], PluginContractError, "expected a number for each loss"),
+        (None, PluginContractError, "gave None as factors; expected a number for each loss"),
+        ("123", PluginContractError, "gave '123' as factors"),
+        ({1.0, 2.0, 3.0}, PluginContractError, "in the order of step.names"),
+        ({1: "a", 2: "b", 3: "c"}, PluginContractError, "expected a number for each loss"),
+        ([], PluginContractError, "expected a number for each loss"),
     ],
 )
 def test_factors_that_cannot_be_applied_are_errors_and_nothing_is_recorded(factors, error, message):
-    manager = set_up(Recorded(factors))
+    class Giving(Recorded):
+        def factors(self, step):
+            return factors
+
+    manager = set_up(Giving(1.0))
     with pytest.raises(error, match=message):
         manager.compute_losses(given(), "G")
     assert history(manager, "a").losses == []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core._names import read_term
@@ -66,18 +67,7 @@ class WeightingObject:
             learned = given if given.requires_grad else None
             numbers = [float(factor) for factor in given.detach().tolist()]
         else:
-            try:
-                several = list(given)
-                if any(isinstance(factor, Tensor) and factor.requires_grad for factor in several):
-                    raise self._violation(
-                        "gave several tensors with a graph as factors, which would lose it; expected one vector, as "
-                        "torch.stack(factors) makes"
-                    )
-                numbers = [float(factor) for factor in several]
-            except PluginContractError:
-                raise
-            except Exception:  # noqa: BLE001 # an object may raise anything
-                raise self._violation(f"gave {shown(given)} as factors; expected a number for each loss") from None
+            numbers = self._as_numbers(given)
             if len(numbers) != len(step.names):
                 raise self._violation(f"gave {len(numbers)} factors for {len(step.names)} losses")
         if not all(map(math.isfinite, numbers)):
@@ -115,6 +105,26 @@ class WeightingObject:
         self._check_vector(factors, len(step.names))
         method = getattr(self._made, "extra", None)
         return factors, None if method is None else self._as_scalar(method(step))
+
+    def _as_numbers(self, given: Any) -> list[float]:
+        several: list[Any] = []
+        # Of a set the order is not that of the losses, and a mapping gives its keys.
+        if not isinstance(given, (str, bytes, Mapping, Set)):
+            try:
+                several = list(given)
+            except Exception:  # noqa: BLE001 # an object may raise anything
+                several = [None]
+        if any(isinstance(factor, Tensor) and factor.requires_grad for factor in several):
+            raise self._violation(
+                "gave several tensors with a graph as factors, which would lose it; expected one vector, as "
+                "torch.stack(factors) makes"
+            )
+        numbers = [number for factor in several if (number := arguments.as_float(factor)) is not None]
+        if not several or len(numbers) < len(several):
+            raise self._violation(
+                f"gave {shown(given)} as factors; expected a number for each loss, in the order of step.names"
+            )
+        return numbers
 
     def _check_vector(self, factors: Tensor, count: int) -> None:
         if factors.shape != (count,) or factors.is_complex():

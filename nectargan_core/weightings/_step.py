@@ -91,6 +91,8 @@ class Step:
     def gradients(self, weighted: bool = False) -> list[list[Tensor]]:
         """Return the gradient of each loss with respect to each tensor of `wrt`, in the shape of the tensor.
 
+        They are not to be edited in place, since norms and inner products are taken of the same tensors.
+
         Args:
             weighted: Whether results are multiplied by `weights`. Otherwise they are as the functions returned them.
 
