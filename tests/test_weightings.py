@@ -763,6 +763,16 @@ def test_a_schedule_without_a_value_does_not_keep_others_of_its_group_from_being
     assert numbers(manager.compute_losses(given(), ["a", "b"])) == {"a": 10.0, "b": 40.0}
 
 
+def test_a_result_without_a_value_is_named_as_without_a_weighting():
+    class Inverted(Recorded):
+        def factors(self, step):
+            return [1 / value for value in step.values]
+
+    manager = set_up(Inverted(1.0))
+    with pytest.raises(LossResultError, match=r"'a' cannot be recorded, since its result has no value inside of torch"):
+        torch.vmap(lambda y_fake: manager.compute_losses({"y_fake": y_fake, "y": None}, "G").total)(torch.ones(2, 1))
+
+
 # Distributed runs
 
 RANKS = """
@@ -950,8 +960,17 @@ def test_a_weighting_whose_name_is_taken_twice_is_refused():
     manager = three()
     manager.register_loss_fn("Learned", linear(1.0))
     manager.register_loss_fn("Learned@G", linear(1.0))
-    with pytest.raises(DuplicateLossError, match="'Learned@G' is the name of a loss or of another weighting"):
+    manager.register_loss_fn("Learned@a,b,c", linear(1.0))
+    with pytest.raises(DuplicateLossError, match=r"of a, b, c would be called 'Learned', 'Learned@G' or .* choose"):
         set_up(Learned, "G", manager)
+
+
+def test_a_spec_that_balances_its_losses_is_registered_any_number_of_times(acme):
+    manager = LossManager()
+    for prefix in ("face_", "hand_", "eye_"):
+        manager.register_spec("acme", prefix=prefix)
+    assert set(numbers(manager.compute_losses(given())).values()) == {5.0}
+    assert list(manager.state_dict()["weightings"]) == ["half", "half@G", "half@eye_a,eye_b"]
 
 
 # The definition

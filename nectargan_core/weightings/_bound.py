@@ -257,23 +257,32 @@ def _seen_in_numbers(seen: Mapping[str, Any], kept: Collection[str]) -> _Seen | 
     return names, results, list(weights), seen["step"], seen["epoch"]
 
 
-def free_label(definition: Weighting, asked: str, taken: Collection[str]) -> str:
-    """Return what a weighting is called: its name without the provider, or that of the class; if taken, `name@asked`.
+def free_label(definition: Weighting, asked: str, names: Sequence[str], taken: Collection[str]) -> str:
+    """Return what a weighting is called: its name without the provider, or that of the class.
+
+    If that is taken, `name@asked`; and if that is too, as by another spec that balances its losses of the same tag, the
+    name with those of its losses, `name@G_L1,G_GAN`.
 
     Args:
         definition: The definition.
         asked: What its losses were asked for by.
+        names: Its losses.
         taken: The names of losses and the labels of other weightings.
 
     Raises:
-        DuplicateLossError: If both are taken.
+        DuplicateLossError: If all are taken.
     """
     name = definition.name
     name = name.rpartition("/")[2] if isinstance(name, str) else str(getattr(name, "__name__", type(name).__name__))
-    label = f"{name}@{asked}" if name in taken else name
-    if label in taken:
-        raise DuplicateLossError(f"{label!r} is the name of a loss or of another weighting", name=label)
-    return label
+    labels = (name, f"{name}@{asked}", f"{name}@{','.join(names)}")
+    for label in labels:
+        if label not in taken:
+            return label
+    raise DuplicateLossError(
+        f"a weighting of {listed(names)} would be called {name!r}, {labels[1]!r} or {labels[2]!r}, each of which is "
+        "the name of a loss or of another weighting; choose another name for the loss",
+        name=name,
+    )
 
 
 def load_states(weightings: Sequence[BoundWeighting], states: Mapping[str, Mapping[str, Any]]) -> None:
