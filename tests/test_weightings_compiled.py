@@ -249,6 +249,17 @@ def test_what_is_learned_holds_without_gradients_as_in_eager_code():
     assert numbers(step())["a"] == pytest.approx(10.0 * math.exp(-5.0))
 
 
+def test_a_single_loss_in_a_graph_changes_no_factor_also_where_it_is_the_whole_group():
+    weighting = Recorded(2.0)
+    manager = set_up(weighting)
+    manager.disable(["b", "c"])
+    function = torch.compile(lambda x: manager.compute_loss_xy("a", x, None), backend="eager", fullgraph=True)
+    for _ in range(2):
+        manager.tick()
+        assert function(torch.ones(1, requires_grad=True)).item() == 10.0
+    assert not weighting.steps
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("weighting", [Learned, Recorded(2.0, 3.0, 4.0)])

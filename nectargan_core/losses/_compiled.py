@@ -121,7 +121,7 @@ def compute(group: Group, given: Sequence[Given], epoch: float | None) -> tuple[
 
 
 def _call_of(group: Group) -> int:
-    trains = torch.is_grad_enabled()
+    trains = group.is_of_query and torch.is_grad_enabled()
     number: int = call_of(group.keys, trains, group.learned_keys if trains else "")
     return number
 

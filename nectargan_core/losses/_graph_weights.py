@@ -28,13 +28,15 @@ class Group:
 
     Args:
         losses: The losses, all of one manager.
-        every: All losses of the manager, for weightings to give factors in the graph; empty if they do not.
+        every: All losses of the manager, for weightings to change factors; empty for a loss by itself, of which they
+            hold.
     """
 
     def __init__(self, losses: Sequence[BoundLoss], every: Collection[BoundLoss] = ()) -> None:
         self.keys = "".join(loss.key for loss in losses)
         self.functions = tuple(loss.function for loss in losses)
         self.weights = losses[0].weights
+        self.is_of_query = bool(every)
         # Nothing is asked where this is made in a graph.
         asked = _asked_for_factors(losses, every) if every else []
         # The weightings that learn, each with the names of the losses that it gives factors, and their places.
@@ -91,7 +93,7 @@ class Weights:
         # give factors in the graph; and the losses of each.
         self._numbers: dict[tuple[str, bool, str], int] = {}
         self._calls: dict[int, list[BoundLoss]] = {}
-        # Of each call, whether gradients are enabled in it, and the weightings that give factors in it.
+        # Of each call, whether weightings may change factors by it, and those that give factors in it.
         self._marks: dict[int, tuple[bool, list[str]]] = {}
         # Called when the clock has changed, and a weighting gives factors.
         self.on_clock: Callable[[], object] | None = None
@@ -258,7 +260,7 @@ def call_of(keys: str, trains: bool, learned: str) -> int:
 
     Args:
         keys: Those of the losses, one after the other.
-        trains: Whether gradients are enabled.
+        trains: Whether weightings may change factors: gradients are enabled, and the losses are those of a query.
         learned: The keys of the weightings that give factors in the graph.
     """
     losses = [_LOSSES[f"{key} "] for key in keys.split()]
