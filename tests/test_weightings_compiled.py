@@ -260,6 +260,20 @@ def test_a_single_loss_in_a_graph_changes_no_factor_also_where_it_is_the_whole_g
     assert not weighting.steps
 
 
+def test_a_factor_learned_in_half_precision_leaves_a_weight_its_digits_in_both():
+    class Half(Learned):
+        def begin(self, names):
+            super().begin(names)
+            self.parameters.bfloat16()
+            torch.nn.init.constant_(self.parameters["a"], 0.3)
+
+    eager, traced = set_up(Half), set_up(Half)
+    eager.compute_losses({"y_fake": torch.ones(1, requires_grad=True), "y": None}, "G")
+    compiled(traced)()
+    factor = eager.state_dict()["weightings"]["Half"]["factors"]["a"]
+    assert eager.get_loss_weights("a", None) == traced.get_loss_weights("a", None) == {"a": 10.0 * factor}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("weighting", [Learned, Recorded(2.0, 3.0, 4.0)])

@@ -110,7 +110,9 @@ class Balanced:
             )
         learned: dict[int, Tensor] = {}
         if given is not None and given.learned is not None:
-            for place, factor in zip(running, given.learned, strict=True):
+            # In half precision the product with a weight would be rounded.
+            factors = given.learned.to(torch.promote_types(given.learned.dtype, torch.float32))
+            for place, factor in zip(running, factors, strict=True):
                 learned[place] = factor * weights[place]
         for place in self._places:
             weights[place] *= weighting.factor(self._names[place])
