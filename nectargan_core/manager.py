@@ -681,7 +681,7 @@ class LossManager:
         """
         made: list[BoundWeighting] = []
         for weighting, names, asked, scaler, prefix in balances:
-            label = free_label(weighting, asked, {*losses, *(each.label for each in (*kept, *made))})
+            label = free_label(weighting, asked, names, {*losses, *(each.label for each in (*kept, *made))})
             bound = BoundWeighting(weighting, names, label, scaler, prefix)
             if self.device is not None and bound.parameters is not None:
                 bound.parameters.to(self.device)

@@ -12,18 +12,24 @@ import torch
 from balancing import Inverse, Learned, Recorded, given, linear, numbers, set_up, three
 from managers import history, manager_of
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from nectargan_core import LMLoss, Losses, LossManager, Schedule, Weighting
 from nectargan_core.errors import (
     DuplicateLossError,
+    LossResultError,
     MissingInputError,
     NectarganError,
+    NonFiniteLossError,
     PluginContractError,
     PluginLoadError,
     PluginNotFoundError,
     UnknownLossError,
     WeightingError,
 )
+
+WEIGHTS = {"a": 10.0, "b": 20.0, "c": 30.0}
+
 
 # What is applied
 
@@ -503,10 +509,19 @@ def test_a_weighting_is_not_set_inside_a_split():
         ([1.0], PluginContractError, "gave 1 factors for 3 losses"),
         (torch.ones(3, 1), PluginContractError, r"factors of the shape \(3, 1\) for 3 losses"),
         (["x", 1.0, 1.0], PluginContractError, "expected a number for each loss"),
+        (None, PluginContractError, "gave None as factors; expected a number for each loss"),
+        ("123", PluginContractError, "gave '123' as factors"),
+        ({1.0, 2.0, 3.0}, PluginContractError, "in the order of step.names"),
+        ({1: "a", 2: "b", 3: "c"}, PluginContractError, "expected a number for each loss"),
+        ([], PluginContractError, "expected a number for each loss"),
     ],
 )
 def test_factors_that_cannot_be_applied_are_errors_and_nothing_is_recorded(factors, error, message):
-    manager = set_up(Recorded(factors))
+    class Giving(Recorded):
+        def factors(self, step):
+            return factors
+
+    manager = set_up(Giving(1.0))
     with pytest.raises(error, match=message):
         manager.compute_losses(given(), "G")
     assert history(manager, "a").losses == []
@@ -582,6 +597,133 @@ def test_a_weighting_that_cannot_load_its_state_leaves_the_manager_as_it_was():
     with pytest.raises(WeightingError, match="failed in load_state_dict: .*counts"):
         manager.load_state_dict(broken)
     assert (manager.step, manager.get_loss_weights("a")) == (1, {"a": 20.0})
+
+
+# Results, factors and states that are not of the usual kind
+
+
+def test_a_learned_factor_of_whole_numbers_is_not_rounded():
+    manager = manager_of(LMLoss(name="a", function=lambda y_fake, y: torch.tensor(3), tags=["G"]), enable_logging=True)
+    set_up(Learned, manager=manager)
+    with torch.no_grad():
+        manager.modules()["Learned"]["a"].fill_(math.log(2.0))
+    result = manager.compute_losses(given(), "G")["a"]
+    result.backward()
+    assert result.item() == pytest.approx(1.5)
+    assert history(manager, "a").losses == [result.item()]
+    assert [each.grad.item() for each in manager.modules().parameters()] == pytest.approx([-1.5])
+
+
+def test_the_gradient_of_a_learned_factor_is_added_up_in_single_precision():
+    half = torch.full((1000,), 100.0, dtype=torch.float16)
+    manager = manager_of(LMLoss(name="a", function=lambda y_fake, y: half, tags=["G"]))
+    set_up(Learned, manager=manager)
+    manager.compute_losses(given(), "G")["a"].sum().backward()  # 100,000, which half precision does not hold
+    assert manager.modules()["Learned"]["a"].grad.item() == pytest.approx(-1e5)
+
+
+@pytest.mark.parametrize("weighting", [Recorded(0.5), Learned])
+@pytest.mark.parametrize("result", [torch.ones(3).to_sparse(), torch.ones(3) * 1j])
+def test_a_result_that_has_no_mean_is_named_before_factors_change(weighting, result):
+    manager = manager_of(LMLoss(name="a", function=lambda y_fake, y: result, tags=["G"]))
+    set_up(weighting, manager=manager)
+    with pytest.raises(LossResultError, match="loss 'a' returned a tensor of torch"):
+        manager.compute_losses(given(), "G")
+    assert manager.state_dict()["weightings"].popitem()[1]["step"] is None
+
+
+def test_several_tensors_with_a_graph_as_factors_are_an_error_that_says_how_to_stack_them():
+    class Several(Learned):
+        def factors(self, step):
+            return [torch.exp(-self.parameters[name]) for name in step.names]
+
+    with pytest.raises(PluginContractError, match="several tensors with a graph.*torch.stack"):
+        set_up(Several).compute_losses(given(), "G")
+
+
+def test_complex_factors_are_an_error_of_the_weighting():
+    with pytest.raises(PluginContractError, match="gave complex factors"):
+        set_up(Recorded(torch.ones(3) * 1j)).compute_losses(given(), "G")
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_total_that_is_not_finite_for_what_a_weighting_adds_is_reported(count):
+    class Broken(Recorded):
+        def extra(self, step):
+            return torch.tensor(math.nan)
+
+    losses = [LMLoss(name=f"l{number}", function=linear(1.0), tags=["G"]) for number in range(count)]
+    manager = set_up(Broken(1.0), manager=manager_of(*losses, nonfinite="raise"))
+    with pytest.raises(NonFiniteLossError, match="the total of l0.* became nan"):
+        _ = manager.compute_losses(given(), "G").total
+
+
+def test_an_iterator_of_parameters_serves_two_weightings():
+    network = nn.Linear(1, 1, bias=False)
+    manager = three()
+    set_up(Inverse(), "a", manager, wrt="parameters")
+    set_up(Inverse(), ["b", "c"], manager, wrt="parameters")
+    output = network(torch.ones(1, 1))
+    losses = manager.compute_losses({"y_fake": output, "y": None, "parameters": network.parameters()})
+    assert numbers(losses) == pytest.approx({name: weight * output.item() for name, weight in WEIGHTS.items()})
+
+
+def test_a_state_stays_as_it_was_taken():
+    manager = set_up(Counting)
+    manager.tick()
+    manager.compute_losses(given(), "G")
+    state = manager.state_dict()
+    before = json.dumps(state)
+    manager.tick()
+    manager.compute_losses(given(), "G")
+    assert json.dumps(state) == before
+
+
+def test_checkpointing_computes_what_is_learned_again_and_records_it_once():
+    computed = []
+    for is_checkpointed in (False, True):
+        manager = set_up(Learned)
+        for number, parameter in enumerate(manager.modules().parameters()):
+            nn.init.constant_(parameter, 0.1 * number)
+
+        def total(y_fake, manager=manager):
+            return manager.compute_losses({"y_fake": y_fake.exp(), "y": None}, "G").total
+
+        manager.tick()
+        y_fake = torch.tensor([1.0], requires_grad=True)
+        result = checkpoint(total, y_fake, use_reentrant=False) if is_checkpointed else total(y_fake)
+        result.backward()
+        gradients = [y_fake.grad.item(), *[each.grad.item() for each in manager.modules().parameters()]]
+        computed.append((result.item(), gradients, history(manager, "a").losses, len(manager.series("Learned"))))
+    assert computed[0] == computed[1]
+
+
+def test_an_error_of_a_lazy_wrt_is_raised_as_it_is():
+    class OfTheUserError(Exception):
+        pass
+
+    def failing():
+        raise OfTheUserError
+
+    with pytest.raises(OfTheUserError):
+        set_up(Inverse(), wrt="z").compute_losses({**given(), "z": failing}, "G")
+
+
+def test_a_schedule_without_a_value_does_not_keep_others_of_its_group_from_being_computed():
+    manager = set_up(Recorded(0.5))
+    manager.set_schedule("c", Schedule(lambda schedule, epoch: math.nan if epoch == 3 else 1.0))
+    manager.tick(epoch=3)
+    assert numbers(manager.compute_losses(given(), ["a", "b"])) == {"a": 10.0, "b": 40.0}
+
+
+def test_a_result_without_a_value_is_named_as_without_a_weighting():
+    class Inverted(Recorded):
+        def factors(self, step):
+            return [1 / value for value in step.values]
+
+    manager = set_up(Inverted(1.0))
+    with pytest.raises(LossResultError, match=r"'a' cannot be recorded, since its result has no value inside of torch"):
+        torch.vmap(lambda y_fake: manager.compute_losses({"y_fake": y_fake, "y": None}, "G").total)(torch.ones(2, 1))
 
 
 # Distributed runs
@@ -795,8 +937,17 @@ def test_a_weighting_whose_name_is_taken_twice_is_refused():
     manager = three()
     manager.register_loss_fn("Learned", linear(1.0))
     manager.register_loss_fn("Learned@G", linear(1.0))
-    with pytest.raises(DuplicateLossError, match="'Learned@G' is the name of a loss or of another weighting"):
+    manager.register_loss_fn("Learned@a,b,c", linear(1.0))
+    with pytest.raises(DuplicateLossError, match=r"of a, b, c would be called 'Learned', 'Learned@G' or .* choose"):
         set_up(Learned, "G", manager)
+
+
+def test_a_spec_that_balances_its_losses_is_registered_any_number_of_times(acme):
+    manager = LossManager()
+    for prefix in ("face_", "hand_", "eye_"):
+        manager.register_spec("acme", prefix=prefix)
+    assert set(numbers(manager.compute_losses(given())).values()) == {5.0}
+    assert list(manager.state_dict()["weightings"]) == ["half", "half@G", "half@eye_a,eye_b"]
 
 
 # The definition

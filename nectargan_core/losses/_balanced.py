@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
-from nectargan_core.history import Recorder, mean_of
+from nectargan_core.history import Recorder, check_real, mean_of
 from nectargan_core.losses._autograd import current_graph_task
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._inputs import Inputs
@@ -46,9 +46,10 @@ class Balanced:
             not running
             or recorder.in_scope
             or not torch.is_grad_enabled()
-            or current_graph_task() >= 0
+            # What is learned has to be in the graph that a backward pass makes again.
+            or (current_graph_task() >= 0 and self.weighting.parameters is None)
             or not self.weighting.is_due(self._first.step_here())
-            or any(other.own_weight(epoch) != 0.0 for other in self._others)
+            or any(other.own_weight_or_nan(epoch) != 0.0 for other in self._others)
         ):
             return []
         return running
@@ -92,20 +93,31 @@ class Balanced:
         """
         weighting, given = self.weighting, None
         if running:
+            # Now, so that an error of a lazy input is not one of the weighting.
+            name = weighting.definition.wrt if weighting.needs == "gradients" else None
+            wrt = None if name is None else read.value(name, f"weighting {weighting.label!r}")
+            for place in running:
+                if (raw := raws[place]) is not None:
+                    check_real(self._names[place], raw, epoch)
             given = weighting.balance(
                 [self._names[place] for place in running],
                 [mean_of(raw) for place in running if (raw := raws[place]) is not None],
                 [weights[place] for place in running],
                 self._first.step_here(),
                 epoch,
-                lambda: read.value(weighting.definition.wrt or "", f"weighting {weighting.label!r}"),
+                wrt,
+                again=current_graph_task() >= 0,
             )
         learned: dict[int, Tensor] = {}
         if given is not None and given.learned is not None:
-            for place, factor in zip(running, given.learned, strict=True):
+            # In half precision the product with a weight would be rounded.
+            factors = given.learned.to(torch.promote_types(given.learned.dtype, torch.float32))
+            for place, factor in zip(running, factors, strict=True):
                 learned[place] = factor * weights[place]
         for place in self._places:
             weights[place] *= weighting.factor(self._names[place])
-        for place, factor in learned.items():
-            weights[place] = factor.item()
+        if learned:
+            applied = torch.stack([factor.detach() for factor in learned.values()]).tolist()
+            for place, number in zip(learned, applied, strict=True):
+                weights[place] = number
         return learned, None if given is None else given.extra

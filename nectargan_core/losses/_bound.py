@@ -108,7 +108,7 @@ def _add_apart(
     others = iter(scalars)
     for loss, step, weight, mean in zip(losses, steps, weights, means or [None] * len(losses), strict=True):
         raw, weighted, result = mean if mean is not None else [next(others)] * 3
-        if weight == 0.0 and not loss.runs_at_zero:
+        if weight == 0.0 and not loss.runs_at_zero and loss.own_weight(epoch) == 0.0:
             # As in eager code, where the function is not called.
             loss.series.add_zero(step, epoch, torch.zeros((), dtype=weighted.dtype, device=weighted.device))
         elif mean is None and raw.is_cpu:
@@ -567,10 +567,10 @@ class BoundLoss:
         at = self.epoch_here(epoch)
         return self.own_weight(at) if own else self.weight(at)
 
-    def own_weight_or_nan(self) -> float:
-        """Return `own_weight` at the epoch of the clock, nan where its schedule has no value."""
+    def own_weight_or_nan(self, epoch: float | None = None) -> float:
+        """Return `own_weight` at an epoch, None for the clock's; nan where its schedule has no value."""
         try:
-            return self.own_weight(self._recorder.epoch)
+            return self.own_weight(self.epoch_here(epoch))
         except ScheduleError:
             return _NAN
 

@@ -65,8 +65,8 @@ def compute(
         The weighted results; the weighted components of the losses that have some, by the names of these; and what
         weightings add to the total, by their names. All are attached to the graph.
     """
-    asked = group.asked
-    call = call_of(group.keys, torch.is_grad_enabled(), "" if asked is None else asked.learned_keys)
+    asked = group.asked if torch.is_grad_enabled() else None
+    call = _call_of(group)
     weights = group.weights
     # In an exported graph an input would be a constant.
     asks = epoch is not None or weights.counted or _is_exporting()
@@ -114,6 +114,7 @@ def compute(
             _refuse(result, definitions_of(call)[index][0])
         results.append(result)
         terms_of.append(terms)
+    # Without gradients the last factors hold, as in eager code.
     learned, extras = ({}, []) if asked is None else _learned(asked, results)
     raw, weighted = [], []
     # Of the losses that have components: their positions, the names, the values, and the components after weighting.
@@ -151,6 +152,12 @@ def compute(
     else:
         torch.ops.nectargan.record.default(_ORDER, vector, call, at)
     return weighted, components, extras
+
+
+def _call_of(group: Group) -> int:
+    asked = group.asked if torch.is_grad_enabled() else None
+    number: int = call_of(group.keys, asked is not None, "" if asked is None else asked.learned_keys)
+    return number
 
 
 def _learned(asked: Asked, results: Sequence[Tensor]) -> tuple[dict[int, Tensor], list[tuple[str, Tensor]]]:
@@ -287,8 +294,7 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
             "networks, and call compute_losses outside of torch.compile",
             weighting=asked.needs_gradients,
         )
-    learned = "" if asked is None else asked.learned_keys
-    definitions = definitions_of(call_of(group.keys, torch.is_grad_enabled(), learned))
+    definitions = definitions_of(_call_of(group))
     for name, reads, _, _ in definitions:
         for read in reads:
             if read not in inputs:
@@ -418,7 +424,7 @@ def _factors_taken(order: Tensor, factors: Tensor, key: str, names: list[str]) -
     if weighting is None:
         raise gone()
     if current_graph_task() < 0:
-        weighting.take([weighting.prefix + name for name in names], factors.tolist())
+        weighting.took([weighting.prefix + name for name in names], factors.tolist())
 
 
 def _fake_recorded(*args: Any) -> None:

@@ -50,7 +50,8 @@ class Group:
 
     Args:
         losses: The losses, all of one manager.
-        every: All losses of the manager, for weightings to give factors in the graph; empty if they do not.
+        every: All losses of the manager, for weightings to change factors; empty for a loss by itself, of which they
+            hold.
     """
 
     def __init__(self, losses: Sequence[BoundLoss], every: Collection[BoundLoss] = ()) -> None:
@@ -78,7 +79,8 @@ def _asked_for_factors(
     found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
     if not found:
         return []
-    others = [loss for loss in every if loss.weighting is not None and loss not in losses]
+    mine = set(map(id, losses))
+    others = [loss for loss in every if loss.weighting is not None and id(loss) not in mine]
     asked = []
     for weighting in found.values():
         places = tuple(
@@ -108,7 +110,7 @@ class Weights:
         # give factors in the graph; and the losses of each.
         self._numbers: dict[tuple[str, bool, str], int] = {}
         self._calls: dict[int, list[BoundLoss]] = {}
-        # Of each call, whether gradients are enabled in it, and the weightings that give factors in it.
+        # Of each call, whether weightings may change factors by it, and those that give factors in it.
         self._marks: dict[int, tuple[bool, list[str]]] = {}
         # Called when the clock has changed, and a weighting gives factors.
         self.on_clock: Callable[[], object] | None = None
@@ -275,7 +277,7 @@ def call_of(keys: str, trains: bool, learned: str) -> int:
 
     Args:
         keys: Those of the losses, one after the other.
-        trains: Whether gradients are enabled.
+        trains: Whether weightings may change factors: gradients are enabled, and the losses are those of a query.
         learned: The keys of the weightings that give factors in the graph.
     """
     losses = [_LOSSES[f"{key} "] for key in keys.split()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -41,7 +41,9 @@ class Inputs:
         """Return one input, for what reads it besides losses; `reader` says what that is."""
         if name not in self._values:
             value = self._given[name]
-            self._values[name] = called(value, name, reader) if callable(value) and is_lazy(value) else value
+            value = called(value, name, reader) if callable(value) and is_lazy(value) else value
+            # Such as network.parameters(), which could be read only once.
+            self._values[name] = list(value) if isinstance(value, Iterator) else value
         return self._values[name]
 
     def known(self, loss: BoundLoss) -> list[Any]:

@@ -21,6 +21,7 @@ from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
+from nectargan_core.losses._zero import floating
 
 # So many results are weighted together. For fewer, one operation each costs less.
 _FEWEST = 4
@@ -268,7 +269,8 @@ class Plan:
             results = self._weighted(terms, applied, {}, steps, epoch, zeros, components)
         for label, extra in extras:
             results._extra = extra if results._extra is None else results._extra + extra
-            self._recorder.record(label, extra.detach())
+            if current_graph_task() < 0:
+                self._recorder.record(label, extra.detach())
         return results
 
     def _weighted(
@@ -337,7 +339,7 @@ class Plan:
                 results[loss.name] = term
             else:
                 factor = learned.get(place)
-                weighted = loss.weighted(term, weight, epoch) if factor is None else (term * factor).to(term.dtype)
+                weighted = loss.weighted(term, weight, epoch) if factor is None else _product(term, factor)
                 results[loss.name] = weighted
                 later.append((series, step, epoch, weight, term, weighted))
         record_all([*later, *zeros], self._recorder, scalars)
@@ -367,6 +369,13 @@ def _stacked(terms: list[Tensor]) -> Tensor | None:
     except RuntimeError:  # They are on several devices.
         return None
     return stacked if stacked.layout is torch.strided else None
+
+
+def _product(term: Tensor, factor: Tensor) -> Tensor:
+    """Return the product with a factor that gets a gradient: in float32 at least, then rounded, as with a number."""
+    dtype = floating(term.dtype)
+    precise = term.to(torch.float64 if dtype is torch.float64 else torch.float32)
+    return (precise * factor.to(precise.dtype)).to(dtype)
 
 
 def _factors_like(stacked: Tensor, weights: list[float], known: _Factors) -> tuple[Tensor, list[float]]:

@@ -148,10 +148,9 @@ class ComputedLosses(dict[str, Tensor]):
         Raises:
             NonFiniteLossError: With `nonfinite="raise"`, if the sum of finite losses is not finite.
         """
-        if len(self) == 1:
+        if len(self) == 1 and self._extra is None:
             (result,) = self.values()  # It was looked at when it was recorded.
-            summed = result.mean() if result.ndim else result
-            return summed if self._extra is None else summed + self._extra
+            return result.mean() if result.ndim else result
         scalars = [result.mean() if result.ndim else result for result in self.values()]
         scalars = [scalar.float() if scalar.dtype in _HALF else scalar for scalar in scalars]
         if not scalars:
@@ -160,12 +159,14 @@ class ComputedLosses(dict[str, Tensor]):
         summed = scalars[0]
         for scalar in scalars[1:]:
             summed = summed + scalar
+        if self._extra is not None:
+            summed = summed + self._extra
         if self._place is not None and not torch.compiler.is_dynamo_compiling():
             (recorder, prefix, step, epoch), self._place = self._place, None
             # On the CPU there is nothing to wait for.
             if not (summed.is_cpu and math.isfinite(summed.item())):
                 recorder.check_total(summed, dict(zip(self, scalars, strict=True)), prefix, step, epoch)
-        return summed if self._extra is None else summed + self._extra
+        return summed
 
 
 def _refuse_in_graphs() -> None:
@@ -221,12 +222,14 @@ class StackedLosses(ComputedLosses):
     @property
     def total(self) -> Tensor:
         """The sum of the results; see `ComputedLosses.total`."""
+        if self._extra is not None:
+            return cast("Tensor", _made(self).total)
         if not self._stacked.is_cpu:
             summed = (self._stacked * self._factors).sum()
             if self._place is not None:
                 (recorder, prefix, step, epoch), self._place = self._place, None
                 recorder.check_total(summed, self, prefix, step, epoch)
-            return summed if self._extra is None else summed + self._extra
+            return summed
         summed, exact = (
             torch.dot(self._stacked, self._factors),
             _added_up(self._values, self._rounded, self._stacked.dtype),
@@ -239,7 +242,7 @@ class StackedLosses(ComputedLosses):
             if torch._C._is_tracing():  # to which this would be a constant
                 return cast("Tensor", _made(self).total)
             summed.detach().fill_(exact)
-        return summed if self._extra is None else summed + self._extra
+        return summed
 
 
 def _result(losses: StackedLosses, place: int) -> Tensor:

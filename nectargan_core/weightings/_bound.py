@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ _WEIGHTINGS: weakref.WeakValueDictionary[str, BoundWeighting] = weakref.WeakValu
 def weighting_of(key: str) -> BoundWeighting | None:
     """Return the weighting that has a key; None if it is gone."""
     return _WEIGHTINGS.get(key)
+
+
+_Seen: TypeAlias = tuple[tuple[str, ...], Sequence[Tensor], list[float], int, float]
+"""What a compiled graph has computed: names, results, weights, step and epoch."""
 
 
 class Factors(NamedTuple):
@@ -83,8 +87,8 @@ class BoundWeighting:
         # The step at which factors were last asked for.
         self._last: int | None = None
         self._has_looked_at_ranks = False
-        # What a compiled graph has computed since: names, results, weights, step and epoch.
-        self._seen: tuple[tuple[str, ...], Sequence[Tensor], list[float], int, float] | None = None
+        # What a compiled graph has computed since.
+        self._seen: _Seen | None = None
         self.key = f"{next(_KEYS)}"
         _WEIGHTINGS[self.key] = self
 
@@ -113,7 +117,8 @@ class BoundWeighting:
         weights: Sequence[float],
         step: int,
         epoch: float,
-        wrt: Callable[[], object],
+        wrt: object,
+        again: bool = False,
     ) -> Factors | None:
         """Ask for factors, which hold from now on.
 
@@ -123,7 +128,8 @@ class BoundWeighting:
             weights: Their own weights.
             step: The step of the clock.
             epoch: The epoch of the clock.
-            wrt: Gives the value of the input `wrt`.
+            wrt: The value of the input `wrt`; None where no gradients are needed.
+            again: Whether the losses are computed again in a backward pass, for which the last factors hold on.
 
         Returns:
             The factors of these losses; None where gradients through a scale are not finite, here or on another rank,
@@ -133,7 +139,7 @@ class BoundWeighting:
             WeightingError: If a factor is not finite, or the weighting fails.
         """
         averaged = self.definition.reduce == "mean"
-        read = (lambda: self._wrt(wrt())) if self.needs == "gradients" else None
+        read = (lambda: self._wrt(wrt)) if self.needs == "gradients" else None
         now = Step(self.inner(names), results, weights, step, epoch, read, self.prefix)
         reached = [True] * len(names)
         if self.object.allows_unreached and self.needs == "gradients":
@@ -160,8 +166,9 @@ class BoundWeighting:
             if learned is not None and len(now.names) < len(names):
                 ones = torch.ones(len(names), dtype=learned.dtype, device=learned.device)
                 learned = ones.masked_scatter(torch.tensor(reached, device=ones.device), learned)
-        self.take(names, numbers)
-        self._last = step
+        if not again:
+            self.take(names, numbers)
+            self._last = step
         return Factors(numbers, learned, extra)
 
     def take(self, names: Sequence[str], factors: Sequence[float]) -> None:
@@ -189,7 +196,17 @@ class BoundWeighting:
         """Ask for the factors of what a compiled graph computed since the last time."""
         if self._seen is not None:
             (names, results, weights, step, epoch), self._seen = self._seen, None
-            self.balance(names, results, weights, step, epoch, lambda: None)
+            if self.is_due(step):  # They may have changed at that step outside of the graph.
+                self.balance(names, results, weights, step, epoch, None)
+
+    def took(self, names: Sequence[str], factors: Sequence[float]) -> None:
+        """Hold factors that were given in a graph.
+
+        Raises:
+            WeightingError: If one is not finite.
+        """
+        self.object.refuse_infinite(names, factors, "in compiled code")
+        self.take(names, factors)
 
     def in_graph(self, names: tuple[str, ...], tensors: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return factors and what is added to the total, as parts of a graph.
@@ -204,7 +221,12 @@ class BoundWeighting:
 
     def state(self) -> dict[str, Any]:
         """Return the state as plain data."""
-        return {"factors": dict(self.factors), "step": self._last, "state": self.object.state()}
+        return {
+            "factors": dict(self.factors),
+            "step": self._last,
+            "state": self.object.state(),
+            "seen": None if self._seen is None else _seen_as_numbers(*self._seen),
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where a state was taken.
@@ -215,31 +237,62 @@ class BoundWeighting:
         self.object.load_state(state["state"])
         self.factors = {name: float(factor) for name, factor in state["factors"].items() if name in self.names}
         self._last = state["step"]
-        self._seen = None
+        seen = state.get("seen")
+        self._seen = None if seen is None else _seen_in_numbers(seen, self.names)
 
     def without(self, names: Collection[str]) -> None:
         """Balance these losses no longer."""
         self.names = tuple(name for name in self.names if name not in names)
+        if self._seen is not None:
+            self._seen = _seen_in_numbers(_seen_as_numbers(*self._seen), self.names)
         self.factors = {name: factor for name, factor in self.factors.items() if name not in names}
 
 
-def free_label(definition: Weighting, asked: str, taken: Collection[str]) -> str:
-    """Return what a weighting is called: its name without the provider, or that of the class; if taken, `name@asked`.
+def _seen_as_numbers(
+    names: Sequence[str], results: Sequence[Tensor], weights: Sequence[float], step: int, epoch: float
+) -> dict[str, Any]:
+    """Return what a compiled graph has computed as plain data."""
+    values = [float(result) for result in results]
+    return {"names": list(names), "values": values, "weights": list(weights), "step": step, "epoch": epoch}
+
+
+def _seen_in_numbers(seen: Mapping[str, Any], kept: Collection[str]) -> _Seen | None:
+    """Return what `_seen_as_numbers` was given, of the losses that are kept; None of none."""
+    each = zip(seen["names"], seen["values"], seen["weights"], strict=True)
+    left = [one for one in each if one[0] in kept]
+    if not left:
+        return None
+    names, values, weights = zip(*left, strict=True)
+    results = [torch.tensor(value, dtype=torch.float64, device="cpu") for value in values]
+    return names, results, list(weights), seen["step"], seen["epoch"]
+
+
+def free_label(definition: Weighting, asked: str, names: Sequence[str], taken: Collection[str]) -> str:
+    """Return what a weighting is called: its name without the provider, or that of the class.
+
+    If that is taken, `name@asked`; and if that is too, as by another spec that balances its losses of the same tag, the
+    name with those of its losses, `name@G_L1,G_GAN`.
 
     Args:
         definition: The definition.
         asked: What its losses were asked for by.
+        names: Its losses.
         taken: The names of losses and the labels of other weightings.
 
     Raises:
-        DuplicateLossError: If both are taken.
+        DuplicateLossError: If all are taken.
     """
     name = definition.name
     name = name.rpartition("/")[2] if isinstance(name, str) else str(getattr(name, "__name__", type(name).__name__))
-    label = f"{name}@{asked}" if name in taken else name
-    if label in taken:
-        raise DuplicateLossError(f"{label!r} is the name of a loss or of another weighting", name=label)
-    return label
+    labels = (name, f"{name}@{asked}", f"{name}@{','.join(names)}")
+    for label in labels:
+        if label not in taken:
+            return label
+    raise DuplicateLossError(
+        f"a weighting of {listed(names)} would be called {name!r}, {labels[1]!r} or {labels[2]!r}, each of which is "
+        "the name of a loss or of another weighting; choose another name for the loss",
+        name=name,
+    )
 
 
 def load_states(weightings: Sequence[BoundWeighting], states: Mapping[str, Mapping[str, Any]]) -> None:
@@ -253,6 +306,9 @@ def load_states(weightings: Sequence[BoundWeighting], states: Mapping[str, Mappi
     try:
         for weighting in both:
             weighting.load_state(states[weighting.label])
+        # What a compiled graph had computed when the state was taken counts at the next tick: in this run, the first.
+        for weighting in both:
+            weighting.catch_up()
     except BaseException:
         for weighting, state in zip(both, before, strict=True):
             weighting.load_state(state)
@@ -278,4 +334,16 @@ def is_state(item: tuple[object, Any]) -> bool:
         )
         and (state["step"] is None or type(state["step"]) is int)
         and "state" in state
+        and (state.get("seen") is None or _is_seen(state["seen"]))
+    )
+
+
+def _is_seen(seen: Any) -> bool:
+    lists = [seen["names"], seen["values"], seen["weights"]]
+    return (
+        all(isinstance(each, (list, tuple)) and len(each) == len(lists[0]) for each in lists)
+        and all(isinstance(name, str) for name in lists[0])
+        and all(type(number) in (int, float) for each in lists[1:] for number in each)
+        and type(seen["step"]) is int
+        and type(seen["epoch"]) in (int, float)
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core._names import read_term
@@ -62,47 +63,92 @@ class WeightingObject:
         given = self._asked("factors", self._made.factors, step)
         learned = None
         if isinstance(given, Tensor):
-            if given.shape != (len(step.names),):
-                raise self._violation(
-                    f"gave factors of the shape {tuple(given.shape)} for {len(step.names)} losses; expected a vector"
-                )
+            self._check_vector(given, len(step.names))
             learned = given if given.requires_grad else None
             numbers = [float(factor) for factor in given.detach().tolist()]
         else:
-            try:
-                numbers = [float(factor) for factor in given]
-            except Exception:  # noqa: BLE001 # an object may raise anything
-                raise self._violation(f"gave {shown(given)} as factors; expected a number for each loss") from None
+            numbers = self._as_numbers(given)
             if len(numbers) != len(step.names):
                 raise self._violation(f"gave {len(numbers)} factors for {len(step.names)} losses")
-        for name, factor in zip(step.full_names, numbers, strict=True):
-            if not math.isfinite(factor):
-                raise self.error(
-                    f"gave the factor {factor} for loss {name!r} at step {step.step}, where the losses were "
-                    f"{_values(step)}; factors are finite",
-                    loss_name=name,
-                )
+        if not all(map(math.isfinite, numbers)):
+            where = f"at step {step.step}, where the losses were {_values(step)}"
+            self.refuse_infinite(step.full_names, numbers, where)
         return numbers, learned
+
+    def refuse_infinite(self, names: Sequence[str], factors: Sequence[float], where: str) -> None:
+        """Raise for the first factor that is not finite.
+
+        Raises:
+            WeightingError: If there is one.
+        """
+        for name, factor in zip(names, factors, strict=True):
+            if not math.isfinite(factor):
+                raise self.error(f"gave the factor {factor} for loss {name!r} {where}; factors are finite", name)
 
     def added(self, step: Step) -> Tensor | None:
         """Return what is added to the total, as a scalar; None for nothing."""
         method = getattr(self._made, "extra", None)
         extra = None if method is None else self._asked("extra", method, step)
+        return self._as_scalar(extra)
+
+    def in_graph(self, step: GraphStep) -> tuple[Tensor, Tensor | None]:
+        """Return factors and what is added to the total, as parts of a compiled graph.
+
+        Raises:
+            PluginContractError: If the factors are no vector with one number for each loss, or the other no scalar.
+        """
+        factors = self._made.factors(step)
+        if not isinstance(factors, Tensor):
+            raise self._violation(
+                f"gave a {type(factors).__name__} as factors inside torch.compile; expected a vector with one number "
+                "for each loss, as a tensor"
+            )
+        self._check_vector(factors, len(step.names))
+        method = getattr(self._made, "extra", None)
+        return factors, None if method is None else self._as_scalar(method(step))
+
+    def _as_numbers(self, given: Any) -> list[float]:
+        several: list[Any] = []
+        # Of a set the order is not that of the losses, and a mapping gives its keys.
+        if not isinstance(given, (str, bytes, Mapping, Set)):
+            try:
+                several = list(given)
+            except Exception:  # noqa: BLE001 # an object may raise anything
+                several = [None]
+        if any(isinstance(factor, Tensor) and factor.requires_grad for factor in several):
+            raise self._violation(
+                "gave several tensors with a graph as factors, which would lose it; expected one vector, as "
+                "torch.stack(factors) makes"
+            )
+        numbers = [number for factor in several if (number := arguments.as_float(factor)) is not None]
+        if not several or len(numbers) < len(several):
+            raise self._violation(
+                f"gave {shown(given)} as factors; expected a number for each loss, in the order of step.names"
+            )
+        return numbers
+
+    def _check_vector(self, factors: Tensor, count: int) -> None:
+        if factors.shape != (count,) or factors.is_complex():
+            kind = "complex factors" if factors.is_complex() else "factors"
+            raise self._violation(
+                f"gave {kind} of the shape {tuple(factors.shape)} for {count} losses; expected a vector of real "
+                "numbers, one for each"
+            )
+
+    def _as_scalar(self, extra: Any) -> Tensor | None:
         if extra is None:
             return None
         if not isinstance(extra, Tensor) or extra.numel() != 1 or extra.is_complex():
             raise self._violation(f"gave {shown(extra)} as extra; expected a scalar tensor, or None")
         return extra.reshape(())
 
-    def in_graph(self, step: GraphStep) -> tuple[Tensor, Tensor | None]:
-        """Return factors and what is added to the total, as parts of a compiled graph."""
-        method = getattr(self._made, "extra", None)
-        return self._made.factors(step), None if method is None else method(step)
-
     def state(self) -> Any:
-        """Return its state; None if it has none, or what it learns is all."""
+        """Return a copy of its state; None if it has none, or what it learns is all."""
         method = getattr(self._made, "state_dict", None)
-        return None if method is None or isinstance(self._made, nn.Module) else self._asked("state_dict", method)
+        if method is None or isinstance(self._made, nn.Module):
+            return None
+        # Copied, since what it goes on with is often what it returns.
+        return copy.deepcopy(self._asked("state_dict", method))
 
     def load_state(self, state: Any) -> None:
         """Go on where a state was taken.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nectargan_core.errors import WeightingError
+from nectargan_core.history import no_value
 from nectargan_core.weightings._gradients import Rows, gradients_of, gram_of, norms_of, not_reached, unreached
 
 
@@ -91,13 +92,16 @@ class Step:
     def values(self) -> list[float]:
         """The same as numbers; waits for the device, if they are on an accelerator."""
         device = self._results[0].device
-        return [
-            float(value)
-            for value in torch.stack([each.detach().double().to(device) for each in self._results]).tolist()
-        ]
+        try:
+            read = torch.stack([each.detach().double().to(device) for each in self._results]).tolist()
+        except RuntimeError as error:
+            raise no_value(self.names[0]) from error
+        return [float(value) for value in read]
 
     def gradients(self, weighted: bool = False) -> list[list[Tensor]]:
         """Return the gradient of each loss with respect to each tensor of `wrt`, in the shape of the tensor.
+
+        They are not to be edited in place, since norms and inner products are taken of the same tensors.
 
         Args:
             weighted: Whether results are multiplied by `weights`. Otherwise they are as the functions returned them.
