@@ -993,6 +993,8 @@ class LossManager:
         name = arguments.scalar_name("the name of a scalar", name)
         if name in self._registry:
             raise DuplicateLossError(f"{name!r} is a loss, which records itself; choose another name", name=name)
+        if name in self._registry.labels:
+            raise DuplicateLossError(f"a weighting is named {name!r}; choose another name", name=name)
         self._registry.refuse_component(name, self._recorder.beside)
         return name
 

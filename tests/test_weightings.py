@@ -14,13 +14,14 @@ from managers import history, manager_of
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from nectargan_core import LMLoss, Losses, LossManager, Schedule, Weighting
+from nectargan_core import LMLoss, Losses, LossManager, Schedule, Weighting, catalog
 from nectargan_core.errors import (
     DuplicateLossError,
     LossResultError,
     MissingInputError,
     NectarganError,
     NonFiniteLossError,
+    PluginBlockedError,
     PluginContractError,
     PluginLoadError,
     PluginNotFoundError,
@@ -534,6 +535,20 @@ def test_an_error_of_a_weighting_says_whose_it_is():
 
     with pytest.raises(WeightingError, match="weighting 'Failing' failed in factors: .*b"):
         set_up(Failing(1.0)).compute_losses(given(), "G")
+
+
+def test_what_a_weighting_is_called_is_no_name_for_a_scalar():
+    manager = set_up(Learned)
+    with pytest.raises(DuplicateLossError, match="a weighting is named 'Learned'"):
+        manager.record("Learned", 1.0)
+    manager.set_weighting(None, "G")
+    manager.record("Learned", 1.0)
+
+
+def test_a_weighting_that_is_blocked_says_by_what(acme):
+    catalog.configure(block=["acme-half"])
+    with pytest.raises(PluginBlockedError, match="acme-half"):
+        three().set_weighting("half", "G")
 
 
 # State

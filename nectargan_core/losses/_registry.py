@@ -76,6 +76,8 @@ class Registry:
         # How a query is computed, until something changes. Then another dict takes the place of this one, so that a
         # plan which is made meanwhile is not kept.
         self.plans: dict[str | tuple[str, ...] | None, Plan] = {}
+        # What weightings are called.
+        self.labels: frozenset[str] = frozenset()
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
         # The weights of the losses that compiled graphs read.
@@ -110,6 +112,7 @@ class Registry:
         """Add losses, or replace all there are by them."""
         added = {loss.name: loss for loss in losses}
         self.losses = added if replace else {**self.losses, **added}
+        self.labels = frozenset(weighting.label for weighting in self.weightings)
         self._selections.clear()
         self.weights.take(list(self.losses.values()))
         self.changed()
@@ -220,6 +223,7 @@ class Registry:
         """Let a weighting balance losses from now on; None lets nothing balance them."""
         for loss in losses:
             loss.balance_by(weighting)
+        self.labels = frozenset(each.label for each in self.weightings)
 
     def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
         """Return for each weighting the losses of a plan that it balances."""
@@ -269,7 +273,7 @@ class Registry:
                     "change the one there is, or unregister it first",
                     name=name,
                 )
-            if any(name == weighting.label for weighting in self.weightings):
+            if name in self.labels:
                 raise DuplicateLossError(f"a weighting is named {name!r}; choose another name", name=name)
             if name in scalars:
                 raise DuplicateLossError(f"{name!r} is recorded as a scalar; choose another name", name=name)

@@ -138,7 +138,6 @@ class BoundWeighting:
         Raises:
             WeightingError: If a factor is not finite, or the weighting fails.
         """
-        averaged = self.definition.reduce == "mean"
         read = (lambda: self._wrt(wrt)) if self.needs == "gradients" else None
         now = Step(self.inner(names), results, weights, step, epoch, read, self.prefix)
         reached = [True] * len(names)
@@ -147,25 +146,23 @@ class BoundWeighting:
             if not any(reached):
                 raise not_reached(names, f"the input {self.definition.wrt!r}")
             now = now.only(reached)
-        learned = extra = None
-        numbers = [1.0] * len(names)
-        if now.names:
-            if self._scaler is not None and not now.is_finite():
-                given = [math.nan] * len(now.names)
-            else:
-                given, learned = self.object.factors(now)
-            if averaged:  # Every rank takes part, also one whose gradients overflow.
-                means = mean_over_ranks(given)
-                learned = None if learned is None else learned + (learned.new_tensor(means) - learned.detach())
-                given = means
-            if any(map(math.isnan, given)):
-                return None
-            extra = self.object.added(now)
+        learned = None
+        if self._scaler is not None and not now.is_finite():
+            numbers = [math.nan] * len(names)
+        else:
+            given, learned = self.object.factors(now)
             rest = iter(given)
             numbers = [next(rest) if is_reached else 1.0 for is_reached in reached]
             if learned is not None and len(now.names) < len(names):
                 ones = torch.ones(len(names), dtype=learned.dtype, device=learned.device)
                 learned = ones.masked_scatter(torch.tensor(reached, device=ones.device), learned)
+        if self.definition.reduce == "mean":  # Every rank takes part, with a number for each loss.
+            means = mean_over_ranks(numbers)
+            learned = None if learned is None else learned + (learned.new_tensor(means) - learned.detach())
+            numbers = means
+        if any(map(math.isnan, numbers)):
+            return None
+        extra = self.object.added(now)
         if not again:
             self.take(names, numbers)
             self._last = step
