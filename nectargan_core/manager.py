@@ -1346,6 +1346,13 @@ class LossManager:
                 f"registered with a weight and never computed: {listed(idle)}; compute_losses(inputs) without a "
                 "query computes every loss there is"
             )
+        for weighting in self._registry.weightings:
+            if not weighting.has_given and not set(ran).isdisjoint(weighting.names):
+                warn(
+                    f"weighting {weighting.label!r} never changed a factor, since its losses were never all computed "
+                    f"in one call of compute_losses, with gradients and outside of splits: {listed(weighting.names)}; "
+                    "give those that are computed together a weighting of their own, by query="
+                )
         self._recorder.raise_pending_error()
 
     def __enter__(self) -> LossManager:

@@ -245,6 +245,20 @@ def test_two_groups_are_balanced_apart():
     assert numbers(manager.compute_losses(given())) == {"a": 20.0, "b": 120.0, "c": 270.0}
 
 
+def test_a_weighting_that_never_changed_a_factor_is_warned_of_at_close():
+    manager = set_up(Recorded(2.0))
+    for name in "abc":
+        manager.compute_loss_xy(name, *given().values())
+    with pytest.warns(UserWarning, match="weighting 'Recorded' never changed a factor, .*: a, b, c; give those"):
+        manager.close()
+
+
+def test_a_weighting_that_changed_factors_closes_without_a_warning():
+    manager = set_up(Recorded(2.0))
+    manager.compute_losses(given(), "G")
+    manager.close()
+
+
 # Gradients
 
 

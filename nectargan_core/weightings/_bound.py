@@ -105,6 +105,11 @@ class BoundWeighting:
         """Return the names as the weighting knows them."""
         return tuple(name[len(self.prefix) :] for name in names)
 
+    @property
+    def has_given(self) -> bool:
+        """Whether it has given factors."""
+        return bool(self.factors)
+
     def is_due(self, step: int) -> bool:
         """Whether factors change at a step; what is learned is asked for in every computation."""
         last = self._last
@@ -314,7 +319,7 @@ def load_states(weightings: Sequence[BoundWeighting], states: Mapping[str, Mappi
     if differing:
         warn(
             "the state and this manager do not have the same weightings; only one of them has "
-            f"{listed(sorted(differing))}"
+            f"{listed(sorted(differing))}; set the weightings first, and load the state then"
         )
 
 

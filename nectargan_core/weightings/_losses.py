@@ -60,9 +60,10 @@ def read_weighting(weighting: object) -> Weighting:
     if isinstance(weighting, str):
         return Weighting(str.__str__(weighting))
     if not isinstance(weighting, Weighting):
+        made = f"; write Weighting({weighting.__name__})" if isinstance(weighting, type) else ""
         raise TypeError(
             f"a weighting is a Weighting, such as Weighting('gradnorm', wrt='last_layer'), or the name of one, got "
-            f"{shown(weighting)}"
+            f"{shown(weighting)}{made}"
         )
     return weighting
 

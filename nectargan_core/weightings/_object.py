@@ -191,6 +191,8 @@ class WeightingObject:
             except TypeError as error:
                 takes = [each.name for each in signature.parameters.values() if each.kind not in (2, 4)]
                 hints = "".join(did_you_mean(name, takes) for name in params if name not in takes)
+                if not isinstance(make, type):
+                    hints += " A weighting is a class that has a method factors(step)."
                 raise self.error(
                     f"does not take these params: {error}; it takes {listed(takes) if takes else 'none'}.{hints}"
                 ) from None
