@@ -923,7 +923,7 @@ class LossManager:
                 f"and compute_loss take values one by one; got {type(inputs).__name__}"
             )
         if _is_compiling():
-            return compute_in_graph(self._registry.group(query), inputs, epoch, self._key)
+            return compute_in_graph(self._registry.group(query), inputs, epoch)
         registry, recorder = self._registry, self._recorder
         plan = registry.plans.get(query) if query is None or type(query) is str else None
         if plan is None:

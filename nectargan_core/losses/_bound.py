@@ -634,6 +634,10 @@ class BoundLoss:
             record = partial(_add_apart, losses, steps, epoch, weights, given, means, beside, later)
         recorder.add_all(record)
 
+    def record_extra(self, label: str, value: Tensor) -> None:
+        """Record what a weighting adds to the total of a compiled graph, under the name of the weighting."""
+        self._recorder.record(label, value)
+
     def applied_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         """Return the weight that applies to a call; warns, once, if it cannot change for want of a clock."""
         if epoch is None:

@@ -275,14 +275,13 @@ def _refuse(result: object, name: str) -> NoReturn:
     )
 
 
-def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None, manager: str) -> ComputedLosses:
+def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
     """Do what `compute_losses` does, in a graph: every function is called, whatever its weight is.
 
     Args:
         group: The losses.
         inputs: The inputs.
         epoch: Epoch for the schedules and the records, None for that of the clock.
-        manager: What `register_manager` returned.
 
     Raises:
         WeightingError: If a weighting needs gradients, which a graph does not give.
@@ -318,7 +317,7 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
         results._components = components
     for label, extra in extras:
         results._extra = extra if results._extra is None else results._extra + extra
-        record_scalar(manager, label, extra)
+        torch.ops.nectargan.record_extra.default(_ORDER, extra.detach(), _call_of(group), label)
     return results
 
 
@@ -419,6 +418,12 @@ def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
         manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
 
 
+def _recorded_extra(order: Tensor, value: Tensor, call: int, label: str) -> None:
+    losses = weights_of(call).losses_of(call)
+    if current_graph_task() < 0:
+        losses[0].record_extra(label, value.clone())
+
+
 def _factors_taken(order: Tensor, factors: Tensor, key: str, names: list[str]) -> None:
     weighting = weighting_of(key)
     if weighting is None:
@@ -445,4 +450,5 @@ _define(
     _recorded_components,
     _fake_recorded,
 )
+_define("record_extra(Tensor(a!) order, Tensor value, int call, str label) -> ()", _recorded_extra, _fake_recorded)
 _define("record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded)
