@@ -1,11 +1,10 @@
-"""The registry: the losses of a manager by name, how a query finds them, and the errors of what is not found."""
+"""The registry: the losses of a manager by name, what is made for each query, and the errors of what is not found."""
 
 from __future__ import annotations
 
 import itertools
 import weakref
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -18,42 +17,10 @@ from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._graph_weights import Attributes, Group, Weights
 from nectargan_core.losses._module import LossModules, module_of
 from nectargan_core.losses._plan import Plan
+from nectargan_core.losses._query import Query, checked, found_by
 from nectargan_core.weightings import BoundWeighting
 
-Query: TypeAlias = "str | Iterable[str] | None"
-"""A tag or loss name, or several of which any may match; None for all losses."""
-
 _is_compiling = torch.compiler.is_compiling
-
-
-def checked(query: Query) -> str | tuple[str, ...] | None:
-    """Return a query in plain types, in which it can be looked up and looked at again.
-
-    Raises:
-        TypeError: If it is neither a name nor several, or None.
-    """
-    if query is None or type(query) is str:
-        return query
-    if isinstance(query, str):
-        return str.__str__(query)
-    several = query
-    if type(query) is not list and type(query) is not tuple:
-        if isinstance(query, (Mapping, bytes, bytearray)):
-            raise _no_query(type(query).__name__)
-        try:
-            several = iter(query)
-        except Exception:  # noqa: BLE001 # an object may raise anything
-            raise _no_query(type(query).__name__) from None
-    named: list[str] = []
-    for one in several:
-        if not isinstance(one, str):
-            raise _no_query(f"{type(one).__name__} in it")
-        named.append(one if type(one) is str else str.__str__(one))
-    return tuple(named)
-
-
-def _no_query(what: str) -> TypeError:
-    return TypeError(f"a query is a tag or loss name, a list of them, or None for all losses; got {what}")
 
 
 # By a key, for the function below.
@@ -136,12 +103,7 @@ class Registry:
             return self._selections[query]
         except KeyError:
             wanted = {query} if isinstance(query, str) else query
-        if wanted is None:
-            found = tuple(self.losses.values())
-        else:
-            found = tuple(
-                loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
-            )
+        found = tuple(self.losses.values()) if wanted is None else found_by(wanted, self.losses.values())
         # While a graph is compiled, a change here would make its guards fail, and compile it again.
         if not _is_compiling():
             self._selections[query] = found
