@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import listed, name_of, one_line, shown, warn
+from nectargan_core._messages import listed, one_line, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
@@ -46,16 +46,7 @@ from nectargan_core.losses import (
     record_scalar,
     register_manager,
 )
-from nectargan_core.objectives import (
-    Balance,
-    Objective,
-    Spec,
-    adjust,
-    balances_of,
-    build_called,
-    build_named,
-    warn_of_zeros,
-)
+from nectargan_core.objectives import KEYWORDS, Balance, Spec, build
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 from nectargan_core.weightings import (
     BoundWeighting,
@@ -68,7 +59,6 @@ from nectargan_core.weightings import (
     with_wrt,
 )
 
-_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
@@ -219,7 +209,7 @@ class LossManager:
             ValueError: Likewise.
             pydantic.ValidationError: Likewise.
         """
-        adjustments = {key: keywords.pop(key) for key in _ADJUSTMENTS if key in keywords}
+        adjustments = {key: keywords.pop(key) for key in KEYWORDS if key in keywords}
         manager = cls(config, experiment_dir, **keywords)
         args = (manager.config,) if callable(spec) else ()
         try:
@@ -375,36 +365,11 @@ class LossManager:
         self._describe({loss.name: loss.loss for loss in registry}, replace=True)
 
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
-        weightings = kwargs.pop("weightings", None) if isinstance(spec, str) else None
-        built, adjustments = self._build(spec, args, kwargs)
-        losses = adjust(built.losses, **adjustments)
-        warn_of_zeros(losses)
-        balances = balances_of(built, losses, weightings, adjustments.get("prefix", ""))
-        self._register(losses, built.plugins, spec=spec, replace=replace, balances=balances)
-        name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
+        built = build(spec, args, kwargs, self.config)
+        self._register(built.losses, built.plugins, spec=spec, replace=replace, balances=built.balances)
         kept = [] if replace else self._objectives
-        self._objectives = [*kept, (name, frozenset(losses))] if name else kept
-        self._describe(losses, replace=replace)
-
-    def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
-        if spec is None:
-            return Objective(), {}
-        if not isinstance(spec, str):
-            if not callable(spec):
-                file = "; objectives are not read from files" if isinstance(spec, os.PathLike) else ""
-                raise TypeError(
-                    f"a spec is the name of an objective or a function, got {shown(spec)}{file}; give a name such as "
-                    "'pix2pix:extended', or a function that returns losses by name"
-                )
-            return build_called(spec, args, kwargs, self.config), {}
-        unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
-        if args or unknown:
-            raise TypeError(
-                "with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options=, "
-                f"prefix= and rename_inputs=, got {', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; "
-                "keyword arguments of a spec go into options={'name': {...}}"
-            )
-        return build_named(spec, self.config, kwargs.pop("options", None)), kwargs
+        self._objectives = [*kept, (built.name, frozenset(built.losses))] if built.name else kept
+        self._describe(built.losses, replace=replace)
 
     def _register(
         self,
