@@ -7,7 +7,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -46,18 +46,9 @@ from nectargan_core.losses import (
     record_scalar,
     register_manager,
 )
-from nectargan_core.objectives import KEYWORDS, Balance, Spec, build
+from nectargan_core.objectives import KEYWORDS, Spec, build
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
-from nectargan_core.weightings import (
-    BoundWeighting,
-    LossGradients,
-    Weighting,
-    free_label,
-    is_state,
-    load_states,
-    read_weighting,
-    with_wrt,
-)
+from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, is_state, load_states, read_weighting
 
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
@@ -390,7 +381,7 @@ class LossManager:
         try:
             schedulers = {name: self._scheduler_of(loss) for name, loss in losses.items()}
             taken = set(losses) if replace else {*registry.losses, *losses}
-            weightings = self._made_weightings(balances, taken, [] if replace else registry.weightings)
+            weightings = bind(balances, taken, [] if replace else registry.weightings, self.device)
             used = [plugin for weighting in weightings for plugin in weighting.plugins]
             added = self._observe(schedulers.values(), [*plugins, *used])
             for loss in losses.values():
@@ -618,7 +609,7 @@ class LossManager:
         if weighting is None:
             registry.balance(None, ended)
             return
-        definition = with_wrt(read_weighting(weighting), wrt)
+        definition = read_weighting(weighting, wrt)
         if ended and {loss.name for loss in ended} != {loss.name for loss in found}:
             both = [loss.name for loss in found if loss.weighting is not None]
             raise WeightingError(
@@ -629,29 +620,10 @@ class LossManager:
             )
         kept = [each for each in registry.weightings if each not in before]
         names = tuple(loss.name for loss in found)
-        asked = query if isinstance(query, str) else ",".join(names)
-        (made,) = self._made_weightings([Balance(definition, names, asked, scaler)], registry.losses.keys(), kept)
+        balance = Balance(definition, names, query if isinstance(query, str) else ",".join(names), scaler)
+        (made,) = bind([balance], registry.losses.keys(), kept, self.device)
         self._observe((), made.plugins)
         registry.balance(made, found)
-
-    def _made_weightings(
-        self, balances: Iterable[Balance], losses: Collection[str], kept: Sequence[BoundWeighting]
-    ) -> list[BoundWeighting]:
-        """Make weightings ready for work.
-
-        Args:
-            balances: What balances which losses.
-            losses: The names of all losses there will be.
-            kept: The weightings that stay.
-        """
-        made: list[BoundWeighting] = []
-        for weighting, names, asked, scaler, prefix in balances:
-            label = free_label(weighting, asked, {*losses, *(each.label for each in (*kept, *made))})
-            bound = BoundWeighting(weighting, names, label, scaler, prefix)
-            if self.device is not None and bound.parameters is not None:
-                bound.parameters.to(self.device)
-            made.append(bound)
-        return made
 
     # The clock and the scope
 

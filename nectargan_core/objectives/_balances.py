@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import UnknownLossError, WeightingError
 from nectargan_core.losses import LMLoss, found_by
-from nectargan_core.weightings import Weighting, read_weighting
-
-
-class Balance(NamedTuple):
-    """What balances which losses.
-
-    Args:
-        weighting: The weighting.
-        names: The losses.
-        query: What they were found by, for the label of the weighting and for errors.
-        scaler: The scaler of the run, None for none.
-        prefix: What the names begin with, and the spec that brings the weighting does not know.
-    """
-
-    weighting: Weighting
-    names: tuple[str, ...]
-    query: str
-    scaler: Any = None
-    prefix: str = ""
+from nectargan_core.weightings import Balance, Weighting, read_weighting
 
 
 def balances_of(

@@ -20,11 +20,10 @@ from nectargan_core.errors import (
     UnknownVariantError,
 )
 from nectargan_core.losses import LMLoss, found_by
-from nectargan_core.objectives._balances import Balance
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
-from nectargan_core.weightings import Losses
+from nectargan_core.weightings import Balance, Losses
 
 _CONFIG = "config"
 

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_serializer, field_validator
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
 from nectargan_core._messages import shown
+from nectargan_core.errors import WeightingError
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
@@ -87,3 +88,32 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def read_weighting(weighting: object, wrt: object = None) -> Weighting:
+    """Return a weighting, with the `wrt` that is given beside it; a name stands for one without params.
+
+    Raises:
+        WeightingError: If it has another `wrt`.
+        TypeError: If it is neither a weighting nor a name, or the `wrt` is no str.
+        pydantic.ValidationError: If the name or `wrt` is empty.
+    """
+    if isinstance(weighting, str):
+        weighting = Weighting(str.__str__(weighting))
+    if not isinstance(weighting, Weighting):
+        raise TypeError(
+            f"a weighting is a Weighting, such as Weighting('gradnorm', wrt='last_layer'), or the name of one, got "
+            f"{shown(weighting)}"
+        )
+    if wrt is None:
+        return weighting
+    if not isinstance(wrt, str):
+        raise TypeError(
+            f"wrt is the name of an input of compute_losses, got {shown(wrt)}; give the tensor or the parameters as an "
+            "input, as in compute_losses({..., 'last_layer': network.last.weight}), and wrt='last_layer'"
+        )
+    if weighting.wrt is not None and weighting.wrt != wrt:
+        raise WeightingError(
+            f"the weighting {weighting.name!r} has wrt={weighting.wrt!r}, and wrt={wrt!r} is given; give one of them"
+        )
+    return weighting.model_copy(update={"wrt": wrt})
