@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import listed, one_line, shown, warn
+from nectargan_core._messages import listed, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
@@ -129,7 +128,7 @@ class LossManager:
             raise ValueError(f"flush_every must be a number of seconds of at least 0, got {shown(flush_every)}")
         resume, fsync = arguments.flag("resume", resume), arguments.flag("fsync", fsync)
         self._totals = arguments.totals(total_epochs, total_steps)
-        described = _metadata(metadata)
+        described = {} if metadata is None else arguments.plain_data("metadata", metadata, "{'seed': 0}")
         given = read_config(config)
         self.device = _device(device, given)
         self.config = given if self.device is None else given.on_device(self.device)
@@ -147,21 +146,14 @@ class LossManager:
         # By this, compiled graphs find what they record scalars with.
         self._key = register_manager(self)
         self._observers = Observers(self)
-        for observer in _several_observers(observers):
-            self._observers.add(observer)
+        self._observers.add_all(observers)
         keep = self.experiment_dir is not None
         if enable_logging is not None:
             keep = arguments.flag("enable_logging", enable_logging)
         log = None
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
-            try:
-                header = describe_run(
-                    self.experiment_dir, self.config, self.device, world_size, described, *self._totals
-                )
-            except (RecursionError, TypeError, ValueError) as error:
-                what = "it is nested too deeply" if isinstance(error, RecursionError) else error
-                raise ConfigError(f"the configuration cannot be written to the log: {what}") from error
+            header = describe_run(self.experiment_dir, self.config, self.device, world_size, described, *self._totals)
             try:
                 log = LogFile(self.experiment_dir, rank, resume, header, fsync)
             except (OSError, RuntimeError) as error:  # of a path with links that go round in circles, for example
@@ -1320,36 +1312,6 @@ def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[st
     for key in given:
         if key not in _LOSS_KWARGS:
             raise TypeError(f"loss_kwargs takes 'weight_kwargs' and 'function_kwargs', got {key!r}")
-    return given
-
-
-def _several_observers(observers: Iterable[object]) -> list[object]:
-    if not isinstance(observers, str):
-        try:
-            iterator = iter(observers)
-        except Exception:  # noqa: BLE001 # an object may raise anything
-            iterator = None
-        if iterator is not None:
-            return list(iterator)
-    raise TypeError(f"observers is a list of objects with functions marked with hookimpl, got {shown(observers)}")
-
-
-def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metadata, which JSON can hold.
-
-    Raises:
-        TypeError: If it is no mapping from str.
-        ValueError: If JSON cannot hold what is in it.
-    """
-    if metadata is None:
-        return {}
-    given = arguments.mapping("metadata", metadata, "{'seed': 0}")
-    try:
-        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
-    except RecursionError:
-        raise ValueError("metadata must be what JSON can hold, and is nested too deeply") from None
-    except Exception as error:
-        raise ValueError(f"metadata must be what JSON can hold: {one_line(error)}") from error
     return given
 
 
