@@ -41,12 +41,13 @@ class Term:
         return f"{provider}{self.name}{variant}"
 
 
-def read_term(text: str, column: int = 0) -> tuple[Term, int]:
+def read_term(text: str, column: int = 0, expected: str = "the name of a spec") -> tuple[Term, int]:
     """Read one term.
 
     Args:
         text: The text that the term is part of.
         column: Where in the text the term starts, counted from 0.
+        expected: What it names, for errors.
 
     Returns:
         The term, and the column after its last character. What follows there may be anything but a `:` or `/`
@@ -61,14 +62,14 @@ def read_term(text: str, column: int = 0) -> tuple[Term, int]:
     """
     match = _TERM.match(text, column)
     if match is None:
-        raise syntax_error(text, column, "the name of a spec")
+        raise syntax_error(text, column, expected)
     provider, name, variant = match.groups()
     end = match.end()
     following = text[end : end + 1]
     if following == ":" and variant is None:
         raise syntax_error(text, end + 1, 'a variant after ":"')
     if following == "/" and provider is None and variant is None:
-        raise syntax_error(text, end + 1, 'the name of a spec after "/"')
+        raise syntax_error(text, end + 1, f'{expected} after "/"')
     return Term(provider, name, variant, column), end
 
 

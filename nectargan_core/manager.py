@@ -140,7 +140,7 @@ class LossManager:
                 raise LossLogError(f"cannot log to it: {error}") from None
             if experiment_dir == "":
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
-        # The name of the objective of each call that registered one, and those of its losses that are left.
+        # The formula or spec function of each call that registered an objective, and those of its losses that are left.
         self._objectives: list[tuple[str, frozenset[str]]] = []
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
@@ -203,7 +203,7 @@ class LossManager:
 
     @property
     def objective(self) -> str | None:
-        """The names of the objectives whose losses are registered, joined by `+`; None where there are none."""
+        """The formulas, or names of spec functions, whose losses are registered, joined by ` + `; None of none."""
         return " + ".join(text for text, _ in self._objectives) or None
 
     # Registering
@@ -233,7 +233,8 @@ class LossManager:
             skip_when_zero: Whether the function is left uncalled while the weight is 0.
 
         Raises:
-            DuplicateLossError: If a loss of this name is registered, or a scalar or component recorded.
+            DuplicateLossError: If a loss of this name is registered, a scalar or component recorded, or a weighting has
+                it as its name.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated, contradicts the weight, or is relative to a run whose
                 length the manager was not told.
@@ -314,8 +315,9 @@ class LossManager:
         """Remove the losses that a query finds; what was recorded of them stays in history and log.
 
         What is pending goes to the log first. The names are free again: `series` has the records of whatever had a
-        name, one after the other, while values and means are those of the loss that has it now. The name of an
-        objective is no part of `objective` any more once all of its losses are removed.
+        name, one after the other, while values and means are those of the loss that has it now. A weighting goes on
+        with the losses that are left to it. A formula is no part of `objective` any more once all of its losses are
+        removed.
 
         Args:
             query: Tag or loss name, or several; None for all losses.
@@ -442,14 +444,15 @@ class LossManager:
         return added
 
     def modules(self) -> nn.ModuleDict:
-        """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
+        """Return what losses and weightings learn, to optimise or to save with the networks.
 
-        What a weighting learns is among them, under the name of the weighting.
+        These are the losses that are modules, or methods or partials of one, and the modules of weightings.
 
         Returns:
-            Modules by loss name, in the order of registration. Where torch does not allow the name, `state_dict` has it
-            with a `_` for each `.`, or for the name of an attribute such as `train` with a `_` after it, or with more
-            of them if another loss has that name; `modules()["train"]` finds the module all the same.
+            Modules by the name of the loss, in the order of registration, then by the name of the weighting. Where
+            torch does not allow the name, `state_dict` has it with a `_` for each `.`, or for the name of an attribute
+            such as `train` with a `_` after it, or with more of them if another one has that name;
+            `modules()["train"]` finds the module all the same.
 
         Example:
             >>> manager = LossManager()
@@ -576,6 +579,7 @@ class LossManager:
             PluginError: If no weighting of the name is installed, or it cannot be used.
             WeightingError: If the weighting does not take its params or these losses, needs a `wrt`, or another one
                 balances some of the losses.
+            DuplicateLossError: If a loss has the name of the weighting, and no other name is left for it.
             pydantic.ValidationError: If `wrt` is empty.
             TypeError: If an argument has the wrong type.
             NectarganError: Inside of `split` and `paused`.
@@ -1034,7 +1038,7 @@ class LossManager:
         return {loss.name: loss.last_tensor() for loss in self._registry.select(query)}
 
     def get_loss_weights(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
-        """Return the weight that was last applied to each loss, or will be if it has not run.
+        """Return the weight that was last applied to each loss, or will be if it has not run; factors included.
 
         Args:
             query: Tag or loss name, or several; None for all losses.
@@ -1196,13 +1200,14 @@ class LossManager:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as plain data, after a flush: save it with the networks.
 
-        Holds the clock, how often each loss was computed, the weight, schedule and enabling of each loss, and the state
-        of each weighting; what weightings learn is in `modules()`. The
-        function of a schedule is written as a label, for which a manager that loads the state takes the function of
-        that label that it has for the loss.
+        Holds the clock, how often each loss was computed, the weight, schedule and enabling of each loss, and the
+        factors and the state of each weighting; what losses and weightings learn is in `modules()`. The function of a
+        schedule is written as a label, for which a manager that loads the state takes the function of that label that
+        it has for the loss.
 
         Raises:
             ScheduleError: If a schedule has no value at the epoch of the clock.
+            WeightingError: If a weighting fails to return its state.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
         """
         # First, since it may raise.
@@ -1215,17 +1220,18 @@ class LossManager:
     def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:
         """Go on where a state was taken.
 
-        What the log has beyond the state is superseded: it stays in the file, and reading leaves it out.
+        What the log has beyond the state is superseded: it stays in the file, and reading leaves it out. Losses and
+        weightings get their part of the state by their names; a warning names those that only one of the two has.
 
         Args:
             state: What `state_dict` returned.
             weights: Whether the losses get the weights, schedules and enabling of the state, or keep those that this
-                manager was made with.
+                manager was made with. Weightings go on where they were in both cases.
 
         Raises:
             ValueError: If it is no such state; the manager is then as it was.
             pydantic.ValidationError: If a weight or schedule of the state cannot be read; likewise.
-            NectarganError: If a schedule of the state cannot be used; likewise.
+            NectarganError: If a schedule of the state cannot be used, or a weighting cannot load its part; likewise.
         """
         state = _checked_state(state)
         kept = arguments.one_of("weights", weights, ("saved", "current"))

@@ -248,7 +248,7 @@ def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:
         return schedule, None
     if is_label(schedule):
         raise no_function(schedule)
-    term, end = read_term(schedule)
+    term, end = read_term(schedule, expected="the name of a schedule")
     if end != len(schedule) or term.variant is not None:
         raise ScheduleError(f"a schedule is named by one name, optionally provider/name; got {schedule!r}")
     plugin = catalog.find(catalog.SCHEDULES, term.name, term.provider)

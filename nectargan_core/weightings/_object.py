@@ -178,7 +178,7 @@ def _find(definition: Weighting) -> tuple[Callable[..., Any], catalog.Plugin | N
             "Weighting(cls, ...), or publish it as a plugin, and use its name",
             weighting=name,
         )
-    term, end = read_term(name)
+    term, end = read_term(name, expected="the name of a weighting")
     if end != len(name):
         raise WeightingError(
             f"a weighting is named by one name, optionally provider/name; got {name!r}", weighting=name
