@@ -23,8 +23,9 @@ from pydantic.functional_validators import ModelWrapValidatorHandler  # pydantic
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
 from nectargan_core._messages import shown
+from nectargan_core._names import is_label, label_of
 from nectargan_core.errors import ScheduleError
-from nectargan_core.schedules._labels import Functions, is_label, label_of
+from nectargan_core.schedules._functions import Functions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

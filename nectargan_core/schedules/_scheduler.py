@@ -11,9 +11,9 @@ from typing import Any
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import name_of, one_line, shown
-from nectargan_core._names import read_term
+from nectargan_core._names import is_label, read_term
 from nectargan_core.errors import NectarganError, ScheduleError
-from nectargan_core.schedules._labels import is_label, no_function
+from nectargan_core.schedules._functions import no_function
 from nectargan_core.schedules._schedule import Curve, Schedule, schedules_in
 
 # No start or end is farther.

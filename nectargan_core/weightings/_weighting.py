@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_serializer, field_validator
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
 from nectargan_core._messages import shown
+from nectargan_core._names import label_of
 from nectargan_core.errors import WeightingError
 
 if TYPE_CHECKING:
@@ -78,10 +79,7 @@ class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
 
     @field_serializer("name")
     def _write_class_as_label(self, value: str | Callable[..., Any]) -> str:
-        if isinstance(value, str):
-            return value
-        named = value if hasattr(value, "__qualname__") else type(value)
-        return f"{getattr(named, '__module__', None)}:{named.__qualname__}"
+        return value if isinstance(value, str) else label_of(value)
 
 
 def _listed(value: Any) -> Any:
