@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from balancing import Inverse, Learned, Recorded, given, linear, numbers, set_up, three
@@ -802,9 +803,19 @@ def test_a_weighting_whose_name_is_taken_twice_is_refused():
 # The definition
 
 
-@pytest.mark.parametrize("made", [Weighting("half"), Weighting("acme/half", params={"by": [1, 2.5, None]}, every=3)])
-def test_a_definition_survives_json(made):
+@pytest.mark.parametrize(
+    "params", [{}, {"by": [1, 2.5, None]}, {"by": (np.int64(1), np.float32(0.5))}, {"by": {"x": True}}]
+)
+def test_a_definition_survives_json(params):
+    made = Weighting("acme/half", params=params, every=3)
     assert Weighting.model_validate_json(made.model_dump_json()) == made
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -814,7 +825,13 @@ def test_a_definition_survives_json(made):
         {"every": 1.5},
         {"params": {"by": math.inf}},
         {"params": {"by": object()}},
+        {"params": {"by": "\ud800"}},
+        {"params": {"\ud800": 1}},
+        {"params": {"by": 10**5000}},
+        {"params": {"by": nested(60)}},
         {"name": ""},
+        {"name": "\ud800"},
+        {"wrt": "\ud800"},
         {"reduce": "sum"},
         {"wrt": ""},
     ],

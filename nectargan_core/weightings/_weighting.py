@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_serializer, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
 from nectargan_core._messages import shown
 from nectargan_core._names import label_of
+from nectargan_core._params import plain_params
 from nectargan_core.errors import WeightingError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         reduce: Literal["mean"] | None
 
 
-class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
+class Weighting(FrozenModel, frozen=True):
     """Which weighting balances losses, and with which parameters.
 
     A definition, like `Schedule`: it does not change once it is made, and `model_copy(update={...})` makes another.
@@ -53,7 +54,7 @@ class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
     """
 
     name: Annotated[str, Field(strict=True, min_length=1)] | Callable[..., Any]
-    params: dict[str, JsonValue] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
     every: Annotated[int, Field(strict=True, ge=1, le=2**53)] = 1
     wrt: Annotated[str, Field(strict=True, min_length=1)] | None = None
     reduce: Literal["mean"] | None = None
@@ -62,30 +63,21 @@ class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
         # pydantic's mypy plugin lets a base class without fields take no arguments.
         super().__init__(name=name, **definition)  # type: ignore[call-arg,misc] # see above
 
-    @field_validator("name")
+    @field_validator("name", "wrt")
     @classmethod
-    def _name_can_be_written(cls, value: str | Callable[..., Any]) -> str | Callable[..., Any]:
+    def _names_can_be_written(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str) and not arguments.is_unicode(value):
-            raise ValueError(f"the name of a weighting is text that UTF-8 can write, got {shown(value)}")
+            raise ValueError(f"the {info.field_name} of a weighting is text that UTF-8 can write, got {shown(value)}")
         return value
 
-    @field_validator("params", mode="before")
+    @field_validator("params")
     @classmethod
-    def _tuples_are_lists(cls, value: Any) -> Any:
-        try:
-            return _listed(value)
-        except RecursionError:
-            raise ValueError("params are nested too deeply, or contain themselves") from None
+    def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return plain_params(value)
 
     @field_serializer("name")
     def _write_class_as_label(self, value: str | Callable[..., Any]) -> str:
         return value if isinstance(value, str) else label_of(value)
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_weighting(weighting: object, wrt: object = None) -> Weighting:
