@@ -14,7 +14,7 @@ from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
 from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._graph_weights import Attributes, Group, Weights
+from nectargan_core.losses._graph_weights import Attributes, Group, Weights, weightings_in
 from nectargan_core.losses._module import LossModules, module_of
 from nectargan_core.losses._plan import Plan
 from nectargan_core.losses._query import Query, checked, found_by
@@ -170,27 +170,6 @@ class Registry:
             plan = plans[query] = Plan(losses, recorder, self._balanced(losses))
         return plan
 
-    # Weightings
-
-    @property
-    def weightings(self) -> list[BoundWeighting]:
-        """The weightings, in the order of the losses that they balance."""
-        found = {id(weighting): weighting for loss in self if (weighting := loss.weighting) is not None}
-        return list(found.values())
-
-    def balance(self, weighting: BoundWeighting | None, losses: Iterable[BoundLoss]) -> None:
-        """Let a weighting balance losses from now on; None lets nothing balance them."""
-        for loss in losses:
-            loss.balance_by(weighting)
-
-    def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
-        """Return for each weighting the losses of a plan that it balances."""
-        found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
-        return [
-            Balanced(weighting, losses, [loss for loss in self if loss.weighting is weighting and loss not in losses])
-            for weighting in found.values()
-        ]
-
     def changed(self) -> None:
         """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
         self.plans = {}
@@ -201,6 +180,27 @@ class Registry:
         """Let compiled graphs find other groups, where these have changed."""
         for query, key in self._queries.items():
             self._group(key, query)
+
+    # Weightings
+
+    @property
+    def weightings(self) -> list[BoundWeighting]:
+        """The weightings, in the order of the losses that they balance."""
+        return weightings_in(self)
+
+    def balance(self, weighting: BoundWeighting | None, losses: Iterable[BoundLoss]) -> None:
+        """Let a weighting balance losses from now on; None lets nothing balance them."""
+        for loss in losses:
+            loss.balance_by(weighting)
+
+    def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
+        """Return for each weighting the losses of a plan that it balances."""
+        return [
+            Balanced(weighting, losses, [loss for loss in self if loss.weighting is weighting and loss not in losses])
+            for weighting in weightings_in(losses)
+        ]
+
+    # Modules and names
 
     def modules(self) -> LossModules:
         """Return the losses that are modules, or are made of one, and what weightings learn, under their names."""
