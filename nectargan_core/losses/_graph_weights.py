@@ -1,4 +1,4 @@
-"""The weights of losses as inputs of compiled graphs, and the keys by which graphs find losses.
+"""The weights of losses as inputs of compiled graphs, the weightings in these, and the keys that graphs find losses by.
 
 What a graph is made of is looked at again before each run, one object after the other, which costs more than the losses
 do. So a graph has keys and tensors, and looks at nothing else.
