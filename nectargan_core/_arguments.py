@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import os
@@ -10,7 +11,7 @@ from numbers import Complex, Real
 from pathlib import Path
 from typing import Any
 
-from nectargan_core._messages import shown
+from nectargan_core._messages import one_line, shown
 
 _TEXT = (str, bytes, bytearray)
 
@@ -147,6 +148,25 @@ def mapping(what: str, value: object, example: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise TypeError(f"{what} must be a mapping such as {example}, got one with the key {shown(key)}")
     return dict(value)
+
+
+def plain_data(what: str, value: object, example: str) -> dict[str, Any]:
+    """Return a copy of a mapping from str as JSON holds it.
+
+    Raises:
+        TypeError: If it is no mapping from str.
+        ValueError: If JSON cannot hold what is in it.
+    """
+    given = mapping(what, value, example)
+    try:
+        text = json.dumps(given, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except RecursionError:
+        raise ValueError(f"{what} must be what JSON can hold, and is nested too deeply") from None
+    except Exception as error:
+        raise ValueError(f"{what} must be what JSON can hold: {one_line(error)}") from error
+    copied: dict[str, Any] = json.loads(text)
+    return copied
 
 
 def path(what: str, value: object) -> Path:

@@ -1,4 +1,4 @@
-"""The base of losses, schedules and histories: pydantic models that cannot be changed once they are made."""
+"""The base of losses, schedules, weightings and histories: pydantic models that never change once they are made."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _Model = TypeVar("_Model", bound="FrozenModel")
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
     raise SnapshotError(
-        "losses, schedules and histories do not change. Make another one with model_copy(update={...}); to change "
-        "what a manager computes with, call manager.set_weight(name, weight), set_schedule(name, schedule), enable or "
-        "disable"
+        "losses, schedules, weightings and histories do not change. Make another one with model_copy(update={...}); to "
+        "change what a manager computes with, call manager.set_weight(name, weight), set_schedule(name, schedule), "
+        "set_weighting(weighting, name), enable or disable"
     )
 
 

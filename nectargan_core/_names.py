@@ -1,9 +1,11 @@
-"""How a plugin is named in text: reads `provider/name:variant`, without asking whether such a plugin exists."""
+"""How a plugin is named in text, without asking whether it exists, and what stands there for a function or class."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from nectargan_core._printable import printable
 from nectargan_core.errors import SpecSyntaxError
@@ -41,12 +43,13 @@ class Term:
         return f"{provider}{self.name}{variant}"
 
 
-def read_term(text: str, column: int = 0) -> tuple[Term, int]:
+def read_term(text: str, column: int = 0, expected: str = "the name of a spec") -> tuple[Term, int]:
     """Read one term.
 
     Args:
         text: The text that the term is part of.
         column: Where in the text the term starts, counted from 0.
+        expected: What it names, for errors.
 
     Returns:
         The term, and the column after its last character. What follows there may be anything but a `:` or `/`
@@ -61,15 +64,32 @@ def read_term(text: str, column: int = 0) -> tuple[Term, int]:
     """
     match = _TERM.match(text, column)
     if match is None:
-        raise syntax_error(text, column, "the name of a spec")
+        raise syntax_error(text, column, expected)
     provider, name, variant = match.groups()
     end = match.end()
     following = text[end : end + 1]
     if following == ":" and variant is None:
         raise syntax_error(text, end + 1, 'a variant after ":"')
     if following == "/" and provider is None and variant is None:
-        raise syntax_error(text, end + 1, 'the name of a spec after "/"')
+        raise syntax_error(text, end + 1, f'{expected} after "/"')
     return Term(provider, name, variant, column), end
+
+
+def label_of(function: Callable[..., Any]) -> str:
+    """Return what stands for a function or class in text; nothing is ever imported by it.
+
+    Example:
+        >>> import math
+        >>> label_of(math.fsum)
+        'math:fsum'
+    """
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', None)}:{named.__qualname__}"
+
+
+def is_label(name: str) -> bool:
+    """Whether a text is a label, and not the name of a schedule or weighting, which has no colon."""
+    return ":" in name
 
 
 def syntax_error(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pluggy
@@ -63,6 +63,25 @@ class Observers:
                 version=offered_by.version,
             ) from error
         return [observer]
+
+    def add_all(self, observers: object) -> None:
+        """Register several objects; see `add`.
+
+        Raises:
+            PluginContractError: If one of them cannot observe.
+            TypeError: If these are not several objects.
+        """
+        iterator: Iterator[object] | None = None
+        if not isinstance(observers, str):
+            # An object may raise anything.
+            with contextlib.suppress(Exception):
+                iterator = iter(observers)  # type: ignore[call-overload] # what is not iterable raises
+        if iterator is None:
+            raise TypeError(
+                f"observers is a list of objects with functions marked with hookimpl, got {shown(observers)}"
+            )
+        for observer in list(iterator):
+            self.add(observer)
 
     def add_module_of(self, plugin: catalog.Plugin) -> list[object]:
         """Register the module that an entry point names."""

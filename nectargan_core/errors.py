@@ -35,7 +35,7 @@ class UnknownLossError(NectarganError, KeyError):
 
 
 class DuplicateLossError(NectarganError, ValueError):
-    """A name was to be given to a second loss, recorded scalar or component of a loss."""
+    """A name was to be given to a second loss, component of a loss, weighting or recorded scalar."""
 
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
@@ -43,10 +43,10 @@ class DuplicateLossError(NectarganError, ValueError):
 
 
 class SnapshotError(NectarganError, AttributeError):
-    """A field of a loss, a schedule or a history was to be changed; these are values and never change.
+    """A field of a loss, schedule, weighting or history was to be changed; these are values and never change.
 
     `model_copy(update={...})` makes another value. What a manager computes with is changed through the manager:
-    `set_weight`, `set_schedule`, `enable`, `disable`.
+    `set_weight`, `set_schedule`, `set_weighting`, `enable`, `disable`.
     """
 
 
@@ -55,7 +55,7 @@ class SpecError(NectarganError, RuntimeError):
 
 
 class SpecSyntaxError(NectarganError, ValueError):
-    """A formula, or the name of a schedule, cannot be read; `column` (from 0) points at where."""
+    """A formula, or the name of a schedule or weighting, cannot be read; `column` (from 0) points at where."""
 
     def __init__(self, message: str, *, text: str = "", column: int = 0) -> None:
         super().__init__(message)
@@ -99,7 +99,7 @@ class LossLogError(NectarganError, OSError):
 
 
 class MissingInputError(NectarganError, KeyError):
-    """A loss reads an input that was not given to `compute_losses`."""
+    """An input was not given to `compute_losses` that a loss reads, or that is the `wrt` of a weighting."""
 
     def __init__(self, message: str, *, loss_name: str = "", input_name: str = "", given: tuple[str, ...] = ()) -> None:
         super().__init__(message)

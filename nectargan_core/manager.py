@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import listed, name_of, one_line, shown, warn
+from nectargan_core._messages import listed, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
@@ -46,29 +45,10 @@ from nectargan_core.losses import (
     record_scalar,
     register_manager,
 )
-from nectargan_core.objectives import (
-    Balance,
-    Objective,
-    Spec,
-    adjust,
-    balances_of,
-    build_called,
-    build_named,
-    warn_of_zeros,
-)
+from nectargan_core.objectives import KEYWORDS, Spec, build
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
-from nectargan_core.weightings import (
-    BoundWeighting,
-    LossGradients,
-    Weighting,
-    free_label,
-    is_state,
-    load_states,
-    read_weighting,
-    with_wrt,
-)
+from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, is_state, load_states, read_weighting
 
-_ADJUSTMENTS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
 # What needs no further check as an epoch.
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
@@ -148,7 +128,7 @@ class LossManager:
             raise ValueError(f"flush_every must be a number of seconds of at least 0, got {shown(flush_every)}")
         resume, fsync = arguments.flag("resume", resume), arguments.flag("fsync", fsync)
         self._totals = arguments.totals(total_epochs, total_steps)
-        described = _metadata(metadata)
+        described = {} if metadata is None else arguments.plain_data("metadata", metadata, "{'seed': 0}")
         given = read_config(config)
         self.device = _device(device, given)
         self.config = given if self.device is None else given.on_device(self.device)
@@ -160,27 +140,20 @@ class LossManager:
                 raise LossLogError(f"cannot log to it: {error}") from None
             if experiment_dir == "":
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
-        # The name of the objective of each call that registered one, and those of its losses that are left.
+        # The formula or spec function of each call that registered an objective, and those of its losses that are left.
         self._objectives: list[tuple[str, frozenset[str]]] = []
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
         self._key = register_manager(self)
         self._observers = Observers(self)
-        for observer in _several_observers(observers):
-            self._observers.add(observer)
+        self._observers.add_all(observers)
         keep = self.experiment_dir is not None
         if enable_logging is not None:
             keep = arguments.flag("enable_logging", enable_logging)
         log = None
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
-            try:
-                header = describe_run(
-                    self.experiment_dir, self.config, self.device, world_size, described, *self._totals
-                )
-            except (RecursionError, TypeError, ValueError) as error:
-                what = "it is nested too deeply" if isinstance(error, RecursionError) else error
-                raise ConfigError(f"the configuration cannot be written to the log: {what}") from error
+            header = describe_run(self.experiment_dir, self.config, self.device, world_size, described, *self._totals)
             try:
                 log = LogFile(self.experiment_dir, rank, resume, header, fsync)
             except (OSError, RuntimeError) as error:  # of a path with links that go round in circles, for example
@@ -219,7 +192,7 @@ class LossManager:
             ValueError: Likewise.
             pydantic.ValidationError: Likewise.
         """
-        adjustments = {key: keywords.pop(key) for key in _ADJUSTMENTS if key in keywords}
+        adjustments = {key: keywords.pop(key) for key in KEYWORDS if key in keywords}
         manager = cls(config, experiment_dir, **keywords)
         args = (manager.config,) if callable(spec) else ()
         try:
@@ -230,7 +203,7 @@ class LossManager:
 
     @property
     def objective(self) -> str | None:
-        """The names of the objectives whose losses are registered, joined by `+`; None where there are none."""
+        """The formulas, or names of spec functions, whose losses are registered, joined by ` + `; None of none."""
         return " + ".join(text for text, _ in self._objectives) or None
 
     # Registering
@@ -260,7 +233,8 @@ class LossManager:
             skip_when_zero: Whether the function is left uncalled while the weight is 0.
 
         Raises:
-            DuplicateLossError: If a loss of this name is registered, or a scalar or component recorded.
+            DuplicateLossError: If a loss of this name is registered, a scalar or component recorded, or a weighting has
+                it as its name.
             UnknownScheduleError: If no installed plugin has the schedule's name.
             ScheduleError: If the schedule cannot be evaluated, contradicts the weight, or is relative to a run whose
                 length the manager was not told.
@@ -341,8 +315,9 @@ class LossManager:
         """Remove the losses that a query finds; what was recorded of them stays in history and log.
 
         What is pending goes to the log first. The names are free again: `series` has the records of whatever had a
-        name, one after the other, while values and means are those of the loss that has it now. The name of an
-        objective is no part of `objective` any more once all of its losses are removed.
+        name, one after the other, while values and means are those of the loss that has it now. A weighting goes on
+        with the losses that are left to it. A formula is no part of `objective` any more once all of its losses are
+        removed.
 
         Args:
             query: Tag or loss name, or several; None for all losses.
@@ -375,36 +350,11 @@ class LossManager:
         self._describe({loss.name: loss.loss for loss in registry}, replace=True)
 
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
-        weightings = kwargs.pop("weightings", None) if isinstance(spec, str) else None
-        built, adjustments = self._build(spec, args, kwargs)
-        losses = adjust(built.losses, **adjustments)
-        warn_of_zeros(losses)
-        balances = balances_of(built, losses, weightings, adjustments.get("prefix", ""))
-        self._register(losses, built.plugins, spec=spec, replace=replace, balances=balances)
-        name = None if spec is None else spec if isinstance(spec, str) else name_of(spec)
+        built = build(spec, args, kwargs, self.config)
+        self._register(built.losses, built.plugins, spec=spec, replace=replace, balances=built.balances)
         kept = [] if replace else self._objectives
-        self._objectives = [*kept, (name, frozenset(losses))] if name else kept
-        self._describe(losses, replace=replace)
-
-    def _build(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
-        if spec is None:
-            return Objective(), {}
-        if not isinstance(spec, str):
-            if not callable(spec):
-                file = "; objectives are not read from files" if isinstance(spec, os.PathLike) else ""
-                raise TypeError(
-                    f"a spec is the name of an objective or a function, got {shown(spec)}{file}; give a name such as "
-                    "'pix2pix:extended', or a function that returns losses by name"
-                )
-            return build_called(spec, args, kwargs, self.config), {}
-        unknown = [name for name in kwargs if name not in _ADJUSTMENTS]
-        if args or unknown:
-            raise TypeError(
-                "with the name of an objective, init_from_spec takes weights=, schedules=, weightings=, options=, "
-                f"prefix= and rename_inputs=, got {', '.join([f'{len(args)} positional'] * bool(args) + unknown)}; "
-                "keyword arguments of a spec go into options={'name': {...}}"
-            )
-        return build_named(spec, self.config, kwargs.pop("options", None)), kwargs
+        self._objectives = [*kept, (built.name, frozenset(built.losses))] if built.name else kept
+        self._describe(built.losses, replace=replace)
 
     def _register(
         self,
@@ -425,7 +375,7 @@ class LossManager:
         try:
             schedulers = {name: self._scheduler_of(loss) for name, loss in losses.items()}
             taken = set(losses) if replace else {*registry.losses, *losses}
-            weightings = self._made_weightings(balances, taken, [] if replace else registry.weightings)
+            weightings = bind(balances, taken, [] if replace else registry.weightings, self.device)
             used = [plugin for weighting in weightings for plugin in weighting.plugins]
             added = self._observe(schedulers.values(), [*plugins, *used])
             for loss in losses.values():
@@ -494,14 +444,15 @@ class LossManager:
         return added
 
     def modules(self) -> nn.ModuleDict:
-        """Return the losses that are modules, or methods or partials of one, to optimise or to save with the networks.
+        """Return what losses and weightings learn, to optimise or to save with the networks.
 
-        What a weighting learns is among them, under the name of the weighting.
+        These are the losses that are modules, or methods or partials of one, and the modules of weightings.
 
         Returns:
-            Modules by loss name, in the order of registration. Where torch does not allow the name, `state_dict` has it
-            with a `_` for each `.`, or for the name of an attribute such as `train` with a `_` after it, or with more
-            of them if another loss has that name; `modules()["train"]` finds the module all the same.
+            Modules by the name of the loss, in the order of registration, then by the name of the weighting. Where
+            torch does not allow the name, `state_dict` has it with a `_` for each `.`, or for the name of an attribute
+            such as `train` with a `_` after it, or with more of them if another one has that name;
+            `modules()["train"]` finds the module all the same.
 
         Example:
             >>> manager = LossManager()
@@ -628,6 +579,7 @@ class LossManager:
             PluginError: If no weighting of the name is installed, or it cannot be used.
             WeightingError: If the weighting does not take its params or these losses, needs a `wrt`, or another one
                 balances some of the losses.
+            DuplicateLossError: If a loss has the name of the weighting, and no other name is left for it.
             pydantic.ValidationError: If `wrt` is empty.
             TypeError: If an argument has the wrong type.
             NectarganError: Inside of `split` and `paused`.
@@ -653,7 +605,7 @@ class LossManager:
         if weighting is None:
             registry.balance(None, ended)
             return
-        definition = with_wrt(read_weighting(weighting), wrt)
+        definition = read_weighting(weighting, wrt)
         if ended and {loss.name for loss in ended} != {loss.name for loss in found}:
             both = [loss.name for loss in found if loss.weighting is not None]
             raise WeightingError(
@@ -664,29 +616,10 @@ class LossManager:
             )
         kept = [each for each in registry.weightings if each not in before]
         names = tuple(loss.name for loss in found)
-        asked = query if isinstance(query, str) else ",".join(names)
-        (made,) = self._made_weightings([Balance(definition, names, asked, scaler)], registry.losses.keys(), kept)
+        balance = Balance(definition, names, query if isinstance(query, str) else ",".join(names), scaler)
+        (made,) = bind([balance], registry.losses.keys(), kept, self.device)
         self._observe((), made.plugins)
         registry.balance(made, found)
-
-    def _made_weightings(
-        self, balances: Iterable[Balance], losses: Collection[str], kept: Sequence[BoundWeighting]
-    ) -> list[BoundWeighting]:
-        """Make weightings ready for work.
-
-        Args:
-            balances: What balances which losses.
-            losses: The names of all losses there will be.
-            kept: The weightings that stay.
-        """
-        made: list[BoundWeighting] = []
-        for weighting, names, asked, scaler, prefix in balances:
-            label = free_label(weighting, asked, names, {*losses, *(each.label for each in (*kept, *made))})
-            bound = BoundWeighting(weighting, names, label, scaler, prefix)
-            if self.device is not None and bound.parameters is not None:
-                bound.parameters.to(self.device)
-            made.append(bound)
-        return made
 
     # The clock and the scope
 
@@ -1107,7 +1040,7 @@ class LossManager:
         return {loss.name: loss.last_tensor() for loss in self._registry.select(query)}
 
     def get_loss_weights(self, query: Query = None, precision: int | None = 2) -> dict[str, float]:
-        """Return the weight that was last applied to each loss, or will be if it has not run.
+        """Return the weight that was last applied to each loss, or will be if it has not run; factors included.
 
         Args:
             query: Tag or loss name, or several; None for all losses.
@@ -1269,13 +1202,14 @@ class LossManager:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as plain data, after a flush: save it with the networks.
 
-        Holds the clock, how often each loss was computed, the weight, schedule and enabling of each loss, and the state
-        of each weighting; what weightings learn is in `modules()`. The
-        function of a schedule is written as a label, for which a manager that loads the state takes the function of
-        that label that it has for the loss.
+        Holds the clock, how often each loss was computed, the weight, schedule and enabling of each loss, and the
+        factors and the state of each weighting; what losses and weightings learn is in `modules()`. The function of a
+        schedule is written as a label, for which a manager that loads the state takes the function of that label that
+        it has for the loss.
 
         Raises:
             ScheduleError: If a schedule has no value at the epoch of the clock.
+            WeightingError: If a weighting fails to return its state.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
         """
         # First, since it may raise.
@@ -1288,17 +1222,18 @@ class LossManager:
     def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:
         """Go on where a state was taken.
 
-        What the log has beyond the state is superseded: it stays in the file, and reading leaves it out.
+        What the log has beyond the state is superseded: it stays in the file, and reading leaves it out. Losses and
+        weightings get their part of the state by their names; a warning names those that only one of the two has.
 
         Args:
             state: What `state_dict` returned.
             weights: Whether the losses get the weights, schedules and enabling of the state, or keep those that this
-                manager was made with.
+                manager was made with. Weightings go on where they were in both cases.
 
         Raises:
             ValueError: If it is no such state; the manager is then as it was.
             pydantic.ValidationError: If a weight or schedule of the state cannot be read; likewise.
-            NectarganError: If a schedule of the state cannot be used; likewise.
+            NectarganError: If a schedule of the state cannot be used, or a weighting cannot load its part; likewise.
         """
         state = _checked_state(state)
         kept = arguments.one_of("weights", weights, ("saved", "current"))
@@ -1392,36 +1327,6 @@ def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[st
     for key in given:
         if key not in _LOSS_KWARGS:
             raise TypeError(f"loss_kwargs takes 'weight_kwargs' and 'function_kwargs', got {key!r}")
-    return given
-
-
-def _several_observers(observers: Iterable[object]) -> list[object]:
-    if not isinstance(observers, str):
-        try:
-            iterator = iter(observers)
-        except Exception:  # noqa: BLE001 # an object may raise anything
-            iterator = None
-        if iterator is not None:
-            return list(iterator)
-    raise TypeError(f"observers is a list of objects with functions marked with hookimpl, got {shown(observers)}")
-
-
-def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metadata, which JSON can hold.
-
-    Raises:
-        TypeError: If it is no mapping from str.
-        ValueError: If JSON cannot hold what is in it.
-    """
-    if metadata is None:
-        return {}
-    given = arguments.mapping("metadata", metadata, "{'seed': 0}")
-    try:
-        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
-    except RecursionError:
-        raise ValueError("metadata must be what JSON can hold, and is nested too deeply") from None
-    except Exception as error:
-        raise ValueError(f"metadata must be what JSON can hold: {one_line(error)}") from error
     return given
 
 

@@ -489,7 +489,7 @@ def test_metadata_that_json_cannot_hold_is_a_value_error(value):
 
 @pytest.mark.parametrize("spec", [Path("pix2pix.toml"), 3, {"a": 1}, ["sobel"], b"sobel", ONE])
 def test_a_spec_that_is_neither_a_name_nor_a_function_is_named_with_an_example(spec):
-    with pytest.raises(TypeError, match="a spec is the name of an objective or a function, got .*such as 'pix2pix:ext"):
+    with pytest.raises(TypeError, match="a spec is a formula or a function, got .*such as 'pix2pix:ext"):
         LossManager.from_spec(spec)
 
 

@@ -292,7 +292,7 @@ def test_a_spec_can_be_used_twice_with_a_prefix():
 def test_a_name_with_other_arguments_is_an_error():
     with pytest.raises(
         TypeError,
-        match=r"takes weights=, schedules=, weightings=, options=, prefix= and rename_inputs=, got 1 positional",
+        match=r"takes weights=, schedules=, weightings=, options=, prefix=, rename_inputs=; got 1 positional",
     ):
         LossManager().init_from_spec("acme", Config(), lambda_a=1.0)
 

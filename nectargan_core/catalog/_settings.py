@@ -51,7 +51,7 @@ def configure(
     """
     if isinstance(providers, Mapping):
         pairs = arguments.mapping("providers", providers, "{'cosine': 'nectargan-schedules'}")
-        providers = [f"{name}={arguments.text('a distribution', of)}" for name, of in pairs.items()]  # type: ignore[assignment]
+        providers = [f"{name}={arguments.text('a distribution', of)}" for name, of in pairs.items()]  # type: ignore[assignment] # text now
     global _in_code
     with _lock:
         texts = dict(_in_code)

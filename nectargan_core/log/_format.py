@@ -43,19 +43,10 @@ def describe_run(
     device: object,
     world_size: int | None,
     metadata: Mapping[str, Any],
-    total_epochs: float | None = None,
-    total_steps: int | None = None,
+    total_epochs: float | None,
+    total_steps: int | None,
 ) -> dict[str, Any]:
-    """Return what a header says about a run, as far as it is known.
-
-    Raises:
-        ValueError: If JSON cannot hold the metadata.
-    """
-    try:
-        # A copy that nobody else can change before it is written.
-        copied = json.loads(json.dumps(dict(metadata), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"metadata must be what JSON can hold: {error}") from error
+    """Return what a header says about a run, as far as it is known; the metadata is what JSON can hold."""
     dataroot = config.dataloader.dataroot
     training = None if dataroot is None else Path(dataroot) / "train"
     length = None
@@ -74,7 +65,7 @@ def describe_run(
         "world_size": world_size,
         "total_epochs": total_epochs,
         "total_steps": total_steps,
-        "metadata": copied,
+        "metadata": metadata,
     }
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from nectargan_core.losses._factors import as_factor
 from nectargan_core.losses._graph_weights import Group, Weights, register
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
+from nectargan_core.losses._recording import Later, Scalars, add_rows, record_all
 from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
 from nectargan_core.schedules import Schedule, Scheduler
 from nectargan_core.weightings import BoundWeighting
@@ -31,66 +32,6 @@ _FLOAT32 = torch.float32
 _EMPTY = LMHistory.model_construct()
 _monotonic = time.monotonic
 _is_compiling = torch.compiler.is_dynamo_compiling
-
-
-Later: TypeAlias = "list[tuple[Series, int, float, float, Tensor | None, Tensor]]"
-"""Records that are added once all losses of a call are computed: series, step, epoch, weight, and the result before
-weighting (None of a loss that was skipped) and after it."""
-
-Scalars: TypeAlias = "list[tuple[Series, int, float, float]]"
-"""Records of scalars in single precision on the CPU: series, step, weight, and value before weighting."""
-
-
-def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None) -> None:
-    """Add the records that were put off, and scalars of the same epoch; if one result cannot be recorded, none.
-
-    Raises:
-        NonFiniteLossError: If one is due, after all are added.
-    """
-    for series, _, epoch, _, raw, _ in later:
-        # A scalar in single precision is what most losses give, and can always be recorded.
-        if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
-            check_real(series.name, raw, epoch)
-    if current_graph_task() >= 0:
-        return
-    if not scalars:
-        recorder.add_all(partial(add_each, later))
-        return
-    # Losses in one step with their components, where these are such scalars, too.
-    others: Later = []
-    for row in later:
-        series, step, epoch, weight, raw, _ = row
-        if raw is not None and not raw.ndim and raw.dtype is _FLOAT32 and raw.is_cpu:
-            scalars.append((series, step, weight, series.value_of(raw)))
-        else:
-            others.append(row)
-    recorder.add_all(partial(add_rows, scalars, others, later[0][2], _FLOAT32))
-
-
-def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -> None:
-    """Add the records that were put off one by one, then those of scalars on the CPU in one step.
-
-    In this order, so that the components of a loss are there when it is reported as not finite.
-
-    Args:
-        scalars: Records of scalars.
-        later: Other records.
-        epoch: The epoch of the scalars.
-        dtype: Their dtype, float32 or float64.
-    """
-    add_each(later)
-    if scalars:
-        several, steps, weights, values = zip(*scalars, strict=True)
-        add_together(several, steps, epoch, weights, values, dtype)
-
-
-def add_each(later: Later) -> None:
-    """Add the records that were put off, one by one."""
-    for series, step, epoch, weight, raw, weighted in later:
-        if raw is None:
-            series.add_zero(step, epoch, weighted)
-        else:
-            series.add(step, epoch, weight, raw, weighted)
 
 
 def _add_apart(

@@ -17,7 +17,8 @@ from nectargan_core.errors import LossResultError
 from nectargan_core.history import is_real, no_value
 
 if TYPE_CHECKING:
-    from nectargan_core.losses._bound import BoundLoss, Later, Scalars
+    from nectargan_core.losses._bound import BoundLoss
+    from nectargan_core.losses._recording import Later, Scalars
 
 _FLOAT32 = torch.float32
 

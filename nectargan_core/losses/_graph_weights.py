@@ -1,4 +1,4 @@
-"""The weights of losses as inputs of compiled graphs, and the keys by which graphs find losses.
+"""The weights of losses as inputs of compiled graphs, the weightings in these, and the keys that graphs find losses by.
 
 What a graph is made of is looked at again before each run, one object after the other, which costs more than the losses
 do. So a graph has keys and tensors, and looks at nothing else.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -72,17 +72,22 @@ class Group:
         return (mine.learned, mine.needs_gradients) == (others.learned, others.needs_gradients)
 
 
+def weightings_in(losses: Iterable[BoundLoss]) -> list[BoundWeighting]:
+    """Return the weightings that balance losses, in the order of these."""
+    return list(dict.fromkeys(loss.weighting for loss in losses if loss.weighting is not None))
+
+
 def _asked_for_factors(
     losses: Sequence[BoundLoss], every: Collection[BoundLoss]
 ) -> list[tuple[BoundWeighting, tuple[int, ...]]]:
     """Return the weightings of which all losses that have a weight are computed together, with their places."""
-    found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
+    found = weightings_in(losses)
     if not found:
         return []
     mine = set(map(id, losses))
     others = [loss for loss in every if loss.weighting is not None and id(loss) not in mine]
     asked = []
-    for weighting in found.values():
+    for weighting in found:
         places = tuple(
             place
             for place, loss in enumerate(losses)
@@ -218,8 +223,8 @@ class Weights:
         """Let weightings change factors, and refresh, if a weight may have changed with the clock."""
         if not self._varies:
             return
-        weightings = {id(weighting): weighting for loss in self._losses if (weighting := loss.weighting) is not None}
-        for weighting in weightings.values():
+        weightings = weightings_in(self._losses)
+        for weighting in weightings:
             weighting.catch_up()
         if weightings and self.on_clock is not None:
             self.on_clock()

@@ -15,11 +15,12 @@ from torch import Tensor
 from nectargan_core.history import Recorder, add_together, no_value, single
 from nectargan_core.losses._autograd import as_new, current_graph_task, next_node
 from nectargan_core.losses._balanced import Balanced
-from nectargan_core.losses._bound import BoundLoss, Later, Scalars, add_rows, record_all
+from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._components import Components, rows_of
 from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
 from nectargan_core.losses._inputs import Inputs, missing_input
 from nectargan_core.losses._lazy import is_lazy
+from nectargan_core.losses._recording import Later, Scalars, add_rows, record_all
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
 from nectargan_core.losses._zero import floating
 

@@ -1,11 +1,10 @@
-"""The registry: the losses of a manager by name, how a query finds them, and the errors of what is not found."""
+"""The registry: the losses of a manager by name, what is made for each query, and the errors of what is not found."""
 
 from __future__ import annotations
 
 import itertools
 import weakref
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -15,45 +14,13 @@ from nectargan_core.errors import DuplicateLossError, UnknownLossError
 from nectargan_core.history import Recorder
 from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._graph_weights import Attributes, Group, Weights
+from nectargan_core.losses._graph_weights import Attributes, Group, Weights, weightings_in
 from nectargan_core.losses._module import LossModules, module_of
 from nectargan_core.losses._plan import Plan
+from nectargan_core.losses._query import Query, checked, found_by
 from nectargan_core.weightings import BoundWeighting
 
-Query: TypeAlias = "str | Iterable[str] | None"
-"""A tag or loss name, or several of which any may match; None for all losses."""
-
 _is_compiling = torch.compiler.is_compiling
-
-
-def checked(query: Query) -> str | tuple[str, ...] | None:
-    """Return a query in plain types, in which it can be looked up and looked at again.
-
-    Raises:
-        TypeError: If it is neither a name nor several, or None.
-    """
-    if query is None or type(query) is str:
-        return query
-    if isinstance(query, str):
-        return str.__str__(query)
-    several = query
-    if type(query) is not list and type(query) is not tuple:
-        if isinstance(query, (Mapping, bytes, bytearray)):
-            raise _no_query(type(query).__name__)
-        try:
-            several = iter(query)
-        except Exception:  # noqa: BLE001 # an object may raise anything
-            raise _no_query(type(query).__name__) from None
-    named: list[str] = []
-    for one in several:
-        if not isinstance(one, str):
-            raise _no_query(f"{type(one).__name__} in it")
-        named.append(one if type(one) is str else str.__str__(one))
-    return tuple(named)
-
-
-def _no_query(what: str) -> TypeError:
-    return TypeError(f"a query is a tag or loss name, a list of them, or None for all losses; got {what}")
 
 
 # By a key, for the function below.
@@ -139,12 +106,7 @@ class Registry:
             return self._selections[query]
         except KeyError:
             wanted = {query} if isinstance(query, str) else query
-        if wanted is None:
-            found = tuple(self.losses.values())
-        else:
-            found = tuple(
-                loss for loss in self.losses.values() if loss.name in wanted or not loss.tags.isdisjoint(wanted)
-            )
+        found = tuple(self.losses.values()) if wanted is None else found_by(wanted, self.losses.values())
         # While a graph is compiled, a change here would make its guards fail, and compile it again.
         if not _is_compiling():
             self._selections[query] = found
@@ -211,28 +173,6 @@ class Registry:
             plan = plans[query] = Plan(losses, recorder, self._balanced(losses))
         return plan
 
-    # Weightings
-
-    @property
-    def weightings(self) -> list[BoundWeighting]:
-        """The weightings, in the order of the losses that they balance."""
-        found = {id(weighting): weighting for loss in self if (weighting := loss.weighting) is not None}
-        return list(found.values())
-
-    def balance(self, weighting: BoundWeighting | None, losses: Iterable[BoundLoss]) -> None:
-        """Let a weighting balance losses from now on; None lets nothing balance them."""
-        for loss in losses:
-            loss.balance_by(weighting)
-        self.labels = frozenset(each.label for each in self.weightings)
-
-    def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
-        """Return for each weighting the losses of a plan that it balances."""
-        found = {id(weighting): weighting for loss in losses if (weighting := loss.weighting) is not None}
-        return [
-            Balanced(weighting, losses, [loss for loss in self if loss.weighting is weighting and loss not in losses])
-            for weighting in found.values()
-        ]
-
     def changed(self) -> None:
         """Let plans be made anew, and compiled graphs have other weights, since losses or weights are others."""
         self.plans = {}
@@ -243,6 +183,28 @@ class Registry:
         """Let compiled graphs find other groups, where these have changed."""
         for query, key in self._queries.items():
             self._group(key, query)
+
+    # Weightings
+
+    @property
+    def weightings(self) -> list[BoundWeighting]:
+        """The weightings, in the order of the losses that they balance."""
+        return weightings_in(self)
+
+    def balance(self, weighting: BoundWeighting | None, losses: Iterable[BoundLoss]) -> None:
+        """Let a weighting balance losses from now on; None lets nothing balance them."""
+        for loss in losses:
+            loss.balance_by(weighting)
+        self.labels = frozenset(each.label for each in self.weightings)
+
+    def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
+        """Return for each weighting the losses of a plan that it balances."""
+        return [
+            Balanced(weighting, losses, [loss for loss in self if loss.weighting is weighting and loss not in losses])
+            for weighting in weightings_in(losses)
+        ]
+
+    # Modules and names
 
     def modules(self) -> LossModules:
         """Return the losses that are modules, or are made of one, and what weightings learn, under their names."""

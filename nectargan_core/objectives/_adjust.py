@@ -10,7 +10,7 @@ from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import UnknownLossError
 from nectargan_core.losses import LMLoss, check_schedule
-from nectargan_core.objectives._inputs import Renaming
+from nectargan_core.objectives._renaming import Renaming
 from nectargan_core.schedules import Schedule
 
 

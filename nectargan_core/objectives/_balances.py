@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import UnknownLossError, WeightingError
-from nectargan_core.losses import LMLoss
-from nectargan_core.objectives._build import Objective
-from nectargan_core.weightings import Weighting, read_weighting
-
-
-class Balance(NamedTuple):
-    """What balances which losses.
-
-    Args:
-        weighting: The weighting.
-        names: The losses.
-        asked: What they were asked for by.
-        scaler: The scaler of the run, None for none.
-        prefix: What the names begin with, and the spec that brings the weighting does not know.
-    """
-
-    weighting: Weighting
-    names: tuple[str, ...]
-    asked: str
-    scaler: Any = None
-    prefix: str = ""
+from nectargan_core.losses import LMLoss, found_by
+from nectargan_core.weightings import Balance, Weighting, read_weighting
 
 
 def balances_of(
-    built: Objective, losses: Mapping[str, LMLoss], weightings: Mapping[str, Weighting | str | None] | None, prefix: str
+    brought: Iterable[Balance],
+    losses: Mapping[str, LMLoss],
+    weightings: Mapping[str, Weighting | str | None] | None = None,
+    prefix: str = "",
 ) -> list[Balance]:
     """Return what balances the losses of an objective.
 
     Args:
-        built: The objective, with the weightings that its specs bring.
-        losses: Its losses under their final names.
+        brought: What the specs of the objective bring, by the names that they gave their losses.
+        losses: The losses under their final names.
         weightings: Weightings by the tag or final name of the losses that each balances; None for none. They replace
             those of the specs that balance one of the same losses.
         prefix: What was put before every name.
@@ -49,11 +32,11 @@ def balances_of(
         TypeError: If the weightings are no mapping, or one is neither a `Weighting`, a name nor None.
     """
     given: list[Balance] = []
-    asked: set[str] = set()
+    replaced: set[str] = set()
     if weightings is not None:
         example = "{'G': Weighting('gradnorm', wrt='last_layer')}"
         for query, weighting in arguments.mapping("weightings", weightings, example).items():
-            names = tuple(name for name, loss in losses.items() if query == name or query in loss.tags)
+            names = tuple(loss.name for loss in found_by([query], losses.values()))
             if not names:
                 known = (*losses, *sorted({tag for loss in losses.values() for tag in loss.tags}))
                 raise UnknownLossError(
@@ -62,21 +45,18 @@ def balances_of(
                     name=query,
                     known=known,
                 )
-            asked.update(names)
+            replaced.update(names)
             if weighting is not None:
                 given.append(Balance(read_weighting(weighting), names, query))
-    brought = [
-        Balance(weighting, tuple(prefix + name for name in names), query, prefix=prefix)
-        for query, weighting, names in built.weightings
-    ]
-    balances = [balance for balance in brought if asked.isdisjoint(balance.names)] + given
+    final = [each._replace(names=tuple(prefix + name for name in each.names), prefix=prefix) for each in brought]
+    balances = [balance for balance in final if replaced.isdisjoint(balance.names)] + given
     owners: dict[str, Balance] = {}
     for balance in balances:
         for name in balance.names:
             if name in owners:
-                both = f"{owners[name].weighting.name!r} (for {owners[name].asked!r}) and {balance.weighting.name!r}"
+                both = f"{owners[name].weighting.name!r} (for {owners[name].query!r}) and {balance.weighting.name!r}"
                 raise WeightingError(
-                    f"loss {name!r} is balanced by two weightings, {both} (for {balance.asked!r}); a loss belongs to "
+                    f"loss {name!r} is balanced by two weightings, {both} (for {balance.query!r}); a loss belongs to "
                     "one weighting at most",
                     loss_name=name,
                 )

@@ -19,11 +19,11 @@ from nectargan_core.errors import (
     SpecError,
     UnknownVariantError,
 )
-from nectargan_core.losses import LMLoss
+from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
-from nectargan_core.weightings import Losses, Weighting
+from nectargan_core.weightings import Balance, Losses
 
 _CONFIG = "config"
 
@@ -35,15 +35,16 @@ Spec = Callable[..., "dict[str, LMLoss]"]
 
 @dataclass
 class Objective:
-    """Losses by name, which term each came from, the plugins that were loaded for them, and what balances them.
+    """Losses by name, what balances them, the plugins that were loaded for them, and which term each came from.
 
-    Each of `weightings` is a query, the weighting, and the losses that the query finds in its term.
+    `name` is the formula or the name of the spec function; None without losses.
     """
 
+    name: str | None = None
     losses: dict[str, LMLoss] = field(default_factory=dict)
-    weightings: list[tuple[str, Weighting, tuple[str, ...]]] = field(default_factory=list)
-    origins: dict[str, str] = field(default_factory=dict)
+    balances: list[Balance] = field(default_factory=list)
     plugins: list[catalog.Plugin] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def add(self, losses: Mapping[str, LMLoss], origin: str) -> None:
         """Merge in the losses of one more term."""
@@ -57,13 +58,13 @@ class Objective:
             self.losses[name] = loss
             self.origins[name] = origin
         for query, weighting in losses.weightings.items() if isinstance(losses, Losses) else ():
-            found = tuple(name for name, loss in losses.items() if query == name or query in loss.tags)
+            found = tuple(loss.name for loss in found_by([query], losses.values()))
             if not found:
                 raise SpecError(
                     f"{origin} brings the weighting {weighting.name!r} for {query!r}, which is the name or tag of none "
                     f"of its losses {listed(losses)}"
                 )
-            self.weightings.append((query, weighting, found))
+            self.balances.append(Balance(weighting, found, query))
 
 
 def build_named(objective: str, config: Config, options: Mapping[str, Mapping[str, Any]] | None = None) -> Objective:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import (
@@ -23,8 +21,10 @@ from pydantic.functional_validators import ModelWrapValidatorHandler  # pydantic
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
 from nectargan_core._messages import shown
+from nectargan_core._names import is_label, label_of
+from nectargan_core._params import plain_params
 from nectargan_core.errors import ScheduleError
-from nectargan_core.schedules._labels import Functions, is_label, label_of
+from nectargan_core.schedules._functions import Functions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,11 +37,6 @@ _LEFT_OUT = "left_out"
 _ALIASES = {"start": "start_epoch", "end": "end_epoch"}
 
 # Beyond 2**53 a float no longer tells one epoch or step from the next.
-# Beyond this params would be too deep for what writes and compares them.
-_DEEPEST = 50
-# Python reads and writes integers of some 14,000 bits as text by default.
-_LONGEST = 10_000
-
 _Position = Annotated[int | float, Field(ge=-(2**53), le=2**53)]
 
 
@@ -134,7 +129,12 @@ class Schedule(FrozenModel, frozen=True, allow_inf_nan=False, populate_by_name=T
     @field_validator("params")
     @classmethod
     def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return plain_params(value)
+        try:
+            return plain_params(value, _nested, "finite numbers, text, schedules")
+        except ScheduleError:
+            raise
+        except ValueError as error:
+            raise ScheduleError(str(error)) from None
 
     @model_validator(mode="after")
     def _fractions_are_from_0_to_1(self) -> Schedule:
@@ -347,60 +347,14 @@ def _refuse_both_names(definition: Mapping[str, Any]) -> None:
             raise ValueError(f"{short} and {field} are the same, and both are given; give one of them")
 
 
-def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy parameters into plain types, so that what JSON gives back equals what was put in.
-
-    Raises:
-        ScheduleError: If one holds what no JSON can.
-    """
-    try:
-        plain = {name: _plain(value) for name, value in params.items()}
-        deep = _depth(plain) > _DEEPEST
-    except RecursionError:
-        deep = True
-    if deep:
-        raise ScheduleError(f"params may be nested {_DEEPEST} deep at most, and may not contain themselves")
-    return plain
-
-
-def _depth(value: Any) -> int:
-    """Return how deeply lists, dicts and schedules are nested."""
+def _nested(value: object) -> Schedule | None:
+    """Return the schedule that a value in params is or describes; None for any other value."""
     if isinstance(value, Schedule):
-        value = value.params
-    if not isinstance(value, (dict, list)):
-        return 0
-    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, Schedule)):
         return value
-    if isinstance(value, str):
-        if not arguments.is_unicode(value):
-            raise ScheduleError(f"params may hold text that UTF-8 can write only, got {shown(value)}")
-        return str.__str__(value)
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) and arguments.is_unicode(key) for key in value):
-            raise ScheduleError(f"params may hold dicts with str keys only, got {shown(value)}; give a list of pairs")
-        return _nested(value) if "schedule" in value else {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Integral):
-        whole = int(value)
-        if whole.bit_length() > _LONGEST:
-            raise ScheduleError(f"params may hold integers of {_LONGEST} bits at most, got {shown(value)}")
-        return whole
-    if isinstance(value, Real):
-        number = arguments.as_float(value)
-        if number is None or not math.isfinite(number):
-            raise ScheduleError(f"params may hold finite numbers only, got {shown(value)}")
-        return number
-    raise ScheduleError(f"params may hold finite numbers, text, schedules, lists and dicts of them, got {shown(value)}")
-
-
-def _nested(definition: Mapping[str, Any]) -> Schedule:
+    if not isinstance(value, Mapping) or "schedule" not in value:
+        return None
     try:
-        return Schedule.model_validate(dict(definition))
+        return Schedule.model_validate(dict(value))
     except ValidationError as error:
         raise ScheduleError(f"a schedule in params is wrong: {reasons(error)}") from error
 

@@ -11,9 +11,9 @@ from typing import Any
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import name_of, one_line, shown
-from nectargan_core._names import read_term
+from nectargan_core._names import is_label, read_term
 from nectargan_core.errors import NectarganError, ScheduleError
-from nectargan_core.schedules._labels import is_label, no_function
+from nectargan_core.schedules._functions import no_function
 from nectargan_core.schedules._schedule import Curve, Schedule, schedules_in
 
 # No start or end is farther.
@@ -248,7 +248,7 @@ def _find(schedule: str | Curve) -> tuple[Curve, catalog.Plugin | None]:
         return schedule, None
     if is_label(schedule):
         raise no_function(schedule)
-    term, end = read_term(schedule)
+    term, end = read_term(schedule, expected="the name of a schedule")
     if end != len(schedule) or term.variant is not None:
         raise ScheduleError(f"a schedule is named by one name, optionally provider/name; got {schedule!r}")
     plugin = catalog.find(catalog.SCHEDULES, term.name, term.provider)

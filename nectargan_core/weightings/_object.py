@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
-from nectargan_core._names import read_term
+from nectargan_core._names import is_label, read_term
 from nectargan_core.errors import NectarganError, PluginContractError, WeightingError
 from nectargan_core.weightings._step import GraphStep, Step
 from nectargan_core.weightings._weighting import Weighting
@@ -220,13 +220,13 @@ def _find(definition: Weighting) -> tuple[Callable[..., Any], catalog.Plugin | N
     name = definition.name
     if not isinstance(name, str):
         return name, None
-    if ":" in name:
+    if is_label(name):
         raise WeightingError(
             f"{name!r} is a class written as text, which does not bring the class back; pass the class itself, as in "
             "Weighting(cls, ...), or publish it as a plugin, and use its name",
             weighting=name,
         )
-    term, end = read_term(name)
+    term, end = read_term(name, expected="the name of a weighting")
     if end != len(name):
         raise WeightingError(
             f"a weighting is named by one name, optionally provider/name; got {name!r}", weighting=name

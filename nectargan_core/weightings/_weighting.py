@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_serializer, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
 from nectargan_core._messages import shown
+from nectargan_core._names import label_of
+from nectargan_core._params import plain_params
+from nectargan_core.errors import WeightingError
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
         reduce: Literal["mean"] | None
 
 
-class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
+class Weighting(FrozenModel, frozen=True):
     """Which weighting balances losses, and with which parameters.
 
     A definition, like `Schedule`: it does not change once it is made, and `model_copy(update={...})` makes another.
@@ -51,7 +54,7 @@ class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
     """
 
     name: Annotated[str, Field(strict=True, min_length=1)] | Callable[..., Any]
-    params: dict[str, JsonValue] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
     every: Annotated[int, Field(strict=True, ge=1, le=2**53)] = 1
     wrt: Annotated[str, Field(strict=True, min_length=1)] | None = None
     reduce: Literal["mean"] | None = None
@@ -60,30 +63,48 @@ class Weighting(FrozenModel, frozen=True, allow_inf_nan=False):
         # pydantic's mypy plugin lets a base class without fields take no arguments.
         super().__init__(name=name, **definition)  # type: ignore[call-arg,misc] # see above
 
-    @field_validator("name")
+    @field_validator("name", "wrt")
     @classmethod
-    def _name_can_be_written(cls, value: str | Callable[..., Any]) -> str | Callable[..., Any]:
+    def _names_can_be_written(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str) and not arguments.is_unicode(value):
-            raise ValueError(f"the name of a weighting is text that UTF-8 can write, got {shown(value)}")
+            raise ValueError(f"the {info.field_name} of a weighting is text that UTF-8 can write, got {shown(value)}")
         return value
 
-    @field_validator("params", mode="before")
+    @field_validator("params")
     @classmethod
-    def _tuples_are_lists(cls, value: Any) -> Any:
-        try:
-            return _listed(value)
-        except RecursionError:
-            raise ValueError("params are nested too deeply, or contain themselves") from None
+    def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return plain_params(value)
 
     @field_serializer("name")
     def _write_class_as_label(self, value: str | Callable[..., Any]) -> str:
-        if isinstance(value, str):
-            return value
-        named = value if hasattr(value, "__qualname__") else type(value)
-        return f"{getattr(named, '__module__', None)}:{named.__qualname__}"
+        return value if isinstance(value, str) else label_of(value)
 
 
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+def read_weighting(weighting: object, wrt: object = None) -> Weighting:
+    """Return a weighting, with the `wrt` that is given beside it; a name stands for one without params.
+
+    Raises:
+        WeightingError: If it has another `wrt`.
+        TypeError: If it is neither a weighting nor a name, or the `wrt` is no str.
+        pydantic.ValidationError: If the name or `wrt` is empty.
+    """
+    if isinstance(weighting, str):
+        weighting = Weighting(str.__str__(weighting))
+    if not isinstance(weighting, Weighting):
+        made = f"; write Weighting({weighting.__name__})" if isinstance(weighting, type) else ""
+        raise TypeError(
+            f"a weighting is a Weighting, such as Weighting('gradnorm', wrt='last_layer'), or the name of one, got "
+            f"{shown(weighting)}{made}"
+        )
+    if wrt is None:
+        return weighting
+    if not isinstance(wrt, str):
+        raise TypeError(
+            f"wrt is the name of an input of compute_losses, got {shown(wrt)}; give the tensor or the parameters as an "
+            "input, as in compute_losses({..., 'last_layer': network.last.weight}), and wrt='last_layer'"
+        )
+    if weighting.wrt is not None and weighting.wrt != wrt:
+        raise WeightingError(
+            f"the weighting {weighting.name!r} has wrt={weighting.wrt!r}, and wrt={wrt!r} is given; give one of them"
+        )
+    return weighting.model_copy(update={"wrt": wrt})

@@ -1,28 +1,12 @@
-"""Labels: what stands for a function in a definition that is written as text, and how the function is put back."""
+"""How a function is put back in the place of its label, in a schedule that was read from text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from nectargan_core._names import label_of
 from nectargan_core.errors import ScheduleError
-
-
-def label_of(function: Callable[..., Any]) -> str:
-    """Return what stands for a function in text; nothing is ever imported by it.
-
-    Example:
-        >>> import math
-        >>> label_of(math.fsum)
-        'math:fsum'
-    """
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(named, '__module__', None)}:{named.__qualname__}"
-
-
-def is_label(schedule: str) -> bool:
-    """Whether a text is a label, and not the name of a plugin, which has no colon."""
-    return ":" in schedule
 
 
 class Functions:
