@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
-from nectargan_core._messages import listed, shown, warn
+from nectargan_core._messages import did_you_mean, listed, shown, warn
 from nectargan_core._observers import Observers
 from nectargan_core._printable import printable
 from nectargan_core.config import Config, ConfigLike, read_config
@@ -193,6 +194,10 @@ class LossManager:
             pydantic.ValidationError: Likewise.
         """
         adjustments = {key: keywords.pop(key) for key in KEYWORDS if key in keywords}
+        known = [*KEYWORDS, *list(inspect.signature(cls).parameters)[2:]]
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"from_spec takes no {name}=, only {', '.join(known)}.{did_you_mean(name, known)}")
         manager = cls(config, experiment_dir, **keywords)
         args = (manager.config,) if callable(spec) else ()
         try:
@@ -374,7 +379,7 @@ class LossManager:
         added: list[object] = []
         try:
             schedulers = {name: self._scheduler_of(loss) for name, loss in losses.items()}
-            taken = set(losses) if replace else {*registry.losses, *losses}
+            taken = self._taken([*losses] if replace else [*registry.losses, *losses])
             weightings = bind(balances, taken, [] if replace else registry.weightings, self.device)
             used = [plugin for weighting in weightings for plugin in weighting.plugins]
             added = self._observe(schedulers.values(), [*plugins, *used])
@@ -617,9 +622,13 @@ class LossManager:
         kept = [each for each in registry.weightings if each not in before]
         names = tuple(loss.name for loss in found)
         balance = Balance(definition, names, query if isinstance(query, str) else ",".join(names), scaler)
-        (made,) = bind([balance], registry.losses.keys(), kept, self.device)
+        (made,) = bind([balance], self._taken(registry.losses), kept, self.device)
         self._observe((), made.plugins)
         registry.balance(made, found)
+
+    def _taken(self, losses: Iterable[str]) -> set[str]:
+        """Return the names that no weighting can have: of losses, and of what was recorded beside them."""
+        return {*losses, *(self._recorder.beside.keys() - self._registry.former_labels)}
 
     # The clock and the scope
 

@@ -445,3 +445,18 @@ def test_pending_records_are_written_before_their_losses_are_replaced(tmp_path):
     manager.compute_losses({"y_fake": torch.zeros(1), "y": torch.ones(1)})
     manager.init_from_spec("acme")
     assert LossLog(tmp_path).series("G_P").loss.tolist() == [1.0]
+
+
+def test_a_misspelt_keyword_of_from_spec_is_an_error_with_the_right_ones():
+    with pytest.raises(TypeError, match=r"from_spec takes no weigths=, only weights, .*resume.*Did you mean .weights"):
+        LossManager.from_spec(None, weigths={})
+
+
+def test_what_goes_with_a_formula_is_explained_where_a_function_does_not_take_it():
+    with pytest.raises(SpecError, match="weights= goes with a formula, and what is given with a function"):
+        LossManager().init_from_spec(lambda config: {}, None, weights={"a": 1.0})
+
+
+def test_a_spec_that_makes_a_loss_of_wrong_fields_names_them():
+    with pytest.raises(SpecError, match="failed: LMLoss: weight: Extra inputs are not permitted"):
+        LossManager().init_from_spec(lambda: {"a": LMLoss(name="a", function=abs, weight=3.0)})

@@ -560,6 +560,16 @@ def test_what_a_weighting_is_called_is_no_name_for_a_scalar():
     manager.record("Learned", 1.0)
 
 
+def test_a_weighting_named_like_a_scalar_that_was_recorded_is_called_by_its_query():
+    manager = three(enable_logging=True)
+    manager.record("Learned", 5.0)
+    for _ in range(2):  # The second takes the place of the first, under the same name.
+        set_up(Learned, "G", manager)
+        manager.compute_losses(given(), "G")
+    assert manager.series("Learned").loss.tolist() == [5.0]
+    assert manager.series("Learned@G").loss.tolist() == [0.0, 0.0]
+
+
 def test_a_weighting_that_is_blocked_says_by_what(acme):
     catalog.configure(block=["acme-half"])
     with pytest.raises(PluginBlockedError, match="acme-half"):

@@ -43,8 +43,9 @@ class Registry:
         # How a query is computed, until something changes. Then another dict takes the place of this one, so that a
         # plan which is made meanwhile is not kept.
         self.plans: dict[str | tuple[str, ...] | None, Plan] = {}
-        # What weightings are called.
+        # What weightings are called; and what any was ever called, which they may have recorded scalars under.
         self.labels: frozenset[str] = frozenset()
+        self.former_labels: frozenset[str] = frozenset()
         # What each query found, until the losses change.
         self._selections: dict[str | tuple[str, ...] | None, tuple[BoundLoss, ...]] = {}
         # The weights of the losses that compiled graphs read.
@@ -196,6 +197,7 @@ class Registry:
         for loss in losses:
             loss.balance_by(weighting)
         self.labels = frozenset(each.label for each in self.weightings)
+        self.former_labels |= self.labels
 
     def _balanced(self, losses: Sequence[BoundLoss]) -> list[Balanced]:
         """Return for each weighting the losses of a plan that it balances."""

@@ -1,7 +1,7 @@
 """Objectives: from a formula or a spec function to losses, with the weights and schedules that the caller asked for."""
 
-from nectargan_core.objectives._build import Spec
-from nectargan_core.objectives._objective import KEYWORDS, build
+from nectargan_core.objectives._build import KEYWORDS, Spec
+from nectargan_core.objectives._objective import build
 from nectargan_core.objectives._variants import variants_of
 
 __all__ = ["KEYWORDS", "Spec", "build", "variants_of"]

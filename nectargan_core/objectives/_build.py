@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, name_of, one_line, shown, warn
@@ -23,7 +25,11 @@ from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
+from nectargan_core.schedules import reasons
 from nectargan_core.weightings import Balance, Losses
+
+KEYWORDS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
+"""What can be given with a formula."""
 
 _CONFIG = "config"
 
@@ -196,7 +202,15 @@ def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspe
     try:
         return signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise SpecError(f"spec {name_of(spec)}{signature} cannot be called with what was given: {error}") from None
+        message = f"spec {name_of(spec)}{signature} cannot be called with what was given: {error}"
+        taken = [f"{name}=" for name in KEYWORDS if name in kwargs and name not in signature.parameters]
+        if taken:
+            message += (
+                f"; {listed(taken)} {'go' if len(taken) > 1 else 'goes'} with a formula, and what is given with a "
+                "function is passed to it: publish the spec to name it in a formula, or change what it gave by set_weight, "
+                "set_schedule and set_weighting"
+            )
+        raise SpecError(message) from None
 
 
 def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
@@ -222,7 +236,8 @@ def _call(
         raise
     except Exception as error:
         without = f"; because of its factor it was called without train.loss.{listed(missed)}" if missed else ""
-        raise SpecError(f"spec {label} failed: {one_line(error)}{without}") from error
+        what = f"{error.title}: {reasons(error)}" if isinstance(error, ValidationError) else one_line(error)
+        raise SpecError(f"spec {label} failed: {what}{without}") from error
 
 
 def _checked(result: object, label: str, plugin: catalog.Plugin | None, advice: str = "") -> dict[str, LMLoss]:

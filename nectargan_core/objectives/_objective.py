@@ -11,12 +11,9 @@ from nectargan_core._messages import name_of, shown
 from nectargan_core.config import Config
 from nectargan_core.objectives._adjust import adjust, warn_of_zeros
 from nectargan_core.objectives._balances import balances_of
-from nectargan_core.objectives._build import Objective, Spec, build_called, build_named
+from nectargan_core.objectives._build import KEYWORDS, Objective, Spec, build_called, build_named
 from nectargan_core.schedules import Schedule
 from nectargan_core.weightings import Weighting
-
-KEYWORDS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
-"""What can be given with a formula."""
 
 
 def build(spec: str | Spec | None, args: tuple[Any, ...], kwargs: dict[str, Any], config: Config) -> Objective:
