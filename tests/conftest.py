@@ -18,8 +18,16 @@ import pytest
 from nectargan_core import catalog
 
 # No deadline: on a loaded machine an example may take arbitrarily long.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+hypothesis.settings.register_profile("all day", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("thorough", deadline=None)
+hypothesis.settings.load_profile("all day")
+
+
+def pytest_configure(config):
+    """Try as many examples as hypothesis does by itself where slow tests run, too."""
+    if "slow or not slow" in (config.option.markexpr or ""):
+        hypothesis.settings.load_profile("thorough")
+
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ("NECTARGAN_PLUGINS", "NECTARGAN_BLOCK_PLUGINS", "NECTARGAN_PROVIDERS")

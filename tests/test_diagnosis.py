@@ -75,6 +75,7 @@ class TestRows:
 
 
 class TestTrials:
+    @pytest.mark.slow
     def test_loading_gives_variants_and_docstring_and_imports_nothing_here(self, only):
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": VARIED})
         row = rows(load=True)["glow"]
@@ -97,6 +98,7 @@ class TestTrials:
             "'not_to_be_found', which is not installed; install what provides it"
         )
 
+    @pytest.mark.slow
     def test_a_plugin_that_ends_python_does_not_affect_others_of_its_module(self, only):
         source = "import os\ndef glow(config): 'Sound.'\ndef __getattr__(name):\n    os._exit(7)\n"
         only("acme").install("acme", specs={"glow": "acme:glow", "dies": "acme:dies"}, modules={"acme.py": source})

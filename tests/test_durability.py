@@ -61,6 +61,7 @@ def test_leaving_the_with_block_flushes(tmp_path):
     assert len(LossLog(tmp_path).series("G_L1")) == 1
 
 
+@pytest.mark.slow
 def test_the_normal_end_of_python_flushes(tmp_path):
     output, errors = python("manager = start(sys.argv[1]); compute(manager)", tmp_path).communicate(timeout=120)
     assert (output, errors) == ("", "")
@@ -179,6 +180,7 @@ def test_the_same_process_may_open_a_log_again(tmp_path):
         compute(first)
 
 
+@pytest.mark.slow
 def test_a_second_process_gets_an_error_and_leaves_the_log_unchanged(tmp_path):
     manager = start(tmp_path)
     compute(manager)
@@ -191,6 +193,7 @@ def test_a_second_process_gets_an_error_and_leaves_the_log_unchanged(tmp_path):
     assert len(LossLog(tmp_path).series("G_L1")) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_process_does_not_block_the_next_even_if_its_worker_is_still_running(tmp_path):
     owner = python(
         """
@@ -222,6 +225,7 @@ def test_a_killed_process_does_not_block_the_next_even_if_its_worker_is_still_ru
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_forked_worker_does_not_write_the_log_of_its_parent(tmp_path):
     program = python(
         """
@@ -485,6 +489,7 @@ def values(path):
         *(pytest.param(*case, marks=pytest.mark.slow) for case in ((True, False), (False, True), (False, False))),
     ],
 )
+@pytest.mark.slow
 def test_a_process_whose_lock_was_removed_goes_on_in_a_file_of_its_own(tmp_path, begun, resume):
     manager = start(tmp_path)
     compute(manager, 1.0)
@@ -504,6 +509,7 @@ def test_a_process_whose_lock_was_removed_goes_on_in_a_file_of_its_own(tmp_path,
     assert (before + mine, theirs) == ([1.0, 2.0, 3.0], [*before, 50.0, 51.0])
 
 
+@pytest.mark.slow
 def test_a_lock_that_was_removed_is_taken_again(tmp_path):
     manager = start(tmp_path)
     for scale in (1.0, 2.0):
@@ -519,6 +525,7 @@ def test_a_lock_that_was_removed_is_taken_again(tmp_path):
     assert values(tmp_path) == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.slow
 def test_the_log_follows_a_directory_that_is_renamed(tmp_path):
     directory = tmp_path / "run"
     manager = start(directory)

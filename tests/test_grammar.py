@@ -160,6 +160,7 @@ def test_every_string_gives_summands_that_can_be_written_or_a_column(text):
         assert all(each.factor is None or 0.0 <= each.factor < float("inf") for each in outcome)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_factors_are_read_back_exactly():
     draw = random.Random(0)
     drawn = [

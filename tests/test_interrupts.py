@@ -204,6 +204,7 @@ def signals(handler, seconds):
 
 
 @pytest.mark.parametrize("make", [cpu, pytest.param(device, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_five_hundred_interrupts_lose_no_record_and_double_none(tmp_path, make):
     run = Run(tmp_path, make, flush_every=0.0)
     interrupts = 0
@@ -316,6 +317,7 @@ def test_threads_that_compute_while_one_flushes_and_others_read_lose_nothing(tmp
 
 
 @pytest.mark.parametrize("others", [None, *(pytest.param(count, marks=pytest.mark.slow) for count in (0, 1, 3))])
+@pytest.mark.slow
 def test_an_interrupt_at_any_instruction_records_a_loss_with_all_its_components_or_none(others):
     def compute(manager, x):
         if others is None:
@@ -465,6 +467,7 @@ def test_a_state_that_was_loaded_in_part_can_be_loaded_again(tmp_path, ticked):
     assert number > 100
 
 
+@pytest.mark.slow
 def test_a_state_is_loaded_while_another_thread_flushes(tmp_path):
     manager = manager_in(tmp_path)
     done = threading.Event()

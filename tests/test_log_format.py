@@ -101,6 +101,7 @@ def test_ten_thousand_flipped_bits_never_give_another_number_silently(tmp_path):
         assert {repr((name, row)) for name, each in read.items() for row in each} <= known, (position, bit)
 
 
+@pytest.mark.slow
 def test_a_log_that_is_cut_at_any_byte_gives_whole_lines_and_no_warning(tmp_path):
     whole = sample(tmp_path)
     ends = [index for index, byte in enumerate(whole) if byte == ord("\n")]

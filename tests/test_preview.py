@@ -103,6 +103,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
         plot(DECAY, 8, tmp_path / "decay.png")
 
 
+@pytest.mark.slow
 def test_previewing_needs_no_matplotlib():
     code = (
         "import sys; from nectargan_core import *; preview(Schedule(end=2), 3); assert 'matplotlib' not in sys.modules"

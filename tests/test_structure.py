@@ -138,6 +138,7 @@ print((new / "log.csv").read_text())
 """
 
 
+@pytest.mark.slow
 def test_a_new_column_is_one_entry(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "changed/nectargan_core")
     records = tmp_path / "changed/nectargan_core/log/_records.py"

@@ -207,8 +207,8 @@ def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspe
         if taken:
             message += (
                 f"; {listed(taken)} {'go' if len(taken) > 1 else 'goes'} with a formula, and what is given with a "
-                "function is passed to it: publish the spec to name it in a formula, or change what it gave by set_weight, "
-                "set_schedule and set_weighting"
+                "function is passed to it: publish the spec to name it in a formula, or change what it gave by "
+                "set_weight, set_schedule and set_weighting"
             )
         raise SpecError(message) from None
 

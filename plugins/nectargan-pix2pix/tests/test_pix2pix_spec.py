@@ -104,6 +104,7 @@ def test_an_adversarial_loss_computed_by_name_uses_the_given_target():
     assert given.item() == pytest.approx(own.item())
 
 
+@pytest.mark.slow
 def test_importing_the_spec_imports_nothing_of_the_trainer():
     code = "import sys, nectargan_pix2pix; print(*(m for m in sys.modules if m in set(sys.argv[1:])))"
     trainer = ["monai", "skimage", "matplotlib", "PIL", "rich", "nectargan_pix2pix.training"]
