@@ -439,6 +439,7 @@ def test_records_are_the_same_with_an_epoch_that_is_given():
 
 
 @NO_DICTS
+@pytest.mark.slow
 def test_epochs_that_are_given_make_few_graphs():
     manager = eight(Schedule(end_epoch=10, initial_value=0.0, target_value=10.0))
 
@@ -838,6 +839,7 @@ def test_components_are_recorded_by_a_graph_of_other_names_too():
 
 
 @pytest.mark.parametrize("result", [{}, {"a": 1.0}, {"a/b": torch.ones(())}, {"a": {"b": torch.ones(())}}, (1.0, 2.0)])
+@pytest.mark.slow
 def test_what_is_no_dict_of_tensors_is_an_error_in_a_graph(result):
     manager = LossManager()
     manager.register_loss_fn("a", lambda x, y: result)

@@ -190,6 +190,7 @@ class TestTheProgram:
         assert run().exit_code == 0
 
     @pytest.mark.parametrize(("source", "status"), [("def glow(config): ...", 0), ("1/0", 1)])
+    @pytest.mark.slow
     def test_the_exit_status_is_1_if_a_plugin_failed_to_load(self, only, source, status):
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert run("--load").exit_code == status

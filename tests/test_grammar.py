@@ -174,6 +174,7 @@ def test_a_hundred_thousand_factors_are_read_back_exactly():
 @pytest.mark.parametrize(
     "part", ["l1+", "1e+", "1", "1.", " ", "(", "2*", ".", "1e+1 ", "_", "a/", "a:", "٣"], ids=lambda part: repr(part)
 )
+@pytest.mark.slow
 def test_the_time_grows_with_the_length_only(part):
     start = time.thread_time()
     with pytest.raises(SpecSyntaxError) as caught:

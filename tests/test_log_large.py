@@ -228,6 +228,7 @@ STEPS = np.array([2**53 + 1, 2**63 - 1, -(2**63), 0, 2**62 + 1])
 
 @pytest.mark.parametrize("values", FLOATS, ids=["float32", "float64"])
 @pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.slow
 def test_every_value_is_read_exactly(tmp_path, parser, values, finite):
     values = values if finite else np.append(values, [np.nan, np.inf, -np.inf])
     loss = values[::-1].copy()

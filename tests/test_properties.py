@@ -184,6 +184,7 @@ def test_any_chunk_is_one_line_of_strict_json_that_is_read_back_exactly(chunk):
 
 
 @given(st.data(), chunks(singles))
+@pytest.mark.slow
 def test_a_damaged_line_is_an_error_or_has_columns_of_equal_length(data, chunk):
     line = bytearray(encode_chunk(chunk, 1.0).encode())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -235,6 +235,7 @@ def test_a_factor_that_is_not_finite_is_an_error_in_compiled_code():
         ("extra", lambda s: torch.ones(2), r"gave Tensor of shape \(2,\) as extra; expected a scalar"),
     ],
 )
+@pytest.mark.slow
 def test_what_breaks_the_contract_in_compiled_code_is_named(method, given, message):
     class Broken(Learned):
         pass

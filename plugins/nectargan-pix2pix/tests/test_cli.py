@@ -107,6 +107,7 @@ def test_grids_show_held_out_images(finished, data):
     assert np.array_equal(pixels[52:84, 8 + 2 * 40 : 40 + 2 * 40], expected[:, 32:])
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_log(data, tmp_path):
     losses = []
     for seed, out in ((3, "a"), (3, "b"), (4, "c")):

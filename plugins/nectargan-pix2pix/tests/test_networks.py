@@ -14,6 +14,7 @@ def test_the_generator_begins_as_the_identity():
     assert torch.equal(Generator(channels=2)(x), x)
 
 
+@pytest.mark.slow
 def test_the_generator_learns_from_its_first_step():
     generator = Generator(channels=2)
     generator(images(2, 3, 32, 32)).abs().mean().backward()
