@@ -208,7 +208,7 @@ class LossManager:
 
     @property
     def objective(self) -> str | None:
-        """The formulas, or names of spec functions, whose losses are registered, joined by ` + `; None of none."""
+        """The formulas, or names of spec functions, whose losses are registered, joined by `" + "`; None of none."""
         return " + ".join(text for text, _ in self._objectives) or None
 
     # Registering
