@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torchjd.aggregation import AlignedMTLWeighting, IMTLGWeighting, KrumWeighting, MGDAWeighting
 
@@ -31,6 +30,7 @@ class MGDA(GramianWeighting):
         of Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization" (NeurIPS 2018), algorithm 2.
 
     Example:
+        >>> import torch
         >>> gram = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
         >>> MGDA().weigh(["a", "b"], gram, step=0)
         tensor([0.2000, 0.8000], dtype=torch.float64)
@@ -57,12 +57,11 @@ class AlignedMTL(GramianWeighting):
         Senushkin et al., "Independent Component Alignment for Multi-Task Learning" (CVPR 2023), algorithm 1.
 
     Example:
+        >>> import torch
         >>> gram = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
         >>> AlignedMTL().weigh(["a", "b"], gram, step=0)
         tensor([0.2500, 0.5000], dtype=torch.float64)
     """
-
-    torchjd: AlignedMTLWeighting
 
     def __init__(
         self,
@@ -74,18 +73,7 @@ class AlignedMTL(GramianWeighting):
         if scale_mode not in ("min", "median", "rmse"):
             raise refused("scale_mode", '"min", "median" or "rmse"', scale_mode)
         super().__init__(AlignedMTLWeighting(scale_mode=scale_mode), weighted)
-        self._preference = None if pref_vector is None else PerLoss("pref_vector", pref_vector)
-
-    def begin(self, names: Sequence[str]) -> None:
-        """Learn the names of all losses that are balanced; see `GramianWeighting.begin`."""
-        if self._preference is not None:
-            self._preference.begin(names)
-
-    def weigh(self, names: Sequence[str], gram: Tensor, step: int) -> Tensor:
-        """Return the weight of each gradient; see `GramianWeighting.weigh`."""
-        if self._preference is not None:
-            self.torchjd.pref_vector = torch.tensor(self._preference.of(names), dtype=gram.dtype)
-        return super().weigh(names, gram, step)
+        self.preference = None if pref_vector is None else PerLoss("pref_vector", pref_vector)
 
 
 class IMTLG(GramianWeighting):
@@ -105,6 +93,7 @@ class IMTLG(GramianWeighting):
         Descent for Multi-Objective Optimization" (2024), give it for dependent gradients.
 
     Example:
+        >>> import torch
         >>> gram = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
         >>> IMTLG().weigh(["a", "b"], gram, step=0)
         tensor([0.3333, 0.6667], dtype=torch.float64)
@@ -131,6 +120,7 @@ class Krum(GramianWeighting):
         Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (NIPS 2017).
 
     Example:
+        >>> import torch
         >>> rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-5.0, 3.0]], dtype=torch.float64)
         >>> Krum(n_byzantine=0, n_selected=2).weigh(["a", "b", "c"], rows @ rows.T, step=0)
         tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)

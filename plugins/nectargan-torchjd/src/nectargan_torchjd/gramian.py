@@ -14,7 +14,7 @@ from torchjd.aggregation import Weighting
 from torchjd.linalg import PSDMatrix
 
 from nectargan_core.errors import NectarganWarning
-from nectargan_torchjd.parameters import refused
+from nectargan_torchjd.parameters import PerLoss, refused
 
 
 class Step(Protocol):
@@ -46,6 +46,8 @@ class GramianWeighting:
     """
 
     needs: Literal["gradients"] = "gradients"
+    # What a weighting of TorchJD that has a `pref_vector` is to take for it.
+    preference: PerLoss | None = None
 
     def __init__(self, weighting: Weighting[PSDMatrix], weighted: bool) -> None:
         if not isinstance(weighted, bool):
@@ -60,6 +62,8 @@ class GramianWeighting:
         Raises:
             ValueError: If the parameters do not fit them.
         """
+        if self.preference is not None:
+            self.preference.begin(names)
 
     def factors(self, step: Step) -> list[float]:
         """Return the factor of each loss that runs.
@@ -92,6 +96,9 @@ class GramianWeighting:
         Raises:
             ValueError: If TorchJD cannot weigh them.
         """
+        if self.preference is not None:
+            vector = torch.tensor(self.preference.of(names), dtype=gram.dtype)
+            self.torchjd.pref_vector = vector
         return self._ask(gram)
 
     def _ask(self, gram: Tensor) -> Tensor:

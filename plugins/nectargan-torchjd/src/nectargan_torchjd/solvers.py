@@ -98,8 +98,6 @@ class FairGrad(GramianWeighting):
 class _Projection(NormalizedWeighting):
     """What `UPGrad` and `DualProj` have in common: a preference and a projection."""
 
-    torchjd: UPGradWeighting | DualProjWeighting
-
     def __init__(
         self,
         weighting: type[UPGradWeighting | DualProjWeighting],
@@ -108,22 +106,11 @@ class _Projection(NormalizedWeighting):
         reg_eps: float,
         weighted: bool,
     ) -> None:
-        self._preference = None if pref_vector is None else PerLoss("pref_vector", pref_vector)
+        self.preference = None if pref_vector is None else PerLoss("pref_vector", pref_vector)
         norm, reg = number("norm_eps", norm_eps), number("reg_eps", reg_eps)
         terms = "; quadprog is under the GPL"
         projector = _made("quadprog", lambda: QuadprogProjector(norm_eps=norm, reg_eps=reg), terms)
         super().__init__(weighting(projector=projector), weighted, norm)
-
-    def begin(self, names: Sequence[str]) -> None:
-        """Learn the names of all losses that are balanced; see `GramianWeighting.begin`."""
-        if self._preference is not None:
-            self._preference.begin(names)
-
-    def weigh(self, names: Sequence[str], gram: Tensor, step: int) -> Tensor:
-        """Return the weight of each gradient; see `GramianWeighting.weigh`."""
-        if self._preference is not None:
-            self.torchjd.pref_vector = torch.tensor(self._preference.of(names), dtype=gram.dtype)
-        return super().weigh(names, gram, step)
 
 
 class UPGrad(_Projection):
