@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nectargan_core._messages import did_you_mean, listed
-from nectargan_core.errors import MissingInputError
 from nectargan_core.history import Recorder, check_real, mean_of
 from nectargan_core.losses._autograd import current_graph_task
 from nectargan_core.losses._bound import BoundLoss
-from nectargan_core.losses._inputs import Inputs
+from nectargan_core.losses._inputs import Inputs, not_given
 from nectargan_core.weightings import BoundWeighting
 
 
@@ -60,16 +58,10 @@ class Balanced:
         Raises:
             MissingInputError: If so.
         """
-        name = self.weighting.definition.wrt
-        if self.weighting.needs != "gradients" or name is None or name in inputs:
-            return
-        given = tuple(each for each in inputs if isinstance(each, str))
-        raise MissingInputError(
-            f"weighting {self.weighting.label!r} takes gradients with respect to the input {name!r}, which was not "
-            f"given; given were {listed(given)}.{did_you_mean(name, given)}",
-            input_name=name,
-            given=given,
-        )
+        name = self.weighting.wrt
+        if name is not None and name not in inputs:
+            who = f"weighting {self.weighting.label!r} takes gradients with respect to the input"
+            raise not_given(name, who, inputs)
 
     def apply(
         self,
@@ -94,7 +86,7 @@ class Balanced:
         weighting, given = self.weighting, None
         if running:
             # Now, so that an error of a lazy input is not one of the weighting.
-            name = weighting.definition.wrt if weighting.needs == "gradients" else None
+            name = weighting.wrt
             wrt = None if name is None else read.value(name, f"weighting {weighting.label!r}")
             for place in running:
                 if (raw := raws[place]) is not None:

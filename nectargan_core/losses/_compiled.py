@@ -429,7 +429,7 @@ def _factors_taken(order: Tensor, factors: Tensor, key: str, names: list[str]) -
     if weighting is None:
         raise gone()
     if current_graph_task() < 0:
-        weighting.took([weighting.prefix + name for name in names], factors.tolist())
+        weighting.take_from_graph([weighting.prefix + name for name in names], factors.tolist())
 
 
 def _fake_recorded(*args: Any) -> None:

@@ -71,11 +71,15 @@ def called(value: Callable[[], Any], name: str, reader: str) -> Any:
 
 def missing_input(loss_name: str, reads: Sequence[str], inputs: Mapping[str, Any]) -> MissingInputError:
     """Make the error that an input which a loss reads is not given."""
-    given = tuple(name for name in inputs if isinstance(name, str))
     name = next(name for name in reads if name not in inputs)
+    return not_given(name, f"loss {loss_name!r} reads the input", inputs, loss_name)
+
+
+def not_given(name: str, who: str, inputs: Mapping[str, Any], loss_name: str = "") -> MissingInputError:
+    """Make the error that an input is not given; `who` says what needs it."""
+    given = tuple(name for name in inputs if isinstance(name, str))
     return MissingInputError(
-        f"loss {loss_name!r} reads the input {name!r}, which was not given; given were {listed(given)}."
-        f"{did_you_mean(name, given)}",
+        f"{who} {name!r}, which was not given; given were {listed(given)}.{did_you_mean(name, given)}",
         loss_name=loss_name,
         input_name=name,
         given=given,

@@ -58,7 +58,7 @@ class Plan:
         "_reads",
         "_recorder",
         "_series",
-        "_weighting",
+        "_weighed",
         "rows",
     )
 
@@ -75,7 +75,7 @@ class Plan:
         self._changing = [(place, loss) for place, loss in enumerate(losses) if loss.constant is None]
         weights = [1.0 if loss.constant is None else loss.constant for loss in losses]
         # The weights of the last call, and the tensors that were made of these weights.
-        self._weighting: tuple[list[float], _Factors] = (weights, {})
+        self._weighed: tuple[list[float], _Factors] = (weights, {})
         # Whether each loss returned in the last call what it was given.
         self._pass_on = False
         # Whether each loss is called with its inputs as they are, where these are tensors and its weight is not 0.
@@ -96,7 +96,7 @@ class Plan:
             MissingInputError: If a loss that runs reads an input that is not given; nothing is computed then.
         """
         recorder = self._recorder
-        weights, factors = self._weigh(epoch) if self._changing else self._weighting
+        weights, factors = self._weigh(epoch) if self._changing else self._weighed
         is_plain = self._all_run and 0.0 not in weights and type(inputs) is dict and self._are_plain(inputs)
         if not is_plain:
             self._check(inputs, weights)
@@ -160,15 +160,15 @@ class Plan:
 
     def _weigh(self, epoch: float | None) -> tuple[list[float], _Factors]:
         """Return the weights of the losses at an epoch, before factors, with the tensors that were made of them."""
-        weighting = self._weighting
-        weights = weighting[0].copy()
+        weighed = self._weighed
+        weights = weighed[0].copy()
         if epoch is None:
             epoch = self._recorder.epoch
         for place, loss in self._changing:
             weights[place] = loss.own_weight(epoch)
-        if weights != weighting[0]:
-            weighting = self._weighting = (weights, {})
-        return weighting
+        if weights != weighed[0]:
+            weighed = self._weighed = (weights, {})
+        return weighed
 
     def _are_plain(self, inputs: Mapping[str, Any]) -> bool:
         """Whether all inputs are given, and none has to be called for its value."""

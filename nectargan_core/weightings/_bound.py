@@ -97,6 +97,11 @@ class BoundWeighting:
         """The plugin that it comes from; none of a class that was passed itself."""
         return () if self.object.plugin is None else (self.object.plugin,)
 
+    @property
+    def wrt(self) -> str | None:
+        """The input that gradients are taken with respect to; None of a weighting that needs none."""
+        return self.definition.wrt if self.needs == "gradients" else None
+
     def factor(self, name: str) -> float:
         """Return the last factor of a loss."""
         return self.factors.get(name, 1.0)
@@ -201,7 +206,7 @@ class BoundWeighting:
             if self.is_due(step):  # They may have changed at that step outside of the graph.
                 self.balance(names, results, weights, step, epoch, None)
 
-    def took(self, names: Sequence[str], factors: Sequence[float]) -> None:
+    def take_from_graph(self, names: Sequence[str], factors: Sequence[float]) -> None:
         """Hold factors that were given in a graph.
 
         Raises:
