@@ -196,7 +196,7 @@ class Config(Section):
             >>> Config().loss_weight("vgg", default=10.0)
             10.0
         """
-        key = _LAMBDA + name.replace("-", "_").replace(".", "_")
+        key = _key_of(name)
         value = getattr(self.train.loss, key, None)
         if value is None:
             for other in self.train.loss.model_extra or {}:
@@ -221,7 +221,24 @@ class Config(Section):
         return self.model_copy(update={"common": self.common.model_copy(update={"device": str(device)})})
 
 
+class DefaultWeights(Config):
+    """A configuration that sets no weight, and has each weight that is read from it say the key that would set it.
+
+    Example:
+        >>> DefaultWeights().loss_weight("l1", default=100.0).key
+        'train.loss.lambda_l1'
+    """
+
+    def loss_weight(self, name: str, default: float) -> ConfiguredWeight:
+        """Return the default, with the key."""
+        return ConfiguredWeight(super().loss_weight(name, default), f"train.loss.{_key_of(name)}")
+
+
 _SECTIONS = tuple(Config.model_fields)
+
+
+def _key_of(name: str) -> str:
+    return _LAMBDA + name.replace("-", "_").replace(".", "_")
 
 
 def _unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:

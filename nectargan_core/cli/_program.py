@@ -8,6 +8,7 @@ import click
 
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
+from nectargan_core.cli._specs import specs
 from nectargan_core.errors import NectarganError
 
 
@@ -27,3 +28,4 @@ def main() -> None:
 
 main.add_command(plugins)
 main.add_command(schedules)
+main.add_command(specs)

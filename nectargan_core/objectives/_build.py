@@ -156,7 +156,7 @@ def _build_terms(
         keywords = {**options.get(term.name, {}), **options.get(str(term), {})}
         _check_options(spec, keywords, plugin)
         if term.variant is not None:
-            _check_variant(spec, str(term), term.variant, plugin)
+            check_variant(spec, str(term), term.variant, plugin)
             keywords[SUBSPEC] = term.variant
         seen, asked = (config, {}) if summand.factor is None else config.without_lambdas()
         losses = _checked(_call(spec, (seen,), keywords, str(plugin), asked), str(plugin), plugin)
@@ -174,7 +174,8 @@ def _unread(summand: Summand, key: str, value: float) -> str:
     )
 
 
-def _check_variant(spec: Spec, term: str, variant: str, plugin: catalog.Plugin) -> None:
+def check_variant(spec: Spec, term: str, variant: str, plugin: catalog.Plugin) -> None:
+    """Raise `UnknownVariantError` for a variant that a spec is known not to have."""
     try:
         takes_variant = SUBSPEC in inspect.signature(spec).parameters
     except (TypeError, ValueError):
@@ -234,7 +235,7 @@ def _call(
         return spec(*args, **kwargs)
     except NectarganError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         without = f"; because of its factor it was called without train.loss.{listed(missed)}" if missed else ""
         what = f"{error.title}: {reasons(error)}" if isinstance(error, ValidationError) else one_line(error)
         raise SpecError(f"spec {label} failed: {what}{without}") from error

@@ -1,0 +1,344 @@
+"""What an installed spec offers: its variants, the losses and weightings of each, and its options."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from nectargan_core import catalog
+from nectargan_core._messages import name_of, one_line, shown
+from nectargan_core._names import label_of
+from nectargan_core.config import Config, ConfiguredWeight, DefaultWeights
+from nectargan_core.errors import NectarganError, SpecError
+from nectargan_core.losses import LMLoss
+from nectargan_core.objectives._build import build_named, check_variant
+from nectargan_core.objectives._grammar import parse
+from nectargan_core.objectives._variants import SUBSPEC, variants_of
+from nectargan_core.weightings import Balance
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\bal\.)(?<!e\.g\.)(?<!i\.e\.)\s+(?=[^a-z\s])")
+_ARGUMENT = re.compile(r"(\*{0,2}\w+)(?:\s*\([^)]*\))?:\s*(.*)")
+
+
+@dataclass(frozen=True)
+class OptionDescription:
+    """An option of a spec.
+
+    Args:
+        name: Its name, a key of `options={"vgg": {...}}`; with `**` before it where any other name is taken, too.
+        type: Its annotation as written; empty without one.
+        default: The value that it has when it is not given, as Python writes it; None where it has to be given.
+        meaning: What the docstring says of it; empty where it says nothing.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    meaning: str
+
+
+@dataclass(frozen=True)
+class LossDescription:
+    """A loss of a spec, as it is with an empty configuration.
+
+    Args:
+        name: Its name.
+        tags: Its tags.
+        inputs: The inputs that it reads, in the order of the parameters, or by parameter.
+        weight: Its weight; for a scheduled loss, the value that the schedule begins with.
+        weight_key: The key of the configuration that sets the weight; None where it is not known to be read from one.
+        schedule: The fields of its schedule that are not the default, as JSON has them; None for a loss without one.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    inputs: tuple[str, ...] | dict[str, str]
+    weight: float
+    weight_key: str | None
+    schedule: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class WeightingDescription:
+    """A weighting that a spec brings.
+
+    Args:
+        name: The name of the weighting, or the label of its class.
+        query: The tag or name of the losses that it balances.
+        losses: The names of these losses.
+        params: Its parameters.
+        every: In how many ticks factors change once.
+        wrt: The input that gradients are taken with respect to; None where the caller names it, or none is needed.
+    """
+
+    name: str
+    query: str
+    losses: tuple[str, ...]
+    params: dict[str, Any]
+    every: int
+    wrt: str | None
+
+
+@dataclass(frozen=True)
+class VariantDescription:
+    """What a spec builds in one variant.
+
+    Args:
+        name: The variant; None for the spec without one.
+        losses: Its losses, in their order.
+        weightings: The weightings that it brings.
+        problem: Why it cannot be built; empty where it can.
+    """
+
+    name: str | None
+    losses: tuple[LossDescription, ...] = ()
+    weightings: tuple[WeightingDescription, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SpecDescription:
+    """An installed spec.
+
+    Args:
+        name: The name that it is asked for by.
+        distribution: The distribution that offers it.
+        version: The version of the distribution; None where its metadata does not say.
+        target: What the name stands for, as `"module:attribute"`.
+        state: As in `catalog.Entry`.
+        summary: The first paragraph of its docstring, as one line; empty without one.
+        default_variant: The variant that the name alone stands for; None where there is none.
+        variants: What it builds: each of its variants, or the only one, without a name.
+        options: Its options.
+        problem: Why it cannot be used at all; empty where it can.
+    """
+
+    name: str
+    distribution: str
+    version: str | None
+    target: str
+    state: catalog.State
+    summary: str = ""
+    default_variant: str | None = None
+    variants: tuple[VariantDescription, ...] = ()
+    options: tuple[OptionDescription, ...] = ()
+    problem: str = ""
+
+    @property
+    def release(self) -> str:
+        """The distribution and its version."""
+        return f"{self.distribution} {self.version}" if self.version else self.distribution
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be used of it, and why; each reason once."""
+        found = (self.problem, *(variant.problem for variant in self.variants))
+        return tuple(dict.fromkeys(filter(None, found)))
+
+
+def describe_spec(name: str) -> SpecDescription:
+    """Describe an installed spec, by building it on the meta device with an empty configuration.
+
+    Args:
+        name: Its name, such as `"vgg"`, `"acme-vgg/vgg"` or, for one variant alone, `"vgg:style"`.
+
+    Raises:
+        SpecSyntaxError: If the name is none.
+        SpecError: If it is a formula of several terms, or has a factor.
+        PluginError: If the spec is not installed, ambiguous, blocked or broken.
+        UnknownVariantError: If it has no such variant.
+    """
+    summands = parse(name)
+    if len(summands) > 1 or summands[0].factor is not None:
+        raise SpecError(
+            f"expected the name of one spec, such as 'vgg', 'acme-vgg/vgg' or 'vgg:style', got the formula {name!r}"
+        )
+    term = summands[0].term
+    plugin = catalog.find(catalog.SPECS, term.name, term.provider)
+    spec = plugin.load()
+    if term.variant is None:
+        return _described(plugin, spec, "loaded")
+    check_variant(spec, name, term.variant, plugin)
+    return _described(plugin, spec, "loaded", [term.variant])
+
+
+def describe_specs() -> list[SpecDescription]:
+    """Describe every installed spec; of one that cannot be used, the reason.
+
+    Raises:
+        ConfigError: If `NECTARGAN_PROVIDERS` does not pair names with distributions.
+    """
+    found = []
+    for entry in catalog.plugins(catalog.SPECS):
+        plugin, state = entry.plugin, entry.state
+        if state in ("blocked", "broken", "duplicate"):
+            found.append(_unusable(plugin, state, entry.note))
+            continue
+        try:
+            spec = plugin.load()
+        except NectarganError as error:
+            found.append(_unusable(plugin, "broken", str(error)))
+        else:
+            found.append(_described(plugin, spec, "loaded" if state == "available" else state))
+    return found
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text.
+
+    Example:
+        >>> first_sentence("The loss of Lai et al. 2017. It is smooth.")
+        'The loss of Lai et al. 2017.'
+    """
+    return _SENTENCE_END.split(text, maxsplit=1)[0]
+
+
+def _unusable(plugin: catalog.Plugin, state: catalog.State, problem: str) -> SpecDescription:
+    return SpecDescription(plugin.name, plugin.dist, plugin.version, plugin.target, state, problem=problem)
+
+
+def _described(
+    plugin: catalog.Plugin,
+    spec: Callable[..., Any],
+    state: catalog.State,
+    variants: Sequence[str | None] | None = None,
+) -> SpecDescription:
+    """Describe a spec that is loaded, in the variants given; in all where none are."""
+    parameters = _parameters(spec)
+    default = parameters[SUBSPEC].default if SUBSPEC in parameters else None
+    known = variants_of(spec) or ()
+    if variants is None:
+        named = default in known or (known and default is inspect.Parameter.empty)
+        variants = known if named else (None, *known)
+    doc = _doc(spec)
+    return SpecDescription(
+        name=plugin.name,
+        distribution=plugin.dist,
+        version=plugin.version,
+        target=plugin.target,
+        state=state,
+        summary=" ".join(doc.partition("\n\n")[0].split()),
+        default_variant=default if isinstance(default, str) else None,
+        variants=tuple(_built(plugin, variant) for variant in variants),
+        options=_options(parameters, _meanings(doc)),
+    )
+
+
+def _built(plugin: catalog.Plugin, variant: str | None) -> VariantDescription:
+    formula = f"{plugin.key}/{plugin.name}" + ("" if variant is None else f":{variant}")
+    try:
+        # What a manager on the meta device gives a spec: nothing is loaded or computed there.
+        objective = build_named(formula, cast("Config", DefaultWeights().on_device("meta")))
+        losses = tuple(map(_loss, objective.losses.values()))
+        return VariantDescription(variant, losses, tuple(map(_weighting, objective.balances)))
+    except NectarganError as error:
+        return VariantDescription(variant, problem=str(error))
+    except Exception as error:  # noqa: BLE001 # what a spec returns may do anything when it is looked at
+        return VariantDescription(variant, problem=f"{plugin.label} cannot be described: {one_line(error)}")
+
+
+def _loss(loss: LMLoss) -> LossDescription:
+    schedule, inputs = loss.schedule, loss.inputs
+    weights = (loss.loss_weight, schedule.initial_value, schedule.target_value)
+    return LossDescription(
+        name=loss.name,
+        tags=tuple(loss.tags),
+        inputs=dict(inputs) if isinstance(inputs, dict) else tuple(inputs),
+        weight=float(loss.loss_weight),
+        weight_key=next((weight.key for weight in weights if isinstance(weight, ConfiguredWeight)), None),
+        schedule=schedule.model_dump(mode="json", exclude_defaults=True) if schedule.is_scheduled else None,
+    )
+
+
+def _weighting(balance: Balance) -> WeightingDescription:
+    weighting = balance.weighting
+    name = weighting.name if isinstance(weighting.name, str) else label_of(weighting.name)
+    return WeightingDescription(
+        name, balance.query, balance.names, dict(weighting.params), weighting.every, weighting.wrt
+    )
+
+
+def _parameters(spec: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(spec).parameters
+    except Exception:  # noqa: BLE001 # a builtin without a signature, or an object that raises anything
+        return {}
+
+
+def _options(
+    parameters: Mapping[str, inspect.Parameter], meanings: Mapping[str, str]
+) -> tuple[OptionDescription, ...]:
+    found = []
+    # The first is the config, whatever it is called.
+    for parameter in list(parameters.values())[1:]:
+        if parameter.name == SUBSPEC or parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            continue
+        others = parameter.kind is parameter.VAR_KEYWORD
+        required = parameter.default is parameter.empty and not others
+        found.append(
+            OptionDescription(
+                name=f"**{parameter.name}" if others else parameter.name,
+                type=_type(parameter.annotation),
+                default=None if required else "" if others else written_default(parameter.default),
+                meaning=meanings.get(parameter.name, ""),
+            )
+        )
+    return tuple(found)
+
+
+def _type(annotation: object) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    # Text in text, where an annotation is quoted and all of the module's are text.
+    return annotation.strip("'\"") if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def written_default(default: object) -> str:
+    """Return a default as Python writes it; a function or class by its name, and no address in memory.
+
+    Example:
+        >>> written_default("mean"), written_default(abs), written_default(object())
+        ("'mean'", 'abs', 'object(...)')
+    """
+    if callable(default) and hasattr(default, "__qualname__"):
+        return name_of(default)
+    text = shown(default)
+    return f"{type(default).__name__}(...)" if re.search(r" at 0x[0-9a-f]+>", text) else text
+
+
+def _doc(spec: Callable[..., Any]) -> str:
+    while isinstance(spec, functools.partial):
+        spec = spec.func
+    try:
+        return (inspect.getdoc(spec) or "").strip()
+    except Exception:  # noqa: BLE001 # asking an object of a plugin may run any code
+        return ""
+
+
+def _meanings(doc: str) -> dict[str, str]:
+    """Read the section `Args:` of a docstring in Google's style."""
+    found: dict[str, str] = {}
+    name, indent = "", 0
+    lines = iter(doc.splitlines())
+    for line in lines:
+        if line.strip() in ("Args:", "Arguments:", "Keyword Args:"):
+            break
+    for line in lines:
+        text = line.strip()
+        if not text:
+            continue
+        depth = len(line) - len(line.lstrip())
+        if depth == 0:
+            break
+        indent = indent or depth
+        match = _ARGUMENT.fullmatch(text) if depth == indent else None
+        if match is not None:
+            name = match[1].lstrip("*")
+            found[name] = match[2]
+        elif name:
+            found[name] = f"{found[name]} {text}".strip()
+    return found
