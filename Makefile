@@ -9,7 +9,7 @@ INSTALL := -m pip --disable-pip-version-check install --quiet
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 FLOORS := .venv-floors
 
-.PHONY: help setup demo test test-all test-floors lint format bench docs dist clean
+.PHONY: help setup demo test test-all test-floors lint format tables bench docs dist clean
 
 help:
 	@echo "make setup        everything for development, in .venv; the commands below do it when it is missing"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-floors  the tests, with the lowest release that the metadata allows of each requirement"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make format       let ruff format and fix"
+	@echo "make tables       rewrite what follows from the plugins: tables of READMEs and docs, the plugin directory"
 	@echo "make bench        what things cost, as ratios measured in one run"
 	@echo "make docs         the documentation, in docs/_build/html"
 	@echo "make dist         wheels and sdists of core and all plugins, in dist"
@@ -73,10 +74,13 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+tables: $(VENV)/.ready
+	$(BIN)/python docs/make_tables.py
+
 bench: $(VENV)/.ready
 	$(BIN)/python tests/bench
 
-docs: $(VENV)/.ready
+docs: tables
 	$(PIP) --group docs
 	$(BIN)/python docs/make_gallery.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html

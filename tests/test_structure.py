@@ -12,7 +12,6 @@ import torch
 
 import nectargan_core
 from nectargan_core import LossManager, catalog, errors, hookspecs
-from nectargan_core.catalog._first_party import FIRST_PARTY
 from nectargan_core.log import COLUMNS
 
 if sys.version_info >= (3, 11):
@@ -162,15 +161,6 @@ def test_a_new_column_is_one_entry(tmp_path):
     assert done.stdout.splitlines()[0] == "[[1, 5], [1, 5], [1.0, 5.0]]"
     assert "name,step,epoch,loss,weight,unweighted,rank" in done.stdout
     assert "a,1,0.0,1.0,1.0,1.0,5" in done.stdout
-
-
-def test_core_knows_the_names_of_all_plugins_of_this_project():
-    offered = {group: {} for group in FIRST_PARTY}
-    for path in ROOT.glob("plugins/*/pyproject.toml"):
-        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        for group, names in project["entry-points"].items():
-            offered[group] |= dict.fromkeys(names, project["name"])
-    assert offered == FIRST_PARTY
 
 
 def test_every_plugin_is_checked_by_the_contracts_of_the_imports():

@@ -21,11 +21,11 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
 
 
 def prose(text: str) -> str:
-    """Return text as a cell, with its code kept and nothing taken for HTML or for the end of the cell.
+    r"""Return text as a cell, with its code kept and nothing taken for HTML or for the end of the cell.
 
     Example:
         >>> print(prose("`a|b` of <x>"))
-        `a\\|b` of &lt;x>
+        `a\|b` of &lt;x>
     """
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(part if part[:1] == "`" else part.replace("<", "&lt;") for part in parts).replace("|", r"\|")

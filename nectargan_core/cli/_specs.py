@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from nectargan_core.objectives import LossDescription, OptionDescription, SpecDescription, WeightingDescription
 
 
-class _Table(NamedTuple):
-    """A table, and the headings of the columns that are prose; the others are code."""
+_PROSE = {"weight", "schedule", "meaning", "doc"}
+"""The headings of the columns that are prose in Markdown; the others are code."""
 
+_ALL = "all"
+
+
+class _Table(NamedTuple):
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
-    prose: frozenset[str] = frozenset({"weight", "schedule", "variants", "meaning", "doc"})
 
 
 @click.command()
@@ -78,6 +81,8 @@ def _print_spec(spec: SpecDescription, as_markdown: bool) -> None:
         print_note(f"{spec.name} ({spec.release}, {spec.target})")
         if spec.summary:
             print_note(spec.summary)
+        if spec.default_variant is not None and len(spec.variants) > 1:
+            print_note(f"{spec.name!r} stands for '{spec.name}:{spec.default_variant}'")
         click.echo()
     tables = [table for table in (_losses(spec), _weightings(spec), _options(spec.options)) if table.rows]
     for number, table in enumerate(tables):
@@ -93,7 +98,7 @@ def _print_spec(spec: SpecDescription, as_markdown: bool) -> None:
 
 def _losses(spec: SpecDescription) -> _Table:
     rows = _merged(spec, [[(_loss_row(loss)) for loss in variant.losses] for variant in spec.variants])
-    return _without_empty(["loss", "tags", "inputs", "weight", "key of the weight", "schedule", "variants"], rows)
+    return _without_empty(["loss", "tags", "inputs", "weight", "config key", "schedule", "variants"], rows)
 
 
 def _loss_row(loss: LossDescription) -> list[str]:
@@ -125,10 +130,7 @@ def _weighting_row(weighting: WeightingDescription) -> list[str]:
 
 
 def _options(options: Sequence[OptionDescription]) -> _Table:
-    rows = [
-        [option.name, option.type, "required" if option.default is None else option.default, option.meaning]
-        for option in options
-    ]
+    rows = [[option.name, option.type, option.default, option.meaning] for option in options]
     return _without_empty(["option", "type", "default", "meaning"], rows)
 
 
@@ -145,7 +147,7 @@ def _merged(spec: SpecDescription, rows: Sequence[Sequence[Sequence[str]]]) -> l
     order = list(dict.fromkeys(row[0] for row in holds))
     merged = []
     for row, variants in sorted(holds.items(), key=lambda item: order.index(item[0][0])):
-        several = "all" if len(variants) == len(built) else ", ".join(variants)
+        several = _ALL if len(variants) == len(built) else ", ".join(variants)
         merged.append([*row, several if len(spec.variants) > 1 else ""])
     return merged
 
@@ -160,6 +162,6 @@ def _print(table: _Table, as_markdown: bool) -> None:
     if not as_markdown:
         print_table(table.headings, table.rows)
         return
-    forms = [prose if heading in table.prose else code for heading in table.headings]
-    rows = [[form(cell) for form, cell in zip(forms, row, strict=True)] for row in table.rows]
+    forms = [prose if heading in _PROSE else code for heading in table.headings]
+    rows = [[cell if cell == _ALL else form(cell) for form, cell in zip(forms, row, strict=True)] for row in table.rows]
     click.echo(markdown_table(table.headings, rows))

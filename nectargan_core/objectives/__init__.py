@@ -10,6 +10,7 @@ from nectargan_core.objectives._describe import (
     describe_spec,
     describe_specs,
     first_sentence,
+    written_default,
 )
 from nectargan_core.objectives._objective import build
 from nectargan_core.objectives._variants import variants_of
@@ -27,4 +28,5 @@ __all__ = [
     "describe_specs",
     "first_sentence",
     "variants_of",
+    "written_default",
 ]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal
 
 from nectargan_core import catalog
 from nectargan_core._messages import name_of, one_line, shown
 from nectargan_core._names import label_of
-from nectargan_core.config import Config, ConfiguredWeight, DefaultWeights
+from nectargan_core.config import ConfiguredWeight, DefaultWeights
 from nectargan_core.errors import NectarganError, SpecError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import build_named, check_variant
 from nectargan_core.objectives._grammar import parse
-from nectargan_core.objectives._variants import SUBSPEC, variants_of
+from nectargan_core.objectives._variants import SUBSPEC, namespace_of, variants_of
 from nectargan_core.weightings import Balance
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\bal\.)(?<!e\.g\.)(?<!i\.e\.)\s+(?=[^a-z\s])")
@@ -31,13 +33,13 @@ class OptionDescription:
     Args:
         name: Its name, a key of `options={"vgg": {...}}`; with `**` before it where any other name is taken, too.
         type: Its annotation as written; empty without one.
-        default: The value that it has when it is not given, as Python writes it; None where it has to be given.
+        default: The value that it has when it is not given, as Python writes it.
         meaning: What the docstring says of it; empty where it says nothing.
     """
 
     name: str
     type: str
-    default: str | None
+    default: str
     meaning: str
 
 
@@ -224,7 +226,7 @@ def _described(
         summary=" ".join(doc.partition("\n\n")[0].split()),
         default_variant=default if isinstance(default, str) else None,
         variants=tuple(_built(plugin, variant) for variant in variants),
-        options=_options(parameters, _meanings(doc)),
+        options=_options(parameters, _meanings(doc), _names(spec)),
     )
 
 
@@ -232,7 +234,7 @@ def _built(plugin: catalog.Plugin, variant: str | None) -> VariantDescription:
     formula = f"{plugin.key}/{plugin.name}" + ("" if variant is None else f":{variant}")
     try:
         # What a manager on the meta device gives a spec: nothing is loaded or computed there.
-        objective = build_named(formula, cast("Config", DefaultWeights().on_device("meta")))
+        objective = build_named(formula, DefaultWeights().on_device("meta"))
         losses = tuple(map(_loss, objective.losses.values()))
         return VariantDescription(variant, losses, tuple(map(_weighting, objective.balances)))
     except NectarganError as error:
@@ -269,8 +271,15 @@ def _parameters(spec: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
+def _names(spec: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return namespace_of(spec)
+    except Exception:  # noqa: BLE001 # an object that has no function, or that raises anything
+        return {}
+
+
 def _options(
-    parameters: Mapping[str, inspect.Parameter], meanings: Mapping[str, str]
+    parameters: Mapping[str, inspect.Parameter], meanings: Mapping[str, str], names: Mapping[str, Any]
 ) -> tuple[OptionDescription, ...]:
     found = []
     # The first is the config, whatever it is called.
@@ -278,32 +287,42 @@ def _options(
         if parameter.name == SUBSPEC or parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
             continue
         others = parameter.kind is parameter.VAR_KEYWORD
-        required = parameter.default is parameter.empty and not others
         found.append(
             OptionDescription(
                 name=f"**{parameter.name}" if others else parameter.name,
-                type=_type(parameter.annotation),
-                default=None if required else "" if others else written_default(parameter.default),
+                type=_type(parameter.annotation, names),
+                default="" if others else written_default(parameter.default),
                 meaning=meanings.get(parameter.name, ""),
             )
         )
     return tuple(found)
 
 
-def _type(annotation: object) -> str:
+def _type(annotation: object, names: Mapping[str, Any]) -> str:
+    """Return an annotation as text, with the members of a `Literal` that it names by an alias."""
     if annotation is inspect.Parameter.empty:
         return ""
     # Text in text, where an annotation is quoted and all of the module's are text.
-    return annotation.strip("'\"") if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = annotation.strip("'\"") if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+    def spelled_out(match: re.Match[str]) -> str:
+        alias = names.get(match[0])
+        if typing.get_origin(alias) is not Literal:
+            return match[0]
+        return f"Literal[{', '.join(map(written_default, typing.get_args(alias)))}]"
+
+    return re.sub(r"(?<![\w.])[A-Za-z_]\w*", spelled_out, text)
 
 
 def written_default(default: object) -> str:
     """Return a default as Python writes it; a function or class by its name, and no address in memory.
 
     Example:
-        >>> written_default("mean"), written_default(abs), written_default(object())
-        ("'mean'", 'abs', 'object(...)')
+        >>> print(written_default("mean"), written_default(abs), written_default(object()))
+        "mean" abs object(...)
     """
+    if type(default) is str:
+        return json.dumps(default, ensure_ascii=False)
     if callable(default) and hasattr(default, "__qualname__"):
         return name_of(default)
     text = shown(default)

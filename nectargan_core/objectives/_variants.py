@@ -36,7 +36,7 @@ def variants_of(spec: Callable[..., Any]) -> tuple[str, ...] | None:
         if isinstance(annotation, str):
             # Text from the plugin's own code, which is imported already. The names of typing serve a plugin that
             # imports them for type checkers only.
-            annotation = eval(annotation, {**vars(typing), **_namespace(spec)})  # noqa: S307
+            annotation = eval(annotation, {**vars(typing), **namespace_of(spec)})  # noqa: S307
         return _literals(annotation) or None
     except Exception:  # noqa: BLE001 # whatever an annotation does, it must not break the plugin
         return None
@@ -54,11 +54,11 @@ def wants_config(spec: Callable[..., Any]) -> bool:
     annotation = inspect.signature(spec).parameters["config"].annotation
     # Text in text, where an annotation is quoted and all of the module's are text.
     if isinstance(annotation, str) and annotation.strip("'\"") in ("Config", "nectargan_core.Config"):
-        return _namespace(spec).get("Config", Config) is Config
+        return namespace_of(spec).get("Config", Config) is Config
     return annotation is Config
 
 
-def _namespace(spec: Any) -> dict[str, Any]:
+def namespace_of(spec: Any) -> dict[str, Any]:
     """Return the globals of the function that a spec comes down to."""
     function = inspect.unwrap(spec)
     while isinstance(function, functools.partial):

@@ -35,14 +35,19 @@ def vgg(
     Args:
         config: The configuration with the weight, and with the device that the network is loaded to.
         subspec: Which of the two losses.
-        layers: As for `VGGPerceptual` and `VGGStyle`, like all arguments below; None for the default of each.
-        criterion: None for the default of each: `"l1"` for perceptual, `"l2"` for style.
-        normalize: Whether images are mapped to the mean and standard deviation of ImageNet.
-        input_range: The values that stand for black and white in the images.
-        resize: The size in pixels that images are brought to first.
-        reduction: How the values of the samples are combined.
+        layers: The weight of each layer: `conv1_1`, `relu1_1`, ... `relu5_4`, `pool1` to `pool5`. The network ends at
+            the deepest of them. None: for `perceptual` `{"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0}`, for
+            `style` `relu1_1`, `relu2_1`, `relu3_1`, `relu4_1` and `relu5_1` with 0.2 each.
+        criterion: How features, or Gram matrices, are compared: `"l1"`, `"l2"`, or a callable that takes those of both
+            images and returns one value, or one or more per sample. None: `"l1"` for `perceptual`, `"l2"` for `style`.
+        normalize: Whether `input_range` is mapped to the mean and standard deviation of ImageNet, as VGG19 expects.
+        input_range: The values of black and white in the images.
+        resize: The size that images are brought to first, bilinear and antialiased: an int for a square, or (height,
+            width).
+        reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample.
         checkpoint: A local file with the weights, or `"random"`.
-        by_layer: Whether each layer is recorded beside the loss, such as `G_VGG.relu3_3`.
+        by_layer: Whether each layer is recorded beside the loss, as `G_VGG.relu3_3`: weighted distances, the sum of
+            which is the loss. A module called without a manager returns them as a dict.
 
     Returns:
         The loss by its name.

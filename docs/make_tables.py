@@ -1,0 +1,312 @@
+"""Rewrite what follows from the plugins: tables of READMEs and docs, the plugin directory, and the names core knows.
+
+- `<!-- nectargan specs vgg -->` ... `<!-- end -->` in a README or a page: the tables that this command prints.
+- `<!-- schedules of nectargan-schedules -->` and `<!-- weightings of ... -->`: what that distribution offers.
+- `docs/directory.toml`: its second part, which lists the plugins of this project; `docs/directory.md`: all of it.
+- `nectargan_core/catalog/_first_party.py`: which distribution of this project offers which name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import pkgutil
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from nectargan_core import catalog
+from nectargan_core.cli import main as nectargan
+from nectargan_core.cli._markdown import code, markdown_table, prose
+from nectargan_core.objectives import first_sentence, written_default
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+DIRECTORY = ROOT / "docs" / "directory.toml"
+KINDS = {"loss spec": catalog.SPECS, "schedule": catalog.SCHEDULES, "weighting": catalog.WEIGHTINGS, "observer": None}
+"""What the directory lists, and the entry point group of each that has one."""
+
+FIELDS = ("name", "distribution", "kind", "sentence", "link")
+LONGEST = 120
+
+_MARKED = re.compile(
+    r"<!-- (?P<what>nectargan |schedules of |weightings of )(?P<rest>.*?) -->\n.*?<!-- end -->", re.DOTALL
+)
+_MARKER = re.compile(r"<!-- (?:end|nectargan .*?|schedules of .*?|weightings of .*?) -->")
+_OURS = (
+    "# The plugins of this project, which `make tables` writes from their pyproject.toml and code. Add yours above.\n"
+)
+_NAME = re.compile(r"\w[\w.-]*")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_SOURCE = re.compile(r'Source:\s*(?P<authors>[^"]+?),?\s*".*?(?P<year>\d{4})', re.DOTALL)
+
+
+class Offer(NamedTuple):
+    """An entry point of a distribution of this project."""
+
+    group: str
+    name: str
+    distribution: str
+    target: str
+    readme: str
+
+    @property
+    def sentence(self) -> str:
+        """The first sentence of the docstring."""
+        doc = inspect.getdoc(pkgutil.resolve_name(self.target)) or ""
+        return first_sentence(" ".join(doc.partition("\n\n")[0].split()))
+
+
+def offers(core: bool = True) -> list[Offer]:
+    """Return what the distributions of this project offer, by group and name; with or without core's own."""
+    found = []
+    for path in [*([ROOT / "pyproject.toml"] * core), *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        readme = path.with_name("README.md").relative_to(ROOT).as_posix()
+        for group, targets in project["entry-points"].items():
+            found += [Offer(group, name, project["name"], target, readme) for name, target in targets.items()]
+    order = list(KINDS.values())
+    return sorted(found, key=lambda offer: (order.index(offer.group), offer.name))
+
+
+def generated() -> dict[Path, str]:
+    """Return what each file that is written here, wholly or in part, has to contain."""
+    contents = {path: with_tables(path) for path in documents()}
+    contents = {path: text for path, text in contents.items() if _MARKER.search(text)}
+    contents[ROOT / "nectargan_core/catalog/_first_party.py"] = first_party()
+    contents[DIRECTORY] = listing = directory(DIRECTORY.read_text(encoding="utf-8"))
+    contents[DIRECTORY.with_suffix(".md")] = directory_page(listing)
+    return contents
+
+
+def documents() -> list[Path]:
+    """Return the files that may have tables."""
+    pages = [page for page in ROOT.glob("docs/*.md") if page != DIRECTORY.with_suffix(".md")]
+    return sorted([ROOT / "README.md", *pages, *ROOT.glob("plugins/*/README.md")])
+
+
+def with_tables(path: Path) -> str:
+    """Return a document with its tables as they are now.
+
+    Raises:
+        SystemExit: If a table has no end, or cannot be made.
+    """
+    text = path.read_text(encoding="utf-8")
+    marks = _MARKER.findall(text)
+    begins, ends = marks[::2], marks[1::2]
+    if len(begins) != len(ends) or "<!-- end -->" in begins or {*ends} - {"<!-- end -->"}:
+        raise SystemExit(f"{_shown(path)}: each table begins with its marker and ends with <!-- end -->")
+
+    def made(match: re.Match[str]) -> str:
+        try:
+            table = _table(match["what"], match["rest"])
+        except Exception as error:
+            raise SystemExit(f"{_shown(path)}: <!-- {match['what']}{match['rest']} -->: {error}") from error
+        return f"<!-- {match['what']}{match['rest']} -->\n\n{table}\n\n<!-- end -->"
+
+    return _MARKED.sub(made, text)
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _table(what: str, rest: str) -> str:
+    if what == "nectargan ":
+        printed = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(printed):
+                nectargan([*rest.split(), "--markdown"], prog_name="nectargan", standalone_mode=False)
+        except SystemExit:  # after a table without what could not be built
+            raise ValueError(printed.getvalue().strip().rpartition("\n\n")[2]) from None
+        return printed.getvalue().strip()
+    group = catalog.SCHEDULES if what == "schedules of " else catalog.WEIGHTINGS
+    listed = [offer for offer in offers() if (offer.group, offer.distribution) == (group, rest)]
+    if not listed:
+        raise ValueError(f"no distribution of this project named {rest!r} offers any")
+    rows = [_row(offer) for offer in listed]
+    headings = ["name", "params", "what it does"] + ["needs", "source"] * (group == catalog.WEIGHTINGS)
+    return markdown_table(headings, rows)
+
+
+def _row(offer: Offer) -> list[str]:
+    made = pkgutil.resolve_name(offer.target)
+    # A schedule is given itself and the epoch, a weighting nothing else.
+    given = 2 if offer.group == catalog.SCHEDULES else 0
+    params = list(inspect.signature(made).parameters.values())[given:]
+    written = [
+        f"`{param.name}`" if param.default is param.empty else f"`{param.name}={written_default(param.default)}`"
+        for param in params
+    ]
+    row = [code(offer.name), ", ".join(written), prose(offer.sentence)]
+    if offer.group == catalog.WEIGHTINGS:
+        source = _SOURCE.search(inspect.getdoc(made) or "")
+        row += [made.needs, " ".join(filter(None, source.groups())) if source else ""]
+    return row
+
+
+def first_party() -> str:
+    """Return the module that tells core which distribution of this project offers which name."""
+    lines = [
+        '"""Which plugins this project offers, for messages: name to distribution. Written by `make tables`."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import Final",
+        "",
+        "from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS",
+        "",
+        "FIRST_PARTY: Final = {",
+    ]
+    for constant in ("SPECS", "SCHEDULES", "WEIGHTINGS"):
+        lines.append(f"    {constant}: {{")
+        for offer in offers(core=False):
+            if offer.group == getattr(catalog, constant):
+                lines.append(f"        {json.dumps(offer.name)}: {json.dumps(offer.distribution)},")
+        lines.append("    },")
+    return "\n".join([*lines, "}", ""])
+
+
+def directory(text: str) -> str:
+    """Return `directory.toml` with its second part as it is now."""
+    others, line, ours = text.partition(_OURS)
+    if not line:
+        raise SystemExit(f"{DIRECTORY.relative_to(ROOT)} lacks this line, before which others are listed:\n{_OURS}")
+    mine = {offer.distribution for offer in offers()}
+    for entry in _read(ours).get("plugin", []):
+        if entry.get("distribution") not in mine:
+            name = f"plugin {entry.get('name')!r}"
+            raise SystemExit(f"{DIRECTORY.relative_to(ROOT)}: {name} stands below this line; move it above:\n{_OURS}")
+    kinds = {group: kind for kind, group in KINDS.items()}
+    tables = []
+    for offer in offers():
+        values = (offer.name, offer.distribution, kinds[offer.group], offer.sentence, offer.readme)
+        fields = zip(FIELDS, values, strict=True)
+        tables.append(
+            "[[plugin]]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields)
+        )
+    return others + _OURS + "\n" + "\n".join(tables)
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SystemExit(f"{DIRECTORY.relative_to(ROOT)} is not valid TOML: {error}") from error
+
+
+def directory_page(text: str) -> str:
+    """Return the page of the documentation that shows the directory.
+
+    Raises:
+        SystemExit: If an entry is not as it has to be.
+    """
+    data = _read(text)
+    if found := problems(data):
+        raise SystemExit("\n".join(f"{DIRECTORY.relative_to(ROOT)}: {problem}" for problem in found))
+    parts = [_INTRODUCTION]
+    for kind in KINDS:
+        entries = sorted((entry for entry in data["plugin"] if entry["kind"] == kind), key=lambda entry: entry["name"])
+        if entries:
+            rows = [[code(entry["name"]), prose(entry["sentence"]), _linked(entry)] for entry in entries]
+            table = markdown_table(["name", "what it does", "distribution"], rows)
+            parts.append(f"## {kind.capitalize()}s\n\n{table}\n")
+    return "\n".join(parts)
+
+
+_INTRODUCTION = """\
+<!-- Written by `make tables` from directory.toml. -->
+
+# Plugin directory
+
+What is published for this project, by itself and by others. `pip install DISTRIBUTION` makes the name work: that of a
+loss spec in a formula, that of a schedule in `Schedule(...)`, that of a weighting in `Weighting(...)`. A distribution
+is linked to its source or documentation; those without a link are in `plugins/` of this repository, each with a README.
+
+A plugin is code that runs with your rights. That one is listed here says nothing about its quality or its safety.
+
+**To list yours**, open an issue with the form "Plugin to be listed", or propose a change of `docs/directory.toml`: an
+entry for each name, above the plugins of this project.
+"""
+
+
+def _linked(entry: Mapping[str, str]) -> str:
+    distribution = code(entry["distribution"])
+    # Sphinx knows no page outside of docs.
+    return f"[{distribution}]({entry['link']})" if _is_https(entry["link"]) else distribution
+
+
+def problems(data: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the data of the directory, entry by entry, and what to write instead."""
+    entries = data.get("plugin")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or len(data) > 1:
+        return ["expected tables [[plugin]] and nothing else"]
+    found: list[str] = []
+    seen: dict[tuple[str, str], str] = {}
+    for number, entry in enumerate(entries, start=1):
+        place = f"plugin {entry.get('name', number)!r}"
+        wrong = list(_wrong_fields(entry)) or list(_wrong_values(entry))
+        if not wrong:
+            key = entry["kind"], entry["name"]
+            if key in seen:
+                wrong.append(
+                    f"the {entry['kind']} {entry['name']!r} is listed already, from {seen[key]}; choose another name, "
+                    "since with both installed neither could be used by the name alone"
+                )
+            seen.setdefault(key, entry["distribution"])
+        found += [f"{place}: {each}" for each in wrong]
+    return found
+
+
+def _wrong_fields(entry: Mapping[str, Any]) -> Iterable[str]:
+    for field in FIELDS:
+        value = entry.get(field)
+        if not isinstance(value, str) or value != value.strip() or not value.isprintable() or not value:
+            yield f'expected {field} = "...", a text in one line without blanks around it, got {value!r}'
+    for field in entry:
+        if field not in FIELDS:
+            yield f"{field!r} is none of the fields {', '.join(FIELDS)}"
+
+
+def _wrong_values(entry: Mapping[str, str]) -> Iterable[str]:
+    name, distribution, kind, sentence, link = (entry[field] for field in FIELDS)
+    if not _NAME.fullmatch(name):
+        yield "its name has to be letters, digits, '_', '-' and '.', and begin with neither '-' nor '.'"
+    if not _DISTRIBUTION.fullmatch(distribution):
+        yield f"the distribution is its name as in 'pip install NAME', got {distribution!r}"
+    if kind not in KINDS:
+        yield f"the kind is one of {', '.join(KINDS)}, got {kind!r}"
+    if first_sentence(sentence) != sentence or not sentence.endswith(".") or len(sentence) > LONGEST:
+        yield f"expected one sentence of {LONGEST} characters at most that ends with a full stop, got {sentence!r}"
+    ours = (ROOT / link).is_file() and link.endswith("README.md") and ".." not in link
+    if not ours and not _is_https(link):
+        yield f"the link is where its source or documentation is, https://..., got {link!r}"
+
+
+def _is_https(link: str) -> bool:
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and "." in parts.netloc and not set(link) & set(" <>()\"'`|")
+
+
+def main() -> None:
+    """Rewrite what is not current, and name each file that was."""
+    for path, text in generated().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"rewritten: {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
