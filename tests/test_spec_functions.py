@@ -224,3 +224,11 @@ def test_a_spec_that_takes_another_config_is_called_with_what_is_given(spec):
 def test_what_is_no_configuration_is_refused_for_a_spec_that_takes_one():
     with pytest.raises(ConfigError, match="expected a mapping of sections, or an object .* got str"):
         LossManager().init_from_spec(objective, "basic")
+
+
+def test_a_spec_that_ends_python_is_an_error_of_the_spec():
+    def ending(config):
+        raise SystemExit(3)
+
+    with pytest.raises(SpecError, match=r"spec .*ending failed: SystemExit: 3"):
+        LossManager.from_spec("acme").register_spec(ending, Config())

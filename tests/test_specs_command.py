@@ -26,6 +26,11 @@ from nectargan_core import LMLoss, Losses, Schedule, Weighting
 if TYPE_CHECKING:
     from nectargan_core import Config
 Mode = Literal["a", "b"]
+class Hostile:
+    def __getattribute__(self, name):
+        raise OSError
+    def __repr__(self):
+        raise OSError
 def l1(name, weight=1.0, **fields):
     return LMLoss(name=name, function=torch.nn.L1Loss(), loss_weight=weight, **fields)
 """
@@ -181,6 +186,11 @@ class TestOptions:
             ("config, a: 'str | None' = None", [("a", "str | None", "None")]),
             ("config, a=len, b=LMLoss, c=object()", [("a", "", "len"), ("b", "", "LMLoss"), ("c", "", "object(...)")]),
             ("config, a: torch.dtype = torch.float32", [("a", "torch.dtype", "torch.float32")]),
+            (
+                "config, a: 'Hostile' = Hostile(), b: int = 1",
+                [("a", "Hostile", "an object of Hostile"), ("b", "int", "1")],
+            ),
+            ("config, subspec=torch.zeros(2).numpy()", []),
             ("config, a: 'list[Mode]' = ()", [("a", 'list[Literal["a", "b"]]', "()")]),
         ],
     )
@@ -312,6 +322,7 @@ def test_one_name_of_two_distributions_is_listed_for_both(spec):
     spec("def glow(config):\n    return {'Z': l1('Z')}\n", dist="zeta")
     assert [described.distribution for described in describe_specs()] == ["acme", "zeta"]
     assert not any(described.problems for described in describe_specs())
+    assert [line.split()[0] for line in run().splitlines()] == ["NAME", "acme/glow", "zeta/glow"]
     assert "write 'acme/glow' or 'zeta/glow'" in run("glow", status=1)
     assert "Z     y_fake, y" in run("zeta/glow")
 
@@ -331,6 +342,19 @@ def test_without_specs_the_list_says_so(alone):
 def test_what_a_plugin_prints_is_not_among_the_output(spec):
     spec("print('imported')\ndef glow(config):\n    print('built')\n    return {'A': l1('A')}\n")
     assert json.loads(run("glow", "--json"))["name"] == "glow"
+
+
+COLOURED = """
+def glow(config, a="[ESC]"):
+    'Red [ESC].'
+    return {"A": l1("A", tags=["[ESC]"])}
+"""
+
+
+def test_what_a_terminal_would_act_on_is_escaped(spec):
+    spec(COLOURED.replace("[ESC]", r"\x1b[31m"))
+    for arguments in ((), ("glow",), ("--markdown",), ("glow", "--markdown"), ("glow", "--json")):
+        assert "\x1b" not in run(*arguments)
 
 
 def test_a_weight_of_0_is_no_warning(spec):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from nectargan_core._printable import printable
+
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of cells that are Markdown already.
@@ -27,7 +29,7 @@ def prose(text: str) -> str:
         >>> print(prose("`a|b` of <x>"))
         `a\|b` of &lt;x>
     """
-    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    parts = re.split(r"(`[^`]*`)", printable(" ".join(text.split())))
     return "".join(part if part[:1] == "`" else part.replace("<", "&lt;") for part in parts).replace("|", r"\|")
 
 
@@ -38,7 +40,7 @@ def code(text: str) -> str:
         >>> print(code("y_fake, y"))
         `y_fake`, `y`
     """
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return ", ".join(f"`{each}`" for each in _parts(text)).replace("|", r"\|")
 
 

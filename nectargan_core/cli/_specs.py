@@ -15,7 +15,13 @@ from nectargan_core.cli._markdown import code, markdown_table, prose
 from nectargan_core.cli._table import print_note, print_table
 
 if TYPE_CHECKING:
-    from nectargan_core.objectives import LossDescription, OptionDescription, SpecDescription, WeightingDescription
+    from nectargan_core.objectives import (
+        LossDescription,
+        OptionDescription,
+        SpecDescription,
+        VariantDescription,
+        WeightingDescription,
+    )
 
 
 _PROSE = {"weight", "schedule", "meaning", "doc"}
@@ -69,7 +75,8 @@ def _print_list(specs: Sequence[SpecDescription], as_markdown: bool) -> None:
     rows = []
     for spec in specs:
         variants = ", ".join(variant.name for variant in spec.variants if variant.name is not None)
-        rows.append([spec.name, spec.release, variants, first_sentence(spec.summary)])
+        name = f"{spec.distribution}/{spec.name}" if spec.state == "ambiguous" else spec.name
+        rows.append([name, spec.release, variants, first_sentence(spec.summary)])
     _print(_Table(["name", "distribution", "variants", "doc"], rows), as_markdown)
     for spec in specs:
         for problem in spec.problems:
@@ -91,9 +98,13 @@ def _print_spec(spec: SpecDescription, as_markdown: bool) -> None:
         _print(table, as_markdown)
     for variant in spec.variants:
         if variant.problem:
-            print_note(f"\n{spec.name}:{variant.name}: {variant.problem}")
+            print_note(f"\n{_written(spec, variant)}: {variant.problem}")
         elif not variant.losses:
-            print_note(f"{'variant ' + variant.name if variant.name else spec.name} has no losses")
+            print_note(f"{_written(spec, variant)} has no losses")
+
+
+def _written(spec: SpecDescription, variant: VariantDescription) -> str:
+    return spec.name if variant.name is None else f"{spec.name}:{variant.name}"
 
 
 def _losses(spec: SpecDescription) -> _Table:
@@ -111,8 +122,8 @@ def _loss_row(loss: LossDescription) -> list[str]:
 def _schedule(schedule: dict[str, Any]) -> str:
     """Say in one line what the fields of a schedule say."""
     unit, start, end = schedule.get("unit", "epoch"), schedule.get("start_epoch", 0), schedule.get("end_epoch")
-    ends = (schedule.get("initial_value"), schedule.get("target_value"))
-    initial, target = (1.0 if value is None else value * schedule.get("factor", 1.0) for value in ends)
+    ends = (schedule["initial_value"], schedule["target_value"])  # which the loss has filled in
+    initial, target = (value * schedule.get("factor", 1.0) for value in ends)
     when = f"{start:g} to {end:g}" if end is not None else f"{start:g} on"
     params = "".join(f", {name}={json.dumps(value)}" for name, value in schedule.get("params", {}).items())
     return f"{schedule.get('schedule', 'linear')} from {initial:.12g} to {target:.12g}, {unit} {when}{params}"
@@ -164,4 +175,6 @@ def _print(table: _Table, as_markdown: bool) -> None:
         return
     forms = [prose if heading in _PROSE else code for heading in table.headings]
     rows = [[cell if cell == _ALL else form(cell) for form, cell in zip(forms, row, strict=True)] for row in table.rows]
-    click.echo(markdown_table(table.headings, rows))
+    # A docstring may have letters that the encoding of the terminal lacks.
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(markdown_table(table.headings, rows).encode(encoding, "backslashreplace").decode(encoding))

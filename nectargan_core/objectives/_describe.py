@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import re
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,7 +215,7 @@ def _described(
     default = parameters[SUBSPEC].default if SUBSPEC in parameters else None
     known = variants_of(spec) or ()
     if variants is None:
-        named = default in known or (known and default is inspect.Parameter.empty)
+        named = known and (default is inspect.Parameter.empty or (type(default) is str and default in known))
         variants = known if named else (None, *known)
     doc = _doc(spec)
     return SpecDescription(
@@ -224,7 +225,7 @@ def _described(
         target=plugin.target,
         state=state,
         summary=" ".join(doc.partition("\n\n")[0].split()),
-        default_variant=default if isinstance(default, str) else None,
+        default_variant=default if type(default) is str else None,
         variants=tuple(_built(plugin, variant) for variant in variants),
         options=_options(parameters, _meanings(doc), _names(spec)),
     )
@@ -303,7 +304,10 @@ def _type(annotation: object, names: Mapping[str, Any]) -> str:
     if annotation is inspect.Parameter.empty:
         return ""
     # Text in text, where an annotation is quoted and all of the module's are text.
-    text = annotation.strip("'\"") if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    try:
+        text = annotation.strip("'\"") if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    except Exception:  # noqa: BLE001 # an annotation may be anything
+        return ""
 
     def spelled_out(match: re.Match[str]) -> str:
         alias = names.get(match[0])
@@ -323,7 +327,8 @@ def written_default(default: object) -> str:
     """
     if type(default) is str:
         return json.dumps(default, ensure_ascii=False)
-    if callable(default) and hasattr(default, "__qualname__"):
+    # Not isinstance(), which asks the object.
+    if issubclass(type(default), (type, types.FunctionType, types.BuiltinFunctionType)):
         return name_of(default)
     text = shown(default)
     return f"{type(default).__name__}(...)" if re.search(r" at 0x[0-9a-f]+>", text) else text
