@@ -1,12 +1,16 @@
 """The program `nectargan specs`: what installed specs build, without their weights, and no crash for any of them."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nectargan_core import LossManager, catalog
 from nectargan_core.cli import main
+from nectargan_core.cli._markdown import code, markdown_table, prose
 from nectargan_core.errors import PluginNotFoundError, SpecError, SpecSyntaxError, UnknownVariantError
 from nectargan_core.objectives import describe_spec, describe_specs, first_sentence, variants_of
 
@@ -377,6 +381,27 @@ def test_no_line_is_wider_than_100_columns(spec):
     )
     for arguments in ((), ("glow",)):
         assert max(map(len, run(*arguments).splitlines())) <= 100
+
+
+@given(st.text(), st.text())
+def test_a_cell_of_a_markdown_table_holds_any_text(first, second):
+    row = markdown_table(["a", "b"], [[code(first), prose(second)]]).split("\n")[2]
+    assert re.split(r"(?<!\\)\|", row)[1:-1] == [f" {code(first)} ", f" {prose(second)} "]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("y_fake, y", "`y_fake`, `y`"),
+        ("dict[str, int] | None", r"`dict[str, int] \| None`"),
+        ("(-1.0, 1.0)", "`(-1.0, 1.0)`"),
+        ('"a, b", c', '`"a, b"`, `c`'),
+        ("a`b", "`` a`b ``"),
+    ],
+)
+def test_code_in_a_cell(text, expected):
+    assert code(text) == expected
 
 
 @pytest.mark.parametrize("name", ["pix2pix", "vgg", "sobel", "laplacian"])

@@ -41,7 +41,7 @@ def code(text: str) -> str:
         `y_fake`, `y`
     """
     text = printable(" ".join(text.split()))
-    return ", ".join(f"`{each}`" for each in _parts(text)).replace("|", r"\|")
+    return ", ".join(f"`` {each} ``" if "`" in each else f"`{each}`" for each in _parts(text)).replace("|", r"\|")
 
 
 def _parts(text: str) -> list[str]:
