@@ -199,9 +199,10 @@ def directory(text: str) -> str:
 
 def _read(text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        data: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SystemExit(f"{DIRECTORY.relative_to(ROOT)} is not valid TOML: {error}") from error
+    return data
 
 
 def directory_page(text: str) -> str:

@@ -254,7 +254,7 @@ class TestVariants:
         shown = run("glow", status=1)
         assert "A     y_fake, y  1       soft\n" not in shown  # "all": each that can be built
         assert "A     y_fake, y  1       all\n" in shown
-        assert shown.endswith("glow:hard: spec glow (acme 1.2, acme:glow) failed: OSError: no such file: vgg.pth\n")
+        assert shown.endswith("\n\nglow:hard: spec glow (acme 1.2, acme:glow) failed: OSError: no such file: vgg.pth\n")
         assert run("glow:soft")
         assert run("glow:hard", status=1).startswith("Error: spec glow")
 
@@ -306,7 +306,7 @@ def test_a_spec_that_cannot_be_built_is_a_short_error_and_a_note_in_the_list(spe
         assert error.startswith("Error: ")
         assert error.count("\n") == 1
     listed = run()
-    assert "glow (acme): " in listed.replace("\n  ", " ")
+    assert "\n\nglow (acme): " in listed
     assert [spec["problem"] or spec["variants"][0]["problem"] for spec in json.loads(run("--json"))][1] == ""
 
 

@@ -80,7 +80,8 @@ def _print_list(specs: Sequence[SpecDescription], as_markdown: bool) -> None:
     _print(_Table(["name", "distribution", "variants", "doc"], rows), as_markdown)
     for spec in specs:
         for problem in spec.problems:
-            print_note(f"\n{spec.name} ({spec.distribution}): {problem}")
+            click.echo()
+            print_note(f"{spec.name} ({spec.distribution}): {problem}")
 
 
 def _print_spec(spec: SpecDescription, as_markdown: bool) -> None:
@@ -98,7 +99,8 @@ def _print_spec(spec: SpecDescription, as_markdown: bool) -> None:
         _print(table, as_markdown)
     for variant in spec.variants:
         if variant.problem:
-            print_note(f"\n{_written(spec, variant)}: {variant.problem}")
+            click.echo()
+            print_note(f"{_written(spec, variant)}: {variant.problem}")
         elif not variant.losses:
             print_note(f"{_written(spec, variant)} has no losses")
 
