@@ -271,6 +271,8 @@ class TestReservedNames:
         assert find(SCHEDULES, "linear", "acme").target == "acme:linear"
 
     def test_a_plugin_with_a_reserved_name_is_listed_as_reserved(self, site):
+        import nectargan_core.schedules  # noqa: F401 # so that core's own is loaded
+
         site.install("acme", schedules={"linear": "acme:linear"})
         assert states("linear") == {"nectargan-core": "loaded", "acme": "reserved"}
 
@@ -535,7 +537,7 @@ class TestLoading:
     def test_many_threads_read_the_installed_metadata_once(self, site, monkeypatch):
         readings = []
         monkeypatch.setattr(
-            _lookup, "Installed", lambda groups, read=_lookup.Installed: readings.append(1) or read(groups)
+            _lookup, "Installed", lambda *arguments, read=_lookup.Installed: readings.append(1) or read(*arguments)
         )
         catalog.refresh()
         self.in_threads(lambda: find(SCHEDULES, "linear"))
