@@ -338,7 +338,9 @@ def test_other_plugins_work_while_the_whole_zoo_is_installed(good):
 @pytest.mark.slow
 def test_the_program_reports_the_whole_zoo_with_a_fix_for_each(good):
     crash = {"dies": "import os; os._exit(0)", "aborts": "import os; os.abort()"}
-    zoo = {name: source for name, (source, _, _) in ZOO.items()}
+    # Each process that imports torch takes seconds.
+    used = ("returning-none", "raising-when-called")
+    zoo = {name: source for name, (source, kind, _) in ZOO.items() if kind is PluginLoadError or name in used}
     for name, source in {**zoo, **crash}.items():
         module = name.replace("-", "_")
         good.install(
