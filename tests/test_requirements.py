@@ -130,7 +130,7 @@ def test_pip_freeze_prints_the_same_and_pip_takes_it(site, tmp_path):
     (project / "pyproject.toml").write_text(
         "[build-system]\nrequires = ['hatchling']\nbuild-backend = 'hatchling.build'\n"
         "[project]\nname = 'acme'\nversion = '1.0'\n[project.entry-points.'nectargan.loss_specs']\n"
-        "glow = 'acme:glow'\n[tool.hatch.build.targets.wheel]\nonly-include = ['acme.py']\n"
+        "glow = 'acme:glow'\n[tool.hatch.build.targets.wheel]\nonly-include = ['acme.py']\n[tool.hatch.build]\ndev-mode-dirs = ['.']\n"
     )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     install = [*pip, "install", "--no-deps", "--no-index", "--no-build-isolation"]
