@@ -129,8 +129,10 @@ def test_pip_freeze_prints_the_same_and_pip_takes_it(site, tmp_path):
     (project / "acme.py").write_text("def glow(config): return {}\n")
     (project / "pyproject.toml").write_text(
         "[build-system]\nrequires = ['hatchling']\nbuild-backend = 'hatchling.build'\n"
-        "[project]\nname = 'acme'\nversion = '1.0'\n[project.entry-points.'nectargan.loss_specs']\n"
-        "glow = 'acme:glow'\n[tool.hatch.build.targets.wheel]\nonly-include = ['acme.py']\n[tool.hatch.build]\ndev-mode-dirs = ['.']\n"
+        "[project]\nname = 'acme'\nversion = '1.0'\n"
+        "[project.entry-points.'nectargan.loss_specs']\nglow = 'acme:glow'\n"
+        "[tool.hatch.build.targets.wheel]\nonly-include = ['acme.py']\n"
+        "[tool.hatch.build]\ndev-mode-dirs = ['.']\n"
     )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     install = [*pip, "install", "--no-deps", "--no-index", "--no-build-isolation"]
@@ -140,8 +142,9 @@ def test_pip_freeze_prints_the_same_and_pip_takes_it(site, tmp_path):
     frozen = subprocess.run([*pip, "freeze", "--path", str(site.path)], capture_output=True, text=True, check=True)
     assert line in frozen.stdout.splitlines()
 
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"{line}\n-e {shlex.quote(str(project))}\n")
-    target = ["--dry-run", "--ignore-installed", "-r", str(requirements)]
-    done = subprocess.run([*install, *target], capture_output=True, text=True, check=False)
-    assert "Would install acme-1.0" in done.stdout, done.stderr
+    for text in (line, f"-e {shlex.quote(str(project))}"):
+        requirements = tmp_path / "requirements.txt"
+        requirements.write_text(f"{text}\n")
+        target = ["--dry-run", "--ignore-installed", "-r", str(requirements)]
+        done = subprocess.run([*install, *target], capture_output=True, text=True, check=False)
+        assert "Would install acme-1.0" in done.stdout, done.stderr
