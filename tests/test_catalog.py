@@ -4,6 +4,7 @@ import importlib.metadata
 import pickle
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -287,7 +288,8 @@ class TestReservedNames:
         assert callable(find(SCHEDULES, "linear").load())
         assert callable(find(SCHEDULES, "exponential").load())
 
-    def test_they_are_found_without_metadata_of_core(self, alone):
+    def test_they_are_found_without_metadata_of_core(self, alone, monkeypatch):
+        monkeypatch.setattr(sys, "path", [path for path in sys.path if not any(Path(path or ".").glob("*.dist-info"))])
         assert callable(find(SCHEDULES, "linear").load())
         assert states("exponential") == {"nectargan-core": "loaded"}
 

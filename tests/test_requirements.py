@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -93,7 +94,8 @@ def test_a_distribution_without_plugins_is_left_out(alone):
     assert not [line for line in catalog.requirements() if "acme" in line]
 
 
-def test_core_that_runs_from_a_source_tree_is_a_comment(alone):
+def test_core_that_runs_from_a_source_tree_is_a_comment(alone, monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not any(Path(path or ".").glob("*.dist-info"))])
     assert catalog.requirements() == ["# nectargan-core is not installed: it runs from a source tree"]
 
 
