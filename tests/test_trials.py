@@ -1,6 +1,7 @@
 """`nectargan plugins --load` uses each plugin once: what it finds, and what it lets pass with a note."""
 
 import json
+import re
 
 import pytest
 
@@ -87,9 +88,13 @@ class TestSpecs:
         source = "def glow(config):\n    assert config.common.device == 'meta'\n    return {}"
         assert tried(site, catalog.SPECS, source) == ""
 
-    def test_a_name_that_no_formula_can_have_is_found(self, site):
-        with pytest.raises(NectarganError, match=r"expected .* at column"):
-            tried(site, catalog.SPECS, SPEC, name="a glow")
+    @pytest.mark.parametrize("name", ["a glow", "glow:soft", "acme/glow", "-glow", "gl+ow"])
+    def test_a_name_that_no_formula_can_have_is_found(self, site, name):
+        with pytest.raises(NectarganError, match=re.escape(f"the name {name!r} cannot be written")):
+            tried(site, catalog.SPECS, SPEC, name=name)
+
+    def test_a_name_that_is_a_number_works(self, site):
+        assert tried(site, catalog.SPECS, SPEC, name="100") == ""
 
     def test_one_that_is_hidden_by_another_of_its_name_is_built_itself(self, site):
         site.install_spec("beta", "glow")

@@ -122,7 +122,8 @@ def _use(plugin: Plugin) -> dict[str, Any]:
     try:
         return {"note": try_out(plugin, plugin.load())}
     except NectarganError as error:
-        why = str(error).partition("\n")[0].removeprefix(f"{plugin.incompatibility()}; ").removesuffix(".")
+        why = str(error).partition("\n")[0].removeprefix(f"{plugin.incompatibility()}; ")
+        why = why if why.endswith("..") else why.removesuffix(".")
     except BaseException as error:  # noqa: BLE001 # whatever a plugin raises is the outcome
         why = f"cannot be used: {one_line(error)}"
     return {"failure": f"{why}; report it to the authors of {plugin.dist}"}

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from nectargan_core._names import read_term
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, Plugin
-from nectargan_core.errors import NectarganError, SpecError
+from nectargan_core.errors import NectarganError, SpecError, SpecSyntaxError
 
 # Before, at, between and after the ends of the schedule, and within an epoch.
 _EPOCHS = (0.0, 1.0, 2.5, 4.0, 6.0)
@@ -32,11 +33,28 @@ def try_out(plugin: Plugin, loaded: Callable[..., Any]) -> str:
         # What a manager warns of is no fault of the plugin.
         warnings.simplefilter("ignore")
         try:
-            return tries[plugin.group](f"{plugin.key}/{plugin.name}", loaded)
+            return tries[plugin.group](_term(plugin), loaded)
         except NectarganError as error:
             if advice := _missing_extra(plugin, error):
                 return f"not tried: {advice}"
             raise
+
+
+def _term(plugin: Plugin) -> str:
+    """Return what a user writes for a plugin, with its provider, so that it is this one of several."""
+    if not _is_name(plugin.name):
+        raise SpecError(
+            f"the name {plugin.name!r} cannot be written by a user; a name consists of letters, digits, '_', '-' and "
+            "'.', and begins with neither '-' nor '.'"
+        )
+    return f"{plugin.key}/{plugin.name}" if _is_name(plugin.key) else plugin.name
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return read_term(text)[0].name == text
+    except SpecSyntaxError:
+        return False
 
 
 def _build(name: str, spec: Callable[..., Any]) -> str:
