@@ -110,12 +110,12 @@ class Site:
 
 
 @pytest.fixture
-def site(_installed, monkeypatch):
+def site(install_distribution, monkeypatch):
     """A directory at the front of the path in which to install distributions; everything is undone after the test."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     catalog.refresh()
-    yield Site(_installed)
+    yield Site(install_distribution.directory)
     catalog.configure(plugins=None, block=None, providers=None)
 
 

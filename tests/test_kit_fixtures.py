@@ -1,5 +1,7 @@
 """The fixtures that are published for the tests of plugins: what a test gets, and that nothing is left of it."""
 
+import os
+import subprocess
 import sys
 import warnings
 from importlib.metadata import distribution
@@ -53,6 +55,13 @@ class TestADistribution:
             points = {catalog.SCHEDULES: {f"{name}-curve": f"{name}:curve"}}
             install_distribution(name, entry_points=points, modules={f"{name}/__init__.py": ""})
         assert {"acme-curve", "beta-curve", "linear"} <= names()
+
+    def test_another_process_finds_it_in_its_directory(self, install_distribution):
+        install_distribution("acme-losses", **GLOW)
+        environment = {**os.environ, "PYTHONPATH": str(install_distribution.directory)}
+        code = "import importlib.metadata; print(importlib.metadata.version('acme-losses'))"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "1.0\n"
 
 
 class TestIsolation:

@@ -23,7 +23,6 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
 
 import pytest
 
@@ -34,8 +33,16 @@ from nectargan_core.testing._distributions import forget_modules, remove_distrib
 __all__ = ["InstallDistribution", "install_distribution", "isolated_catalog", "manager"]
 
 
-class InstallDistribution(Protocol):
-    """What the fixture `install_distribution` gives a test."""
+class InstallDistribution:
+    """What the fixture `install_distribution` gives a test: called, it installs a distribution, as pip would leave it.
+
+    Args:
+        directory: Where to.
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        self._installed: dict[str, pathlib.Path] = {}
 
     def __call__(
         self,
@@ -60,55 +67,40 @@ class InstallDistribution(Protocol):
         Returns:
             The directory of its metadata.
         """
+        if name in self._installed:
+            remove_distribution(self._installed.pop(name))
+            forget_modules(self.directory)
+        info = write_distribution(
+            self.directory, name, version, entry_points=entry_points, modules=modules, requires=requires
+        )
+        self._installed[name] = info
+        catalog.refresh()
+        return info
 
 
 @pytest.fixture
-def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """Return an empty directory at the front of `sys.path`."""
+def install_distribution(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstallDistribution]:
+    """Return a function that installs a distribution for this test; see `InstallDistribution`.
+
+    Its plugins are found by name, beside all others that are installed, and its modules can be imported. Another
+    process finds it where `install_distribution.directory` is on its path.
+    """
     directory = tmp_path_factory.mktemp("installed")
     # Of its own, so that what a test has patched is not undone before its other fixtures end.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(directory), *sys.path])
-        yield directory
+        yield InstallDistribution(directory)
     forget_modules(directory)
     catalog.refresh()
 
 
 @pytest.fixture
-def install_distribution(_installed: pathlib.Path) -> InstallDistribution:
-    """Return a function that installs a distribution for this test, as pip would leave it; see `InstallDistribution`.
-
-    Its plugins are found by name, beside all others that are installed, and its modules can be imported.
-    """
-    places: dict[str, pathlib.Path] = {}
-
-    def install(
-        name: str,
-        version: str = "1.0",
-        *,
-        entry_points: Mapping[str, Mapping[str, str]],
-        modules: Mapping[str, str],
-        requires: Iterable[str] = (),
-    ) -> pathlib.Path:
-        if name in places:
-            remove_distribution(places[name])
-            forget_modules(_installed)
-        places[name] = write_distribution(
-            _installed, name, version, entry_points=entry_points, modules=modules, requires=requires
-        )
-        catalog.refresh()
-        return places[name]
-
-    return install
-
-
-@pytest.fixture
-def isolated_catalog(_installed: pathlib.Path) -> Iterator[None]:
+def isolated_catalog(install_distribution: InstallDistribution) -> Iterator[None]:
     """Let the test find no plugins but core's own and what `install_distribution` installs, without any setting.
 
     What is installed otherwise can still be imported, and other processes find it.
     """
-    with catalog.isolated(_installed):
+    with catalog.isolated(install_distribution.directory):
         yield
 
 
