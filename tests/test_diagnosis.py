@@ -209,6 +209,16 @@ class TestTheProgram:
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert run("--load").exit_code == status
 
+    @pytest.mark.parametrize(("options", "status"), [((), 0), (("--load",), 1)])
+    def test_a_mistyped_group_is_printed_and_sets_the_exit_status_with_load(self, only, options, status):
+        only("acme").install("acme", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        result = run(*options)
+        assert result.exit_code == status
+        assert ["glow", "plugin", "acme", "1.0", "misnamed"] in [
+            line.split()[:5] for line in result.output.splitlines()
+        ]
+        assert "glow (acme): is in the entry point group 'nectargan.loss_spec', in which nothing" in result.output
+
     def test_a_setting_that_cannot_be_read_is_an_error_of_one_line(self, site, monkeypatch):
         monkeypatch.setenv("NECTARGAN_PROVIDERS", "glow")
         result = run()
