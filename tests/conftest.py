@@ -1,14 +1,9 @@
 """Shared fixtures: directories and environments in which distributions can be installed as pip does."""
 
-import base64
-import csv
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
-import textwrap
 import venv
 from pathlib import Path
 
@@ -16,6 +11,9 @@ import hypothesis
 import pytest
 
 from nectargan_core import catalog
+from nectargan_core.testing._distributions import remove_distribution, write_distribution
+
+pytest_plugins = ["nectargan_core.testing.fixtures"]
 
 # No deadline: on a loaded machine an example may take arbitrarily long.
 hypothesis.settings.register_profile("all day", deadline=None, max_examples=40)
@@ -62,34 +60,21 @@ class Site:
         metadata=None,
         folder=None,
     ):
-        """Write a package's modules, METADATA, entry_points.txt and RECORD; return the metadata directory."""
-        info = self.path / (folder or f"{dist.replace('-', '_')}-{version}.dist-info")
-        files = {self.path / name: textwrap.dedent(text) for name, text in (modules or {}).items()}
-        header = f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n"
-        header += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
-        files[info / ("PKG-INFO" if info.suffix == ".egg-info" else "METADATA")] = metadata or header
-        if entry_points is None:
-            groups = {catalog.SPECS: specs or {}, catalog.SCHEDULES: schedules or {}}
-            entry_points = "".join(
-                f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in names.items()) + "\n"
-                for group, names in groups.items()
-                if names
-            )
-        files[info / "entry_points.txt"] = entry_points
-        if info.suffix == ".dist-info":
-            files[info / "WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            files[info / "INSTALLER"] = "pip\n"
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        if info.suffix == ".dist-info":
-            with (info / "RECORD").open("w", newline="", encoding="utf-8") as record:
-                rows = csv.writer(record)
-                for path in files:
-                    content = path.read_bytes()
-                    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-                    rows.writerow([path.relative_to(self.path).as_posix(), f"sha256={digest}", len(content)])
-                rows.writerow([(info / "RECORD").relative_to(self.path).as_posix(), "", ""])
+        """Install a distribution as the kit does, or with metadata that is broken or in another folder."""
+        groups = {catalog.SPECS: specs or {}, catalog.SCHEDULES: schedules or {}}
+        named = {group: names for group, names in groups.items() if names}
+        info = write_distribution(
+            self.path, dist, version, entry_points=named, modules=modules or {}, requires=requires
+        )
+        for name, text in {"entry_points.txt": entry_points, "METADATA": metadata}.items():
+            if text is not None:
+                (info / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        if folder is not None:
+            info = info.rename(self.path / folder)
+        if info.suffix == ".egg-info":
+            (info / "METADATA").rename(info / "PKG-INFO")
+            for name in ("WHEEL", "INSTALLER", "RECORD"):
+                (info / name).unlink()
         catalog.refresh()
         return info
 
@@ -105,11 +90,8 @@ class Site:
         )
 
     def uninstall(self, info):
-        """Remove the files that the RECORD in a metadata directory lists, as pip does."""
-        with (info / "RECORD").open(newline="", encoding="utf-8") as record:
-            for name, *_ in list(csv.reader(record)):
-                (self.path / name).unlink()
-        shutil.rmtree(info)
+        """Remove a distribution as pip does."""
+        remove_distribution(info)
         catalog.refresh()
 
     def run(self, *arguments, **environment):
@@ -128,29 +110,18 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
+def site(install_distribution, monkeypatch):
     """A directory at the front of the path in which to install distributions; everything is undone after the test."""
-    before = set(sys.modules)
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    place = Site(tmp_path / "site")
-    monkeypatch.syspath_prepend(str(place.path))
     catalog.refresh()
-    yield place
+    yield Site(install_distribution.directory)
     catalog.configure(plugins=None, block=None, providers=None)
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(place.path)):
-            del sys.modules[name]
-    monkeypatch.undo()
-    catalog.refresh()
 
 
 @pytest.fixture
-def alone(site, monkeypatch):
-    """Like `site`, but the only directory on the path that has distributions."""
-    others = [path for path in sys.path if not any(Path(path or ".").glob("*.dist-info"))]
-    monkeypatch.setattr(sys, "path", [str(site.path), *others])
-    catalog.refresh()
+def alone(site, isolated_catalog):
+    """Like `site`, but no other directory is looked at."""
     return site
 
 

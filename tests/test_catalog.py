@@ -4,11 +4,12 @@ import importlib.metadata
 import pickle
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from nectargan_core import catalog
-from nectargan_core.catalog import SCHEDULES, SPECS, _lookup, find
+from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, _lookup, find
 from nectargan_core.catalog._installed import core_version
 from nectargan_core.errors import (
     AmbiguousPluginError,
@@ -271,6 +272,8 @@ class TestReservedNames:
         assert find(SCHEDULES, "linear", "acme").target == "acme:linear"
 
     def test_a_plugin_with_a_reserved_name_is_listed_as_reserved(self, site):
+        import nectargan_core.schedules  # noqa: F401 # so that core's own is loaded
+
         site.install("acme", schedules={"linear": "acme:linear"})
         assert states("linear") == {"nectargan-core": "loaded", "acme": "reserved"}
 
@@ -285,13 +288,82 @@ class TestReservedNames:
         assert callable(find(SCHEDULES, "linear").load())
         assert callable(find(SCHEDULES, "exponential").load())
 
-    def test_they_are_found_without_metadata_of_core(self, alone):
+    def test_they_are_found_without_metadata_of_core(self, alone, monkeypatch):
+        monkeypatch.setattr(sys, "path", [path for path in sys.path if not any(Path(path or ".").glob("*.dist-info"))])
         assert callable(find(SCHEDULES, "linear").load())
         assert states("exponential") == {"nectargan-core": "loaded"}
 
     def test_the_names_are_reserved_among_schedules_only(self, site):
         site.install("acme", specs={"linear": "acme:linear"})
         assert find(SPECS, "linear").dist == "acme"
+
+
+class TestMisnamedGroups:
+    @pytest.mark.parametrize(
+        ("group", "nearest"),
+        [
+            ("nectargan.loss_spec", SPECS),
+            ("nectargan.losses", SPECS),
+            ("nectargan_loss_specs", SPECS),
+            ("NectarGAN.loss_specs", SPECS),
+            ("nectargan.loss-specs", SPECS),
+            ("nectargan-schedules", SCHEDULES),
+            ("nectargan_core.schedules", SCHEDULES),
+            ("nectargan.scheduler", SCHEDULES),
+            ("NECTARGAN.WEIGHTING", WEIGHTINGS),
+        ],
+    )
+    def test_one_is_listed_with_the_nearest_group(self, site, group, nearest):
+        site.install("acme", entry_points=f"[{group}]\nglow = acme:glow\n")
+        (entry,) = (entry for entry in catalog.plugins() if entry.plugin.name == "glow")
+        assert (entry.state, entry.plugin.group) == ("misnamed", group)
+        assert entry.note == (
+            f"is in the entry point group {group!r}, in which nothing is looked up; the nearest group is {nearest!r}; "
+            "report it to the authors of acme"
+        )
+
+    def test_where_none_is_near_all_groups_are_named(self, site):
+        site.install("acme", entry_points="[nectargan.observers]\nglow = acme:glow\n")
+        (entry,) = (entry for entry in catalog.plugins() if entry.plugin.name == "glow")
+        assert f"the groups are {SPECS}, {SCHEDULES}, {WEIGHTINGS};" in entry.note
+
+    @pytest.mark.parametrize("group", ["console_scripts", "acme.nectargan.loss_spec", "nectar"])
+    def test_a_group_of_others_is_not_listed(self, site, group):
+        site.install("acme", entry_points=f"[{group}]\nglow = acme:nectargan\n")
+        assert "glow" not in [entry.plugin.name for entry in catalog.plugins()]
+
+    def test_it_is_in_the_list_of_no_group(self, site):
+        site.install("acme", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        assert "glow" not in [entry.plugin.name for entry in catalog.plugins(SPECS)]
+
+    def test_a_setting_blocks_it(self, site, monkeypatch):
+        site.install("acme", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "acme")
+        assert states("glow") == {"acme": "blocked"}
+
+    def test_a_name_that_exists_there_only_is_an_error_that_says_so(self, site):
+        site.install("acme", "1.2", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        says = message(PluginNotFoundError, find, SPECS, "glow")
+        assert "; that of acme 1.2 is in the entry point group 'nectargan.loss_spec', in which nothing is" in says
+        assert "the nearest group is 'nectargan.loss_specs'; report it to the authors of acme." in says
+        assert "acme 1.2" in message(PluginNotFoundError, find, SPECS, "glow", "acme")
+        assert "acme 1.2" not in message(PluginNotFoundError, find, SPECS, "glow", "beta")
+
+    def test_a_plugin_of_the_same_name_in_a_right_group_is_found(self, site):
+        site.install("acme", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        site.install("beta", specs={"glow": "beta:glow"})
+        assert find(SPECS, "glow").dist == "beta"
+
+    def test_loading_it_is_an_error_and_imports_nothing(self, site):
+        site.install("acme", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n", modules={"acme.py": "1/0"})
+        (entry,) = (entry for entry in catalog.plugins() if entry.plugin.name == "glow")
+        assert "in which nothing is looked up" in message(PluginLoadError, entry.plugin.load)
+        assert "acme" not in sys.modules
+
+    def test_metadata_that_does_not_count_is_a_duplicate(self, site):
+        site.install("acme", "2.0")
+        site.install("acme", "1.0", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        assert states("glow") == {"acme": "duplicate"}
 
 
 class TestBlocking:
@@ -535,7 +607,7 @@ class TestLoading:
     def test_many_threads_read_the_installed_metadata_once(self, site, monkeypatch):
         readings = []
         monkeypatch.setattr(
-            _lookup, "Installed", lambda groups, read=_lookup.Installed: readings.append(1) or read(groups)
+            _lookup, "Installed", lambda *arguments, read=_lookup.Installed: readings.append(1) or read(*arguments)
         )
         catalog.refresh()
         self.in_threads(lambda: find(SCHEDULES, "linear"))

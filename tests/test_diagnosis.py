@@ -41,6 +41,14 @@ def glow(config: Config, subspec: Literal["soft", "hard"] = "soft"):
 
     Or hard.
     \"\"\"
+    return {}
+"""
+
+
+SOUND = """
+def glow(config):
+    'Sound.'
+    return {}
 """
 
 
@@ -50,6 +58,7 @@ class TestRows:
         assert rows()["glow"] == diagnosis.Row(
             name="glow",
             group=catalog.SPECS,
+            kind="loss spec",
             distribution="acme",
             version="1.2",
             target="acme:glow",
@@ -100,7 +109,7 @@ class TestTrials:
 
     @pytest.mark.slow
     def test_a_plugin_that_ends_python_does_not_affect_others_of_its_module(self, only):
-        source = "import os\ndef glow(config): 'Sound.'\ndef __getattr__(name):\n    os._exit(7)\n"
+        source = SOUND + "import os\ndef __getattr__(name):\n    os._exit(7)\n"
         only("acme").install("acme", specs={"glow": "acme:glow", "dies": "acme:dies"}, modules={"acme.py": source})
         found = rows(load=True)
         assert (found["glow"].state, found["glow"].doc) == ("loaded", "Sound.")
@@ -117,7 +126,7 @@ class TestTrials:
         monkeypatch.setattr(diagnosis, "_TIMEOUT_S", 0.01)
         source = "import threading\nthreading.Event().wait()"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
-        assert rows(load=True)["glow"].note == "did not load within 0.01 s; report it to the authors of acme"
+        assert rows(load=True)["glow"].note == "did not finish within 0.01 s; report it to the authors of acme"
 
     def test_a_signal_that_ended_python_is_named(self, only):
         source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
@@ -126,7 +135,7 @@ class TestTrials:
 
     @pytest.mark.slow
     def test_a_thread_that_a_plugin_starts_does_not_delay_the_result(self, only):
-        source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\ndef glow(config): 'Sound.'"
+        source = SOUND + "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert rows(load=True)["glow"].state == "loaded"
 
@@ -157,18 +166,22 @@ class TestTheProgram:
         site.install("acme", "1.2", specs={"glow": "acme:glow"})
         monkeypatch.setenv("NECTARGAN_BLOCK_PLUGINS", "glow")
         lines = run().output.splitlines()
-        assert lines[0].split() == [
-            "NAME", "GROUP", "DISTRIBUTION", "VERSION", "TARGET", "STATE", "VARIANTS", "DOC",
-        ]  # fmt: skip
-        cells = ["glow", "nectargan.loss_specs", "acme", "1.2", "acme:glow", "blocked", "-", "-"]
-        assert cells in [line.split() for line in lines]
+        assert lines[0].split()[:4] == ["NAME", "KIND", "DISTRIBUTION", "STATE"]
+        assert ["glow", "loss", "spec", "acme", "1.2", "blocked"] in [line.split()[:6] for line in lines]
         assert 'glow (acme): blocked by NECTARGAN_BLOCK_PLUGINS="glow"; take it out of that setting' in "\n".join(lines)
 
-    def test_its_columns_are_aligned(self, site):
-        site.install("acme", specs={"a-name-longer-than-all-others": "acme:glow"})
-        lines = run().output.split("\n\n")[0].splitlines()
-        column = lines[0].index("GROUP")
-        assert all(line[column:].startswith("nectargan.") and line[column - 2 : column] == "  " for line in lines[1:])
+    def test_a_description_is_the_docstring_and_the_variants(self, site):
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": VARIED})
+        catalog.find(catalog.SPECS, "glow").load()
+        assert " loaded     Glow softly. Variants: soft" in run().output
+
+    def test_it_is_at_most_a_hundred_columns_wide(self, site):
+        prose = "A sentence that goes on, " * 20
+        source = f"def glow(config):\n    {prose!r}\n    return {{}}\n"
+        site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
+        site.install("beta", specs={"glow": "beta:glow"})
+        catalog.find(catalog.SPECS, "glow", "acme").load()
+        assert 90 < max(map(len, run().output.splitlines())) <= 100
 
     def test_json_is_a_list_of_objects(self, site):
         site.install("acme", "1.2", specs={"glow": "acme:glow"})
@@ -176,6 +189,7 @@ class TestTheProgram:
         assert {
             "name": "glow",
             "group": "nectargan.loss_specs",
+            "kind": "loss spec",
             "distribution": "acme",
             "version": "1.2",
             "target": "acme:glow",
@@ -189,11 +203,21 @@ class TestTheProgram:
         site.install("acme", specs={"glow": "no target"})
         assert run().exit_code == 0
 
-    @pytest.mark.parametrize(("source", "status"), [("def glow(config): ...", 0), ("1/0", 1)])
+    @pytest.mark.parametrize(("source", "status"), [(SOUND, 0), ("1/0", 1), ("def glow(config): ...", 1)])
     @pytest.mark.slow
-    def test_the_exit_status_is_1_if_a_plugin_failed_to_load(self, only, source, status):
+    def test_the_exit_status_is_1_if_a_plugin_does_not_work(self, only, source, status):
         only("glow").install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": source})
         assert run("--load").exit_code == status
+
+    @pytest.mark.parametrize(("options", "status"), [((), 0), (("--load",), 1)])
+    def test_a_mistyped_group_is_printed_and_sets_the_exit_status_with_load(self, only, options, status):
+        only("acme").install("acme", entry_points="[nectargan.loss_spec]\nglow = acme:glow\n")
+        result = run(*options)
+        assert result.exit_code == status
+        assert ["glow", "plugin", "acme", "1.0", "misnamed"] in [
+            line.split()[:5] for line in result.output.splitlines()
+        ]
+        assert "glow (acme): is in the entry point group 'nectargan.loss_spec', in which nothing" in result.output
 
     def test_a_setting_that_cannot_be_read_is_an_error_of_one_line(self, site, monkeypatch):
         monkeypatch.setenv("NECTARGAN_PROVIDERS", "glow")

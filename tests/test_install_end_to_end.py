@@ -1,5 +1,6 @@
 """Real wheels in a new environment: an installed plugin works by name, and an uninstalled one is not found."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -153,6 +154,6 @@ def test_a_third_party_plugin_is_installed_used_ambiguous_and_uninstalled(enviro
 def test_every_wheel_of_this_project_loads(environment, wheels):
     names = {wheel.name.split("-")[0].replace("_", "-") for wheel in wheels.glob("nectargan_*.whl")}
     environment.install(*names)
-    done = environment.run("nectargan plugins --load")
+    done = environment.run("nectargan plugins --load --json")
     assert done.returncode == 0, done.stdout
-    assert {" loaded " in line for line in done.stdout.splitlines()[1:]} == {True}
+    assert {row["state"] for row in json.loads(done.stdout)} == {"loaded"}

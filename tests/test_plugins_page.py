@@ -1,6 +1,7 @@
 """The page on plugins: its console blocks show the real output of their commands."""
 
 import difflib
+import json
 import re
 from pathlib import Path
 
@@ -43,6 +44,16 @@ THIRD_PARTIES = {
         "modules": {"gamma_losses.py": "import lens_flares"},
         "requires": ["nectargan-core<0.1"],
     },
+    "delta-losses": {
+        "version": "0.1",
+        "entry_points": "[nectargan.loss_spec]\ndusk = delta_losses:dusk\n",
+    },
+}
+ORIGINS = {
+    "beta-losses": {
+        "url": "https://git.beta.org/beta-losses.git",
+        "vcs_info": {"vcs": "git", "commit_id": "5c1de0e1f4b8a3a7d2e9f6b0c4d8e2a1f3b7c9d5"},
+    },
 }
 
 
@@ -55,7 +66,9 @@ def really(environment, site, block):
         shown.append(line)
         command = line.removeprefix("$ ")
         if wanted := re.fullmatch(r"pip install --quiet ([\w-]+)", command):
-            site.install(wanted[1], **THIRD_PARTIES[wanted[1]])
+            info = site.install(wanted[1], **THIRD_PARTIES[wanted[1]])
+            if origin := ORIGINS.get(wanted[1]):
+                (info / "direct_url.json").write_text(json.dumps(origin), encoding="utf-8")
         else:
             output = environment.run(command).stdout
             shown += output.replace(str(environment.path), SHOWN).rstrip("\n").split("\n")

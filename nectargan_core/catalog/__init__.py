@@ -4,8 +4,21 @@ Needs neither torch nor pydantic.
 """
 
 from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
-from nectargan_core.catalog._lookup import Entry, State, find, plugins, refresh
+from nectargan_core.catalog._lookup import Entry, State, find, isolated, plugins, refresh, requirements
 from nectargan_core.catalog._plugin import Plugin
 from nectargan_core.catalog._settings import configure
 
-__all__ = ["SCHEDULES", "SPECS", "WEIGHTINGS", "Entry", "Plugin", "State", "configure", "find", "plugins", "refresh"]
+__all__ = [
+    "SCHEDULES",
+    "SPECS",
+    "WEIGHTINGS",
+    "Entry",
+    "Plugin",
+    "State",
+    "configure",
+    "find",
+    "isolated",
+    "plugins",
+    "refresh",
+    "requirements",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -49,6 +51,38 @@ GROUPS: Final = {
     WEIGHTINGS: Group("weighting", "keyword arguments", _bind_weighting),
 }
 """The groups that the catalog reads, by their names in the metadata."""
+
+
+PREFIX: Final = "nectargan"
+"""What the name of each group begins with."""
+
+
+def is_misnamed(group: str) -> bool:
+    """Whether a group is named like one of NectarGAN's, and is none.
+
+    Example:
+        >>> is_misnamed("nectargan.loss_spec"), is_misnamed(SPECS), is_misnamed("console_scripts")
+        (True, False, False)
+    """
+    return group not in GROUPS and group.casefold().startswith(PREFIX)
+
+
+def misnaming(group: str) -> str:
+    """Say that nothing is looked up in a group, and to which group its name comes nearest.
+
+    Example:
+        >>> misnaming("nectargan-schedule").rpartition("; ")[2]
+        "the nearest group is 'nectargan.schedules'"
+    """
+    # What follows the prefix tells the groups apart, in whatever case and with whatever separators.
+    endings = {_ending(known): known for known in GROUPS}
+    near = difflib.get_close_matches(_ending(group), endings, n=1, cutoff=0.5)
+    known = f"the nearest group is {endings[near[0]]!r}" if near else f"the groups are {', '.join(GROUPS)}"
+    return f"is in the entry point group {group!r}, in which nothing is looked up; {known}"
+
+
+def _ending(group: str) -> str:
+    return re.sub(r"[-_.\s]+", "", group.casefold().removeprefix(PREFIX))
 
 
 def noun(group: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pathlib
 import re
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import importlib_metadata
 
+from nectargan_core.catalog._groups import PREFIX, is_misnamed
+
 # packaging is imported where it is used: only listings and errors need it.
 if TYPE_CHECKING:
     from packaging.version import Version
 
 CORE = "nectargan-core"
 
-_PREFIX = "nectargan."
 # Blanks around the colon and extras at the end are allowed and ignored.
 _VALUE = re.compile(r"([\w.]+)\s*(?::\s*([\w.]+))?\s*(?:\[.*\])?")
 _CORE_REQUIREMENT = re.compile(r"nectargan[-_.]+core\b", re.IGNORECASE)
@@ -72,6 +74,15 @@ class Source:
             return os.path.realpath(str(self._distribution.locate_file("")))
         except Exception:  # noqa: BLE001 # a custom finder need not have files
             return f"({type(self._distribution).__name__})"
+
+    @functools.cached_property
+    def origin(self) -> dict[str, Any]:
+        """Where it was installed from, as its `direct_url.json` says (PEP 610); empty for a package index."""
+        try:
+            origin = json.loads(self._distribution.read_text("direct_url.json") or "{}")
+        except Exception:  # noqa: BLE001 # a file that cannot be read says nothing
+            return {}
+        return origin if isinstance(origin, dict) and isinstance(origin.get("url"), str) else {}
 
     @functools.cached_property
     def identity(self) -> tuple[str, str | None, bool]:
@@ -143,12 +154,14 @@ class Installed:
     """One reading of the entry points of every distribution on the path, as the path was then.
 
     Args:
-        groups: The entry point groups to read.
+        groups: The entry point groups to read; those with a name that is like theirs are read, too.
+        path: The directories to look in; None for those of `sys.path`.
     """
 
-    def __init__(self, groups: Iterable[str]) -> None:
-        self._path = list(sys.path)
+    def __init__(self, groups: Iterable[str], path: Iterable[str] | None = None) -> None:
+        self._path = list(sys.path if path is None else path)
         self._entry_points: dict[str, dict[str, list[EntryPoint]]] = {group: {} for group in groups}
+        known = len(self._entry_points)
         self._leading: dict[str, Source | None] = {}
         self.unreadable: list[tuple[Source, Exception]] = []
         # Not importlib_metadata.entry_points(), which raises for everybody where the file of one distribution
@@ -159,16 +172,24 @@ class Installed:
             except Exception as error:  # noqa: BLE001 # a broken file must not prevent reading the others
                 self.unreadable.append((Source(distribution), error))
                 continue
-            if text is None or _PREFIX not in text:
+            if text is None or PREFIX not in text.casefold():
                 continue
             source = Source(distribution)
             for group, name, target in _lines(text):
-                if group in self._entry_points:
-                    self._entry_points[group].setdefault(name, []).append(EntryPoint(group, name, target, source))
+                if group in self._entry_points or is_misnamed(group):
+                    names = self._entry_points.setdefault(group, {})
+                    names.setdefault(name, []).append(EntryPoint(group, name, target, source))
+        self.misnamed = tuple(sorted([*self._entry_points][known:]))
 
     def names(self, group: str) -> tuple[str, ...]:
         """The names that are offered in a group, whichever distribution offers them."""
         return tuple(self._entry_points[group])
+
+    def sources(self) -> list[Source]:
+        """The metadata that counts of each distribution that has an entry point in one of the groups, or nearly."""
+        every = (point for names in self._entry_points.values() for points in names.values() for point in points)
+        found = {point.source.key: self.leading(point.source.key) or point.source for point in every}
+        return [found[key] for key in sorted(found)]
 
     def entry_points(self, group: str, name: str) -> tuple[list[EntryPoint], list[EntryPoint]]:
         """Return the entry points of a name that count, and those in metadata that other metadata stands before.
@@ -198,8 +219,13 @@ class Installed:
 
 def core_version() -> str | None:
     """The version of nectargan-core; `None` where it runs from a source tree without being installed."""
-    leading = _search(CORE, sys.path)
+    leading = installed_core()
     return None if leading is None else leading.version
+
+
+def installed_core() -> Source | None:
+    """The metadata of nectargan-core; `None` where it runs from a source tree without being installed."""
+    return _search(CORE, sys.path)
 
 
 def supports_core(supports: str) -> bool:

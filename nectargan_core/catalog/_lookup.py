@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,9 +15,10 @@ from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, one_line, shown
 from nectargan_core.catalog import _settings as settings
 from nectargan_core.catalog._first_party import FIRST_PARTY
-from nectargan_core.catalog._groups import GROUPS, SCHEDULES, noun
-from nectargan_core.catalog._installed import CORE, EntryPoint, Installed, canonical, core_version
+from nectargan_core.catalog._groups import GROUPS, SCHEDULES, misnaming, noun
+from nectargan_core.catalog._installed import CORE, EntryPoint, Installed, canonical, core_version, installed_core
 from nectargan_core.catalog._plugin import Plugin, forget_failures
+from nectargan_core.catalog._requirements import requirement
 from nectargan_core.catalog._settings import Settings
 from nectargan_core.errors import (
     AmbiguousPluginError,
@@ -24,7 +27,7 @@ from nectargan_core.errors import (
     UnknownScheduleError,
 )
 
-State = Literal["available", "loaded", "blocked", "ambiguous", "broken", "duplicate", "reserved"]
+State = Literal["available", "loaded", "blocked", "ambiguous", "broken", "duplicate", "reserved", "misnamed"]
 
 _RESERVED = {name: f"nectargan_core.schedules:{name}" for name in ("linear", "exponential")}
 
@@ -37,8 +40,9 @@ class Entry:
         plugin: The plugin; without group and name where the entry points of a distribution cannot be read.
         state: `available` (found by its name), `loaded` (and its code is in this process), `blocked` (by a
             setting), `ambiguous` (one of several under its name), `broken` (cannot be used), `duplicate` (in
-            metadata that other metadata of the same distribution stands before) or `reserved` (offers a name
-            of core's own).
+            metadata that other metadata of the same distribution stands before), `reserved` (offers a name
+            of core's own) or `misnamed` (in an entry point group with a name that is like one of NectarGAN's, where
+            nothing finds it).
         note: What there is to know about it, and what to do; empty where all is well.
     """
 
@@ -51,12 +55,14 @@ class Entry:
 class _Scan:
     """The installed plugins as read once, and which of them each name was found to mean."""
 
-    installed: Installed = field(default_factory=lambda: Installed(GROUPS))
+    installed: Installed = field(default_factory=lambda: Installed(GROUPS, _directories))
     found: dict[tuple[str, str, str | None, Settings], Plugin] = field(default_factory=dict)
 
 
 _lock = threading.Lock()
 _scan: _Scan | None = None
+# Where distributions are looked for; None for the directories of sys.path.
+_directories: list[str] | None = None
 
 
 def find(group: str, name: str, provider: str | None = None) -> Plugin:
@@ -98,7 +104,7 @@ def plugins(group: str | None = None) -> list[Entry]:
     """List every installed plugin and its state, without importing any.
 
     Args:
-        group: The entry point group; `None` for both.
+        group: The entry point group; `None` for all, and for what is `misnamed`.
 
     Returns:
         A row for each, by group and name.
@@ -120,6 +126,9 @@ def plugins(group: str | None = None) -> list[Entry]:
         for name in _names(installed, each):
             entries.extend(_entries(installed, now, each, name))
     if group is None:
+        for misnamed in installed.misnamed:
+            for name in _names(installed, misnamed):
+                entries.extend(_misnamed(installed, now, misnamed, name))
         for source, error in installed.unreadable:
             unknown = Plugin("", "", source.name, source.version, "entry_points.txt", source.supports)
             entries.append(Entry(unknown, "broken", f"cannot be read: {one_line(error)}; reinstall {source.name}"))
@@ -136,6 +145,58 @@ def refresh() -> None:
     with _lock:
         forget_failures()
         _scan = None
+
+
+@contextlib.contextmanager
+def isolated(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Find only what is installed in one directory, and core's own, without any setting; for tests.
+
+    Modules are imported as before: what is not found as a plugin can still be imported. Afterwards everything is found
+    that was found before, and all settings are as they were. It applies to all threads.
+
+    Args:
+        directory: Where distributions are looked for, as `pip install --target` leaves them. For the modules of its
+            plugins to be importable it has to be on `sys.path`.
+
+    Example:
+        >>> import tempfile
+        >>> from nectargan_core import catalog
+        >>> with tempfile.TemporaryDirectory() as directory, catalog.isolated(directory):
+        ...     [entry.plugin.name for entry in catalog.plugins()]
+        ['exponential', 'linear']
+    """
+    global _scan, _directories
+    with settings.unset():
+        with _lock:
+            before = _scan, _directories
+            _scan, _directories = None, [os.fspath(directory)]
+            forget_failures()
+        try:
+            yield
+        finally:
+            with _lock:
+                _scan, _directories = before
+                forget_failures()
+
+
+def requirements() -> list[str]:
+    """Return what `pip install -r` takes to install core and every distribution that offers plugins as they are.
+
+    As `pip freeze` prints it: `name==version`, or where pip recorded that it was installed from (PEP 610) a version
+    control system, an URL or a directory.
+
+    Returns:
+        A line for each distribution, core first. Where its metadata does not say how to install it, a comment.
+
+    Example:
+        >>> from nectargan_core import catalog
+        >>> catalog.requirements()[0].startswith(("nectargan-core==", "-e ", "#"))
+        True
+    """
+    installed = _read().installed
+    core = installed_core()
+    lines = [f"# {CORE} is not installed: it runs from a source tree"] if core is None else [requirement(core)]
+    return [*lines, *(requirement(source) for source in installed.sources() if source.key != CORE)]
 
 
 def _group(group: str) -> str:
@@ -230,11 +291,24 @@ def _entries(installed: Installed, now: Settings, group: str, name: str) -> list
     for plugin in sorted(offering, key=lambda plugin: plugin.key):
         state, note = describe(plugin)
         entries.append(Entry(plugin, state, "; ".join(filter(None, (plugin.incompatibility(), note)))))
-    for plugin in shadowed:
-        leading = installed.leading(plugin.key)
-        before = f"{leading.name} {leading.version} in {leading.location}" if leading else "other metadata"
-        entries.append(Entry(plugin, "duplicate", f"{before} stands before it"))
+    entries.extend(_duplicate(installed, plugin) for plugin in shadowed)
     return entries
+
+
+def _misnamed(installed: Installed, now: Settings, group: str, name: str) -> Iterator[Entry]:
+    offering, shadowed = _offers(installed, group, name)
+    for plugin in sorted(offering, key=lambda plugin: plugin.key):
+        blocked = plugin.blocked(now)
+        note = blocked or "; ".join(filter(None, (plugin.incompatibility(), plugin.problem())))
+        yield Entry(plugin, "blocked" if blocked else "misnamed", note)
+    for plugin in shadowed:
+        yield _duplicate(installed, plugin)
+
+
+def _duplicate(installed: Installed, plugin: Plugin) -> Entry:
+    leading = installed.leading(plugin.key)
+    before = f"{leading.name} {leading.version} in {leading.location}" if leading else "other metadata"
+    return Entry(plugin, "duplicate", f"{before} stands before it")
 
 
 def _ambiguity(plugins: list[Plugin]) -> str:
@@ -276,11 +350,15 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
         yield f"{asks}{wanted}{', which' if asks else ''} {has}"
     if offering:
         yield f"it is offered by {_releases(offering)}"
-    if since := _chosen(Installed(GROUPS), now, group, name, provider):
+    if since := _chosen(Installed(GROUPS, _directories), now, group, name, provider):
         yield f"{_releases(since)} offers it since this process first looked: call catalog.refresh()"
         return
     for plugin in shadowed:
         yield f"{plugin.release} offers it, and other metadata of {plugin.dist} stands before that"
+    for misnamed in installed.misnamed:
+        found = _offers(installed, misnamed, name)[0]
+        for plugin in found if wanted is None else _of(found, wanted):
+            yield f"that of {plugin.release} {misnaming(misnamed)}; report it to the authors of {plugin.dist}"
     ours = FIRST_PARTY.get(group, {})
     home = ours.get(name)
     if home is not None and not offering and (wanted is None or canonical(wanted) == home):

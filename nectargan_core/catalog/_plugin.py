@@ -14,7 +14,7 @@ from typing import Any
 
 from nectargan_core._messages import one_line
 from nectargan_core.catalog import _settings as settings
-from nectargan_core.catalog._groups import GROUPS, noun
+from nectargan_core.catalog._groups import GROUPS, is_misnamed, misnaming, noun
 from nectargan_core.catalog._installed import CORE, canonical, core_version, supports_core
 from nectargan_core.catalog._settings import Settings
 from nectargan_core.errors import PluginBlockedError, PluginContractError, PluginError, PluginLoadError
@@ -57,9 +57,14 @@ class Plugin:
         return canonical(self.dist)
 
     @property
+    def kind(self) -> str:
+        """What it is: a loss spec, a schedule or a weighting; of a group that is none of these, a plugin."""
+        return noun(self.group)
+
+    @property
     def label(self) -> str:
         """The plugin and its kind, for messages."""
-        return f"{noun(self.group)} {self}"
+        return f"{self.kind} {self}"
 
     @property
     def module(self) -> str:
@@ -86,6 +91,8 @@ class Plugin:
 
     def problem(self) -> str:
         """Say why the plugin cannot be used, as far as is known without importing it; empty where it may work."""
+        if is_misnamed(self.group):
+            return f"{misnaming(self.group)}; {self._remedy}"
         if not _TARGET.fullmatch(self.target):
             return f"has the entry point {self.target!r}, which must be module:attribute; {self._remedy}"
         if failure := self._known_failure():
@@ -106,7 +113,7 @@ class Plugin:
         """
         if blocked := self.blocked(settings.current()):
             raise self.error(PluginBlockedError, f"is {blocked}")
-        if not _TARGET.fullmatch(self.target):
+        if is_misnamed(self.group) or not _TARGET.fullmatch(self.target):
             raise self.error(PluginLoadError, self.problem())
         with _lock_of(self.module):
             failure = self._known_failure()

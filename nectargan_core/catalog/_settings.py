@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 
@@ -62,6 +63,23 @@ def configure(
                 texts[variable] = _joined(_KEYWORDS[variable], given)
         _read(texts.get(_ALLOW), texts.get(_BLOCK), texts.get(_PROVIDERS), tuple(texts))
         _in_code = texts
+
+
+@contextlib.contextmanager
+def unset() -> Iterator[None]:
+    """Take away all settings, those of the environment too, until the block ends."""
+    global _in_code
+    with _lock:
+        in_code, _in_code = _in_code, {}
+        environment = {name: value for name in _KEYWORDS if (value := os.environ.pop(name, None)) is not None}
+    try:
+        yield
+    finally:
+        with _lock:
+            _in_code = in_code
+            for name in _KEYWORDS:
+                os.environ.pop(name, None)
+            os.environ.update(environment)
 
 
 @dataclass(frozen=True)

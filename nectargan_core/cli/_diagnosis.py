@@ -1,4 +1,4 @@
-"""Describes every installed plugin, and tries to load each in a process of its own, for `nectargan plugins`."""
+"""Describes every installed plugin, and tries each in another process, for `nectargan plugins`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from typing import Any
 from nectargan_core import catalog
 from nectargan_core._messages import one_line
 from nectargan_core.catalog import SPECS, Plugin
+from nectargan_core.errors import NectarganError
 
 _TIMEOUT_S = 60.0
+_LATE = "late"
 # Each process imports torch, which takes some hundreds of megabytes.
 _PROCESSES = min(8, os.cpu_count() or 1)
 
@@ -39,6 +41,7 @@ class Row:
     Args:
         name: The name that it is asked for by.
         group: The entry point group.
+        kind: What a plugin of the group is, such as `"loss spec"`; `"plugin"` where the group is none of NectarGAN's.
         distribution: The distribution that offers it.
         version: The version of the distribution; `None` where its metadata does not say.
         target: What the name stands for, as `"module:attribute"`.
@@ -50,6 +53,7 @@ class Row:
 
     name: str
     group: str
+    kind: str
     distribution: str
     version: str | None
     target: str
@@ -63,8 +67,8 @@ def diagnose(load: bool = False) -> list[Row]:
     """Describe every installed plugin.
 
     Args:
-        load: Try to load each that no setting blocks, in processes of their own, so that whatever they do there
-            cannot harm this one.
+        load: Load each that no setting blocks, and use it once, in processes of their own, so that whatever they do
+            there cannot harm this one.
 
     Returns:
         A row for each plugin.
@@ -72,7 +76,7 @@ def diagnose(load: bool = False) -> list[Row]:
     entries = catalog.plugins()
     modules: dict[tuple[str, str], list[Plugin]] = {}
     for entry in entries:
-        if load and entry.state not in ("blocked", "broken", "duplicate"):
+        if load and entry.state in ("available", "loaded", "ambiguous", "reserved"):
             modules.setdefault((entry.plugin.key, entry.plugin.module), []).append(entry.plugin)
     with ThreadPoolExecutor(_PROCESSES) as pool:
         outcomes = [outcome for module in pool.map(_load_in_process, modules.values()) for outcome in module]
@@ -82,14 +86,23 @@ def diagnose(load: bool = False) -> list[Row]:
 
 
 def load_in_child(plugins: list[dict[str, Any]], path: str) -> None:
-    """Load plugins, write the outcome of each to a file, and end the process; runs in what `diagnose` starts.
+    """Load plugins, use each that could be loaded, and end the process; runs in what `diagnose` starts.
 
     Args:
         plugins: The fields of each plugin.
-        path: The file to write.
+        path: The file to write, a line of JSON each: first what came of loading all, then of using one after the other.
     """
-    outcomes = [_load(Plugin(**fields)) for fields in plugins]
-    pathlib.Path(path).write_text(json.dumps(outcomes), encoding="ascii")
+    tried = [Plugin(**fields) for fields in plugins]
+    with pathlib.Path(path).open("w", encoding="ascii") as file:
+
+        def write(outcome: object) -> None:
+            # The process may be gone before it comes to the next.
+            file.write(json.dumps(outcome) + "\n")
+            file.flush()
+
+        write([_load(plugin) for plugin in tried])
+        for plugin in tried:
+            write(_use(plugin))
     os._exit(0)  # sys.exit() would wait for threads that a plugin may have started.
 
 
@@ -98,6 +111,22 @@ def _load(plugin: Plugin) -> dict[str, Any]:
         return _describe(plugin, plugin.load())
     except BaseException as error:  # noqa: BLE001 # whatever a plugin raises is the outcome
         return {"failure": plugin.problem() or one_line(error)}
+
+
+def _use(plugin: Plugin) -> dict[str, Any]:
+    if plugin.problem():
+        return {}  # It could not be loaded.
+    # Imported here, since nothing else needs it in the process that lists.
+    from nectargan_core.cli._trials import try_out
+
+    try:
+        return {"note": try_out(plugin, plugin.load())}
+    except NectarganError as error:
+        why = str(error).partition("\n")[0].removeprefix(f"{plugin.incompatibility()}; ")
+        why = why if why.endswith("..") else why.removesuffix(".")
+    except BaseException as error:  # noqa: BLE001 # whatever a plugin raises is the outcome
+        why = f"cannot be used: {one_line(error)}"
+    return {"failure": f"{why}; report it to the authors of {plugin.dist}"}
 
 
 def _describe(plugin: Plugin, loaded: Any) -> dict[str, Any]:
@@ -120,12 +149,14 @@ def _row(entry: catalog.Entry, outcome: dict[str, Any] | None) -> Row:
         outcome = {} if loaded is None else _describe(plugin, loaded)
     elif "failure" in outcome:
         state, note = "broken", "; ".join(filter(None, (plugin.incompatibility(), outcome["failure"])))
-    elif state == "available":
-        state = "loaded"
+    else:
+        state = "loaded" if state == "available" else state
+        note = "; ".join(filter(None, (note, outcome["note"])))
     variants = outcome.get("variants")
     return Row(
         name=plugin.name,
         group=plugin.group,
+        kind=plugin.kind,
         distribution=plugin.dist,
         version=plugin.version,
         target=plugin.target,
@@ -137,36 +168,50 @@ def _row(entry: catalog.Entry, outcome: dict[str, Any] | None) -> Row:
 
 
 def _load_in_process(plugins: list[Plugin]) -> list[dict[str, Any]]:
-    """Load the plugins of one module in one process, or in one each if it dies."""
+    """Load and use the plugins of one module in one process, or in several where one ends the process."""
     with tempfile.TemporaryDirectory(prefix="nectargan-") as directory:
         task, result, log = (pathlib.Path(directory) / name for name in ("task", "result", "log"))
         task.write_text(json.dumps({"plugins": [asdict(each) for each in plugins], "path": sys.path}))
-        command = [sys.executable, "-c", _CHILD, str(task), str(result)]
-        # To a file: a pipe would stay open for as long as a process that the plugin started.
-        with log.open("wb") as output:
-            try:
-                process = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    timeout=_TIMEOUT_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                late = f"did not load within {_TIMEOUT_S:g} s; report it to the authors of {plugins[0].dist}"
-                return [{"failure": late} for _ in plugins]
+        ending = _run(task, result, log)
+        lines = result.read_text(encoding="ascii").splitlines() if result.exists() else []
+        said = log.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()
+    if not lines:
+        if len(plugins) > 1 and ending != _LATE:
+            return [outcome for plugin in plugins for outcome in _load_in_process([plugin])]
+        return [_ended(plugin, ending, said) for plugin in plugins]
+    loaded, *used = map(json.loads, lines)
+    outcomes = [{**first, **then} for first, then in zip(loaded, used, strict=False)]
+    if len(outcomes) < len(plugins):
+        culprit, *others = plugins[len(outcomes) :]
+        outcomes.append({**loaded[len(outcomes)], **_ended(culprit, ending, said)})
+        outcomes += _load_in_process(others) if others else []
+    return outcomes
+
+
+def _run(task: pathlib.Path, result: pathlib.Path, log: pathlib.Path) -> str:
+    """Run the other process, and return how it ended."""
+    command = [sys.executable, "-c", _CHILD, str(task), str(result)]
+    # To a file: a pipe would stay open for as long as a process that the plugin started.
+    with log.open("wb") as output:
         try:
-            outcomes: list[dict[str, Any]] = json.loads(result.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            said = log.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()
-        else:
-            return outcomes
-    if len(plugins) > 1:
-        return [outcome for plugin in plugins for outcome in _load_in_process([plugin])]
+            process = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return _LATE
+    return _ending(process.returncode)
+
+
+def _ended(plugin: Plugin, ending: str, said: list[str]) -> dict[str, Any]:
+    if ending == _LATE:
+        return {"failure": f"did not finish within {_TIMEOUT_S:g} s; report it to the authors of {plugin.dist}"}
     last = f", saying {said[-1][:200]!r}" if said else ""
-    ending = _ending(process.returncode)
-    return [{"failure": f"ended Python {ending}{last}; report it to the authors of {plugins[0].dist}"}]
+    return {"failure": f"ended Python {ending}{last}; report it to the authors of {plugin.dist}"}
 
 
 def _ending(status: int) -> str:
