@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import gc
 import hashlib
 import os
 import shutil
@@ -30,6 +31,14 @@ def pytest_configure(config):
 
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_finish():
+    """Let the garbage collector pass over what was imported and collected: it stays, and is most of what there is."""
+    gc.collect()
+    gc.freeze()
+
+
 SETTINGS = ("NECTARGAN_PLUGINS", "NECTARGAN_BLOCK_PLUGINS", "NECTARGAN_PROVIDERS")
 
 SPEC = """
