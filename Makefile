@@ -8,6 +8,8 @@ SOURCES := nectargan_core $(addsuffix /src,$(PLUGINS))
 INSTALL := -m pip --disable-pip-version-check install --quiet
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 FLOORS := .venv-floors
+# A process for each processor, of which there may be fewer than the machine says; each takes most of a gigabyte.
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help setup demo test test-all test-floors lint format tables bench docs dist clean
 
@@ -43,11 +45,14 @@ setup: $(VENV)/.ready
 demo: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/nectargan-pix2pix train --sample-photos --spec pix2pix:extended --epochs 30 --out runs/demo
 
+# One thread in each process of pytest, as in the demo.
+test test-all test-floors: export OMP_NUM_THREADS := 1
+
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python $(PYTEST) --cov --cov-report=term
 
 test-all: $(VENV)/.ready
-	$(BIN)/python -m pytest --cov --cov-report=term -m "slow or not slow"
+	$(BIN)/python $(PYTEST) --cov --cov-report=term -m "slow or not slow"
 
 # A venv of its own, made anew whenever a bound changes; of Python 3.10 or 3.11, which the oldest releases have wheels for.
 # The pins of constraints.txt hold for torch only: pytest and the like are whatever goes with our lower bounds.
@@ -62,7 +67,7 @@ $(FLOORS)/.ready: pyproject.toml constraints.txt tests/floors.py $(wildcard plug
 
 # Old releases do what newer ones of others have deprecated since; that is no defect of ours.
 test-floors: $(FLOORS)/.ready
-	$(FLOORS)/bin/python -m pytest -W ignore::DeprecationWarning
+	$(FLOORS)/bin/python $(PYTEST) -W ignore::DeprecationWarning
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -160,7 +160,9 @@ class ReadOnly(Mapping):
 
 
 @pytest.mark.parametrize(
-    "make", [OrderedDict, lambda given: defaultdict(None, given), ReadOnly, ComputedLosses], ids=lambda make: str(make)
+    "make",
+    [OrderedDict, lambda given: defaultdict(None, given), ReadOnly, ComputedLosses],
+    ids=["OrderedDict", "defaultdict", "ReadOnly", "ComputedLosses"],
 )
 def test_any_mapping_can_hold_components(make):
     manager = with_layers(lambda x: make(layers(x)))

@@ -61,7 +61,7 @@ def test_hundreds_of_training_steps_on_the_meta_device_neither_sync_nor_copy(tmp
     y_fake = torch.zeros(1, 3, 4, 4, device="meta", requires_grad=True)
     with with_losses(experiment_dir=tmp_path, enable_logging=logging) as manager:
         with Operations() as operations:
-            for step in range(300):
+            for step in range(200):
                 manager.tick(epoch=step)
                 manager.compute_losses({"y_fake": y_fake, "y": y}).total.backward()
         waits = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero"}

@@ -396,10 +396,8 @@ def test_a_handler_at_any_instruction_of_a_run_never_waits():
         run()
         with ThreadPoolExecutor(1) as pool:  # so that the last run was that of another thread
             pool.submit(run).result()
-        started = time.monotonic()
-        reached = traced(number, lambda run=run: run(wait=True), run)
-        assert time.monotonic() - started < 5
-        if not reached:
+        # A call that waits here would do so for ever.
+        if not traced(number, lambda run=run: run(wait=True), run):
             break
     assert number > 20
 
