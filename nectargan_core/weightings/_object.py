@@ -16,7 +16,7 @@ from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core._names import is_label, read_term
 from nectargan_core.errors import NectarganError, PluginContractError, WeightingError
-from nectargan_core.weightings._step import GraphStep, Step
+from nectargan_core.weightings._step import GraphStep, WeightingStep
 from nectargan_core.weightings._weighting import Weighting
 
 _NEEDS = ("values", "gradients")
@@ -53,7 +53,7 @@ class WeightingObject:
             raise self._violation(f"has {shown(parameters)} as parameters, which must be an nn.Module")
         self.parameters = parameters
 
-    def factors(self, step: Step) -> tuple[list[float], Tensor | None]:
+    def factors(self, step: WeightingStep) -> tuple[list[float], Tensor | None]:
         """Return the factors as numbers, and as a vector with a graph if they are learned.
 
         Raises:
@@ -85,7 +85,7 @@ class WeightingObject:
             if not math.isfinite(factor):
                 raise self.error(f"gave the factor {factor} for loss {name!r} {where}; factors are finite", name)
 
-    def added(self, step: Step) -> Tensor | None:
+    def added(self, step: WeightingStep) -> Tensor | None:
         """Return what is added to the total, as a scalar; None for nothing."""
         method = getattr(self._made, "extra", None)
         extra = None if method is None else self._asked("extra", method, step)
@@ -212,7 +212,7 @@ class WeightingObject:
         return str(needs)
 
 
-def _values(step: Step) -> str:
+def _values(step: WeightingStep) -> str:
     return ", ".join(f"{name}: {value:g}" for name, value in zip(step.full_names, step.values, strict=True))
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import above_zero, at_least_zero, by_name, share
-from nectargan_weightings.step import Step
 
 
 class Balancer:
@@ -75,7 +75,7 @@ class Balancer:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factors that follow from the average norms, those of this step included."""
         norm_of = _norm_per_sample if self.per_batch_item else _norm
         norms = torch.stack([norm_of(gradients) for gradients in step.gradients()]).tolist()

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import above_zero, at_least_zero, hint
-from nectargan_weightings.step import Step
 
 
 class LastLayer:
@@ -70,7 +70,7 @@ class LastLayer:
         if not others:
             raise ValueError(f"there is no loss to weigh {self.loss!r} against; choose a query that has more losses")
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factor of the one loss, and 1 for all others."""
         factors = [1.0] * len(step.names)
         if self.loss in step.names and len(step.names) > 1:
