@@ -7,14 +7,28 @@ from typing import Any, Final
 
 from nectargan_core import catalog
 from nectargan_core._messages import listed
-from nectargan_core.testing._outcomes import Outcome
+from nectargan_core.testing._outcomes import Check, Outcome
+from nectargan_core.testing._schedules import SCHEDULE_CHECKS, examine_schedule
+from nectargan_core.testing._weightings import WEIGHTING_CHECKS, examine_weighting
 
 # What checks the plugins of a group: it is called with the plugin, `skip`, `params` and `options`.
 _Examiner = Callable[
     [catalog.Plugin, Mapping[str, str], Mapping[str, Any], Mapping[str, Any]],
     list[Outcome],
 ]
-_EXAMINERS: Final[dict[str, _Examiner]] = {}
+_EXAMINERS: Final[dict[str, _Examiner]] = {
+    catalog.SCHEDULES: examine_schedule,
+    catalog.WEIGHTINGS: examine_weighting,
+}
+_CHECKS: Final[dict[str, tuple[Check[Any], ...]]] = {
+    catalog.SCHEDULES: SCHEDULE_CHECKS,
+    catalog.WEIGHTINGS: WEIGHTING_CHECKS,
+}
+
+
+def checks_of(group: str) -> list[str]:
+    """Return the names of the checks that `examine` runs for a plugin of a group."""
+    return [check.name for check in _CHECKS.get(group, ())]
 
 
 def examine(
