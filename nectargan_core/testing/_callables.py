@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed
@@ -141,8 +142,11 @@ def check_docstring(function: Callable[[], Callable[..., Any]], leading: Sequenc
             f"{name} has no docstring, whose first line `nectargan plugins` shows; write one, such as {example}"
         )
     names = [each.name for each in _own(found, leading) if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
-    initial = getattr(found, "__init__", None) if isinstance(found, type) else None
-    told = f"{text}\n{getattr(initial, '__doc__', None) or ''}"
+    told = text
+    if isinstance(found, type):
+        # Params that are those of a base may be documented there, and those of a class where it takes them.
+        places = [getattr(found, "__init__", None), *inspect.getmro(found)]
+        told = "\n".join(each.__doc__ or "" for each in places if each not in (object, nn.Module))
     left_out = [each for each in names if not re.search(rf"\b{re.escape(each)}\b", told)]
     if left_out:
         raise CheckFailed(
@@ -153,6 +157,8 @@ def check_docstring(function: Callable[[], Callable[..., Any]], leading: Sequenc
 
 def _own(function: Callable[..., Any], leading: Sequence[str]) -> list[inspect.Parameter]:
     """Return the parameters after those that core gives; none of a builtin, whose signature cannot be read."""
+    if isinstance(function, type) and getattr(function, "__init__", None) is nn.Module.__init__:
+        return []  # It says (*args, **kwargs), and refuses any.
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
