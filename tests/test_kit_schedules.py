@@ -80,9 +80,23 @@ class Curve:
         return schedule.ends()[0]
 
 
+def in_steps(schedule, epoch):
+    """Go from the initial to the target value, in steps only."""
+    if schedule.unit != "step":
+        raise ScheduleError("unit must be 'step'")
+    return straight(schedule, epoch)
+
+
+def in_fractions(schedule, epoch):
+    """Go from the initial to the target value, in fractions of the run only."""
+    if schedule.unit != "fraction":
+        raise ScheduleError("unit must be 'fraction'")
+    return straight(schedule, epoch)
+
+
 @pytest.mark.parametrize(
     "curve",
-    [straight, power, halving, plateaus, warm, one_sign, noise, whole, Curve()],
+    [in_steps, in_fractions, straight, power, halving, plateaus, warm, one_sign, noise, whole, Curve()],
     ids=lambda curve: getattr(curve, "__name__", "object"),
 )
 def test_a_sound_curve_passes(curve):
@@ -307,9 +321,15 @@ def half_documented(schedule, epoch, *, gamma=0.5):
     return straight(schedule, epoch)
 
 
+def unguarded_division(schedule, epoch):
+    """Use the end where there may be none, and divide by a length that may be 0."""
+    share = (epoch - schedule.start_epoch) / (schedule.end_epoch - schedule.start_epoch)
+    return interpolate(*schedule.ends(), share)
+
+
 FAULTS = [
     ("params", of_anything, r"\*\*params takes any name, so that a misspelt param is ignored"),
-    ("params", of_rest, r"\*rest is never given, since params are keyword arguments"),
+    ("params", of_rest, r"\*rest takes any number of values, .* write \(schedule, epoch, \*, \.\.\.\)"),
     ("params", of_position, r"power is positional only, .* write it after \*"),
     ("params", of_one, r"it is called with \(schedule, epoch, \*\*params\), and takes \(epoch\)"),
     ("params", of_set, "default of milestones is nothing that JSON can hold"),
@@ -326,6 +346,7 @@ FAULTS = [
     ("finite", refusing_late, "it raised ScheduleError: no at epoch 50 "),
     ("finite", refusing_all, "it refuses each schedule that was tried: .*'nothing is right'; .*give params= that fit"),
     ("ends", unguarded, r"without end_epoch, .* it raised TypeError: .*ask schedule\.progress\(epoch\)"),
+    ("ends", unguarded_division, r"without end_epoch, .* it raised TypeError: .*ask schedule\.progress\(epoch\)"),
     ("ends", beyond, r"it is .* at epoch 100\.5 .* exactly the target value from the end on"),
     ("ends", early, "it is .* at epoch 5 of a schedule from 10 to 110, .* exactly the initial value up to the start"),
     ("ends", nearly, "at epoch 100 .* exactly the target value from the end on, as interpolate"),
@@ -366,6 +387,28 @@ def test_each_check_has_a_planted_fault():
     from nectargan_core.testing._schedules import CHECKS
 
     assert {check for check, _, _ in FAULTS} == {check.name for check in CHECKS}
+
+
+def test_a_curve_of_steps_is_held_to_its_ends_too():
+    def curve(schedule, epoch):
+        """Nearly go from the initial to the target value, in steps only."""
+        if schedule.unit != "step":
+            raise ScheduleError("unit must be 'step'")
+        return nearly(schedule, epoch)
+
+    with pytest.raises(CheckFailed, match="ends: it is .* at step 100 of a schedule from 0 to 100"):
+        check_schedule(curve)
+
+
+def test_a_curve_of_fractions_is_held_to_its_ends_too():
+    def curve(schedule, epoch):
+        """Nearly go from the initial to the target value, in fractions of a run only."""
+        if schedule.unit != "fraction":
+            raise ScheduleError("unit must be 'fraction'")
+        return nearly(schedule, epoch)
+
+    with pytest.raises(CheckFailed, match=r"ends: it is .* at fraction 0\.75 of a schedule"):
+        check_schedule(curve)
 
 
 def test_what_fails_at_fractions_only_is_found_there():

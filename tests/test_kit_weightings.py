@@ -369,6 +369,20 @@ class Partial(Means):
         return [factor * (1.0 + 1.0 / self.calls) for factor in super().factors(step)]
 
 
+class Unbuffered(nn.Module):
+    """Keep means beside the parameters of a module."""
+
+    needs = "values"
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def factors(self, step):
+        self.calls += 1
+        return [1.0 / self.calls] * len(step.names)
+
+
 class Unloadable(Means):
     """Have a state that cannot be loaded."""
 
@@ -509,8 +523,9 @@ FAULTS = [
     ("subsets", Fixed, "with the losses G_GAN, G_VGG of G_GAN, G_L1, G_VGG at a step .* give factors for step.names"),
     ("subsets", Known, "failed in factors: KeyError: 'G_L1' .*keep what is kept by name"),
     ("subsets", OthersOnly, r"with the losses G_L1 .*ZeroDivisionError"),
-    ("state", Forgetting, r"a resumed run gave .* 0 steps later,: it has no state_dict\(\)"),
-    ("state", Partial, r"state_dict\(\) lacks something that they depend on; let state_dict\(\) return all"),
+    ("state", Forgetting, r"a resumed run gave .* 0 steps later: it has no state_dict\(\)"),
+    ("state", Partial, r"state_dict\(\) lacks something that they depend on; let state_dict\(\) return all of that"),
+    ("state", Unbuffered, r"beside its parameters is lost; keep it in buffers \(register_buffer\)"),
     ("state", Unloadable, r"it has state_dict\(\) and no load_state_dict\(state\), so that no run can be resumed"),
     ("state", TensorState, r"cannot be written as JSON \(TypeError: .*\); return dicts with str keys"),
     ("state", TupleState, "JSON gives its state_dict.* back as something else: .*return lists and not tuples"),

@@ -199,7 +199,10 @@ def _names(function: Callable[..., Any], leading: Sequence[str]) -> list[str]:
                 "default of its own"
             )
         elif each.kind is each.VAR_POSITIONAL:
-            faults.append(f"*{each.name} is never given, since params are keyword arguments; leave it out")
+            faults.append(
+                f"*{each.name} takes any number of values, and params are keyword arguments; write "
+                f"({', '.join([*leading, '*', '...'])})"
+            )
         elif each.kind is each.POSITIONAL_ONLY:
             faults.append(
                 f"{each.name} is positional only, and params are keyword arguments; write it after *, as in "

@@ -22,6 +22,8 @@ from nectargan_core.testing._outcomes import CheckFailed, NotApplicable, Outcome
 _LEADING = ("schedule", "epoch")
 _LATEST = 2**53
 
+_DEFINED = {"unit", "start_epoch", "end_epoch", "initial_value", "target_value"}
+
 # Rising and falling, of either sign and across 0, to and from 0, and with nowhere to go.
 _VALUES = [(4.0, 0.5), (0.5, 4.0), (-4.0, -0.5), (-1.0, 2.0), (1.0, 0.0), (0.0, 3.0), (2.0, 2.0)]
 _SPANS = [(0, 100), (10, 110), (7, 7), (-5, 20), (0, 1), (0, 100_000)]
@@ -139,7 +141,7 @@ def params(subject: ScheduleSubject) -> None:
 def finite(subject: ScheduleSubject) -> None:
     """It is a finite number at every epoch of at least 0, of rising and falling schedules, negative ones too."""
     _ready(subject)
-    accepted = list(_accepted(subject, _definitions(_SPANS)))
+    accepted = _curves(subject)
     if not accepted:
         raise CheckFailed(f"it refuses each schedule that was tried: {_refusal(subject)}")
     endless = _accepted(subject, _definitions([(start, None) for start, _ in _SPANS]), is_tolerant=True)
@@ -158,10 +160,13 @@ def ends(subject: ScheduleSubject) -> None:
     if not faults and not _needs_end(subject):
         raise NotApplicable("it does without an end, so that it is not one that goes from initial to target value")
     try:
-        for curve in _accepted(subject, _definitions(_SPANS)):
+        for curve in _curves(subject):
             _check_ends(curve)
     except CheckFailed as failure:
         faults.append(str(failure))
+    except NotApplicable:
+        if not faults:
+            raise
     if faults:
         raise CheckFailed("; ".join(faults))
 
@@ -184,8 +189,7 @@ def fractional(subject: ScheduleSubject) -> None:
             if epoch >= 0:
                 curve.value(epoch)
     needs_end = _needs_end(subject)
-    in_fractions = [{**each, "unit": "fraction"} for each in _definitions([(0.25, 0.75), (0.0, 1.0), (0.3, 0.3)])]
-    for curve in _accepted(subject, (*_definitions(_FRACTIONAL_SPANS), *in_fractions)):
+    for curve in _accepted(subject, (*_definitions(_FRACTIONAL_SPANS), *_in_fractions())):
         for epoch in _positions(curve.schedule):
             curve.value(epoch)
         if needs_end:
@@ -198,12 +202,11 @@ def pure(subject: ScheduleSubject) -> None:
     with callables.watched_generators(
         "draw from one of your own that is made of the epoch, such as random.Random(f'{seed} {epoch}')"
     ):
-        for definition in _definitions(_SPANS):
-            for curve in _accepted(subject, [definition]):
-                _check_pure(curve)
-                again = _Curve(subject, **definition)
-                for epoch in _epochs_for_purity(curve.schedule):
-                    _same(curve, epoch, curve.number(epoch), again.number(epoch))
+        for curve in _accepted(subject, (*_definitions(_SPANS), *_in_fractions())):
+            _check_pure(curve)
+            again = _Curve(subject, **curve.schedule.model_dump(include=_DEFINED))
+            for epoch in _epochs_for_purity(curve.schedule):
+                _same(curve, epoch, curve.number(epoch), again.number(epoch))
 
 
 def docstring(subject: ScheduleSubject) -> None:
@@ -227,6 +230,16 @@ def _definitions(spans: Iterable[tuple[float, float | None]]) -> Iterator[dict[s
             yield {"start_epoch": start, "end_epoch": end, "initial_value": initial, "target_value": target}
 
 
+def _in_fractions() -> Iterator[dict[str, Any]]:
+    for definition in _definitions([(0.25, 0.75), (0.0, 1.0), (0.3, 0.3)]):
+        yield {**definition, "unit": "fraction"}
+
+
+def _curves(subject: ScheduleSubject) -> list[_Curve]:
+    """Return the curve with schedules of epochs or steps, or of fractions where it takes no others."""
+    return list(_accepted(subject, _definitions(_SPANS))) or list(_accepted(subject, _in_fractions()))
+
+
 def _accepted(
     subject: ScheduleSubject, definitions: Iterable[dict[str, Any]], is_tolerant: bool = False
 ) -> Iterator[_Curve]:
@@ -238,9 +251,11 @@ def _accepted(
         is_tolerant: Whether one where it raises anything else counts as refused.
     """
     for definition in definitions:
-        error = _first_error(subject, definition)
-        if error is None or not (is_tolerant or isinstance(error, ScheduleError)):
-            yield _Curve(subject, **definition)
+        for each in (definition, {**definition, "unit": "step"}) if "unit" not in definition else (definition,):
+            error = _first_error(subject, each)
+            if error is None or not (is_tolerant or isinstance(error, ScheduleError)):
+                yield _Curve(subject, **each)
+                break
 
 
 def _first_error(subject: ScheduleSubject, definition: dict[str, Any]) -> Exception | None:
@@ -280,22 +295,21 @@ def _positions(schedule: Schedule) -> list[float]:
 
 def _needs_end(subject: ScheduleSubject) -> bool:
     """Whether a curve refuses each schedule without an end that it takes with one."""
-    taken = [each for each in _definitions(_SPANS) if _first_error(subject, each) is None]
+    taken = [curve.schedule.model_dump(include=_DEFINED) for curve in _curves(subject)]
     return bool(taken) and all(_first_error(subject, {**each, "end_epoch": None}) is not None for each in taken)
 
 
 def _faults_without_end(subject: ScheduleSubject) -> Iterator[str]:
     """Say what it raises without an end, if that is something else than a `ScheduleError`."""
-    for definition in _definitions(_SPANS):
-        if _first_error(subject, definition) is None:
-            error = _first_error(subject, {**definition, "end_epoch": None})
-            if error is not None and not isinstance(error, ScheduleError):
-                yield (
-                    f"without end_epoch, which is None then, it raised {one_line(error)}; ask schedule.progress(epoch) "
-                    "or schedule.span(), which refuse such a schedule with a ScheduleError, or "
-                    "schedule.until_end(epoch), which does without an end"
-                )
-                return
+    for curve in _curves(subject):
+        error = _first_error(subject, {**curve.schedule.model_dump(include=_DEFINED), "end_epoch": None})
+        if error is not None and not isinstance(error, ScheduleError):
+            yield (
+                f"without end_epoch, which is None then, it raised {one_line(error)}; ask schedule.progress(epoch) "
+                "or schedule.span(), which refuse such a schedule with a ScheduleError, or "
+                "schedule.until_end(epoch), which does without an end"
+            )
+            return
 
 
 def _check_ends(curve: _Curve, advice: str = "") -> None:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nectargan_core._messages import listed, name_of, one_line, shown
@@ -252,11 +252,12 @@ def state(subject: WeightingSubject) -> None:
     _resume(resumed, first, copy.deepcopy(saved))
     found = [resumed.factors(values) for values in steps[6:]]
     if found != expected[6:]:
-        kept = "state_dict() lacks something that they depend on" if saved is not None else "it has no state_dict()"
-        raise CheckFailed(
-            f"a resumed run gave {_difference(expected[6:], found)}: {kept}; let state_dict() return all that the next "
-            "factors depend on, and load_state_dict(state) take it"
-        )
+        if isinstance(first.object, nn.Module):
+            advice = "what a module keeps beside its parameters is lost; keep it in buffers (register_buffer)"
+        else:
+            kept = "state_dict() lacks something that they depend on" if saved is not None else "it has no state_dict()"
+            advice = f"{kept}; let state_dict() return all of that, and load_state_dict(state) take it"
+        raise CheckFailed(f"a resumed run gave {_difference(expected[6:], found)}: {advice}")
     if saved is not None:
         handed = copy.deepcopy(saved)
         other = _Run(subject)
@@ -446,7 +447,7 @@ def _difference(expected: list[dict[str, float]], found: list[dict[str, float]])
     for index, (one, other) in enumerate(zip(expected, found, strict=True)):
         for name in one:
             if one[name] != other[name]:
-                return f"the factor {other[name]!r} in the place of {one[name]!r} for {name!r}, {index} steps later,"
+                return f"the factor {other[name]!r} in the place of {one[name]!r} for {name!r}, {index} steps later"
     return "other factors"
 
 
