@@ -286,7 +286,8 @@ def _positions(schedule: Schedule) -> list[float]:
     whole: set[float] = {0, 1, 2, 3, 10, 50, 1000, 10**6, _LATEST}
     for each in (start, last):
         whole |= {each - 1, each, each + 1, 2 * each}
-    whole |= {(start + last) // 2, *(start + round(index * (last - start) / 8) for index in range(9))}
+    # Each epoch of a run that is not long, and some of a long one.
+    whole |= set(range(math.floor(start) - 1, math.ceil(last) + 2, max(1, int(last - start) // 100)))
     return sorted(epoch for epoch in whole if epoch >= 0)
 
 
@@ -316,7 +317,7 @@ def _check_ends(curve: _Curve, advice: str = "") -> None:
     schedule = curve.schedule
     (start, end), (initial, target) = schedule.span(), schedule.ends()
     step = 0.25 if schedule.unit == "fraction" else 1
-    for epoch in (end, end + 0.5 * step, end + step, 2 * end + 10 * step, 10**6):
+    for epoch in (end, end + 0.5 * step, end + step, 2 * end + 10 * step, 10**6, _LATEST):
         if epoch >= max(end, 0) and (value := curve.number(epoch)) != target:
             raise CheckFailed(
                 f"it is {value!r} at {curve.at(epoch)}; a curve that needs an end goes from initial to target value, "
