@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nectargan_core.manager import LossManager
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
-    from nectargan_core.weightings import Losses, LossGradients, Weighting
+    from nectargan_core.weightings import Losses, LossGradients, Weighting, WeightingStep
 
 __all__ = [
     "ComputedLosses",
@@ -32,6 +32,7 @@ __all__ = [
     "Scheduler",
     "TorchScheduler",
     "Weighting",
+    "WeightingStep",
     "catalog",
     "errors",
     "exponential",
@@ -59,6 +60,7 @@ _MODULES = {
     "Scheduler": "schedules",
     "TorchScheduler": "schedules._torch_scheduler",
     "Weighting": "weightings",
+    "WeightingStep": "weightings",
     "exponential": "schedules",
     "hookimpl": "hookspecs",
     "interpolate": "schedules",

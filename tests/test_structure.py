@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import nectargan_core
-from nectargan_core import LossManager, catalog, errors, hookspecs
+from nectargan_core import LossManager, catalog, errors, hookspecs, testing
 from nectargan_core.log import COLUMNS
 
 if sys.version_info >= (3, 11):
@@ -38,7 +38,13 @@ def test_the_api_page_shows_what_the_package_names_and_nothing_else():
     shown = set(re.findall(r"auto(?:class|function|data):: nectargan_core\.([\w.]+)", API))
     shown |= set(re.findall(r"automodule:: nectargan_core\.(\w+)", API))
     # `hookimpl` is documented where the events are.
-    assert shown == set(nectargan_core.__all__) - {"hookimpl"}
+    assert {name for name in shown if not name.startswith("testing.")} == set(nectargan_core.__all__) - {"hookimpl"}
+
+
+def test_the_api_page_shows_what_the_kit_names_and_nothing_else():
+    shown = re.findall(r"auto(?:class|function|exception):: nectargan_core\.testing\.(\w+)", API)
+    assert sorted(shown) == sorted(testing.__all__)
+    assert all(vars(testing)[name].__doc__ for name in testing.__all__)
 
 
 @pytest.mark.parametrize("name", nectargan_core.__all__)
@@ -180,6 +186,7 @@ LIGHT = [
     "from nectargan_core import catalog, errors, hookimpl, hookspecs; catalog.plugins()",
     "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)",
     "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)",
+    "from nectargan_core.cli import main; main(['check', '--help'], standalone_mode=False)",
     "from nectargan_core import Schedule, preview; preview(Schedule('linear', end=5, target_value=0.0), 6)",
 ]
 

@@ -118,7 +118,7 @@ def test_a_weighting_of_nothing_that_runs_is_not_asked():
 @pytest.mark.parametrize("function", [lambda y_fake, y: y_fake * torch.ones(3, 2), lambda y_fake, y: y_fake.double()])
 def test_maps_and_doubles_are_balanced_by_their_means(function):
     manager = manager_of(LMLoss(name="a", function=function, tags=["G"]), enable_logging=True)
-    weighting = set_up(Recorded(0.5), manager=manager)._registry.weightings[0].object._made
+    weighting = set_up(Recorded(0.5), manager=manager)._registry.weightings[0].object.made
     result = manager.compute_losses(given(3.0), "G")["a"]
     assert result.mean() == 1.5
     assert result.dtype == function(*given().values()).dtype

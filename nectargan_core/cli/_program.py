@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from nectargan_core.cli._check import check
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
 from nectargan_core.cli._specs import specs
@@ -26,6 +27,7 @@ def main() -> None:
     """Look at what NectarGAN finds installed, and at what it would do."""
 
 
+main.add_command(check)
 main.add_command(plugins)
 main.add_command(schedules)
 main.add_command(specs)

@@ -51,7 +51,7 @@ def plot_schedule(
 
     given: Any = {key: value for key, value in ends.items() if value is not None}
     try:
-        schedule = Schedule(name, unit=unit, params=dict(map(_param, params)), **given)
+        schedule = Schedule(name, unit=unit, params=dict(map(read_param, params)), **given)
     except ValidationError as error:
         raise click.UsageError(reasons(error)) from error
     if unit == "fraction":
@@ -73,7 +73,12 @@ def plot_schedule(
     click.echo(path)
 
 
-def _param(text: str) -> tuple[str, Any]:
+def read_param(text: str) -> tuple[str, Any]:
+    """Return name and value of what an option `--param NAME=VALUE` is given; a value that is no JSON is text.
+
+    Raises:
+        click.UsageError: If it has no `=`.
+    """
     name, equals, value = text.partition("=")
     if not equals:
         raise click.UsageError(f"--param takes NAME=VALUE, got {text!r}")

@@ -1,5 +1,17 @@
 """The kit for plugin authors: checks of losses, specs, schedules and weightings, as functions and as pytest classes."""
 
-from nectargan_core.testing._outcomes import CheckFailed
+from nectargan_core.testing._examine import checks_of, examine
+from nectargan_core.testing._outcomes import CheckFailed, Outcome
+from nectargan_core.testing._schedules import ScheduleTests, check_schedule
+from nectargan_core.testing._weightings import WeightingTests, check_weighting
 
-__all__ = ["CheckFailed"]
+__all__ = [
+    "CheckFailed",
+    "Outcome",
+    "ScheduleTests",
+    "WeightingTests",
+    "check_schedule",
+    "check_weighting",
+    "checks_of",
+    "examine",
+]

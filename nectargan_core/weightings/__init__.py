@@ -6,6 +6,7 @@ from nectargan_core.weightings._gradients import scale_of, tensors_of
 from nectargan_core.weightings._loss_gradients import LossGradients, compared
 from nectargan_core.weightings._losses import Losses
 from nectargan_core.weightings._ranks import refuse_static_graph
+from nectargan_core.weightings._step import WeightingStep
 from nectargan_core.weightings._weighting import Weighting, read_weighting
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LossGradients",
     "Losses",
     "Weighting",
+    "WeightingStep",
     "bind",
     "compared",
     "is_state",

@@ -17,7 +17,7 @@ from nectargan_core.errors import DuplicateLossError
 from nectargan_core.weightings._gradients import not_reached, scale_of, tensors_of
 from nectargan_core.weightings._object import WeightingObject
 from nectargan_core.weightings._ranks import mean_over_ranks, refuse_static_graph
-from nectargan_core.weightings._step import GraphStep, Step, Wrt
+from nectargan_core.weightings._step import GraphStep, WeightingStep, Wrt
 from nectargan_core.weightings._weighting import Weighting
 
 # What compiled graphs find a weighting by.
@@ -149,7 +149,7 @@ class BoundWeighting:
             WeightingError: If a factor is not finite, or the weighting fails.
         """
         read = (lambda: self._wrt(wrt)) if self.needs == "gradients" else None
-        now = Step(self.inner(names), results, weights, step, epoch, read, self.prefix)
+        now = WeightingStep(self.inner(names), results, weights, step, epoch, read, self.prefix)
         reached = [True] * len(names)
         if self.object.allows_unreached and self.needs == "gradients":
             reached = now.reached()

@@ -16,7 +16,7 @@ from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core._names import is_label, read_term
 from nectargan_core.errors import NectarganError, PluginContractError, WeightingError
-from nectargan_core.weightings._step import GraphStep, Step
+from nectargan_core.weightings._step import GraphStep, WeightingStep
 from nectargan_core.weightings._weighting import Weighting
 
 _NEEDS = ("values", "gradients")
@@ -37,30 +37,30 @@ class WeightingObject:
     def __init__(self, definition: Weighting, label: str) -> None:
         self.label = label
         make, self.plugin = _find(definition)
-        self._made = self._make(make, copy.deepcopy(definition.model_dump()["params"]))
+        self.made = self._make(make, copy.deepcopy(definition.model_dump()["params"]))
         self.needs = self._checked_needs()
-        self.allows_unreached = bool(getattr(self._made, "allow_unreached", False))
+        self.allows_unreached = bool(getattr(self.made, "allow_unreached", False))
         self.parameters: nn.Module | None = None
 
     def begin(self, names: Sequence[str]) -> None:
         """Let it prepare for the losses that it will balance; afterwards `parameters` are what it learns."""
-        method = getattr(self._made, "begin", None)
+        method = getattr(self.made, "begin", None)
         if method is not None:
             self._asked("begin", method, tuple(names))
-        is_module = isinstance(self._made, nn.Module)
-        parameters = self._made if is_module else getattr(self._made, "parameters", None)
+        is_module = isinstance(self.made, nn.Module)
+        parameters = self.made if is_module else getattr(self.made, "parameters", None)
         if parameters is not None and not isinstance(parameters, nn.Module):
             raise self._violation(f"has {shown(parameters)} as parameters, which must be an nn.Module")
         self.parameters = parameters
 
-    def factors(self, step: Step) -> tuple[list[float], Tensor | None]:
+    def factors(self, step: WeightingStep) -> tuple[list[float], Tensor | None]:
         """Return the factors as numbers, and as a vector with a graph if they are learned.
 
         Raises:
             WeightingError: If one is not finite, or the object raises.
             PluginContractError: If they are not one number for each loss.
         """
-        given = self._asked("factors", self._made.factors, step)
+        given = self._asked("factors", self.made.factors, step)
         learned = None
         if isinstance(given, Tensor):
             self._check_vector(given, len(step.names))
@@ -85,9 +85,9 @@ class WeightingObject:
             if not math.isfinite(factor):
                 raise self.error(f"gave the factor {factor} for loss {name!r} {where}; factors are finite", name)
 
-    def added(self, step: Step) -> Tensor | None:
+    def added(self, step: WeightingStep) -> Tensor | None:
         """Return what is added to the total, as a scalar; None for nothing."""
-        method = getattr(self._made, "extra", None)
+        method = getattr(self.made, "extra", None)
         extra = None if method is None else self._asked("extra", method, step)
         return self._as_scalar(extra)
 
@@ -97,14 +97,14 @@ class WeightingObject:
         Raises:
             PluginContractError: If the factors are no vector with one number for each loss, or the other no scalar.
         """
-        factors = self._made.factors(step)
+        factors = self.made.factors(step)
         if not isinstance(factors, Tensor):
             raise self._violation(
                 f"gave a {type(factors).__name__} as factors inside torch.compile; expected a vector with one number "
                 "for each loss, as a tensor"
             )
         self._check_vector(factors, len(step.names))
-        method = getattr(self._made, "extra", None)
+        method = getattr(self.made, "extra", None)
         return factors, None if method is None else self._as_scalar(method(step))
 
     def _as_numbers(self, given: Any) -> list[float]:
@@ -144,8 +144,8 @@ class WeightingObject:
 
     def state(self) -> Any:
         """Return a copy of its state; None if it has none, or what it learns is all."""
-        method = getattr(self._made, "state_dict", None)
-        if method is None or isinstance(self._made, nn.Module):
+        method = getattr(self.made, "state_dict", None)
+        if method is None or isinstance(self.made, nn.Module):
             return None
         # Copied, since what it goes on with is often what it returns.
         return copy.deepcopy(self._asked("state_dict", method))
@@ -156,8 +156,8 @@ class WeightingObject:
         Raises:
             WeightingError: If it cannot load it.
         """
-        method = getattr(self._made, "load_state_dict", None)
-        if state is None or isinstance(self._made, nn.Module):
+        method = getattr(self.made, "load_state_dict", None)
+        if state is None or isinstance(self.made, nn.Module):
             return
         if method is None:
             raise self.error("has no load_state_dict, and the state has data of it")
@@ -204,15 +204,15 @@ class WeightingObject:
             raise self.error(f"cannot be made with the params {shown(params)}: {one_line(error)}") from error
 
     def _checked_needs(self) -> str:
-        if not callable(getattr(self._made, "factors", None)):
-            raise self._violation(f"is a {type(self._made).__name__}, which has no method factors(step)")
-        needs = getattr(self._made, "needs", None)
+        if not callable(getattr(self.made, "factors", None)):
+            raise self._violation(f"is a {type(self.made).__name__}, which has no method factors(step)")
+        needs = getattr(self.made, "needs", None)
         if needs not in _NEEDS:
             raise self._violation(f"has needs = {shown(needs)}; expected 'values' or 'gradients'")
         return str(needs)
 
 
-def _values(step: Step) -> str:
+def _values(step: WeightingStep) -> str:
     return ", ".join(f"{name}: {value:g}" for name, value in zip(step.full_names, step.values, strict=True))
 
 

@@ -48,7 +48,7 @@ class GraphStep:
         )
 
 
-class Step:
+class WeightingStep:
     """The losses that a weighting balances at one step. Each of its values is computed once, when it is asked for.
 
     Attributes:
@@ -56,6 +56,16 @@ class Step:
         weights: Their own weights, from a number or a schedule, before factors.
         step: The step of the clock.
         epoch: The epoch of the clock.
+
+    Example:
+        A weighting reads it; core makes it.
+
+        >>> from nectargan_core import WeightingStep
+        >>> class Inverse:
+        ...     needs = "values"
+        ...
+        ...     def factors(self, step: WeightingStep) -> list[float]:
+        ...         return [1.0 / max(value, 1e-3) for value in step.values]
     """
 
     def __init__(
@@ -133,13 +143,13 @@ class Step:
         """Return for each loss whether it has a gradient with respect to `wrt`."""
         return [any(each is not None for each in row) for row in self._all_rows]
 
-    def only(self, chosen: Sequence[bool]) -> Step:
+    def only(self, chosen: Sequence[bool]) -> WeightingStep:
         """Return the step with some of its losses; what was computed for them stays."""
 
         def those(values: Sequence[object]) -> list[object]:
             return [value for value, is_chosen in zip(values, chosen, strict=True) if is_chosen]
 
-        step = Step(
+        step = WeightingStep(
             those(self.names),  # type: ignore[arg-type] # as they were
             those(self._results),  # type: ignore[arg-type] # as they were
             those(self.weights),  # type: ignore[arg-type] # as they were

@@ -45,14 +45,6 @@ def test_all_orders_are_drawn_equally_often(drawing_at):
     assert all(abs(count - 1000) < 150 for count in counted.values())
 
 
-def test_the_generator_of_the_process_is_left_as_it_was(name, make, step, rows):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    make(name).factors(step(rows(0)))
-    assert torch.equal(torch.rand(3), expected)
-
-
 @pytest.mark.parametrize("name_of_one", DRAWING)
 def test_the_generator_is_restored_after_an_error_too(name_of_one, make, step, rows):
     weighting = make(name_of_one)
@@ -62,17 +54,6 @@ def test_the_generator_is_restored_after_an_error_too(name_of_one, make, step, r
     with pytest.raises(ValueError, match="cannot weigh"):
         weighting.factors(step(rows(0)))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("name_of_one", REMEMBERING)
-def test_a_resumed_run_goes_on_to_the_digit(name_of_one, make, step, rows):
-    params = REMEMBERING[name_of_one]
-    whole, first, resumed = (make(name_of_one.strip(), **params) for _ in range(3))
-    expected = [whole.factors(step(rows(at), step=at)) for at in range(8)]
-    for at in range(4):
-        first.factors(step(rows(at), step=at))
-    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert [resumed.factors(step(rows(at), step=at)) for at in range(4, 8)] == expected[4:]
 
 
 @pytest.mark.parametrize("name_of_one", REMEMBERING)

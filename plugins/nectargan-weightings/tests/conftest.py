@@ -1,6 +1,5 @@
 """Shared fixtures: a step as core gives it to a weighting, and a weighting of every class with steps for it."""
 
-import json
 from dataclasses import dataclass, field
 
 import nectargan_weightings as weightings
@@ -81,16 +80,3 @@ def steps():
         return made
 
     return made
-
-
-@pytest.fixture(scope="session")
-def resumed():
-    """Return a function that goes on where a weighting is, in a new one that has seen its state as JSON only."""
-
-    def resume(weighting, make):
-        new = make()
-        if hasattr(weighting, "state_dict"):
-            new.load_state_dict(json.loads(json.dumps(weighting.state_dict(), allow_nan=False)))
-        return new
-
-    return resume

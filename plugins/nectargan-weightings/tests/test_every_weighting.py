@@ -1,4 +1,4 @@
-"""What holds for every weighting: by name, through a resume, with losses that come and go, and for hostile values."""
+"""What holds for every weighting beside the contract: sums, losses that left, and values of any kind."""
 
 import math
 
@@ -23,43 +23,6 @@ def chosen(step, names):
         step.epoch,
         [step.rows[place] for place in places],
     )
-
-
-def test_there_is_a_finite_factor_of_at_least_0_for_each_loss(make, steps):
-    weighting = make()
-    for step in steps(12):
-        factors = list(weighting.factors(step))
-        assert len(factors) == 3
-        assert all(type(factor) is float and 0.0 <= factor < math.inf for factor in factors)
-
-
-def test_a_resumed_run_goes_on_to_the_digit(make, steps, resumed):
-    whole, parts = make(), make()
-    for step in steps(20):
-        expected = whole.factors(step)
-        assert parts.factors(step) == expected
-        parts = resumed(parts, make)
-
-
-def test_losses_are_known_by_name_whatever_their_order(make, steps):
-    weighting, other = make(), make()
-    for step in steps(12):
-        expected = dict(zip(step.names, weighting.factors(step), strict=True))
-        turned = chosen(step, step.names[::-1])
-        assert dict(zip(turned.names, other.factors(turned), strict=True)) == pytest.approx(expected, rel=1e-12)
-
-
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_losses_come_and_go_and_a_resumed_run_sees_no_difference(make, steps, resumed, data):
-    whole, parts = make(), make()
-    for step in steps(8, names=("a", "b", "c", "d")):
-        names = data.draw(st.lists(st.sampled_from(step.names), min_size=1, unique=True))
-        factors = list(whole.factors(chosen(step, names)))
-        assert len(factors) == len(names)
-        assert all(0.0 <= factor < math.inf for factor in factors)
-        assert list(parts.factors(chosen(step, names))) == factors
-        parts = resumed(parts, make)
 
 
 @settings(max_examples=25, deadline=None)
@@ -100,14 +63,3 @@ def test_one_loss_alone_keeps_the_factor_1(make_of_1_alone, steps):
     weighting = make_of_1_alone()
     for step in steps(6, names=("b",)):
         assert weighting.factors(step) == pytest.approx([1.0], rel=1e-12)
-
-
-def test_a_state_is_a_copy(make_with_state, steps):
-    weighting = make_with_state()
-    first, *rest = steps(6)
-    weighting.factors(first)
-    state = weighting.state_dict()
-    before = repr(state)
-    for step in rest:
-        weighting.factors(step)
-    assert repr(state) == before

@@ -169,10 +169,17 @@ def test_last_layer_gives_0_where_the_others_have_no_gradient(step, epsilon):
         assert LastLayer(loss="b", epsilon=epsilon).factors(now) == [1.0, 0.0]
 
 
-def test_last_layer_is_nan_where_a_gradient_is_not_finite(step):
-    for norms in ([math.inf, 1.0], [1.0, math.nan]):
-        rows = [[torch.tensor([norm])] for norm in norms]
-        assert math.isnan(LastLayer(loss="b").factors(step(("a", "b"), [1.0] * 2, rows=rows))[1])
+@pytest.mark.parametrize(("norms", "broken"), [([math.inf, 1.0], "a"), ([1.0, math.nan], "b")])
+def test_last_layer_refuses_a_gradient_that_is_not_finite(step, norms, broken):
+    rows = [[torch.tensor([norm])] for norm in norms]
+    with pytest.raises(ValueError, match=f"^the gradient of {broken} is not finite"):
+        LastLayer(loss="b").factors(step(("a", "b"), [1.0] * 2, rows=rows))
+
+
+def test_last_layer_refuses_gradients_whose_sum_is_not_finite(step):
+    rows = [[torch.tensor([3e38])] for _ in range(3)]
+    with pytest.raises(ValueError, match="^the sum of the gradients of a, b, c is not finite"):
+        LastLayer(loss="c").factors(step(("a", "b", "c"), [1.0] * 3, rows=rows))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -259,7 +266,10 @@ def test_balancer_leaves_norms_out_that_are_not_finite(step):
     weighting = Balancer()
     before = weighting.factors(step(("a",), [1.0], rows=rows_of([2.0])))
     assert weighting.factors(step(("a",), [1.0], rows=[[torch.tensor([math.inf, 1.0])]])) == before
-    assert math.isnan(Balancer().factors(step(("a",), [1.0], rows=[[torch.tensor([math.nan])]]))[0])
+
+
+def test_balancer_begins_with_1_where_no_norm_has_been_finite(step):
+    assert Balancer().factors(step(("a",), [1.0], rows=[[torch.tensor([math.nan])]])) == [1.0]
 
 
 @pytest.mark.parametrize("shapes", [[()], [(3, 2), (2,)]])

@@ -164,9 +164,9 @@ def test_others_refuse_a_loss_that_does_not_reach_wrt(name):
         run.go(1)
 
 
-def test_last_layer_names_the_loss_whose_factor_is_not_finite():
+def test_last_layer_names_the_loss_whose_gradient_is_not_finite():
     run = Run({"fast": lambda p: p[0] * float("inf"), "slow": RATES["slow"]}, WEIGHTINGS["last-layer"])
-    with pytest.raises(WeightingError, match="factor nan for loss 'slow'"):
+    with pytest.raises(WeightingError, match="the gradient of fast is not finite"):
         run.go(1)
 
 

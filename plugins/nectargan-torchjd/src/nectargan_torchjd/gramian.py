@@ -6,30 +6,16 @@ import contextlib
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchjd.aggregation import Weighting
 from torchjd.linalg import PSDMatrix
 
+from nectargan_core import WeightingStep
 from nectargan_core.errors import NectarganWarning
 from nectargan_torchjd.parameters import PerLoss, refused
-
-
-class Step(Protocol):
-    """What a weighting reads of a step."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The losses that run."""
-
-    @property
-    def step(self) -> int:
-        """The step of the clock."""
-
-    def gram(self, weighted: bool = False) -> Tensor:
-        """Return the inner products of their gradients, (n, n)."""
 
 
 class GramianWeighting:
@@ -65,7 +51,7 @@ class GramianWeighting:
         if self.preference is not None:
             self.preference.begin(names)
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factor of each loss that runs.
 
         Raises:

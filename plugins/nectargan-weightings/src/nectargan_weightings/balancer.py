@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import above_zero, at_least_zero, by_name, share
-from nectargan_weightings.step import Step
 
 
 class Balancer:
@@ -25,7 +25,7 @@ class Balancer:
     without a bias towards 0: n = m/c with m ← decay·m + norm and c ← decay·c + 1.
 
     A loss whose gradients were 0 up to now has the factor 0, in the place of total_norm/ε. Norms that are not finite
-    are left out of the average.
+    are left out of the average, and before any that is finite the factor is 1.
 
     In a distributed run the authors average the norms over all ranks. `Weighting("balancer", reduce="mean")` averages
     the factors, which is not quite the same, but makes the ranks agree, too.
@@ -75,7 +75,7 @@ class Balancer:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factors that follow from the average norms, those of this step included."""
         norm_of = _norm_per_sample if self.per_batch_item else _norm
         norms = torch.stack([norm_of(gradients) for gradients in step.gradients()]).tolist()
@@ -97,13 +97,15 @@ class Balancer:
             raise ValueError(f"the state of a weighting must have a count above 0 for each sum, got {counts!r}")
         self._sums, self._counts = sums, counts
 
-    def _average(self, name: str, norm: float) -> float:
+    def _average(self, name: str, norm: float) -> float | None:
         if math.isfinite(norm):
             self._sums[name] = self._sums.get(name, 0.0) * self.ema_decay + norm
             self._counts[name] = self._counts.get(name, 0.0) * self.ema_decay + 1.0
-        return self._sums[name] / self._counts[name] if name in self._sums else math.nan
+        return self._sums[name] / self._counts[name] if name in self._sums else None
 
-    def _factor(self, average: float, weight: float) -> float:
+    def _factor(self, average: float | None, weight: float) -> float:
+        if average is None:
+            return 1.0
         return 0.0 if average == 0.0 else self.total_norm / (weight * (average + self.epsilon))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import above_zero, by_name
 from nectargan_weightings.softmax import softmax
-from nectargan_weightings.step import Step
 
 
 class DynamicWeightAverage:
@@ -51,7 +51,7 @@ class DynamicWeightAverage:
         self._last: dict[str, float] = {}
         self._before: dict[str, float] = {}
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factors of this epoch, and count the values for the next one."""
         self._begin_epoch(math.floor(step.epoch))
         for name, value in zip(step.names, step.values, strict=True):

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import above_zero, at_least_zero, by_name
-from nectargan_weightings.step import Step
 
 # Adam, by which factors are updated.
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
@@ -65,7 +65,7 @@ class GradNorm:
         self._squares: dict[str, float] = {}
         self._updates: dict[str, float] = {}
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factors, and update them for the next call."""
         values = dict(zip(step.names, step.values, strict=True))
         norms = dict(zip(step.names, step.norms().tolist(), strict=True))

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import above_zero, at_least_zero, hint
-from nectargan_weightings.step import Step
 
 
 class LastLayer:
@@ -70,24 +70,35 @@ class LastLayer:
         if not others:
             raise ValueError(f"there is no loss to weigh {self.loss!r} against; choose a query that has more losses")
 
-    def factors(self, step: Step) -> list[float]:
-        """Return the factor of the one loss, and 1 for all others."""
+    def factors(self, step: WeightingStep) -> list[float]:
+        """Return the factor of the one loss, and 1 for all others.
+
+        Raises:
+            ValueError: If a gradient is not finite.
+        """
         factors = [1.0] * len(step.names)
         if self.loss in step.names and len(step.names) > 1:
             place = step.names.index(self.loss)
             gradients = step.gradients()
             # Several tensors have one entry each in a row.
             summed = [_summed(each, step.weights, place) for each in zip(*gradients, strict=True)]
-            factors[place] = self._ratio(_norm(summed), _norm(gradients[place]))
+            others, own = _norm(summed), _norm(gradients[place])
+            if not (math.isfinite(others) and math.isfinite(own)):
+                raise _not_finite(step.names, gradients)
+            factors[place] = self._ratio(others, own)
         return factors
 
     def _ratio(self, others: float, own: float) -> float:
-        if not (math.isfinite(others) and math.isfinite(own)):
-            return math.nan
         own += self.epsilon
         if others == 0.0:
             return 0.0
         return others / own if others < self.maximum * own else self.maximum
+
+
+def _not_finite(names: Sequence[str], gradients: Sequence[Sequence[Tensor]]) -> ValueError:
+    broken = [name for name, each in zip(names, gradients, strict=True) if not math.isfinite(_norm(each))]
+    what = f"the gradient of {', '.join(broken)}" if broken else f"the sum of the gradients of {', '.join(names)}"
+    return ValueError(f"{what} is not finite, so that there is no factor")
 
 
 def _summed(gradients: Sequence[Tensor], weights: Sequence[float], but: int) -> Tensor:

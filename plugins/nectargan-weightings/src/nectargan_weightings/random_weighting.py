@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.draws import normal
 from nectargan_weightings.parameters import integer
 from nectargan_weightings.softmax import softmax
-from nectargan_weightings.step import Step
 
 
 class RandomWeighting:
@@ -44,6 +44,6 @@ class RandomWeighting:
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = integer("seed", seed, 0, 2**63 - 1)
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return a random factor for each loss."""
         return list(softmax({name: normal(self.seed, step.step, name) for name in step.names}).values())

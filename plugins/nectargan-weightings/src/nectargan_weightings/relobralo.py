@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.draws import uniform
 from nectargan_weightings.parameters import above_zero, by_name, integer, share
 from nectargan_weightings.softmax import softmax
-from nectargan_weightings.step import Step
 
 _EPSILON = 1e-12
 
@@ -63,7 +63,7 @@ class ReLoBRaLo:
         self._factors: dict[str, float] = {}
         self._calls: dict[str, float] = {}
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factors of this call."""
         values = {name: value for name, value in zip(step.names, step.values, strict=True) if math.isfinite(value)}
         since_last = self._balanced(values, self._last)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nectargan_core import WeightingStep
 from nectargan_weightings.parameters import choice, integer, is_finite, number
 from nectargan_weightings.softmax import softmax
-from nectargan_weightings.step import Step
 
 _VARIANTS = ("original", "normalized", "loss-weighted")
 _EPSILON = 1e-8
@@ -62,7 +62,7 @@ class SoftAdapt:
         # The last values of each loss, oldest first.
         self._values: dict[str, list[float]] = {}
 
-    def factors(self, step: Step) -> list[float]:
+    def factors(self, step: WeightingStep) -> list[float]:
         """Return the factors that follow from the last values, those of this step included."""
         for name, value in zip(step.names, step.values, strict=True):
             if math.isfinite(value):

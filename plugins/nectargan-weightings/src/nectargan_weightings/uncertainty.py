@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nectargan_weightings.step import Step
+from nectargan_core import WeightingStep
 
 
 class Uncertainty:
@@ -53,15 +53,15 @@ class Uncertainty:
         for name in names:
             self.parameters.register_parameter(_key(name), nn.Parameter(torch.zeros(())))
 
-    def factors(self, step: Step) -> Tensor:
+    def factors(self, step: WeightingStep) -> Tensor:
         """Return exp(-s) of each loss, with its graph."""
         return torch.exp(-self._log_variances(step))
 
-    def extra(self, step: Step) -> Tensor:
+    def extra(self, step: WeightingStep) -> Tensor:
         """Return the sum of s."""
         return self._log_variances(step).sum()
 
-    def _log_variances(self, step: Step) -> Tensor:
+    def _log_variances(self, step: WeightingStep) -> Tensor:
         return torch.stack([getattr(self.parameters, _key(name)) for name in step.names]).to(step.tensors.device)
 
 
