@@ -8,13 +8,14 @@ from typing import Any, Final
 from nectargan_core import catalog
 from nectargan_core._messages import listed
 from nectargan_core.testing._outcomes import Outcome
+from nectargan_core.testing._specs import examine_spec
 
 # What checks the plugins of a group: it is called with the plugin, `skip`, `params` and `options`.
 _Examiner = Callable[
     [catalog.Plugin, Mapping[str, str], Mapping[str, Any], Mapping[str, Any]],
     list[Outcome],
 ]
-_EXAMINERS: Final[dict[str, _Examiner]] = {}
+_EXAMINERS: Final[dict[str, _Examiner]] = {catalog.SPECS: examine_spec}
 
 
 def examine(

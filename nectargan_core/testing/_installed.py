@@ -201,7 +201,7 @@ CHECKS: tuple[Check[Plugin], ...] = (named(entry_point), named(metadata), named(
 """The checks of any installed plugin; the subject is the plugin."""
 
 
-def for_subjects(checks: Iterable[Check[Plugin]] = CHECKS) -> tuple[Check[HasPlugin], ...]:
+def for_subjects(checks: Iterable[Check[Plugin]] = CHECKS) -> tuple[Check[Any], ...]:
     """Return checks of a plugin as checks of a subject that has an attribute `plugin`.
 
     Where that is None, they are skipped: what is checked is not an installed plugin.
