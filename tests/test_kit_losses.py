@@ -126,7 +126,8 @@ def wasserstein(pred_fake):
 
 
 def summed(y_fake, y):
-    return (y_fake.float() - y.float()).abs().sum().to(y_fake.dtype)
+    precise = torch.promote_types(y_fake.dtype, torch.float32)
+    return (y_fake.to(precise) - y.to(precise)).abs().sum().to(y_fake.dtype)
 
 
 SOUND = {
