@@ -52,7 +52,6 @@ HEAVY = {
     "tensorboard": "takes seconds to import",
     "tensorflow": "takes seconds to import, and takes memory of the device",
     "timm": "takes seconds to import, with torchvision",
-    "torch._dynamo": "takes seconds to import; leave torch.compile to the training loop",
     "torchaudio": "must match the build of torch",
     "torchmetrics": "takes seconds to import",
     "torchvision": "takes seconds to import, and must match the build of torch",
@@ -79,7 +78,7 @@ def watch(event, arguments):
         network.append(where.decode("utf-8", "replace") if isinstance(where, bytes) else str(where))
         raise OSError("there is no network while a package is imported")
 
-found = {"failure": None, "missing": None, "metadata": None, "heavy": [], "network": network}
+found = {"failure": None, "missing": None, "metadata": None, "imported": False, "heavy": [], "network": network}
 try:
     import importlib.metadata
     for each in importlib.metadata.distribution(task["dist"]).entry_points:
@@ -89,13 +88,11 @@ except Exception:
     pass
 try:
     import importlib
-    import torch
-    import nectargan_core.manager, nectargan_core.weightings
-    before = set(sys.modules)
     sys.addaudithook(watch)
     module, _, attributes = task["target"].partition(":")
     loaded = importlib.import_module(module)
-    found["heavy"] = sorted(name for name in task["heavy"] if name in sys.modules and name not in before)
+    found["imported"] = True
+    found["heavy"] = sorted(name for name in task["heavy"] if name in sys.modules)
     for attribute in filter(None, attributes.split(".")):
         loaded = getattr(loaded, attribute)
 except BaseException as error:
@@ -115,6 +112,7 @@ class _Probe:
     Args:
         failure: What importing it, or finding its attribute, raised, in one line; None where it was found.
         missing: The name of the module that was not found, if that was the failure.
+        imported: Whether its module could be imported.
         metadata: The target of its entry point in the metadata that the other process found, if any.
         heavy: Which modules of `HEAVY` it imported.
         network: The hosts that it asked for or connected to.
@@ -122,6 +120,7 @@ class _Probe:
 
     failure: str | None
     missing: str | None
+    imported: bool
     metadata: str | None
     heavy: tuple[str, ...]
     network: tuple[str, ...]
@@ -193,7 +192,7 @@ def imports(plugin: Plugin) -> None:
         )
     if faults:
         raise CheckFailed("; ".join(faults))
-    if found.failure is not None:
+    if not found.imported:
         raise NotApplicable("it cannot be imported, as the check `entry_point` tells")
 
 

@@ -94,7 +94,8 @@ class SpecSubject:
 
     def build(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> _Losses:
         """Build the losses of a variant by name."""
-        config = (self.config if config is None else config).on_device(device)
+        # A copy, since a spec that changes it must not change what later ones are given.
+        config = (copy.deepcopy(self.config) if config is None else config).on_device(device)
         options = {self.plugin.name: self.options} if self.options else None
         with warnings.catch_warnings():
             # Of a weight that is 0, which is asked for here.
