@@ -9,6 +9,8 @@ from nectargan_core import catalog
 from nectargan_core._messages import listed
 from nectargan_core.testing._outcomes import Check, Outcome
 from nectargan_core.testing._schedules import SCHEDULE_CHECKS, examine_schedule
+from nectargan_core.testing._specs import CHECKS as SPEC_CHECKS
+from nectargan_core.testing._specs import examine_spec
 from nectargan_core.testing._weightings import WEIGHTING_CHECKS, examine_weighting
 
 # What checks the plugins of a group: it is called with the plugin, `skip`, `params` and `options`.
@@ -17,10 +19,12 @@ _Examiner = Callable[
     list[Outcome],
 ]
 _EXAMINERS: Final[dict[str, _Examiner]] = {
+    catalog.SPECS: examine_spec,
     catalog.SCHEDULES: examine_schedule,
     catalog.WEIGHTINGS: examine_weighting,
 }
 _CHECKS: Final[dict[str, tuple[Check[Any], ...]]] = {
+    catalog.SPECS: SPEC_CHECKS,
     catalog.SCHEDULES: SCHEDULE_CHECKS,
     catalog.WEIGHTINGS: WEIGHTING_CHECKS,
 }

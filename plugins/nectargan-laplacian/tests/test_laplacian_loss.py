@@ -1,13 +1,13 @@
 """The Laplacian module: its values, gradients, dtypes, memory, and errors."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from nectargan_laplacian import Laplacian
 from scipy import ndimage
 from torch.autograd.graph import saved_tensors_hooks
+
+from nectargan_core.testing import LossTests
 
 KERNEL = np.array([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
 
@@ -69,22 +69,6 @@ def test_gradients_of_both_images_are_right_to_second_order(reduction):
     torch.autograd.gradgradcheck(Laplacian(reduction), (y_fake, y))
 
 
-def test_identical_flat_images_have_a_finite_gradient():
-    y_fake = torch.zeros(1, 3, 8, 8, requires_grad=True)
-    Laplacian()(y_fake, torch.zeros(1, 3, 8, 8)).backward()
-    assert torch.equal(y_fake.grad, torch.zeros(1, 3, 8, 8))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_result_and_gradient_have_the_dtype_of_the_images(dtype, reduction):
-    y_fake, y = images(1, 3, 16, 16, dtype=dtype)
-    y_fake.requires_grad_()
-    result = Laplacian(reduction)(y_fake, y)
-    result.sum().backward()
-    assert (result.dtype, y_fake.grad.dtype) == (dtype, dtype)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_only_once_at_the_end(dtype):
     y_fake, y = images(1, 3, 16, 16, dtype=dtype)
@@ -111,18 +95,6 @@ def test_autocast_does_not_lower_the_precision():
     Laplacian()(outside, y).backward()
     assert loss.dtype == torch.float32
     assert torch.equal(y_fake.grad, outside.grad)
-
-
-def test_channels_last_gives_the_same_numbers():
-    y_fake, y = images(2, 3, 16, 16)
-    last = [image.to(memory_format=torch.channels_last) for image in (y_fake, y)]
-    torch.testing.assert_close(Laplacian("none")(*last), Laplacian("none")(y_fake, y), rtol=0, atol=1e-6)
-
-
-def test_meta_device_gives_a_meta_result():
-    y_fake, y = (torch.empty(2, 3, 8, 8, device="meta") for _ in range(2))
-    result = Laplacian("none")(y_fake, y)
-    assert (result.device.type, result.shape) == ("meta", (2, 1, 8, 8))
 
 
 def saved_for_backward(y_fake, y):
@@ -164,22 +136,6 @@ def test_module_has_no_state_to_move_or_to_save():
     assert not [*module.parameters(), *module.buffers(), *module.state_dict()]
 
 
-def test_a_deep_copy_gives_the_same_loss():
-    y_fake, y = images(1, 3, 8, 8)
-    assert torch.equal(copy.deepcopy(Laplacian("sum"))(y_fake, y), Laplacian("sum")(y_fake, y))
-
-
-# torch.compile makes an instance of Function, and torch warns of that.
-@pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'>:DeprecationWarning")
-def test_compiles_without_a_graph_break():
-    y_fake, y = images(1, 3, 8, 8)
-    y_fake.requires_grad_()
-    compiled = torch.compile(Laplacian(), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(
-        torch.autograd.grad(compiled(y_fake, y), y_fake), torch.autograd.grad(Laplacian()(y_fake, y), y_fake)
-    )
-
-
 def test_per_sample_gradients_through_vmap():
     y_fake, y = images(3, 1, 2, 6, 6)
     per_sample = torch.func.vmap(torch.func.grad(Laplacian()))(y_fake, y)
@@ -214,3 +170,12 @@ def test_unknown_reduction_is_refused():
 
 def test_repr_shows_the_reduction():
     assert repr(Laplacian("sum")) == "Laplacian(reduction='sum')"
+
+
+class TestLaplacianMap(LossTests):
+    function = Laplacian("none")
+    gradcheck = True
+
+
+class TestLaplacianSum(LossTests):
+    function = Laplacian("sum")

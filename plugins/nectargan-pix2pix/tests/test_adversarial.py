@@ -1,4 +1,4 @@
-"""The module `Adversarial`: its values, and the value, device and dtype of its own target."""
+"""The module `Adversarial`: its values, and the value of its own target."""
 
 import numpy as np
 import pytest
@@ -40,16 +40,6 @@ def test_gradient_is_probability_less_target_over_the_number_of_patches(logits):
 
 def test_confident_predictions_stay_finite():
     assert Adversarial(real=True)(torch.tensor([-1e4])).item() == pytest.approx(1e4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_own_target_has_the_dtype_of_the_prediction(dtype, logits):
-    assert Adversarial(real=False)(logits.to(dtype)).dtype == dtype
-
-
-def test_own_target_is_made_on_the_device_of_the_prediction():
-    # A target on the CPU could not be compared with a prediction on the meta device.
-    assert Adversarial(real=True)(torch.zeros(1, 1, 6, 6, device="meta")).device.type == "meta"
 
 
 def test_target_of_another_shape_is_refused(logits):

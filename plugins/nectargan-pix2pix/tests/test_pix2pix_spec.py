@@ -11,9 +11,15 @@ from nectargan_sobel import Sobel
 
 from nectargan_core import Config, LossManager
 from nectargan_core.errors import DuplicateLossError, UnknownVariantError
+from nectargan_core.testing import LossSpecTests
 
 BASIC = ["G_GAN", "G_L1", "D_real", "D_fake"]
 EXTENDED = [*BASIC, "G_L2", "G_SOBEL", "G_LAP"]
+
+
+class TestPix2pix(LossSpecTests):
+    name = "pix2pix"
+    gradcheck = True
 
 
 def weights(losses):
@@ -62,13 +68,6 @@ def test_only_the_generator_takes_the_weight_of_the_gan_loss():
     config = Config.model_validate({"train": {"loss": {"lambda_gan": 5.0}}})
     losses = pix2pix(config)
     assert (losses["D_real"].loss_weight, losses["D_fake"].loss_weight) == (1.0, 1.0)
-
-
-def test_two_builds_share_nothing():
-    first, second = pix2pix(Config(), "extended"), pix2pix(Config(), "extended")
-    for name in EXTENDED:
-        assert first[name].function is not second[name].function
-        assert first[name].tags is not second[name].tags
 
 
 def test_name_and_variant_find_the_spec():

@@ -8,8 +8,26 @@ from nectargan_vgg import VGGPerceptual, VGGStyle, checkpoint, vgg
 
 from nectargan_core import Config, LossManager
 from nectargan_core.errors import SpecError, WeightsError
+from nectargan_core.testing import LossSpecTests
 
 SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
+
+
+class Small(LossSpecTests):
+    options = {"checkpoint": "random", "layers": {"relu1_2": 1.0}}
+
+    def make_inputs(self, batch_size):
+        return {name: torch.rand(batch_size, 3, 16, 16) * 2 - 1 for name in ("y_fake", "y")}
+
+
+class TestVGG(Small):
+    name = "vgg"
+    gradcheck = True
+
+
+class TestByLayer(Small):
+    name = "vgg:perceptual"
+    options = {**Small.options, "by_layer": True, "reduction": "none"}
 
 
 def train_a_step(manager):
@@ -42,12 +60,6 @@ def test_style_is_a_variant(deep_weights):
     assert list(losses) == ["G_STYLE"]
     assert (losses["G_STYLE"].tags, losses["G_STYLE"].loss_weight) == (["G"], 10.0)
     assert type(losses["G_STYLE"].function) is VGGStyle
-
-
-@pytest.mark.parametrize(("variant", "key", "name"), [("perceptual", "vgg", "G_VGG"), ("style", "style", "G_STYLE")])
-def test_weight_comes_from_the_config(weights, variant, key, name):
-    config = Config.model_validate({"train": {"loss": {f"lambda_{key}": 2.5}}})
-    assert vgg(config, variant, layers=SMALL, checkpoint=weights)[name].loss_weight == 2.5
 
 
 @pytest.mark.parametrize("variant", ["perceptual", "style"])

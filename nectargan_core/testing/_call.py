@@ -1,0 +1,144 @@
+"""One call of a loss by the kit: seeded, with its terms, its gradients, and what it raised in words."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import pathlib
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nectargan_core._messages import one_line, shown
+from nectargan_core.testing._inputs import Inputs
+from nectargan_core.testing._outcomes import CheckFailed
+
+Parameters = Sequence[str] | Mapping[str, str]
+"""What a loss reads: the names of its inputs in order, or a mapping from parameter to name."""
+
+_SEED = 20_17
+_KIT = str(pathlib.Path(__file__).parent)
+_TORCH = str(pathlib.Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call returned.
+
+    Args:
+        terms: The tensors that it returned, by the names of components, or under "" where there are none.
+        total: The sum of their means.
+        inputs: What it was called with.
+    """
+
+    terms: Mapping[str, Tensor]
+    total: Tensor
+    inputs: Inputs
+
+    def gradients(self) -> dict[str, list[Tensor | None]]:
+        """Return the gradients with respect to each generated input; None where the loss does not depend on it."""
+        names = list(self.inputs.leaves)
+        leaves = [leaf for name in names for leaf in self.inputs.leaves[name]]
+        if not self.total.requires_grad or not leaves:
+            return {name: [None] * len(self.inputs.leaves[name]) for name in names}
+        found = iter(torch.autograd.grad(self.total, leaves, allow_unused=True, retain_graph=True))
+        return {name: [next(found) for _ in self.inputs.leaves[name]] for name in names}
+
+
+def called(function: Callable[..., Any], reads: Parameters, inputs: Inputs) -> Call:
+    """Call a loss function.
+
+    Raises:
+        CheckFailed: If it returned anything but tensors of floating-point numbers.
+    """
+    with torch.enable_grad():
+        if isinstance(reads, Mapping):
+            result = function(**{parameter: inputs.values[name] for parameter, name in reads.items()})
+        else:
+            result = function(*(inputs.values[name] for name in reads))
+        terms = _terms(result)
+        means = [term.mean() if term.dim() else term for term in terms.values()]
+        total = means[0]
+        for mean in means[1:]:
+            total = total + mean
+    return Call(terms, total, inputs)
+
+
+@contextlib.contextmanager
+def seeded(seed: int = _SEED) -> Iterator[None]:
+    """Seed all random numbers, and put their states back afterwards."""
+    state, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 # the state that plugins use
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed(), which would seed the devices, too.
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numbers)  # noqa: NPY002
+
+
+def explained(error: BaseException) -> str:
+    """Say in one line what was raised, and at which line of the plugin."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((_KIT, _TORCH))
+    ]
+    frames = [frame for frame in frames if not frame.filename.startswith("<")]
+    if not frames or frames[-1].lineno is None:
+        return one_line(error)
+    last = frames[-1]
+    code = linecache.getline(last.filename, last.lineno or 0).strip()
+    return f"{one_line(error)} ({pathlib.Path(last.filename).name}, line {last.lineno}: {code[:100]})"
+
+
+def plain_tensors(function: Callable[..., Any]) -> list[str]:
+    """Return the attributes of a module that hold tensors which `.to()` does not move: no parameters, no buffers."""
+    if not isinstance(function, nn.Module):
+        return []
+    return [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in function.named_modules()
+        for name, value in vars(module).items()
+        if not name.startswith(("_parameters", "_buffers", "_modules")) and _holds_tensor(value)
+    ]
+
+
+def _holds_tensor(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_tensor, value))
+    if isinstance(value, dict):
+        return any(map(_holds_tensor, value.values()))
+    return isinstance(value, Tensor)
+
+
+def _terms(result: object) -> dict[str, Tensor]:
+    terms: dict[Any, Any] = dict(result) if isinstance(result, Mapping) else {"": result}
+    if not terms:
+        raise CheckFailed("it returned an empty dict; return a tensor, or a dict of at least one tensor")
+    for name, term in terms.items():
+        what = f"a dict with {shown(name)}: " if isinstance(result, Mapping) else ""
+        if not isinstance(name, str):
+            raise CheckFailed(
+                f"it returned a dict with the key {shown(name)}; the keys are names of components, as str"
+            )
+        if not isinstance(term, Tensor):
+            hint = " (.item() and float() lose the gradient)" if isinstance(term, (float, int)) else ""
+            raise CheckFailed(
+                f"it returned {what}{type(term).__name__} ({shown(term)}); return a tensor, or a dict of tensors by "
+                f"name{hint}"
+            )
+        if not term.is_floating_point():
+            raise CheckFailed(f"it returned {what}a tensor of {term.dtype}; return one of floating-point numbers")
+        if not term.numel():
+            raise CheckFailed(
+                f"it returned {what}an empty tensor, the mean of which is nan; return at least one number"
+            )
+    return terms

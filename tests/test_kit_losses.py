@@ -1,0 +1,877 @@
+"""The kit's checks of a loss: sound losses pass all of them, and each fault gets a message that says what to change."""
+
+import functools
+import os
+import random
+import unittest
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nectargan_core import LMLoss
+from nectargan_core.errors import WeightsError
+from nectargan_core.testing import CheckFailed, LossTests, check_loss
+from nectargan_core.testing._losses import CHECKS, LossSubject
+from nectargan_core.testing._outcomes import run_check
+from nectargan_core.testing._vocabulary import VOCABULARY
+
+NAMES = [check.name for check in CHECKS]
+
+
+def outcome(check, function, inputs=("y_fake", "y"), make_inputs=None, gradcheck=False):
+    return run_check(
+        next(each for each in CHECKS if each.name == check), LossSubject(function, inputs, make_inputs, gradcheck), {}
+    )
+
+
+def failure(check, function, **given):
+    """Return the message of a check that is to fail."""
+    found = outcome(check, function, **given)
+    assert found.state == "failed", found
+    return found.message
+
+
+def passes(check, function, **given):
+    found = outcome(check, function, **given)
+    assert found.state == "passed", found
+
+
+def skipped(check, function, **given):
+    found = outcome(check, function, **given)
+    assert found.state == "skipped", found
+    return found.message
+
+
+# Sound losses
+
+
+class Charbonnier(nn.Module):
+    def forward(self, y_fake, y):
+        dtype = torch.promote_types(y_fake.dtype, y.dtype)
+        precise = torch.promote_types(dtype, torch.float32)
+        return ((y_fake.to(precise) - y.to(precise)).square() + 1e-6).sqrt().mean().to(dtype)
+
+
+class Blurred(nn.Module):
+    """Has a buffer, and is moved to the dtype of what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kernel", torch.full((3, 1, 3, 3), 1 / 9), persistent=False)
+
+    def forward(self, y_fake, y):
+        difference = y_fake - y
+        kernel = self.kernel.to(difference.dtype)
+        return F.conv2d(difference, kernel, padding=1, groups=3).abs().mean((1, 2, 3))
+
+
+class Parts(nn.Module):
+    def forward(self, y_fake, y):
+        return {"low": (y_fake.mean() - y.mean()).abs(), "high": (y_fake - y).abs().mean(1, keepdim=True)}
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, y_fake, y):
+        return (y_fake - y).abs().mean() * torch.exp(-self.log_scale) + self.log_scale
+
+
+class Tracked(nn.Module):
+    """Keeps a running mean in a buffer, by which it does not weigh."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, y_fake, y):
+        loss = (y_fake - y).abs().mean()
+        self.mean.lerp_(loss.detach().to(self.mean.dtype), 0.1)
+        return loss
+
+
+def feature_matching(features_fake, features_real):
+    return sum((fake - real.detach()).abs().mean() for fake, real in zip(features_fake, features_real, strict=True))
+
+
+def kl(mu, logvar):
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
+
+
+def masked(y_fake, y, mask):
+    return ((y_fake - y).abs() * mask).sum() / mask.sum().clamp(min=1)
+
+
+def smoothness(discriminator, y_fake):
+    return discriminator(y_fake).square().mean()
+
+
+def relativistic(pred_real, pred_fake):
+    return F.softplus(pred_real.detach() - pred_fake).mean()
+
+
+def hinge(pred_real, pred_fake):
+    return F.relu(1 - pred_real).mean() + F.relu(1 + pred_fake).mean()
+
+
+def wasserstein(pred_fake):
+    return -pred_fake.mean()
+
+
+def summed(y_fake, y):
+    precise = torch.promote_types(y_fake.dtype, torch.float32)
+    return (y_fake.to(precise) - y.to(precise)).abs().sum().to(y_fake.dtype)
+
+
+SOUND = {
+    "L1": (nn.L1Loss(), ("y_fake", "y")),
+    "mean squares": (nn.MSELoss(), ("y_fake", "y")),
+    "charbonnier": (Charbonnier(), ("y_fake", "y")),
+    "a buffer, a value for each sample": (Blurred(), ("y_fake", "y")),
+    "components, one of them a map": (Parts(), ("y_fake", "y")),
+    "parameters": (Learned(), ("y_fake", "y")),
+    "a state": (Tracked(), ("y_fake", "y")),
+    "lists": (feature_matching, ("features_fake", "features_real")),
+    "a latent distribution": (kl, ("mu", "logvar")),
+    "a mask": (masked, {"y_fake": "y_fake", "y": "y", "mask": "mask"}),
+    "a network": (smoothness, ("discriminator", "y_fake")),
+    "relativistic": (relativistic, ("pred_real", "pred_fake")),
+    "hinge": (hinge, ("pred_real", "pred_fake")),
+    "wasserstein": (wasserstein, ("pred_fake",)),
+    "classes": (nn.CrossEntropyLoss(), ("logits", "labels")),
+    "a sum": (summed, ("y_fake", "y")),
+    "a partial": (functools.partial(F.huber_loss, delta=0.5), ("y_fake", "y")),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_loss_passes_all_checks(name):
+    function, inputs = SOUND[name]
+    check_loss(function, inputs=inputs, gradcheck=True)
+
+
+def test_each_input_of_the_vocabulary_is_made_for_any_batch_size():
+    generator = torch.Generator().manual_seed(0)
+    for each in VOCABULARY.values():
+        for size in (1, 8):
+            value = each.make(size, generator)
+            tensors = value if isinstance(value, list) else [value] if isinstance(value, torch.Tensor) else []
+            if each.name != "last_layer":
+                assert all(tensor.shape[0] == size for tensor in tensors)
+        assert each.description
+        assert each.shape
+
+
+# What cannot be called, and what it returns
+
+
+def test_a_loss_that_raises_fails_one_check_with_the_line_and_leaves_out_the_others():
+    def broken(y_fake, y):
+        raise ZeroDivisionError("no")
+
+    message = failure("finite", broken)
+    assert "y_fake (2, 3, 32, 32), y (2, 3, 32, 32) raised ZeroDivisionError: no (test_kit_losses.py, line " in message
+    for name in NAMES:
+        if name not in ("finite", "gradcheck"):
+            assert skipped(name, broken) == "it cannot be called, as the check `finite` tells"
+
+
+def test_a_number_is_no_tensor():
+    assert "returned float" in failure("finite", lambda y_fake, y: (y_fake - y).abs().mean().item())
+
+
+def test_a_list_of_terms_is_no_tensor():
+    message = failure("finite", lambda y_fake, y: [y_fake.mean()])
+    assert "returned list" in message
+    assert "return a tensor, or a dict of tensors by name" in message
+
+
+def test_a_component_must_be_a_tensor():
+    assert "a dict with 'a': float" in failure("finite", lambda y_fake, y: {"a": 1.0})
+
+
+def test_an_empty_dict_is_no_loss():
+    assert "return a tensor, or a dict of at least one" in failure("finite", lambda y_fake, y: {})
+
+
+def test_a_whole_number_is_no_loss():
+    message = failure("finite", lambda y_fake, y: (y_fake > y).sum())
+    assert "torch.int64; return one of floating-point numbers" in message
+
+
+def test_inputs_that_the_kit_cannot_make_are_asked_for():
+    assert "reads 'edges', which is an input of its own; say with make_inputs" in skipped(
+        "finite", nn.L1Loss(), inputs=("y_fake", "edges")
+    )
+
+
+def test_make_inputs_must_make_all():
+    message = failure("finite", nn.L1Loss(), make_inputs=lambda size: {"y": torch.rand(size, 3)})
+    assert "make_inputs made y, without y_fake" in message
+
+
+def test_missing_weights_are_no_fault():
+    def needs_weights(y_fake, y):
+        raise WeightsError("weights of it: no such file")
+
+    assert skipped("finite", needs_weights) == "WeightsError: weights of it: no such file"
+    assert "no such file" in skipped("float16", needs_weights)
+
+
+# finite and differentiable
+
+
+def test_a_result_that_is_nan_is_found():
+    assert "its result is nan" in failure("finite", lambda y_fake, y: (y_fake - y).log().mean())
+
+
+def test_a_division_by_the_distance_is_found_where_images_are_equal():
+    message = failure("finite", lambda y_fake, y: 1 / (y_fake - y).abs().mean())
+    assert "infinite where the generated input equals its target" in message
+
+
+def test_a_normalization_is_found_on_black_images():
+    def standardized(y_fake, y):
+        return (y_fake / y_fake.std() - y / y.std()).abs().mean()
+
+    message = failure("finite", standardized)
+    assert "where all images are zero, as black ones; add an epsilon where it divides" in message
+
+
+def test_a_division_by_an_empty_mask_is_found():
+    def over_the_mask(y_fake, y, mask):
+        return ((y_fake - y).abs() * mask).sum() / mask.sum()
+
+    message = failure("finite", over_the_mask, inputs=("y_fake", "y", "mask"))
+    assert "where the mask is zero everywhere; divide by the sum of the mask clamped to 1" in message
+
+
+def test_a_constant_of_numpy_that_makes_float64_is_found():
+    weights = torch.from_numpy(np.ones(3)).view(1, 3, 1, 1)
+    message = failure("finite", lambda y_fake, y: ((y_fake - y) * weights).abs().mean())
+    assert "its result is float64 where all inputs are float32" in message
+
+
+def root(y_fake, y):
+    return (y_fake - y).square().mean().sqrt()
+
+
+def test_a_square_root_at_zero_is_found():
+    message = failure("differentiable", root)
+    assert "gradient with respect to 'y_fake' is nan where the generated input equals its target" in message
+    assert "add an epsilon inside" in message
+
+
+def test_equal_inputs_are_found_under_names_of_ones_own():
+    def make_inputs(size):
+        return {"output": torch.rand(size, 4).requires_grad_(), "wanted": torch.rand(size, 4)}
+
+    message = failure("differentiable", root, inputs=("output", "wanted"), make_inputs=make_inputs)
+    assert "'output' is nan where the generated input equals its target" in message
+
+
+def test_a_detached_input_is_found():
+    message = failure("differentiable", lambda y_fake, y: (y_fake.detach() - y).abs().mean())
+    assert "no gradient of its result reaches y_fake; remove detach()" in message
+
+
+def test_one_of_several_generated_inputs_without_a_gradient_is_found():
+    message = failure("differentiable", lambda mu, logvar: mu.square().mean(), inputs=("mu", "logvar"))
+    assert "no gradient reaches 'logvar'" in message
+
+
+def test_numpy_in_forward_is_found():
+    def by_numpy(y_fake, y):
+        return torch.tensor(np.abs(y_fake.detach().numpy() - y.numpy()).mean())
+
+    assert "NumPy" in failure("differentiable", by_numpy)
+
+
+def test_a_gradient_that_is_zero_everywhere_is_found():
+    message = failure("differentiable", lambda y_fake, y: (y_fake.round() - y).abs().mean())
+    assert "0 everywhere" in message
+
+
+def test_generated_are_the_inputs_that_are_made_with_requires_grad():
+    def make_inputs(size):
+        return {"y_fake": torch.rand(size, 2), "y": torch.rand(size, 2).requires_grad_()}
+
+    message = failure("differentiable", lambda y_fake, y: (y_fake - y.detach()).abs().mean(), make_inputs=make_inputs)
+    assert "reaches y;" in message
+
+
+class WrongDerivative(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient * x
+
+
+def wrong_derivative(y_fake, y):
+    return WrongDerivative.apply(y_fake - y).mean()
+
+
+def test_a_wrong_derivative_is_found_where_it_is_asked_for():
+    assert "ask for it with gradcheck=True" in skipped("gradcheck", wrong_derivative)
+    assert "not that of finite differences" in failure("gradcheck", wrong_derivative, gradcheck=True)
+
+
+# dtypes
+
+
+def test_an_overflow_of_float16_is_found():
+    message = failure("float16", lambda y_fake, y: ((y_fake - y) * 100).square().sum())
+    assert "is infinite; float16 ends at 65504: compute in float32" in message
+
+
+def test_an_epsilon_that_float16_cannot_hold_is_found():
+    def charbonnier(y_fake, y):
+        return ((y_fake - y).square() + 1e-12).sqrt().mean()
+
+    message = failure("float16", charbonnier)
+    assert "nan in float16 where the generated input equals its target; an epsilon such as 1e-8 becomes 0" in message
+    passes("bfloat16", charbonnier)
+
+
+def test_a_sum_that_bfloat16_cannot_hold_is_found():
+    def variance(y_fake, y):
+        shifted = y_fake + 100
+        return (shifted.square().mean() - shifted.mean().square()).abs()
+
+    assert "not the rounding of one number; compute in float32" in failure("bfloat16", variance)
+
+
+class FixedKernel(nn.Module):
+    """Its constant is float32, whatever it is given."""
+
+    def forward(self, y_fake, y):
+        return F.conv2d(y_fake - y, torch.ones(1, 3, 3, 3, device=y.device)).abs().mean()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_constant_in_float32_that_does_not_go_with_another_dtype_is_found(dtype):
+    message = failure(dtype, FixedKernel())
+    assert f"with inputs in {dtype} it raised" in message
+    assert "make constants in" in message
+
+
+def test_a_result_in_float64_for_half_precision_is_found():
+    def by_numpy(y_fake, y):
+        result = (y_fake - y).abs().mean()
+        return result * torch.ones(1, dtype=torch.float64).squeeze() if y.dtype is torch.float32 else result.double()
+
+    assert "float64 where all inputs are bfloat16" in failure("bfloat16", by_numpy)
+
+
+def test_float32_for_half_precision_is_no_fault():
+    passes("bfloat16", lambda y_fake, y: (y_fake.float() - y.float()).abs().mean())
+
+
+def test_less_precision_than_float64_is_found():
+    message = failure("float64", lambda y_fake, y: (y_fake.float() - y.float()).abs().mean())
+    assert "its result is float32 where all inputs are float64" in message
+
+
+def test_mixed_dtypes_under_autocast_are_found():
+    def dot(y_fake, y):
+        with torch.autocast("cpu", enabled=False):
+            return torch.mm(y_fake.flatten(1), y.flatten(1).T).square().mean() * 1e-3
+
+    message = failure("autocast", dot)
+    assert "where the generated input is bfloat16, as a network gives it, and the others are float32" in message
+
+
+def test_precision_that_autocast_takes_is_found():
+    def cancelling(y_fake, y):
+        fake, real = y_fake.flatten(1) + 30, y.flatten(1) + 30
+        return (fake @ fake.T - real @ real.T).abs().mean() / 1000
+
+    assert "under autocast its result is" in failure("autocast", cancelling)
+
+
+# Memory format and shapes
+
+
+def test_view_on_channels_last_is_found():
+    message = failure("channels_last", lambda y_fake, y: (y_fake.view(-1) - y.view(-1)).abs().mean())
+    assert "use reshape() or flatten() instead of view()" in message
+
+
+def test_reading_memory_in_its_order_is_found():
+    def first_rows(y_fake, y):
+        return (torch.as_strided(y_fake, (32,), (1,)) - torch.as_strided(y, (32,), (1,))).square().mean()
+
+    assert "it reads memory in the order in which it lies" in failure("channels_last", first_rows)
+
+
+def test_channels_last_is_for_images():
+    assert skipped("channels_last", kl, inputs=("mu", "logvar")) == "none of its inputs has four dimensions"
+
+
+def test_squeeze_of_a_batch_of_one_is_found():
+    def by_sample(y_fake, y):
+        return (y_fake - y).abs().mean((1, 2, 3), keepdim=True).squeeze()
+
+    message = failure("batch_size", by_sample)
+    assert "has the shape () for a batch of 1, and (8,) for one of 8; squeeze()" in message
+
+
+def test_a_size_that_is_written_down_is_found():
+    assert "with a batch of 1 it raised" in failure(
+        "batch_size",
+        lambda y_fake, y: (
+            (y_fake.reshape(2, -1) - y.reshape(2, -1)[:2]).abs().mean()
+            if len(y) == 2
+            else y_fake.reshape(2, 3, 32, 32).mean()
+        ),
+    )
+
+
+def test_a_variance_over_a_batch_of_one_is_found():
+    message = failure("batch_size", lambda y_fake, y: (y_fake - y).mean((1, 2, 3)).var())
+    assert "with a batch of 1 its result is nan; a variance over one sample is nan" in message
+
+
+def test_a_component_that_is_there_for_some_batches_only_is_found():
+    def parts(y_fake, y):
+        result = {"all": (y_fake - y).abs().mean()}
+        if len(y) > 1:
+            result["pairs"] = (y_fake[0] - y_fake[1]).abs().mean()
+        return result
+
+    assert "components all for a batch of 1 and all, pairs for one of 8" in failure("batch_size", parts)
+
+
+# Devices
+
+
+class Attribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = torch.ones(1, 3, 3, 3)
+
+    def forward(self, y_fake, y):
+        return F.conv2d(y_fake - y, self.kernel).abs().mean()
+
+
+def test_a_tensor_that_is_no_buffer_is_named():
+    message = failure("device", Attribute())
+    assert (
+        "kernel stays on the CPU when the loss is moved by .to(); register it: self.register_buffer('kernel'" in message
+    )
+
+
+def test_a_tensor_in_a_list_that_is_no_buffer_is_named():
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Module()
+            self.inner.scales = [torch.ones(3, 1, 1)]
+
+        def forward(self, y_fake, y):
+            return ((y_fake - y) * self.inner.scales[0]).abs().mean()
+
+    assert "inner.scales stays on the CPU" in failure("device", Several())
+
+
+def test_a_tensor_that_is_made_on_the_cpu_is_found():
+    message = failure("device", lambda y_fake, y: ((y_fake - y) * torch.rand(2, 1, 1, 1)).abs().mean())
+    assert "make tensors with device=y_fake.device" in message
+
+
+def test_a_result_on_the_cpu_is_found():
+    message = failure("device", lambda y_fake, y: torch.zeros((), requires_grad=True) if y.is_meta else y_fake.mean())
+    assert "on cpu where all inputs are on another device" in message
+
+
+WAITS = {
+    "item": lambda y_fake, y: y_fake.mean() * y.mean().item(),
+    "if": lambda y_fake, y: (y_fake - y).abs().mean() if (y_fake - y).mean() > 0 else (y_fake - y).square().mean(),
+    "cpu": lambda y_fake, y: (y_fake.cpu() - y.cpu()).abs().mean(),
+    "numpy": lambda y_fake, y: y_fake.mean() * float(np.mean(y.numpy())),
+    "mask": lambda y_fake, y: (y_fake - y)[y > 0].abs().mean(),
+    "unique": lambda y_fake, y: y_fake.mean() * len(torch.unique(y)),
+    "assert": lambda y_fake, y: y_fake.mean() if torch.isfinite(y).all() else y.mean(),
+    "format": lambda y_fake, y: y_fake.mean() * len(f"{y.mean():.2f}"),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_reading_a_value_on_the_host_is_found(name):
+    message = failure("no_wait", WAITS[name])
+    assert "for which training waits at every step" in message
+    assert "test_kit_losses.py, line" in message
+
+
+def test_a_wait_in_the_backward_pass_is_found():
+    class Clipped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient / max(1.0, gradient.norm().item())
+
+    assert "training waits" in failure("no_wait", lambda y_fake, y: Clipped.apply(y_fake - y).abs().mean())
+
+
+def test_where_a_tensor_stays_behind_is_no_wait():
+    passes("no_wait", Attribute())
+
+
+# Compiled
+
+
+def test_what_the_compiler_refuses_is_found():
+    message = failure("compiles", WAITS["if"])
+    assert "torch.compile(fullgraph=True) does not take it" in message
+    assert "decide by shapes, not by values" in message
+
+
+def test_printing_is_found():
+    def telling(y_fake, y):
+        print(end="")
+        Path(os.devnull).write_text("called")
+        return (y_fake - y).abs().mean()
+
+    assert "does not take it" in failure("compiles", telling)
+
+
+def test_a_loss_that_is_another_when_compiled_is_found():
+    def compiled_otherwise(y_fake, y):
+        loss = (y_fake - y).abs().mean()
+        return loss * 2 if torch.compiler.is_compiling() else loss
+
+    assert "compiled its result is" in failure("compiles", compiled_otherwise)
+
+
+# Random numbers and state
+
+
+def noisy(y_fake, y):
+    return (y_fake + torch.randn_like(y_fake) - y).abs().mean()
+
+
+def test_a_random_loss_is_found_and_told_how_to_say_that_it_is_meant():
+    message = failure("deterministic", noisy)
+    assert "when the seed is another" in message
+    assert 'skip={"deterministic": "..."}' in message
+
+
+@pytest.mark.parametrize("check", [name for name in NAMES if name not in ("deterministic", "gradcheck", "picklable")])
+def test_a_random_loss_passes_the_other_checks(check):
+    assert outcome(check, noisy).state != "failed"
+
+
+def test_random_numbers_that_no_seed_repeats_are_found():
+    unseeded = random.SystemRandom()
+    message = failure("deterministic", lambda y_fake, y: (y_fake - y).abs().mean() * unseeded.random())
+    assert "the same seed differ" in message
+
+
+def test_seeding_is_found():
+    def seeding(y_fake, y):
+        torch.manual_seed(0)
+        return (y_fake * torch.rand_like(y_fake) - y).abs().mean()
+
+    assert "it sets the seed of torch's random numbers" in failure("deterministic", seeding)
+
+
+def test_a_value_that_depends_on_earlier_calls_is_found():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, y_fake, y):
+            self.calls += 1
+            return (y_fake - y).abs().mean() * self.calls
+
+    assert "a second call with the same inputs differs from the first" in failure("deterministic", Counting())
+
+
+IN_PLACE = {
+    "the target": (lambda y_fake, y: (y.mul_(0.5) - y_fake).abs().mean(), "it changes 'y' in place"),
+    "the generated input": (
+        lambda y_fake, y: (y_fake.add_(1).div_(2) - y).abs().mean(),
+        "it changes 'y_fake' in place",
+    ),
+    "by an operator": (lambda y_fake, y: y.__isub__(0.1).sub(y_fake).abs().mean(), "y = y - 1 instead of y -= 1"),
+    "to the same values": (lambda y_fake, y: (y.mul_(1) - y_fake).abs().mean(), "it changes 'y' in place"),
+    "requires_grad": (
+        lambda y_fake, y: (y.requires_grad_() - y_fake).abs().mean(),
+        "it changes requires_grad of 'y'; take a copy: y.detach().requires_grad_()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_a_change_of_an_input_is_found(name):
+    function, expected = IN_PLACE[name]
+    assert expected in failure("inputs_unchanged", function)
+
+
+def test_emptying_a_list_of_inputs_is_found():
+    def popping(features_fake, features_real):
+        return (features_fake.pop() - features_real.pop()).abs().mean()
+
+    message = failure("inputs_unchanged", popping, inputs=("features_fake", "features_real"))
+    assert "how many tensors 'features_fake' holds; copy the list" in message
+
+
+def test_switching_a_network_is_found():
+    def switching(discriminator, y_fake):
+        return discriminator.eval()(y_fake).mean()
+
+    assert "between train() and eval()" in failure("inputs_unchanged", switching, inputs=("discriminator", "y_fake"))
+
+
+def test_freezing_a_network_is_found():
+    def freezing(discriminator, y_fake):
+        return discriminator.requires_grad_(False)(y_fake).mean()
+
+    assert "requires_grad of the parameters" in failure(
+        "inputs_unchanged", freezing, inputs=("discriminator", "y_fake")
+    )
+
+
+def test_calling_backward_is_found():
+    def eager(y_fake, y):
+        loss = (y_fake - y).abs().mean()
+        loss.backward(retain_graph=True)
+        return loss
+
+    assert "it calls backward()" in failure("inputs_unchanged", eager)
+
+
+def test_state_that_is_in_no_buffer_is_found():
+    class Running(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = 1.0
+
+        def forward(self, y_fake, y):
+            self.scale *= 0.5
+            return (y_fake - y).abs().mean() * self.scale
+
+    message = failure("state_dict", Running())
+    assert "after load_state_dict() it gives other numbers" in message
+    assert "register_buffer" in message
+
+
+def test_a_buffer_that_is_made_in_the_first_call_is_found():
+    class Lazy(nn.Module):
+        def forward(self, y_fake, y):
+            if not hasattr(self, "kernel"):
+                self.register_buffer("kernel", y.new_ones(3, 1, 1))
+            return ((y_fake - y) * self.kernel).abs().mean()
+
+    message = failure("state_dict", Lazy())
+    assert "Unexpected key" in message
+    assert "register all buffers and parameters in __init__" in message
+
+
+def test_a_state_that_is_no_plain_data_is_found():
+    class Extra(nn.Module):
+        def get_extra_state(self):
+            return random.Random(0)
+
+        def set_extra_state(self, state):
+            pass
+
+        def forward(self, y_fake, y):
+            return (y_fake - y).abs().mean()
+
+    assert "it may hold tensors and plain data only" in failure("state_dict", Extra())
+
+
+def test_a_function_has_no_state():
+    assert "it is no module" in skipped("state_dict", root)
+
+
+def test_a_lambda_cannot_be_pickled():
+    message = failure("picklable", lambda y_fake, y: (y_fake - y).abs().mean())
+    assert "a function at the top of its file instead of a lambda" in message
+
+
+class Holding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.criterion = lambda a, b: (a - b).abs().mean()
+
+    def forward(self, y_fake, y):
+        return self.criterion(y_fake, y)
+
+
+def test_a_module_that_holds_a_lambda_cannot_be_pickled():
+    assert "cannot be pickled" in failure("picklable", Holding())
+
+
+class Caching(nn.Module):
+    """Keeps the result of its last call, with its graph."""
+
+    def forward(self, y_fake, y):
+        self.last = (y_fake - y).abs().mean()
+        return self.last
+
+
+def test_a_loss_that_cannot_be_copied_is_found():
+    used = Caching()
+    used(torch.ones(2, requires_grad=True), torch.zeros(2))
+    assert "it cannot be copied" in failure("picklable", used)
+
+
+class Forgetting(Charbonnier):
+    def __init__(self):
+        super().__init__()
+        self.factor = 2.0
+
+    def __setstate__(self, state):
+        super().__setstate__({**state, "factor": 1.0})
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, y_fake, y):
+        return super().forward(y_fake, y) * self.factor
+
+
+def test_a_pickle_that_forgets_is_found():
+    assert "after pickling it gives other numbers" in failure("picklable", Forgetting())
+
+
+# The function and the class
+
+
+def test_all_faults_are_listed_under_the_name_of_the_function():
+    with pytest.raises(CheckFailed) as caught:
+        check_loss(root)
+    message = str(caught.value)
+    assert message.startswith("root:\n  differentiable: its gradient")
+    assert "\n  float16: " in message
+
+
+def test_a_check_is_left_out_with_a_reason():
+    check_loss(noisy, skip={"deterministic": "noise is what it is about"})
+
+
+def test_a_reason_for_no_check_is_refused():
+    with pytest.raises(ValueError, match="no check is called 'picklabel'.* Did you mean \"picklable\""):
+        check_loss(nn.L1Loss(), skip={"picklabel": "it is a lambda"})
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (nn.L1Loss, "make one of it: L1Loss()"),
+        (3, "must be a module or a function, got 3"),
+        (LMLoss(name="G_L1", function=nn.L1Loss()), "give the function of the loss 'G_L1'"),
+    ],
+)
+def test_what_is_no_loss_function_is_refused(function, expected):
+    with pytest.raises(TypeError) as caught:
+        check_loss(function)
+    assert expected in str(caught.value)
+
+
+def test_inputs_are_several_names():
+    with pytest.raises(TypeError, match="inputs is a tuple of names"):
+        check_loss(nn.L1Loss(), inputs="y_fake")
+
+
+def test_named_tuples_and_dicts_are_inputs():
+    Pair = namedtuple("Pair", "fake real")
+
+    def compare(features, more):
+        return (features.fake - features.real).abs().mean() + more["a"].square().mean()
+
+    def make_inputs(size):
+        return {"features": Pair(torch.rand(size, 4), torch.rand(size, 4)), "more": {"a": torch.rand(size, 2)}}
+
+    reason = {"picklable": "a function in a test"}
+    check_loss(compare, make_inputs, inputs=("features", "more"), gradcheck=True, skip=reason)
+
+
+def test_a_function_as_an_input_is_passed_as_it_is():
+    def penalty(discriminator, y_fake):
+        return discriminator(y_fake).square().mean()
+
+    def make_inputs(size):
+        return {"discriminator": torch.tanh, "y_fake": torch.rand(size, 3)}
+
+    given = {"inputs": ("discriminator", "y_fake"), "make_inputs": make_inputs}
+    passes("differentiable", penalty, **given)
+    assert "is a function, which cannot be converted; give a module" in skipped("device", penalty, **given)
+
+
+def test_random_states_stay_as_they_are():
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 # what losses may use
+    check_loss(noisy, skip={"deterministic": "it is meant"})
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    np.testing.assert_equal(np.random.get_state(), states[2])  # noqa: NPY002
+
+
+def test_the_loss_that_is_checked_stays_as_it_is():
+    tracked = Tracked()
+    check_loss(tracked)
+    assert tracked.mean == 0
+    assert tracked.training
+
+
+class TestBlurred(LossTests):
+    function = Blurred()
+    gradcheck = True
+
+
+class TestFunctionOfInputsOfItsOwn(LossTests):
+    function = staticmethod(root)
+    inputs = ("output", "wanted")
+    skip = {"differentiable": "inputs are never equal", "float16": "likewise", "bfloat16": "likewise"}
+
+    def make_inputs(self, batch_size):
+        return {"output": torch.rand(batch_size, 4).requires_grad_(), "wanted": torch.rand(batch_size, 4)}
+
+
+def plain_function(y_fake, y):
+    return (y_fake - y).abs().mean()
+
+
+class TestPlainFunction(LossTests):
+    function = plain_function
+
+
+def test_a_class_has_a_test_for_each_check():
+    methods = {name for name in dir(LossTests) if name.startswith("test_")}
+    assert methods == {f"test_{name}" for name in NAMES} | {"test_skip_names_checks"}
+
+
+def test_a_test_of_a_class_fails_with_the_message():
+    class TestRoot(LossTests):
+        function = root
+
+    with pytest.raises(CheckFailed, match="is nan where the generated input equals its target"):
+        TestRoot().test_differentiable()
+    with pytest.raises(unittest.SkipTest, match="no module"):
+        TestRoot().test_state_dict()
+
+
+def test_a_class_without_a_function_says_what_is_missing():
+    class TestNothing(LossTests):
+        pass
+
+    with pytest.raises(TypeError, match="must be a module or a function, got None"):
+        TestNothing().test_finite()
