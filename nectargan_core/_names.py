@@ -75,6 +75,17 @@ def read_term(text: str, column: int = 0, expected: str = "the name of a spec") 
     return Term(provider, name, variant, column), end
 
 
+def is_number(term: Term) -> bool:
+    """Whether a term is what Python reads as a number, which no formula has as a term."""
+    if term.provider is not None or term.variant is not None or not term.name[0].isdecimal():
+        return False
+    try:
+        float(term.name)
+    except ValueError:
+        return False
+    return True
+
+
 def label_of(function: Callable[..., Any]) -> str:
     """Return what stands for a function or class in text; nothing is ever imported by it.
 

@@ -7,5 +7,18 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 from nectargan_core.catalog._lookup import Entry, State, find, plugins, refresh
 from nectargan_core.catalog._plugin import Plugin
 from nectargan_core.catalog._settings import configure
+from nectargan_core.catalog._taken import taken
 
-__all__ = ["SCHEDULES", "SPECS", "WEIGHTINGS", "Entry", "Plugin", "State", "configure", "find", "plugins", "refresh"]
+__all__ = [
+    "SCHEDULES",
+    "SPECS",
+    "WEIGHTINGS",
+    "Entry",
+    "Plugin",
+    "State",
+    "configure",
+    "find",
+    "plugins",
+    "refresh",
+    "taken",
+]

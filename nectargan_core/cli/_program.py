@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from nectargan_core.cli._new import new
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
 from nectargan_core.errors import NectarganError
@@ -22,8 +23,9 @@ class _Program(click.Group):
 @click.group(cls=_Program)
 @click.version_option(package_name="nectargan-core")
 def main() -> None:
-    """Look at what NectarGAN finds installed, and at what it would do."""
+    """Look at what NectarGAN finds installed, and at what it would do, and begin a plugin of your own."""
 
 
+main.add_command(new)
 main.add_command(plugins)
 main.add_command(schedules)
