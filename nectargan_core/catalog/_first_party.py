@@ -8,6 +8,7 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "charbonnier": "nectargan-charbonnier",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
         "laplacian": "nectargan-laplacian",
