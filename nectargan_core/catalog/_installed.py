@@ -192,13 +192,13 @@ class Installed:
     def leading(self, key: str) -> Source | None:
         """The metadata that counts for a distribution; `None` where the path has none under that name."""
         if key not in self._leading:
-            self._leading[key] = search(key, self._path)
+            self._leading[key] = _search(key, self._path)
         return self._leading[key]
 
 
 def core_version() -> str | None:
     """The version of nectargan-core; `None` where it runs from a source tree without being installed."""
-    leading = search(CORE, sys.path)
+    leading = _search(CORE, sys.path)
     return None if leading is None else leading.version
 
 
@@ -210,7 +210,7 @@ def supports_core(supports: str) -> bool:
     return not supports or running is None or SpecifierSet(supports).contains(running, prereleases=True)
 
 
-def search(key: str, path: list[str]) -> Source | None:
+def _search(key: str, path: list[str]) -> Source | None:
     """Return the metadata that counts for a distribution."""
     found = [Source(each) for each in importlib_metadata.distributions(name=key, path=path)]
     if len(found) < 2:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from nectargan_core import _arguments as arguments
 from nectargan_core.catalog._first_party import FIRST_PARTY
 from nectargan_core.catalog._groups import noun
-from nectargan_core.catalog._installed import CORE, canonical, search
+from nectargan_core.catalog._installed import CORE, Installed, canonical
 from nectargan_core.catalog._lookup import plugins
 
 
@@ -45,5 +43,5 @@ def taken(group: str, name: str) -> str:
         if canonical(plugin.name) == key:
             owner = "is core's own" if plugin.key == CORE else f"is offered by {plugin.release}, which is installed"
             return f"the {noun(group)} {plugin.name!r} {owner}"
-    found = search(distribution, sys.path)
+    found = Installed(()).leading(distribution)
     return "" if found is None else f"the distribution {found.name} is installed"
