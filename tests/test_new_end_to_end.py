@@ -74,6 +74,8 @@ def test_a_new_plugin_passes_its_tests_linters_and_checks_and_trains_by_its_name
     assert list(environment.place.glob(f"nectargan-{name}")) == []
     passes(environment, f"cd place && nectargan new {kind} {name} --author 'Ada Lovelace'")
     folder = environment.place / f"nectargan-{name}"
+    assert (folder / ".gitignore").is_file()
+    assert (folder / ".github/workflows/ci.yml").is_file()
     call([*environment.pip, str(folder)])
 
     inside = f"cd place/nectargan-{name} && "
