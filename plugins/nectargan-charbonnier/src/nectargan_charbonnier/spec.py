@@ -20,7 +20,8 @@ def charbonnier(
         config: The configuration with the weight.
         subspec: `"plain"` for the mean over all elements; `"masked"` for the mean over those that the input `mask`
             shows, weighted by it.
-        epsilon: As for `Charbonnier`, in the unit of the images.
+        epsilon: Where the loss goes over from a square to an absolute value, in the unit of the images; from 1e-18 to
+            1e18.
 
     Returns:
         The loss by its name.
