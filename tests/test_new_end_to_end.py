@@ -68,6 +68,7 @@ def passes(environment, command):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_new_plugin_passes_its_tests_linters_and_checks_and_trains_by_its_name(environment, kind):
     name = NAMES[kind]

@@ -20,10 +20,9 @@ import click
 import importlib_metadata
 
 from nectargan_core import catalog
-from nectargan_core._names import is_number, read_term
+from nectargan_core._names import Term, is_name, is_number
 from nectargan_core._printable import printable
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS
-from nectargan_core.errors import SpecSyntaxError
 
 # With a name of this length, every line of each package has at most the 120 characters that its linter allows.
 _LONGEST_NAME = 40
@@ -161,18 +160,13 @@ def _values(kind: _Kind, template: str, name: str, author: str | None) -> dict[s
 def _check_spelling(name: str) -> None:
     """Raise `UsageError` for a name that a formula or a package index cannot have."""
     shown = printable(name[:100])
-    try:
-        term, end = read_term(name, expected="a name")
-    except SpecSyntaxError as error:
-        raise click.UsageError(str(error)) from None
-    if end < len(name) or str(term) != name or term.provider is not None or term.variant is not None:
+    if not is_name(name):
+        variant = "; variants are a parameter of the spec, and no part of its name" if ":" in name else ""
         raise click.UsageError(
-            f"a name has letters, digits, '_', '-' and '.' only, got {shown!r}; a variant is a choice within the spec, "
-            "and no part of its name"
-            if ":" in name
-            else f"a name has letters, digits, '_', '-' and '.' only, got {shown!r}"
+            f"a name has letters, digits, '_', '-' and '.' only, and begins with neither '-' nor '.', got {shown!r}"
+            f"{variant}"
         )
-    if is_number(term):
+    if is_number(Term(None, name, None)):
         raise click.UsageError(f"a formula reads {shown!r} as a number; add a letter, as in {f'l{name}'!r}")
     if not name.isascii():
         raise click.UsageError(
