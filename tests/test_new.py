@@ -6,6 +6,7 @@ import datetime
 import errno
 import json
 import keyword
+import os
 import re
 import subprocess
 import sys
@@ -209,6 +210,19 @@ def test_dir_says_where(new):
     (new.place / "my plugins").mkdir()
     assert "  cd 'my plugins/nectargan-acme'\n" in made(new("loss", "acme", "--dir", "my plugins"))
     assert (new.place / "my plugins/nectargan-acme/pyproject.toml").is_file()
+
+
+def test_a_terminal_without_the_letters_of_the_directory_is_no_obstacle(new):
+    (new.place / "größe").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "nectargan_core", "new", "loss", "acme", "--dir", "größe"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"'gr\xf6\xdfe/nectargan-acme' offers the loss spec acme:" in done.stdout
 
 
 def test_a_directory_that_is_not_there_is_refused(new):

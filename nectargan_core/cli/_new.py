@@ -11,6 +11,7 @@ import re
 import shlex
 import string
 import subprocess
+import sys
 import tempfile
 import unicodedata
 from dataclasses import dataclass
@@ -104,13 +105,12 @@ def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     folder = directory / values["distribution"]
     files = {path.replace("package", values["package"]): text for path, text in _render(kind, values).items()}
     _write(folder, files)
-    click.echo(f"{_shown(folder)} offers the {_KINDS[kind].noun} {name}:")
-    for path in files:
-        click.echo(f"  {path}")
-    click.echo("\nInstall it, and run its tests:")
-    click.echo(f"  cd {_shown(folder)}")
-    click.echo("  python -m pip install --group dev --editable .")
-    click.echo("  python -m pytest")
+    lines = [f"{_shown(folder)} offers the {_KINDS[kind].noun} {name}:", *(f"  {path}" for path in files), ""]
+    lines += ["Install it, and run its tests:", f"  cd {_shown(folder)}"]
+    lines += ["  python -m pip install --group dev --editable .", "  python -m pytest"]
+    # The directory may have letters that the encoding of the terminal lacks.
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _shown(path: Path) -> str:
