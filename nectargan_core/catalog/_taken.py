@@ -31,7 +31,8 @@ def taken(group: str, name: str) -> str:
         >>> catalog.taken(catalog.SCHEDULES, "linear")
         "the schedule 'linear' is core's own"
     """
-    entries, key = plugins(group), canonical(arguments.text("the name of a plugin", name))
+    entries = plugins(arguments.text("an entry point group", group))
+    key = canonical(arguments.text("the name of a plugin", name))
     distribution = canonical(f"nectargan-{name}")
     if distribution in {CORE, *(home for homes in FIRST_PARTY.values() for home in homes.values())}:
         return f"{distribution} is a distribution of this project"
