@@ -201,7 +201,7 @@ def test_it_says_what_it_made_and_what_comes_next(new):
         "",
         "Install it, and run its tests:",
         "  cd nectargan-acme",
-        "  python -m pip install --group dev --editable .",
+        "  python -m pip install --editable . pytest",
         "  python -m pytest",
     ]
 

@@ -107,7 +107,8 @@ def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     _write(folder, files)
     lines = [f"{_shown(folder)} offers the {_KINDS[kind].noun} {name}:", *(f"  {path}" for path in files), ""]
     lines += ["Install it, and run its tests:", f"  cd {_shown(folder)}"]
-    lines += ["  python -m pip install --group dev --editable .", "  python -m pytest"]
+    # Not the group dev of the package: pip before 25.1, which new environments may have, does not know groups.
+    lines += ["  python -m pip install --editable . pytest", "  python -m pytest"]
     # The directory may have letters that the encoding of the terminal lacks.
     encoding = sys.stdout.encoding or "utf-8"
     click.echo("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding))
