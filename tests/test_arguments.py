@@ -658,15 +658,17 @@ def test_a_log_that_no_file_system_has_is_a_log_error(name):
 
 
 @pytest.mark.parametrize("group", ["nectargan.nothing", "", 3, None, Silent()])
-def test_a_group_that_there_is_not_is_named(group):
+@pytest.mark.parametrize("function", [catalog.find, catalog.taken])
+def test_a_group_that_there_is_not_is_named(function, group):
     with pytest.raises((TypeError, ValueError), match="an entry point group"):
-        catalog.find(group, "sobel")
+        function(group, "sobel")
 
 
 @pytest.mark.parametrize("name", [3, None, ["sobel"], Silent()])
-def test_the_name_of_a_plugin_is_a_str(name):
+@pytest.mark.parametrize("function", [catalog.find, catalog.taken])
+def test_the_name_of_a_plugin_is_a_str(function, name):
     with pytest.raises(TypeError, match="the name of a plugin must be a str"):
-        catalog.find(catalog.SPECS, name)
+        function(catalog.SPECS, name)
 
 
 @pytest.mark.parametrize("given", ["plugins", "block", "providers"])

@@ -805,6 +805,40 @@ class TestTheRangeOfCore:
         assert [entry.note for entry in catalog.plugins() if entry.plugin.name == "glow"] == [""]
 
 
+class TestTaken:
+    def test_a_name_that_nobody_has_is_free(self, site):
+        assert catalog.taken(SPECS, "glow") == ""
+
+    @pytest.mark.parametrize("name", ["glow", "Glow", "GLOW"])
+    def test_an_installed_name_is_taken_however_it_is_spelt(self, site, name):
+        site.install_spec("acme", "glow")
+        assert catalog.taken(SPECS, name) == "the loss spec 'glow' is offered by acme 1.0, which is installed"
+
+    def test_a_name_of_one_group_is_free_in_another(self, site):
+        site.install_spec("acme", "glow")
+        assert catalog.taken(SCHEDULES, "glow") == ""
+
+    def test_a_blocked_plugin_has_its_name_all_the_same(self, site):
+        site.install_spec("acme", "glow")
+        catalog.configure(block=["acme"])
+        assert "acme 1.0" in catalog.taken(SPECS, "glow")
+
+    @pytest.mark.parametrize("name", ["glow-x", "Glow_X", "glow.x"])
+    def test_a_distribution_that_would_have_the_same_name_takes_it(self, site, name):
+        site.install("nectargan_glow.x")
+        assert catalog.taken(SPECS, name) == "the distribution nectargan_glow.x is installed"
+
+    @pytest.mark.parametrize("group", [SPECS, SCHEDULES])
+    def test_the_distributions_of_this_project_are_taken_installed_or_not(self, alone, group):
+        assert catalog.taken(group, "core") == "nectargan-core is a distribution of this project"
+        assert catalog.taken(group, "vgg") == "nectargan-vgg is a distribution of this project"
+
+    def test_the_names_of_this_project_are_taken_installed_or_not(self, alone):
+        assert catalog.taken(SCHEDULES, "one_cycle").startswith(
+            "the schedule 'one-cycle' comes with nectargan-schedules"
+        )
+
+
 def test_errors_keep_their_message_when_pickled(site):
     site.install("acme", specs={"glow": "acme:glow"}, modules={"acme.py": "1/0"})
     with pytest.raises(PluginLoadError) as caught:

@@ -568,6 +568,7 @@ FUNCTIONS = {
         catalog.find,
         call({"group": ["text"], "name": ["objective"]}, {"provider": ["text", "None"]}, (errors.PluginError, *TYPES)),
     ),
+    "catalog.taken": (catalog.taken, call({"group": ["text"], "name": ["objective"]}, {}, TYPES)),
     "catalog.configure": (
         catalog.configure,
         call({}, {"plugins": ["None"], "block": ["None"], "providers": ["None"]}, (errors.ConfigError, *TYPES)),

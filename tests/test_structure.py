@@ -187,12 +187,14 @@ LIGHT = [
     "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)",
     "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)",
     "from nectargan_core.cli import main; main(['check', '--help'], standalone_mode=False)",
+    "from nectargan_core.cli import main; main(['new', 'loss', 'acme'], standalone_mode=False)",
     "from nectargan_core import Schedule, preview; preview(Schedule('linear', end=5, target_value=0.0), 6)",
 ]
 
 
 @pytest.mark.parametrize("code", LIGHT)
-def test_what_needs_no_tensor_does_not_import_torch(code):
+def test_what_needs_no_tensor_does_not_import_torch(code, tmp_path):
     check = "import sys; assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", f"{code}\n{check}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 from nectargan_core.catalog._lookup import Entry, State, find, isolated, plugins, refresh, requirements
 from nectargan_core.catalog._plugin import Plugin
 from nectargan_core.catalog._settings import configure
+from nectargan_core.catalog._taken import taken
 
 __all__ = [
     "SCHEDULES",
@@ -21,4 +22,5 @@ __all__ = [
     "plugins",
     "refresh",
     "requirements",
+    "taken",
 ]

@@ -9,6 +9,7 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 FIRST_PARTY: Final = {
     SPECS: {
         "laplacian": "nectargan-laplacian",
+        "charbonnier": "nectargan-charbonnier",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
         "vgg": "nectargan-vgg",

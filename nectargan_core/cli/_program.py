@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nectargan_core.cli._check import check
+from nectargan_core.cli._new import new
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
 from nectargan_core.cli._specs import specs
@@ -24,10 +25,11 @@ class _Program(click.Group):
 @click.group(cls=_Program)
 @click.version_option(package_name="nectargan-core")
 def main() -> None:
-    """Look at what NectarGAN finds installed, and at what it would do."""
+    """Look at what NectarGAN finds installed, and at what it would do, and begin a plugin of your own."""
 
 
 main.add_command(check)
+main.add_command(new)
 main.add_command(plugins)
 main.add_command(schedules)
 main.add_command(specs)

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from nectargan_core._names import Term, read_term, syntax_error
+from nectargan_core._names import Term, is_number, read_term, syntax_error
 from nectargan_core.errors import SpecSyntaxError
 
 _BLANKS = " \t\r\n"
@@ -125,7 +125,7 @@ def _read_summand(text: str, column: int) -> tuple[Summand, int]:
         raise _no_term(text, start, factor)
     term, end = read_term(text, start)
     following = _after_blanks(text, end)
-    if _is_number(term):
+    if is_number(term):
         raise _number_as_term(text, start, end, following, factor)
     if text[following : following + 1] == "*":
         raise _misplaced_factor(text, start, end, following, factor, term)
@@ -152,17 +152,6 @@ def _read_factor(text: str, column: int) -> tuple[float | None, int]:
 
 def _begins_name(char: str) -> bool:
     return char == "_" or char.isalnum()
-
-
-def _is_number(term: Term) -> bool:
-    """Whether a term is what Python reads as a number."""
-    if term.provider is not None or term.variant is not None or not term.name[0].isdecimal():
-        return False
-    try:
-        float(term.name)
-    except ValueError:
-        return False
-    return True
 
 
 def _no_term(text: str, column: int, factor: float | None) -> SpecSyntaxError:
