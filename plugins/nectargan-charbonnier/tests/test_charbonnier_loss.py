@@ -1,7 +1,6 @@
 """The Charbonnier module: its values, gradients, masks, dtypes, and errors."""
 
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -144,15 +143,8 @@ def test_autocast_does_not_lower_the_precision():
     assert torch.equal(loss, Charbonnier()(y_fake, y))
 
 
-def test_meta_device_gives_a_meta_result():
-    y = torch.empty(1, 3, 8, 8, device="meta")
-    assert Charbonnier()(y, y, torch.empty(1, 1, 8, 8, device="meta")).device.type == "meta"
-
-
-def test_it_survives_pickling_and_shows_its_arguments():
-    loss = pickle.loads(pickle.dumps(Charbonnier(epsilon=0.5, reduction="sum")))
-    assert repr(loss) == "Charbonnier(epsilon=0.5, reduction='sum')"
-    assert loss.state_dict() == {}
+def test_it_shows_its_arguments():
+    assert repr(Charbonnier(epsilon=0.5, reduction="sum")) == "Charbonnier(epsilon=0.5, reduction='sum')"
 
 
 @pytest.mark.parametrize(
