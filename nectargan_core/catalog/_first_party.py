@@ -8,8 +8,8 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
-        "laplacian": "nectargan-laplacian",
         "charbonnier": "nectargan-charbonnier",
+        "laplacian": "nectargan-laplacian",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
         "vgg": "nectargan-vgg",
