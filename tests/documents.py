@@ -68,8 +68,17 @@ def text_of(path: Path) -> str:
 
 def sections(path: Path) -> dict[str, str]:
     """Return what stands under each heading of a page, without what stands under headings below it."""
-    parts = re.split(r"^#+ +(.+?) *$", path.read_text(encoding="utf-8"), flags=re.M)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    found: dict[str, str] = {}
+    fence, heading = "", ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        mark = re.match(r" *(```+|~~~+)", line)
+        if mark and (not fence or line.strip() == fence):
+            fence = "" if fence else mark[1]
+        title = None if fence else re.fullmatch(r"#+ +(.+?) *", line)
+        if title:
+            heading = title[1]
+        found[heading] = found.get(heading, "") + ("" if title else f"{line}\n")
+    return found
 
 
 def rows(text: str) -> list[list[str]]:
