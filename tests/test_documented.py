@@ -404,7 +404,9 @@ def test_every_fixture_is_explained():
     fixtures = {
         node.name
         for node in tree.body
-        if isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(each) for each in node.decorator_list)
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and any("fixture" in ast.unparse(each) for each in node.decorator_list)
     }
     shown = {name for row in rows(sections(AUTHORS)["Fixtures"])[1:] for name in code(row[0])}
     assert shown == fixtures, "docs/writing-a-plugin.md, Fixtures: a row for each fixture of nectargan_core.testing"
