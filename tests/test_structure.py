@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import nectargan_core
-from nectargan_core import LossManager, catalog, errors, hookspecs, testing
+from nectargan_core import LossManager, catalog, errors, hookspecs
 from nectargan_core.catalog._first_party import FIRST_PARTY
 from nectargan_core.log import COLUMNS
 
@@ -25,7 +25,7 @@ PACKAGE = ROOT / "nectargan_core"
 ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-PUBLIC_MODULES = {"catalog": catalog, "errors": errors, "hookspecs": hookspecs, "testing": testing}
+PUBLIC_MODULES = {"catalog": catalog, "errors": errors, "hookspecs": hookspecs}
 
 
 def relative(path):
