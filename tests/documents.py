@@ -10,7 +10,13 @@ from nectargan_core import testing
 from nectargan_core.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+# The gallery and the build are made of the pages, and are no part of the repository.
+_MADE = ("docs/_build/", "docs/gallery/")
+PAGES = sorted(
+    path
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")]
+    if not path.relative_to(ROOT).as_posix().startswith(_MADE)
+)
 
 # Whether the pages on the kit and on the commands describe what is there, and not what is under way.
 KIT_IS_THERE = hasattr(testing, "check_loss_spec") and {"new", "check", "specs"} <= set(main.commands)
@@ -50,13 +56,14 @@ def blocks(path: Path, *languages: str) -> list[Block]:
     fence = None
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if fence is None:
-            if fence := re.match(r"( *)(`{3,}|~{3,})\s*(.*?)\s*$", line):
+            # Also within quotations and lists.
+            if fence := re.match(r"([ >]*(?:(?:[-*+]|\d+[.)]) +)?)(`{3,}(?=[^`]*$)|~{3,})\s*(.*?)\s*$", line):
                 start, lines = number, []
-        elif re.fullmatch(rf" *{fence[2][0]}{{{len(fence[2])},}} *", line):
+        elif re.fullmatch(rf"[ >]*{fence[2][0]}{{{len(fence[2])},}} *", line):
             found.append(Block(relative(path), start, fence[3], "".join(f"{each}\n" for each in lines)))
             fence = None
         else:
-            lines.append(re.sub(rf"^ {{0,{len(fence[1])}}}", "", line))
+            lines.append(re.sub(rf"^[ >]{{0,{len(fence[1])}}}", "", line))
     assert fence is None, f"{relative(path)}:{start}: the block has no end"
     return [block for block in found if not languages or block.language in languages]
 

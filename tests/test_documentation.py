@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from documents import KIT_IS_THERE, PAGES, ROOT, blocks, file_of, project_of, relative, sections
+from documents import KIT_IS_THERE, PAGES, ROOT, blocks, file_of, project_of, relative, sections, text_of
 from packaging.version import Version
 
 from nectargan_core import LossManager, Schedule, Scheduler, Weighting, catalog
@@ -52,6 +52,18 @@ def test_every_block_has_a_language_that_is_tested(path):
             f"{block}: a block of the language {block.language!r} is not tested; write one of "
             + "; ".join(f"```{name} ({what})" for name, what in LANGUAGES.items())
         )
+
+
+@by_page
+def test_every_block_has_a_fence(path):
+    is_list = was_blank = False
+    for line in text_of(path).splitlines():
+        if line.strip() and not line.startswith(" "):
+            is_list = bool(re.match(r"[-*+] |\d+[.)] |>", line))
+        is_code = was_blank and line.startswith("    ") and line.strip() and not is_list
+        assert not is_code, f"{relative(path)}: write code between fences, with its language: {line.strip()}"
+        assert "<pre" not in line, f"{relative(path)}: write code between fences, with its language: {line.strip()}"
+        was_blank = not line.strip()
 
 
 @by_page
@@ -132,7 +144,9 @@ TOMLS = [(path, block) for path in PAGES for block in blocks(path, "toml")]
 
 @pytest.mark.parametrize(("path", "block"), TOMLS, ids=lambda part: str(part) if part not in PAGES else "")
 def test_the_names_of_every_toml_block_work(path, block, site):
-    project = tomllib.loads(block.text)["project"]
+    project = tomllib.loads(block.text).get("project", {})
+    if "entry-points" not in project:
+        return
     files = project_of(path)
     if file_of(block) is None:
         before = [each for each in blocks(path, "python") if each.line < block.line]
