@@ -136,6 +136,8 @@ BEFORE = {"README.md": clone_of_this, "plugins/nectargan-pix2pix/README.md": pai
 def test_every_command_of_the_page_succeeds_and_prints_what_the_page_shows(path, shell, wheels, tmp_path):
     if path.name == "writing-a-plugin.md" and not KIT_IS_THERE:
         pytest.skip("the commands of the page are under way")
+    if any("--editable" in block.text for block in commands_of(path)):
+        pytest.importorskip("editables")
     if path.parent.name == "docs":
         # The README and those of the plugins say what to install.
         shell.run("pip install " + " ".join(sorted({wheel.name.split("-")[0] for wheel in wheels.glob("*.whl")})))
