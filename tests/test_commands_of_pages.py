@@ -132,6 +132,7 @@ BEFORE = {"README.md": clone_of_this, "plugins/nectargan-pix2pix/README.md": pai
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", [path for path in PAGES if commands_of(path)], ids=relative)
 def test_every_command_of_the_page_succeeds_and_prints_what_the_page_shows(path, shell, wheels, tmp_path):
     if path.name == "writing-a-plugin.md" and not KIT_IS_THERE:
