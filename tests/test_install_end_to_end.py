@@ -1,14 +1,11 @@
 """Real wheels in a new environment: an installed plugin works by name, and an uninstalled one is not found."""
 
 import json
-import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from wheels import build, build_all, call
 
 ACME = {
     "pyproject.toml": """
@@ -61,25 +58,11 @@ print({name: round(float(loss), 4) for name, loss in losses.items()})
 """
 
 
-def build(project, dist):
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(project)]
-    call(command)
-
-
-def call(command):
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240
-    )
-    assert done.returncode == 0, done.stdout
-
-
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
     """Wheels of core and of all plugins, and of two third parties that both offer `acme`."""
     dist = tmp_path_factory.mktemp("wheels")
-    for project in (ROOT, *sorted(ROOT.glob("plugins/nectargan-*"))):
-        if (project / "pyproject.toml").exists():
-            build(project, dist)
+    build_all(dist)
     for name, claims in (("acme_losses", ACME), ("beta_losses", ACME)):
         project = tmp_path_factory.mktemp(name)
         for file, text in claims.items():
