@@ -29,7 +29,6 @@ from nectargan_core.testing._call import explained
 from nectargan_core.testing._cases import CheckCases, with_tests_of
 from nectargan_core.testing._inputs import Inputs, MakeInputs, made, prepared
 from nectargan_core.testing._losses import CHECKS as LOSS_CHECKS
-from nectargan_core.testing._losses import LossSubject
 from nectargan_core.testing._outcomes import (
     Check,
     CheckFailed,
@@ -39,6 +38,7 @@ from nectargan_core.testing._outcomes import (
     raise_failures,
     run_checks,
 )
+from nectargan_core.testing._subject import LossSubject
 from nectargan_core.testing._vocabulary import VOCABULARY
 
 _PARTS = re.compile(r"(?:(?P<provider>[^/]*)/)?(?P<name>[^:/]*)(?::(?P<variant>.*))?", re.DOTALL)
