@@ -218,6 +218,13 @@ def test_make_inputs_must_make_all():
     assert "make_inputs made y, without y_fake" in message
 
 
+def test_a_loss_that_exits_is_found():
+    def exiting(y_fake, y):
+        raise SystemExit(3)
+
+    assert "SystemExit: 3" in failure("finite", exiting)
+
+
 def test_missing_weights_are_no_fault():
     def needs_weights(y_fake, y):
         raise WeightsError("weights of it: no such file")

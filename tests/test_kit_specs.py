@@ -145,6 +145,20 @@ def test_variants_that_cannot_be_known_are_found(acme):
     fails("contract", acme(source % loss()), "annotate the parameter", 'Literal["basic", "extended"]')
 
 
+@pytest.mark.parametrize(("default", "expected"), [("", "has no default"), (' = "c"', "has the default 'c'")])
+def test_a_spec_that_needs_a_variant_is_found(acme, default, expected):
+    source = """
+    def glow(config: Config, subspec: Literal["a", "b"]%s):
+        "Build it."
+        return {"G_GLOW": %s}
+    """
+    fails("contract", acme(source % (default, loss())), expected, "give it one of a, b as its default")
+
+
+def test_a_spec_that_exits_is_found(acme):
+    fails("contract", acme(returning("exit(3)")), "it calls sys.exit(3)")
+
+
 @pytest.mark.parametrize(
     ("before", "function", "expected"),
     [

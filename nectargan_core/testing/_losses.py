@@ -595,7 +595,7 @@ def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
     if any(term.dtype is not dtype for term in call.terms.values()) and (operator := _promotes(loss, dtype)):
         raise CheckFailed(
             f"with inputs in {name} it becomes float32 in {operator}(), by a constant in float32, which takes twice "
-            "the memory: make the constant in the dtype of the inputs, or, to compute in float32, convert the inputs first"
+            "the memory: make the constant in the dtype of the inputs, or convert the inputs to float32 first"
         )
     _check_gradients(call, f" with inputs in {name}")
     if not loss.is_random:

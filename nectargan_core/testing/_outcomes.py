@@ -70,7 +70,7 @@ def run_check(check: Check[Subject], subject: Subject, skip: Mapping[str, str]) 
         return Outcome(check.name, "skipped", str(reason))
     except CheckFailed as failure:
         return Outcome(check.name, "failed", str(failure))
-    except Exception as error:  # noqa: BLE001 # code of a plugin may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 # code of a plugin may raise anything
         return Outcome(check.name, "failed", f"it raised {one_line(error)}")
     return Outcome(check.name, "passed", check.summary)
 

@@ -20,7 +20,7 @@ from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core.config import Config, LossConfig, read_config
-from nectargan_core.errors import NectarganError, WeightsError
+from nectargan_core.errors import NectarganError, SpecError, WeightsError
 from nectargan_core.losses import LMLoss, module_of
 from nectargan_core.manager import LossManager
 from nectargan_core.objectives import build, variants_of
@@ -163,6 +163,13 @@ def contract(spec: SpecSubject) -> None:
         raise CheckFailed(
             "its variants cannot be known, so that a misspelt one gives no error; annotate the parameter: subspec: "
             'Literal["basic", "extended"] = "basic"'
+        )
+    if "subspec" in takes and takes["subspec"].default not in (variants_of(spec.spec) or ()):
+        default = takes["subspec"].default
+        what = "has no default" if default is inspect.Parameter.empty else f"has the default {shown(default)}"
+        raise CheckFailed(
+            f"its parameter subspec {what}, so that {spec.plugin.name!r} without a variant does not work; give it one "
+            f"of {listed(variants_of(spec.spec) or ())} as its default"
         )
     for variant in spec.variants:
         where = _of(variant)
@@ -422,6 +429,8 @@ def _tried(build: Callable[[], _Losses]) -> _Losses | Exception:
         return build()
     except Exception as error:  # noqa: BLE001 # a plugin may raise anything
         return error
+    except SystemExit as error:
+        return SpecError(f"it calls sys.exit({error.code!r}); raise an exception that says what is wrong")
 
 
 def _loaded(spec: SpecSubject) -> None:
