@@ -102,6 +102,7 @@ def test_a_sound_spec_passes_all_checks(acme):
         ('{"G_OTHER": ' + loss() + "}", "returned a loss named 'G_GLOW' under the key 'G_OTHER'"),
         ('{"G_GLOW": Glow()}', "returned Glow under 'G_GLOW'"),
         ("{}", "returned an empty dict; return one loss at least"),
+        ("{'G_GLOW': LMLoss(name='G_GLOW', function=Glow(), loss_weight='much')}", "loss_weight"),
         ("1 / 0", "raised ZeroDivisionError: division by zero (acme.py, line "),
     ],
 )
@@ -484,3 +485,11 @@ def test_a_class_has_a_test_for_each_check(acme):
         TestGlow().test_names()
     methods = {name for name in dir(LossSpecTests) if name.startswith("test_")}
     assert methods == {f"test_{check.name}" for check in CHECKS} | {"test_skip_names_checks"}
+
+
+def test_a_class_without_a_name_says_what_is_missing():
+    class TestNothing(LossSpecTests):
+        pass
+
+    with pytest.raises(TypeError, match="the name of a spec"):
+        TestNothing().test_contract()

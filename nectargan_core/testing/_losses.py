@@ -507,7 +507,8 @@ class LossTests(CheckCases):
             function = inspect.getattr_static(kind, "function", None)
             if isinstance(function, (staticmethod, classmethod)):
                 function = function.__func__
-            kind._subject = LossSubject(_function(function), _reads(self.inputs), self.make_inputs, self.gradcheck)  # type: ignore[attr-defined] # an attribute of each subclass
+            found = LossSubject(_function(function), _reads(self.inputs), self.make_inputs, self.gradcheck)
+            kind._subject = found  # type: ignore[attr-defined] # an attribute of each subclass
         subject: LossSubject = vars(kind)["_subject"]
         return subject
 

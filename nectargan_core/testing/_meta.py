@@ -13,7 +13,7 @@ from nectargan_core.testing._inputs import tensors_of
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 from nectargan_core.testing._subject import LossSubject, moved, usable
 
-# Operators that need the values of a tensor on the host, or make a result whose size depends on them.
+# What PyTorch says of an operator that needs values on the host, or whose result has a size that depends on them.
 _WAITS = (
     "cannot be called on meta tensors",
     "Cannot copy out of meta tensor",
@@ -23,7 +23,15 @@ _WAITS = (
     "cannot repeat_interleave a meta tensor",
     *(
         f"aten::{name}:"
-        for name in ("_local_scalar_dense", "bincount", "equal", "masked_select", "_unique2", "unique_consecutive")
+        for name in (
+            "_local_scalar_dense",
+            "bincount",
+            "equal",
+            "masked_select",
+            "nonzero",
+            "_unique2",
+            "unique_consecutive",
+        )
     ),
 )
 
