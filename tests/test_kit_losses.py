@@ -16,8 +16,9 @@ from torch import nn
 from nectargan_core import LMLoss
 from nectargan_core.errors import WeightsError
 from nectargan_core.testing import CheckFailed, LossTests, check_loss
-from nectargan_core.testing._losses import CHECKS, LossSubject
+from nectargan_core.testing._losses import CHECKS
 from nectargan_core.testing._outcomes import run_check
+from nectargan_core.testing._subject import LossSubject
 from nectargan_core.testing._vocabulary import VOCABULARY
 
 NAMES = [check.name for check in CHECKS]
@@ -217,12 +218,25 @@ def test_make_inputs_must_make_all():
     assert "make_inputs made y, without y_fake" in message
 
 
+def test_a_loss_that_exits_is_found():
+    def exiting(y_fake, y):
+        raise SystemExit(3)
+
+    assert "SystemExit: 3" in failure("finite", exiting)
+
+
 def test_missing_weights_are_no_fault():
     def needs_weights(y_fake, y):
         raise WeightsError("weights of it: no such file")
 
     assert skipped("finite", needs_weights) == "WeightsError: weights of it: no such file"
     assert "no such file" in skipped("float16", needs_weights)
+
+
+def test_without_finite_numbers_only_one_check_fails():
+    with pytest.raises(CheckFailed) as caught:
+        check_loss(nn.KLDivLoss(reduction="batchmean"), inputs=("logits", "logits"))
+    assert str(caught.value) == "KLDivLoss:\n  finite: its result is nan"
 
 
 # finite and differentiable
@@ -377,6 +391,27 @@ def test_a_result_in_float64_for_half_precision_is_found():
 
 def test_float32_for_half_precision_is_no_fault():
     passes("bfloat16", lambda y_fake, y: (y_fake.float() - y.float()).abs().mean())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_constant_that_makes_half_precision_float32_is_found(dtype):
+    def weighted(y_fake, y):
+        return ((y_fake - y) * torch.tensor([0.3, 0.6, 0.1], device=y.device).view(3, 1, 1)).abs().mean()
+
+    message = failure(dtype, weighted)
+    assert f"with inputs in {dtype} it becomes float32 in mul(), by a constant in float32" in message
+
+
+def test_a_buffer_that_is_moved_with_the_loss_is_no_such_constant():
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weights", torch.ones(3, 1, 1))
+
+        def forward(self, y_fake, y):
+            return ((y_fake - y) * self.weights).abs().mean()
+
+    passes("bfloat16", Weighted())
 
 
 def test_less_precision_than_float64_is_found():

@@ -102,6 +102,7 @@ def test_a_sound_spec_passes_all_checks(acme):
         ('{"G_OTHER": ' + loss() + "}", "returned a loss named 'G_GLOW' under the key 'G_OTHER'"),
         ('{"G_GLOW": Glow()}', "returned Glow under 'G_GLOW'"),
         ("{}", "returned an empty dict; return one loss at least"),
+        ("{'G_GLOW': LMLoss(name='G_GLOW', function=Glow(), loss_weight='much')}", "loss_weight"),
         ("1 / 0", "raised ZeroDivisionError: division by zero (acme.py, line "),
     ],
 )
@@ -143,6 +144,20 @@ def test_a_variant_that_raises_is_found_beside_one_that_works(acme):
 def test_variants_that_cannot_be_known_are_found(acme):
     source = 'def glow(config, subspec="basic"):\n    """Build it."""\n    return {"G_GLOW": %s}\n'
     fails("contract", acme(source % loss()), "annotate the parameter", 'Literal["basic", "extended"]')
+
+
+@pytest.mark.parametrize(("default", "expected"), [("", "has no default"), (' = "c"', "has the default 'c'")])
+def test_a_spec_that_needs_a_variant_is_found(acme, default, expected):
+    source = """
+    def glow(config: Config, subspec: Literal["a", "b"]%s):
+        "Build it."
+        return {"G_GLOW": %s}
+    """
+    fails("contract", acme(source % (default, loss())), expected, "give it one of a, b as its default")
+
+
+def test_a_spec_that_exits_is_found(acme):
+    fails("contract", acme(returning("exit(3)")), "SystemExit: 3 (acme.py, line")
 
 
 @pytest.mark.parametrize(
@@ -470,3 +485,11 @@ def test_a_class_has_a_test_for_each_check(acme):
         TestGlow().test_names()
     methods = {name for name in dir(LossSpecTests) if name.startswith("test_")}
     assert methods == {f"test_{check.name}" for check in CHECKS} | {"test_skip_names_checks"}
+
+
+def test_a_class_without_a_name_says_what_is_missing():
+    class TestNothing(LossSpecTests):
+        pass
+
+    with pytest.raises(TypeError, match="the name of a spec"):
+        TestNothing().test_contract()

@@ -63,6 +63,11 @@ def examine(
 
     Raises:
         ValueError: If `skip` has the name of no check, or if the group of the plugin is not known.
+
+    Example:
+        >>> plugin = catalog.Plugin(catalog.SPECS, "glow", "acme", "1.0", "acme:glow")
+        >>> [outcome.check for outcome in examine(plugin) if outcome.state == "failed"]
+        ['entry_point', 'metadata', 'contract']
     """
     if plugin.group not in _EXAMINERS:
         raise ValueError(f"{plugin.group!r} is no group of plugins with checks; there are {listed(_EXAMINERS)}")

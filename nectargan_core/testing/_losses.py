@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import io
 import itertools
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nectargan_core._messages import listed, name_of, one_line, shown
 from nectargan_core.errors import WeightsError
 from nectargan_core.losses import LMLoss
 from nectargan_core.testing._call import Call, Parameters, called, explained, plain_tensors, seeded
 from nectargan_core.testing._cases import CheckCases, with_tests_of
-from nectargan_core.testing._inputs import (
-    CASES,
-    Case,
-    Inputs,
-    MakeInputs,
-    in_case,
-    made,
-    mapped,
-    prepared,
-    tensors_of,
-)
-from nectargan_core.testing._outcomes import (
-    Check,
-    CheckFailed,
-    NotApplicable,
-    named,
-    raise_failures,
-    run_checks,
-)
+from nectargan_core.testing._comparing import difference_of, gradient_difference, shapes, term_words
+from nectargan_core.testing._inputs import CASES, Case, Inputs, MakeInputs, mapped, prepared, tensors_of
+from nectargan_core.testing._meta import Elsewhere, on_meta
+from nectargan_core.testing._outcomes import Check, CheckFailed, NotApplicable, named, raise_failures, run_checks
+from nectargan_core.testing._promotion import mixing_operator
+from nectargan_core.testing._subject import LossSubject, moved, must_copy, needs_numbers, usable
 
-_BATCH = 2
 _ELSE = {
     "equal": "; the gradient of a square root, and of a norm, is infinite at 0: add an epsilon inside of it",
     "zero": "; add an epsilon where it divides, takes a square root or a logarithm",
@@ -51,106 +34,11 @@ _ELSE = {
 }
 _DIRECTIONS = 3
 _DISTANCE = 1e-6
-_UNCALLABLE = "it cannot be called, as the check `finite` tells"
-
-# Operators that need the values of a tensor on the host, or make a result whose size depends on them.
-_WAITS = (
-    "cannot be called on meta tensors",
-    "Cannot copy out of meta tensor",
-    "can't convert meta device type tensor",
-    "unsupported format string passed to Tensor",
-    "torch.nonzero()",
-    "cannot repeat_interleave a meta tensor",
-    *(
-        f"aten::{name}:"
-        for name in ("_local_scalar_dense", "bincount", "equal", "masked_select", "_unique2", "unique_consecutive")
-    ),
-)
-
-
-@dataclass(eq=False)
-class LossSubject:
-    """One loss function, as the checks look at it.
-
-    Args:
-        function: The function or module.
-        reads: The names of its inputs, in the order of its parameters, or by parameter.
-        make_inputs: Makes them for a batch size; None for the vocabulary.
-        gradcheck: Whether its gradient is compared with a numerical one.
-        numberless: Why there are no numbers to check; the function is then on the meta device.
-    """
-
-    function: Callable[..., Any]
-    reads: Parameters
-    make_inputs: MakeInputs | None = None
-    gradcheck: bool = False
-    numberless: str = ""
-    _made: dict[int, dict[str, object]] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its inputs."""
-        return tuple(self.reads.values() if isinstance(self.reads, Mapping) else self.reads)
-
-    def fresh(self) -> Callable[..., Any]:
-        """Return a copy of the function, in the state in which it was given; itself where it cannot be copied."""
-        try:
-            return copy.deepcopy(self.function)
-        except Exception:  # noqa: BLE001 # a module may hold anything; the check `picklable` tells
-            return self.function
-
-    def values(self, case: Case = "random", batch: int = _BATCH) -> dict[str, object] | None:
-        """Return inputs as they are made; None where the case is none of these inputs."""
-        if batch not in self._made:
-            with seeded(batch):
-                self._made[batch] = made(self.names, self.make_inputs, batch)
-        return in_case(self._made[batch], case, vocabulary=self._from_vocabulary)
-
-    def inputs(self, case: Case = "random", batch: int = _BATCH, **conversion: Any) -> Inputs:
-        """Return copies of the inputs for one call; `conversion` as for `prepared`."""
-        values = self.values(case, batch)
-        if values is None:
-            raise NotApplicable(f"no input can be such as{CASES[case]}")
-        return prepared(values, **conversion)
-
-    def cases(self) -> Iterator[Case]:
-        """Yield the cases that its inputs can be."""
-        return (case for case in CASES if self.values(case) is not None)
-
-    def call(self, function: Callable[..., Any] | None = None, inputs: Inputs | None = None, seed: int = 1) -> Call:
-        """Call the function, or another in its place, with the inputs given, or random ones."""
-        with seeded(seed), warnings.catch_warnings():
-            # Such as that of a variance over one sample, whose nan is found.
-            warnings.simplefilter("ignore")
-            return called(
-                self.fresh() if function is None else function,
-                self.reads,
-                self.inputs() if inputs is None else inputs,
-            )
-
-    @functools.cached_property
-    def plain(self) -> Call | Exception:
-        """The call with random inputs in float32 on the CPU, or what it raised."""
-        try:
-            return self.call()
-        except Exception as error:  # noqa: BLE001 # a plugin may raise anything
-            return error
-
-    @functools.cached_property
-    def is_random(self) -> bool:
-        """Whether two calls with the same inputs differ."""
-        if isinstance(self.plain, Exception):
-            return False
-        return bool(_difference(self.call(seed=2), self.plain))
-
-    @property
-    def _from_vocabulary(self) -> bool:
-        return self.make_inputs is None or self.make_inputs(1) is None
 
 
 def finite(loss: LossSubject) -> None:
     """It gives finite numbers, also where the generated input equals its target."""
-    _needs_numbers(loss)
+    needs_numbers(loss)
     if isinstance(loss.plain, WeightsError):
         raise NotApplicable(one_line(loss.plain))
     if isinstance(loss.plain, (CheckFailed, NotApplicable)):
@@ -169,17 +57,17 @@ def finite(loss: LossSubject) -> None:
             raise CheckFailed(f"calling it raised {explained(error)}{CASES[case]}") from error
         for name, term in call.terms.items():
             if not bool(term.isfinite().all()):
-                raise CheckFailed(f"{_term(name)} is {_nonfinite(term)}{CASES[case]}{_ELSE[case]}")
+                raise CheckFailed(f"{term_words(name)} is {_nonfinite(term)}{CASES[case]}{_ELSE[case]}")
             if term.dtype is not torch.float32:
                 raise CheckFailed(
-                    f"{_term(name)} is {_dtype(term)} where all inputs are float32; a constant, such as one from "
+                    f"{term_words(name)} is {_dtype(term)} where all inputs are float32; a constant, such as one from "
                     "NumPy, has another dtype: make it with dtype=torch.float32, or convert the result"
                 )
 
 
 def differentiable(loss: LossSubject) -> None:
     """A finite gradient reaches the generated input, also where it equals its target."""
-    plain = _callable(loss)
+    plain = usable(loss)
     names = tuple(plain.inputs.leaves)
     if not names:
         raise NotApplicable("none of its inputs is a tensor of floating-point numbers")
@@ -209,8 +97,8 @@ def gradcheck(loss: LossSubject) -> None:
     """Its gradient in float64 is that of finite differences."""
     if not loss.gradcheck:
         raise NotApplicable("ask for it with gradcheck=True")
-    _callable(loss)
-    function = _moved(loss, dtype=torch.float64)
+    usable(loss)
+    function = moved(loss, dtype=torch.float64)
     inputs = loss.inputs(dtype=torch.float64)
     # Not torch.autograd.gradcheck(), which takes minutes to describe what is wrong with a gradient of an image.
     call = loss.call(copy.deepcopy(function), inputs)
@@ -223,16 +111,16 @@ def gradcheck(loss: LossSubject) -> None:
                 direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
                 totals = []
                 for distance in (_DISTANCE, -_DISTANCE):
-                    moved = _shifted(inputs, name, place, direction * distance)
-                    totals.append(loss.call(copy.deepcopy(function), moved).total.item())
+                    near = _shifted(inputs, name, place, direction * distance)
+                    totals.append(loss.call(copy.deepcopy(function), near).total.item())
                 expected = (totals[0] - totals[1]) / (2 * _DISTANCE)
                 found = (gradient * direction).sum().item()
                 tolerance = 1e-3 * gradient.norm().item() + 1e-9 * max(1.0, abs(totals[0]))
                 if not abs(found - expected) <= tolerance:
                     raise CheckFailed(
                         f"its gradient with respect to {name!r} in float64 is not that of finite differences: "
-                        f"{found:.6g} in a direction in which they give {expected:.6g}; correct the derivative, compute "
-                        "in the dtype of the inputs, and detach nothing that depends on them"
+                        f"{found:.6g} in a direction in which they give {expected:.6g}; correct the derivative, "
+                        "compute in the dtype of the inputs, and detach nothing that depends on them"
                     )
 
 
@@ -248,12 +136,12 @@ def bfloat16(loss: LossSubject) -> None:
 
 def float64(loss: LossSubject) -> None:
     """It takes float64, and computes in it."""
-    _callable(loss)
+    usable(loss)
     call = _call_in(loss, torch.float64)
     for name, term in call.terms.items():
         if term.dtype is not torch.float64:
             raise CheckFailed(
-                f"{_term(name)} is {_dtype(term)} where all inputs are float64; compute in "
+                f"{term_words(name)} is {_dtype(term)} where all inputs are float64; compute in "
                 "torch.promote_types(y_fake.dtype, torch.float32), which .float() is not, and give the result in the "
                 "dtype of the inputs"
             )
@@ -262,7 +150,7 @@ def float64(loss: LossSubject) -> None:
 
 def autocast(loss: LossSubject) -> None:
     """It works under autocast, with a generated input in bfloat16 beside a target in float32."""
-    plain = _callable(loss)
+    plain = usable(loss)
     mixed = " where the generated input is bfloat16, as a network gives it, and the others are float32"
     for dtype, where in ((torch.float32, ""), (torch.bfloat16, mixed)):
         try:
@@ -282,12 +170,12 @@ def autocast(loss: LossSubject) -> None:
 
 def channels_last(loss: LossSubject) -> None:
     """It gives the same numbers for tensors in channels_last, which are not contiguous."""
-    plain = _callable(loss)
+    plain = usable(loss)
     if not any(tensor.dim() == 4 for value in plain.inputs.values.values() for tensor in tensors_of(value)):
         raise NotApplicable("none of its inputs has four dimensions")
     try:
         call = loss.call(inputs=loss.inputs(channels_last=True))
-        difference = _difference(call, plain, relative=1e-3, absolute=1e-5) or _gradient_difference(call, plain)
+        difference = difference_of(call, plain, relative=1e-3, absolute=1e-5) or gradient_difference(call, plain)
     except (CheckFailed, NotApplicable):
         raise
     except Exception as error:
@@ -303,7 +191,7 @@ def channels_last(loss: LossSubject) -> None:
 
 def batch_size(loss: LossSubject) -> None:
     """It works for a batch of 1 and of 8."""
-    _callable(loss)
+    usable(loss)
     calls = {}
     for size in (1, 8):
         try:
@@ -318,8 +206,8 @@ def batch_size(loss: LossSubject) -> None:
         for name, term in calls[size].terms.items():
             if not bool(term.isfinite().all()):
                 raise CheckFailed(
-                    f"with a batch of {size} {_term(name)} is {_nonfinite(term)}; a variance over one sample is nan: "
-                    "use correction=0, or compare within the sample"
+                    f"with a batch of {size} {term_words(name)} is {_nonfinite(term)}; a variance over one sample is "
+                    "nan: use correction=0, or compare within the sample"
                 )
         _check_gradients(calls[size], f" with a batch of {size}")
     one, eight = calls[1].terms, calls[8].terms
@@ -331,7 +219,7 @@ def batch_size(loss: LossSubject) -> None:
     for name in one:
         if one[name].dim() != eight[name].dim():
             raise CheckFailed(
-                f"{_term(name)} has the shape {tuple(one[name].shape)} for a batch of 1, and "
+                f"{term_words(name)} has the shape {tuple(one[name].shape)} for a batch of 1, and "
                 f"{tuple(eight[name].shape)} for one of 8; squeeze() without a dimension removes that of a batch of "
                 "1: say which, as squeeze(1)"
             )
@@ -339,8 +227,8 @@ def batch_size(loss: LossSubject) -> None:
 
 def device(loss: LossSubject) -> None:
     """It works on another device after `.to()`, without tensors that stay behind."""
-    call = _on_meta(loss, everything=False)
-    if isinstance(call, _Elsewhere):
+    call = on_meta(loss, everything=False)
+    if isinstance(call, Elsewhere):
         attributes = plain_tensors(loss.function)
         if attributes:
             raise CheckFailed(
@@ -356,15 +244,15 @@ def device(loss: LossSubject) -> None:
     for name, term in call.terms.items():
         if term.device.type != "meta":
             raise CheckFailed(
-                f"{_term(name)} is on {term.device} where all inputs are on another device; make it with "
+                f"{term_words(name)} is on {term.device} where all inputs are on another device; make it with "
                 "device=y_fake.device, or with y_fake.new_zeros(())"
             )
 
 
 def no_wait(loss: LossSubject) -> None:
     """It does not wait for the device: it reads no value on the host."""
-    call = _on_meta(loss, everything=True)
-    if isinstance(call, _Elsewhere):
+    call = on_meta(loss, everything=True)
+    if isinstance(call, Elsewhere):
         raise NotApplicable("it does not work on another device, as the check `device` tells")
     if isinstance(call, Exception):
         raise CheckFailed(
@@ -376,7 +264,7 @@ def no_wait(loss: LossSubject) -> None:
 
 def compiles(loss: LossSubject) -> None:
     """`torch.compile(fullgraph=True)` takes it, and it gives the same numbers."""
-    plain = _callable(loss)
+    plain = usable(loss)
     with warnings.catch_warnings():
         # What torch deprecates inside of its compiler is no fault of the loss.
         warnings.simplefilter("ignore")
@@ -385,7 +273,7 @@ def compiles(loss: LossSubject) -> None:
         try:
             compiled = torch.compile(loss.fresh(), fullgraph=True, backend="aot_eager")
             call = loss.call(compiled)
-            difference = _difference(call, plain, relative=1e-3, absolute=1e-5) or _gradient_difference(call, plain)
+            difference = difference_of(call, plain, relative=1e-3, absolute=1e-5) or gradient_difference(call, plain)
         except (CheckFailed, NotApplicable):
             raise
         except Exception as error:
@@ -406,7 +294,7 @@ def compiles(loss: LossSubject) -> None:
 
 def deterministic(loss: LossSubject) -> None:
     """It gives the same numbers for the same inputs, and leaves the seed of random numbers alone."""
-    plain = _callable(loss)
+    plain = usable(loss)
     function = loss.fresh()
     advice = 'if that is meant, as in a gradient penalty, give the reason: skip={"deterministic": "..."}'
     states = []
@@ -421,24 +309,24 @@ def deterministic(loss: LossSubject) -> None:
             "torch.Generator of its own"
         )
     again = loss.call()
-    if difference := _difference(again, plain):
+    if difference := difference_of(again, plain):
         raise CheckFailed(
             f"two calls with the same inputs and the same seed differ: {difference}; draw random numbers from torch "
             "only, so that a seed repeats a run"
         )
-    if difference := _gradient_difference(again, plain, relative=0.0, absolute=0.0):
+    if difference := gradient_difference(again, plain, relative=0.0, absolute=0.0):
         raise CheckFailed(f"two calls with the same inputs and the same seed differ: {difference}")
     if loss.is_random:
         raise CheckFailed(f"it gives other numbers for the same inputs when the seed is another; {advice}")
     function = loss.fresh()
     first, second = loss.call(function), loss.call(function)
-    if difference := _difference(second, first):
+    if difference := difference_of(second, first):
         raise CheckFailed(f"a second call with the same inputs differs from the first: {difference}; {advice}")
 
 
 def inputs_unchanged(loss: LossSubject) -> None:
     """It leaves its inputs as they were given."""
-    _callable(loss)
+    usable(loss)
     inputs = loss.inputs()
     before = {name: [*map(_state_of, tensors_of(value))] for name, value in inputs.values.items()}
     modes = [(each, each.training) for module in inputs.modules for each in module.modules()]
@@ -470,10 +358,10 @@ def inputs_unchanged(loss: LossSubject) -> None:
 
 def state_dict(loss: LossSubject) -> None:
     """What it keeps between calls is in its `state_dict`, which another of its kind can load."""
-    _callable(loss)
+    usable(loss)
     if not isinstance(loss.function, nn.Module):
         raise NotApplicable("it is no module, and has no state_dict")
-    _must_copy(loss)
+    must_copy(loss)
     used, other = loss.fresh(), loss.fresh()
     assert isinstance(used, nn.Module)  # noqa: S101 # for type checkers: they are copies
     assert isinstance(other, nn.Module)  # noqa: S101
@@ -495,7 +383,7 @@ def state_dict(loss: LossSubject) -> None:
             f"a new one cannot load the state_dict of one that was called: {_lines(error)}; register all buffers and "
             "parameters in __init__"
         ) from error
-    if difference := _difference(loss.call(other), loss.call(used)):
+    if difference := difference_of(loss.call(other), loss.call(used)):
         raise CheckFailed(
             f"after load_state_dict() it gives other numbers than the one that was saved: {difference}; keep what "
             "changes between calls in buffers: self.register_buffer(...)"
@@ -504,8 +392,8 @@ def state_dict(loss: LossSubject) -> None:
 
 def picklable(loss: LossSubject) -> None:
     """It can be copied and pickled, and the copy gives the same numbers."""
-    plain = _callable(loss)
-    _must_copy(loss)
+    plain = usable(loss)
+    must_copy(loss)
     try:
         copied = pickle.loads(pickle.dumps(loss.function))  # noqa: S301 # what was pickled just now
     except Exception as error:
@@ -513,7 +401,7 @@ def picklable(loss: LossSubject) -> None:
             f"it cannot be pickled, as for a process that trains on another device: {one_line(error)}; make it a "
             "module, or a function at the top of its file instead of a lambda or a function in a function"
         ) from error
-    if difference := _difference(loss.call(copied), plain):
+    if difference := difference_of(loss.call(copied), plain):
         raise CheckFailed(
             f"after pickling it gives other numbers: {difference}; let __reduce__ or __getstate__ keep all that counts"
         )
@@ -582,7 +470,8 @@ def check_loss(
         nectargan_core.testing._outcomes.CheckFailed: ...
     """
     subject = LossSubject(_function(function), _reads(inputs), make_inputs, gradcheck)
-    raise_failures(name_of(function), run_checks(CHECKS, subject, skip or {}))
+    label = type(function).__name__ if isinstance(function, nn.Module) else name_of(function)
+    raise_failures(label, run_checks(CHECKS, subject, skip or {}))
 
 
 @with_tests_of(CHECKS)
@@ -618,7 +507,8 @@ class LossTests(CheckCases):
             function = inspect.getattr_static(kind, "function", None)
             if isinstance(function, (staticmethod, classmethod)):
                 function = function.__func__
-            kind._subject = LossSubject(_function(function), _reads(self.inputs), self.make_inputs, self.gradcheck)  # type: ignore[attr-defined] # an attribute of each subclass
+            found = LossSubject(_function(function), _reads(self.inputs), self.make_inputs, self.gradcheck)
+            kind._subject = found  # type: ignore[attr-defined] # an attribute of each subclass
         subject: LossSubject = vars(kind)["_subject"]
         return subject
 
@@ -647,23 +537,6 @@ def _reads(inputs: object) -> Parameters:
 # What the checks share
 
 
-def _needs_numbers(loss: LossSubject) -> None:
-    if loss.numberless:
-        raise NotApplicable(loss.numberless)
-
-
-def _callable(loss: LossSubject) -> Call:
-    """Return the call with random inputs; a check has nothing to look at where there is none."""
-    _needs_numbers(loss)
-    if isinstance(loss.plain, WeightsError):
-        raise NotApplicable(one_line(loss.plain))
-    if isinstance(loss.plain, NotApplicable):
-        raise loss.plain
-    if isinstance(loss.plain, Exception):
-        raise NotApplicable(_UNCALLABLE)
-    return loss.plain
-
-
 def _shifted(inputs: Inputs, name: str, place: int, step: Tensor) -> Inputs:
     """Return inputs of which one tensor, the floating-point one at a place of an input, is shifted."""
     places = itertools.count()
@@ -676,24 +549,6 @@ def _shifted(inputs: Inputs, name: str, place: int, step: Tensor) -> Inputs:
     return Inputs({**inputs.values, name: mapped(inputs.values[name], shift)}, {})
 
 
-def _must_copy(loss: LossSubject) -> None:
-    try:
-        copy.deepcopy(loss.function)
-    except Exception as error:
-        raise CheckFailed(
-            f"it cannot be copied: {one_line(error)}; keep files, locks, generators and results of earlier calls out "
-            "of it"
-        ) from error
-
-
-def _moved(loss: LossSubject, **where: Any) -> Callable[..., Any]:
-    """Return a copy of the function moved by `.to()`, if it is a module."""
-    if not isinstance(loss.function, nn.Module):
-        return loss.function
-    _must_copy(loss)
-    return copy.deepcopy(loss.function).to(**where)
-
-
 def _call_in(loss: LossSubject, dtype: torch.dtype, case: Case = "random") -> Call:
     """Call a loss with inputs in a dtype, as it is, or moved to the dtype where it does not work as it is."""
     try:
@@ -704,7 +559,7 @@ def _call_in(loss: LossSubject, dtype: torch.dtype, case: Case = "random") -> Ca
         failure = error
     if isinstance(loss.function, nn.Module):
         try:
-            return loss.call(_moved(loss, dtype=dtype), loss.inputs(case, dtype=dtype))
+            return loss.call(moved(loss, dtype=dtype), loss.inputs(case, dtype=dtype))
         except (CheckFailed, NotApplicable):
             raise
         except Exception as error:  # noqa: BLE001
@@ -720,7 +575,7 @@ def _call_in(loss: LossSubject, dtype: torch.dtype, case: Case = "random") -> Ca
 
 
 def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
-    _callable(loss)
+    usable(loss)
     name = _named(dtype)
     call = _call_in(loss, dtype)
     rounded = mapped(
@@ -729,15 +584,20 @@ def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
     for each, term in call.terms.items():
         if term.dtype not in (dtype, torch.float32):
             raise CheckFailed(
-                f"{_term(each)} is {_dtype(term)} where all inputs are {name}; a constant, such as one from NumPy, has "
-                "that dtype: make it in the dtype of the inputs, or give the result in that of the inputs"
+                f"{term_words(each)} is {_dtype(term)} where all inputs are {name}; a constant, such as one from "
+                "NumPy, has that dtype: make it in the dtype of the inputs, or give the result in that of the inputs"
             )
         if not bool(term.isfinite().all()):
             limit = "; float16 ends at 65504" if dtype is torch.float16 else ""
             raise CheckFailed(
-                f"with inputs in {name} {_term(each)} is {_nonfinite(term)}{limit}: compute in float32, with inputs "
-                "converted by .float(), and give the mean instead of the sum"
+                f"with inputs in {name} {term_words(each)} is {_nonfinite(term)}{limit}: compute in float32, with "
+                "inputs converted by .float(), and give the mean instead of the sum"
             )
+    if any(term.dtype is not dtype for term in call.terms.values()) and (operator := _promotes(loss, dtype)):
+        raise CheckFailed(
+            f"with inputs in {name} it becomes float32 in {operator}(), by a constant in float32, which takes twice "
+            "the memory: make the constant in the dtype of the inputs, or convert the inputs to float32 first"
+        )
     _check_gradients(call, f" with inputs in {name}")
     if not loss.is_random:
         _check_close(loss, call, loss.call(inputs=prepared(rounded)), dtype, f"with inputs in {name}")
@@ -747,13 +607,24 @@ def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
             _check_gradients(_call_in(loss, dtype, case), f" in {name}{CASES[case]}{advice}")
 
 
+def _promotes(loss: LossSubject, dtype: torch.dtype) -> str:
+    """Return the operator in which a constant makes half precision float32, also where the loss is moved to it."""
+    if isinstance(loss.function, nn.Module):
+        function = moved(loss, dtype=dtype)
+        try:
+            return mixing_operator(lambda: loss.call(function, loss.inputs(dtype=dtype)))
+        except Exception:  # noqa: BLE001 # it is not to be moved
+            return ""
+    return mixing_operator(lambda: loss.call(inputs=loss.inputs(dtype=dtype)))
+
+
 def _check_close(loss: LossSubject, call: Call, exact: Call, dtype: torch.dtype, where: str) -> None:
     if loss.is_random:
         return
     for name, term in call.terms.items():
         if name not in exact.terms or term.shape != exact.terms[name].shape:
-            raise CheckFailed(f"{where} it returns {_shapes(call)}, and {_shapes(exact)} otherwise; return the same")
-    difference = _difference(call, exact, relative=0.1, absolute=8 * torch.finfo(dtype).eps)
+            raise CheckFailed(f"{where} it returns {shapes(call)}, and {shapes(exact)} otherwise; return the same")
+    difference = difference_of(call, exact, relative=0.1, absolute=8 * torch.finfo(dtype).eps)
     if difference:
         raise CheckFailed(
             f"{where} {difference}, which is not the rounding of one number; compute in float32, with autocast off, "
@@ -784,118 +655,8 @@ def _trains_module(call: Call) -> bool:
     return any(gradient is not None for gradient in found)
 
 
-def _difference(call: Call, other: Call, relative: float = 0.0, absolute: float = 0.0) -> str:
-    """Say which term of two calls differs; empty where none does."""
-    if call.terms.keys() != other.terms.keys():
-        return f"it returns {_shapes(call)} instead of {_shapes(other)}"
-    for name, term in call.terms.items():
-        expected = other.terms[name]
-        if term.shape != expected.shape:
-            return f"{_term(name)} has the shape {tuple(term.shape)} instead of {tuple(expected.shape)}"
-        found, wanted = term.detach().double(), expected.detach().double()
-        if not torch.allclose(found, wanted, rtol=relative, atol=absolute, equal_nan=True):
-            return f"{_term(name)} is {_mean(found)} instead of {_mean(wanted)}"
-    return ""
-
-
-def _gradient_difference(call: Call, other: Call, relative: float = 1e-2, absolute: float = 1e-5) -> str:
-    others = other.gradients()
-    for name, gradients in call.gradients().items():
-        for gradient, expected in zip(gradients, others[name], strict=True):
-            if (gradient is None) != (expected is None):
-                return f"a gradient with respect to {name!r} is only there in one of two calls"
-            if gradient is None or expected is None:
-                continue
-            if not torch.allclose(gradient, expected, rtol=relative, atol=absolute, equal_nan=True):
-                return f"the gradient with respect to {name!r} differs"
-    return ""
-
-
 def _state_of(tensor: Tensor) -> tuple[Tensor, int, bool]:
     return tensor.detach().clone(), tensor._version, tensor.requires_grad
-
-
-# The meta device
-
-
-class _Elsewhere(Exception):  # noqa: N818 # what is found is no error of ours
-    """Raised where tensors on two devices meet."""
-
-
-class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call] # untyped in torch
-    """Raises where a tensor with dimensions on the CPU meets one on the meta device.
-
-    Not all operators on meta tensors look at that by themselves, as a convolution does not.
-    """
-
-    _ALLOWED = ("aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put", "aten::index_put_")
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func._schema.name not in self._ALLOWED:
-            tensors = [*tensors_of(args), *tensors_of(kwargs)]
-            if any(each.is_meta for each in tensors) and any(not each.is_meta and each.dim() for each in tensors):
-                raise _Elsewhere(f"uses a tensor on the CPU in {func._schema.name.partition('::')[2]}()")
-        return func(*args, **kwargs)
-
-
-def _on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
-    """Call a loss on the meta device and differentiate it.
-
-    Args:
-        loss: The loss.
-        everything: Whether to move what `.to()` leaves behind, too.
-
-    Returns:
-        The call; `_Elsewhere` where a tensor is on the CPU; or what a tensor on the meta device raised when its values
-        were asked for.
-
-    Raises:
-        NotApplicable: If it cannot be called on the CPU, or uses what PyTorch cannot do on the meta device.
-    """
-    if not loss.numberless:
-        _callable(loss)
-    try:
-        function = _moved(loss, device="meta")
-    except CheckFailed as failure:
-        raise NotApplicable("it cannot be copied, as the check `picklable` tells") from failure
-    if everything and isinstance(function, nn.Module):
-        for module in function.modules():
-            for name, value in list(vars(module).items()):
-                if not name.startswith("_"):
-                    vars(module)[name] = _onto_meta(value)
-    inputs = loss.inputs(device="meta")
-    try:
-        with _OneDevice():  # type: ignore[no-untyped-call] # untyped in torch
-            call = loss.call(function, inputs)
-            if call.total.requires_grad and call.total.is_meta:
-                call.gradients()
-    except _Elsewhere as error:
-        return _Elsewhere(explained(error).partition(": ")[2] or str(error))
-    except (CheckFailed, NotApplicable):
-        raise
-    except Exception as error:
-        text = str(error)
-        if any(each in text for each in _WAITS):
-            return error
-        if "not on the expected device" in text or "same device" in text:
-            return _Elsewhere(f"raised {explained(error)}")
-        if isinstance(error, NotImplementedError):
-            raise NotApplicable(f"PyTorch cannot do on the meta device what it does: {one_line(error)}") from error
-        raise CheckFailed(
-            f"on another device it raised {explained(error)}; make tensors with device=y_fake.device"
-        ) from error
-    return call
-
-
-def _onto_meta(value: Any) -> Any:
-    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        return value.to("meta")
-    if type(value) in (list, tuple):
-        return type(value)(map(_onto_meta, value))
-    if type(value) is dict:
-        return {key: _onto_meta(each) for key, each in value.items()}
-    return value
 
 
 # Words
@@ -910,20 +671,8 @@ def _described(loss: LossSubject) -> str:
     return ", ".join(shapes)
 
 
-def _term(name: str) -> str:
-    return f"its component {name!r}" if name else "its result"
-
-
-def _shapes(call: Call) -> str:
-    return ", ".join(f"{_term(name)} of shape {tuple(term.shape)}" for name, term in call.terms.items())
-
-
 def _nonfinite(tensor: Tensor) -> str:
     return "nan" if bool(tensor.isnan().any()) else "infinite"
-
-
-def _mean(tensor: Tensor) -> str:
-    return f"{tensor.mean().item():.6g}{' in the mean' if tensor.dim() else ''}"
 
 
 def _named(dtype: torch.dtype) -> str:

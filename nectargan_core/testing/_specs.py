@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, ValidationError
 from torch import nn
 
 from nectargan_core import _arguments as arguments
@@ -29,7 +29,6 @@ from nectargan_core.testing._call import explained
 from nectargan_core.testing._cases import CheckCases, with_tests_of
 from nectargan_core.testing._inputs import Inputs, MakeInputs, made, prepared
 from nectargan_core.testing._losses import CHECKS as LOSS_CHECKS
-from nectargan_core.testing._losses import LossSubject
 from nectargan_core.testing._outcomes import (
     Check,
     CheckFailed,
@@ -39,6 +38,7 @@ from nectargan_core.testing._outcomes import (
     raise_failures,
     run_checks,
 )
+from nectargan_core.testing._subject import LossSubject
 from nectargan_core.testing._vocabulary import VOCABULARY
 
 _PARTS = re.compile(r"(?:(?P<provider>[^/]*)/)?(?P<name>[^:/]*)(?::(?P<variant>.*))?", re.DOTALL)
@@ -163,6 +163,13 @@ def contract(spec: SpecSubject) -> None:
         raise CheckFailed(
             "its variants cannot be known, so that a misspelt one gives no error; annotate the parameter: subspec: "
             'Literal["basic", "extended"] = "basic"'
+        )
+    if "subspec" in takes and takes["subspec"].default not in (variants_of(spec.spec) or ()):
+        default = takes["subspec"].default
+        what = "has no default" if default is inspect.Parameter.empty else f"has the default {shown(default)}"
+        raise CheckFailed(
+            f"its parameter subspec {what}, so that {spec.plugin.name!r} without a variant does not work; give it one "
+            f"of {listed(variants_of(spec.spec) or ())} as its default"
         )
     for variant in spec.variants:
         where = _of(variant)
@@ -399,13 +406,15 @@ class LossSpecTests(CheckCases):
         """Return what the checks look at, the same for all of them."""
         kind = type(self)
         if "_subject" not in vars(kind):
-            kind._subject = _subject(self.name, self.options, self.config, self.make_inputs, self.gradcheck)  # type: ignore[attr-defined] # an attribute of each subclass
+            name = getattr(self, "name", None)
+            found = _subject(name, self.options, self.config, self.make_inputs, self.gradcheck)
+            kind._subject = found  # type: ignore[attr-defined] # an attribute of each subclass
         subject: SpecSubject = vars(kind)["_subject"]
         return subject
 
 
 def _subject(
-    name: str, options: Mapping[str, Any] | None, config: Any, make_inputs: MakeInputs | None, gradcheck: bool
+    name: object, options: Mapping[str, Any] | None, config: Any, make_inputs: MakeInputs | None, gradcheck: bool
 ) -> SpecSubject:
     parts = _PARTS.fullmatch(arguments.text("the name of a spec", name))
     if parts is None:
@@ -441,7 +450,9 @@ def _close(name: str) -> str:
 
 def _cause(error: Exception) -> str:
     """Say what building raised; of an error of ours that has a cause, that and its line."""
-    return f"{one_line(error)}" if error.__cause__ is None else explained(error.__cause__)
+    cause = error.__cause__
+    # Of a ValidationError the first line says nothing; our error has the reasons.
+    return one_line(error) if cause is None or isinstance(cause, ValidationError) else explained(cause)
 
 
 def _pickled(loss: LMLoss) -> bytes | None:

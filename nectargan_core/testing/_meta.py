@@ -1,0 +1,116 @@
+"""A call of a loss on the meta device, which shows what stays on the CPU and what waits for a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nectargan_core._messages import one_line
+from nectargan_core.testing._call import Call, explained
+from nectargan_core.testing._inputs import tensors_of
+from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
+from nectargan_core.testing._subject import LossSubject, moved, usable
+
+# What PyTorch says of an operator that needs values on the host, or whose result has a size that depends on them.
+_WAITS = (
+    "cannot be called on meta tensors",
+    "Cannot copy out of meta tensor",
+    "can't convert meta device type tensor",
+    "unsupported format string passed to Tensor",
+    "torch.nonzero()",
+    "cannot repeat_interleave a meta tensor",
+    *(
+        f"aten::{name}:"
+        for name in (
+            "_local_scalar_dense",
+            "bincount",
+            "equal",
+            "masked_select",
+            "nonzero",
+            "_unique2",
+            "unique_consecutive",
+        )
+    ),
+)
+
+
+class Elsewhere(Exception):  # noqa: N818 # what is found is no error of ours
+    """Raised where tensors on two devices meet."""
+
+
+class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call] # untyped in torch
+    """Raises where a tensor with dimensions on the CPU meets one on the meta device.
+
+    Not all operators on meta tensors look at that by themselves, as a convolution does not.
+    """
+
+    _ALLOWED = ("aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put", "aten::index_put_")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.name not in self._ALLOWED:
+            tensors = [*tensors_of(args), *tensors_of(kwargs)]
+            if any(each.is_meta for each in tensors) and any(not each.is_meta and each.dim() for each in tensors):
+                raise Elsewhere(f"uses a tensor on the CPU in {func._schema.name.partition('::')[2]}()")
+        return func(*args, **kwargs)
+
+
+def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
+    """Call a loss on the meta device and differentiate it.
+
+    Args:
+        loss: The loss.
+        everything: Whether to move what `.to()` leaves behind, too.
+
+    Returns:
+        The call; `Elsewhere` where a tensor is on the CPU; or what a tensor on the meta device raised when its values
+        were asked for.
+
+    Raises:
+        NotApplicable: If it cannot be called on the CPU, or uses what PyTorch cannot do on the meta device.
+    """
+    if not loss.numberless:
+        usable(loss)
+    try:
+        function = moved(loss, device="meta")
+    except CheckFailed as failure:
+        raise NotApplicable("it cannot be copied, as the check `picklable` tells") from failure
+    if everything and isinstance(function, nn.Module):
+        for module in function.modules():
+            for name, value in list(vars(module).items()):
+                if not name.startswith("_"):
+                    vars(module)[name] = _onto_meta(value)
+    inputs = loss.inputs(device="meta")
+    try:
+        with _OneDevice():  # type: ignore[no-untyped-call] # untyped in torch
+            call = loss.call(function, inputs)
+            if call.total.requires_grad and call.total.is_meta:
+                call.gradients()
+    except Elsewhere as error:
+        return Elsewhere(explained(error).partition(": ")[2] or str(error))
+    except (CheckFailed, NotApplicable):
+        raise
+    except Exception as error:
+        text = str(error)
+        if any(each in text for each in _WAITS):
+            return error
+        if "not on the expected device" in text or "same device" in text:
+            return Elsewhere(f"raised {explained(error)}")
+        if isinstance(error, NotImplementedError):
+            raise NotApplicable(f"PyTorch cannot do on the meta device what it does: {one_line(error)}") from error
+        raise CheckFailed(
+            f"on another device it raised {explained(error)}; make tensors with device=y_fake.device"
+        ) from error
+    return call
+
+
+def _onto_meta(value: Any) -> Any:
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return value.to("meta")
+    if type(value) in (list, tuple):
+        return type(value)(map(_onto_meta, value))
+    if type(value) is dict:
+        return {key: _onto_meta(each) for key, each in value.items()}
+    return value
