@@ -31,11 +31,18 @@ def pytest_configure(config):
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is slow is deselected
 def pytest_collection_modifyitems(items):
-    """Measure no coverage in tests of plugins: it is that of core, which has its own, and costs a third of the time."""
+    """Mark tests of plugins by what they cost.
+
+    No coverage is measured in them: it is that of core, which has its own tests, and costs a third of the time. The
+    checks of the kit that start a process, which imports torch, are slow.
+    """
     for item in items:
         if item.path.is_relative_to(ROOT / "plugins"):
             item.add_marker("no_cover")
+            if item.name in ("test_entry_point", "test_imports"):
+                item.add_marker("slow")
 
 
 def pytest_collection_finish():
