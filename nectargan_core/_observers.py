@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import pluggy
 
 from nectargan_core import catalog, hookspecs
-from nectargan_core._messages import one_line, shown, warn
+from nectargan_core._messages import did_you_mean, listed, one_line, shown, warn
 from nectargan_core.errors import PluginContractError
+
+_EVENTS = tuple(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
 
 
 class Observers:
@@ -40,9 +43,9 @@ class Observers:
         try:
             if any(observer is plugin for plugin in self.hooks.get_plugins()):
                 return []
-            self._refuse_name(observer)
+            self._refuse_text_or_class(observer)
+            self._refuse_unknown(observer)
             self.hooks.register(observer)
-            self.hooks.check_pending()
             self._refuse_wrappers(observer)
             if offered_by is None:
                 self._refuse_idle(observer)
@@ -51,8 +54,7 @@ class Observers:
                 if self.hooks.is_registered(observer):
                     self.hooks.unregister(observer)
             source = str(offered_by) if offered_by else _name(observer)
-            events = ", ".join(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
-            message = f"{source} cannot observe this manager: {_first_line(error)}; the events are {events}"
+            message = f"{source} cannot observe this manager: {_first_line(error)}"
             if offered_by is None:
                 raise PluginContractError(message) from error
             raise PluginContractError(
@@ -120,16 +122,40 @@ class Observers:
                 name = _name(implementation.plugin)
                 warn(f"{name} failed to observe {event}: {one_line(error)}")
 
-    def _refuse_name(self, observer: object) -> None:
+    def _refuse_text_or_class(self, observer: object) -> None:
         if isinstance(observer, str):
             raise ValueError("observers are not given by name; give the object itself")
+        if isinstance(observer, type):
+            raise ValueError(f"it is a class; give an object of it, such as {observer.__name__}()")
+
+    def _refuse_unknown(self, observer: object) -> None:
+        """Raise `ValueError` for a function that is marked for no event, or that takes what its event does not have."""
+        for name in dir(observer):
+            options = self.hooks.parse_hookimpl_opts(observer, name)
+            if options is None:
+                continue
+            event = options["specname"] or name
+            if event not in _EVENTS:
+                if not options["optionalhook"]:
+                    raise ValueError(
+                        f"there is no event {event}, only {listed(_EVENTS)}.{did_you_mean(event, _EVENTS)}"
+                    )
+                continue
+            has = list(inspect.signature(getattr(hookspecs, event)).parameters)
+            for argument, parameter in inspect.signature(getattr(observer, name)).parameters.items():
+                # What has a default is not given, and nothing is given by *args or **kwargs.
+                is_given = parameter.default is parameter.empty and parameter.kind < parameter.VAR_POSITIONAL
+                if is_given and argument not in has:
+                    raise ValueError(
+                        f"{argument!r} is no argument of {event}, which has {listed(has)}.{did_you_mean(argument, has)}"
+                    )
 
     def _refuse_idle(self, observer: object) -> None:
         """Raise `ValueError` for an object that was given as an observer, and would never be notified."""
-        if isinstance(observer, type):
-            raise ValueError(f"it is a class; give an object of it, such as {observer.__name__}()")
         if not self.hooks.get_hookcallers(observer):
-            raise ValueError("none of its functions is marked with nectargan_core.hookimpl")
+            raise ValueError(
+                f"none of its functions is marked with nectargan_core.hookimpl; the events are {listed(_EVENTS)}"
+            )
 
     def _refuse_wrappers(self, observer: object) -> None:
         for caller in self.hooks.get_hookcallers(observer) or ():

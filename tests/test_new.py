@@ -201,9 +201,39 @@ def test_it_says_what_it_made_and_what_comes_next(new):
         "",
         "Install it, and run its tests:",
         "  cd nectargan-acme",
-        "  python -m pip install --editable . pytest",
+        '  python -m pip install --editable ".[dev]"',
         "  python -m pytest",
+        "  nectargan check acme",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["acme"], "expected a kind and a name, as in 'nectargan new loss acme'"),
+        (["lose", "acme"], "got 'lose'. Did you mean \"loss\"?"),
+        (["Schedule", "acme"], 'Did you mean "schedule"?'),
+    ],
+)
+def test_a_kind_that_is_none_is_refused(new, arguments, expected):
+    done = new(*arguments)
+    assert done.exit_code == 2
+    assert expected in done.output
+
+
+def test_a_name_that_repeats_the_prefix_of_distributions_is_refused(new):
+    done = new("loss", "nectargan-foo")
+    assert done.exit_code == 2
+    assert "NAME does not begin with 'nectargan-', got 'nectargan-foo'; write 'foo'" in done.output
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_only_the_module_its_test_and_its_part_of_the_readme_describe_the_example(new, kind):
+    made(new(kind, "acme"))
+    package = new.place / "nectargan-acme"
+    text = (package / "src/nectargan_acme/__init__.py").read_text() + (package / "pyproject.toml").read_text()
+    text += (package / "README.md").read_text(encoding="utf-8").partition("\n## The ")[0]
+    assert not re.search("cosh|smoothstep|running mean|sharpness|decay", text)
 
 
 def test_dir_says_where(new):

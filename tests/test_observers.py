@@ -327,8 +327,8 @@ class WrappingAsOfOld:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (Misspelt, "nectargan_history_flushd"),
-        (Demanding, "colour"),
+        (Misspelt, f"there is no event nectargan_history_flushd, only {', '.join(EVENTS)}. Did you mean"),
+        (Demanding, "'colour' is no argument of nectargan_history_flushed, which has manager, chunks"),
         (Wrapping, "hooks only observe"),
         (WrappingAsOfOld, "hooks only observe"),
     ],
@@ -339,7 +339,6 @@ def test_an_invalid_hook_is_refused_when_the_observer_is_added(kind, said):
     message = str(caught.value)
     assert message.startswith(f"{kind.__name__} cannot observe this manager: ")
     assert said in message
-    assert all(event in message for event in EVENTS)
     assert "\n" not in message
 
 

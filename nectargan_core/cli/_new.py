@@ -21,6 +21,7 @@ import click
 import importlib_metadata
 
 from nectargan_core import catalog
+from nectargan_core._messages import did_you_mean
 from nectargan_core._names import Term, is_name, is_number
 from nectargan_core._printable import printable
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS
@@ -30,6 +31,7 @@ _LONGEST_NAME = 40
 # Named so that neither a linter nor a test runner takes them for code.
 _TEMPLATES = Path(__file__).parent / "templates"
 _CORE = "nectargan-core"
+_PREFIX = "nectargan-"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,6 @@ class _Kind:
         group: The entry point group.
         noun: What the plugin is, for messages.
         keyword: What it is, for its metadata.
-        description: What its example does, for its metadata.
         dependencies: What it imports, in TOML; `%{core}` stands for the requirement on nectargan-core.
         is_class: Whether the name stands for a class.
     """
@@ -48,7 +49,6 @@ class _Kind:
     group: str
     noun: str
     keyword: str
-    description: str
     dependencies: str
     is_class: bool = False
 
@@ -58,21 +58,18 @@ _KINDS = {
         SPECS,
         "loss spec",
         "loss",
-        "The log-cosh loss for nectargan-core.",
         '["%{core}", "torch>=2.6"]',
     ),
     "schedule": _Kind(
         SCHEDULES,
         "schedule",
         "schedule",
-        "The smoothstep curve, slow at both ends, as a schedule for nectargan-core.",
         '["%{core}"]',
     ),
     "weighting": _Kind(
         WEIGHTINGS,
         "weighting",
         "loss weighting",
-        "A weighting for nectargan-core that divides each loss by its running mean.",
         '["%{core}"]',
         is_class=True,
     ),
@@ -85,7 +82,7 @@ class _Template(string.Template):
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(list(_KINDS)))
+@click.argument("kind", metavar="KIND", callback=lambda *given: _checked_kind(given[-1]))
 @click.argument("name")
 @click.option("--author", help="Who the licence and the metadata name.  [user.name of git, or the authors of NAME]")
 @click.option(
@@ -98,7 +95,7 @@ class _Template(string.Template):
 def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     """Write the package of a new plugin into the new folder nectargan-NAME.
 
-    NAME is what formulas, configurations and the command line know the plugin by. The package has an example that
+    KIND is loss, schedule or weighting. NAME is what formulas, configurations and the command line know the plugin by. The package has an example that
     works, with tests, documentation, a licence and a workflow for continuous integration. Nothing is overwritten.
     """
     values = _values(_KINDS[kind], kind, name, author)
@@ -107,8 +104,7 @@ def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     _write(folder, files)
     lines = [f"{_shown(folder)} offers the {_KINDS[kind].noun} {name}:", *(f"  {path}" for path in files), ""]
     lines += ["Install it, and run its tests:", f"  cd {_shown(folder)}"]
-    # Not the group dev of the package: pip before 25.1, which new environments may have, does not know groups.
-    lines += ["  python -m pip install --editable . pytest", "  python -m pytest"]
+    lines += ['  python -m pip install --editable ".[dev]"', "  python -m pytest", f"  nectargan check {name}"]
     # The directory may have letters that the encoding of the terminal lacks.
     encoding = sys.stdout.encoding or "utf-8"
     click.echo("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding))
@@ -121,6 +117,21 @@ def _shown(path: Path) -> str:
 # Names
 
 
+def _checked_kind(kind: str) -> str:
+    """Return the kind.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
+    if kind not in _KINDS:
+        kinds = f"{', '.join(list(_KINDS)[:-1])} or {list(_KINDS)[-1]}"
+        raise click.UsageError(
+            f"expected a kind and a name, as in 'nectargan new loss acme'; the kind is {kinds}, got "
+            f"{printable(kind[:100])!r}.{did_you_mean(kind, _KINDS)}"
+        )
+    return kind
+
+
 def _values(kind: _Kind, template: str, name: str, author: str | None) -> dict[str, str]:
     """Return what stands for each variable of the templates.
 
@@ -128,7 +139,7 @@ def _values(kind: _Kind, template: str, name: str, author: str | None) -> dict[s
         UsageError: If the name or the author cannot be used.
     """
     _check_spelling(name)
-    distribution = f"nectargan-{name}"
+    distribution = f"{_PREFIX}{name}"
     # The distribution as package indexes compare it, in the letters that a module may have.
     package = re.sub("[-_.]+", "_", distribution).lower()
     _check_free(kind, name, package)
@@ -143,7 +154,6 @@ def _values(kind: _Kind, template: str, name: str, author: str | None) -> dict[s
         "author_in_toml": json.dumps(author, ensure_ascii=False),
         "cls": cls,
         "dependencies": _Template(kind.dependencies).substitute(core=_core_requirement()),
-        "description": kind.description,
         "distribution": distribution,
         "function": function,
         "group": kind.group,
@@ -166,6 +176,11 @@ def _check_spelling(name: str) -> None:
         raise click.UsageError(
             f"a name has letters, digits, '_', '-' and '.' only, and begins with neither '-' nor '.', got {shown!r}"
             f"{variant}"
+        )
+    if name.lower().startswith(_PREFIX):
+        raise click.UsageError(
+            f"the distribution is called {_PREFIX}NAME, so that NAME does not begin with {_PREFIX!r}, got {shown!r}; "
+            f"write {printable(name[len(_PREFIX) :])!r}"
         )
     if is_number(Term(None, name, None)):
         raise click.UsageError(f"a formula reads {shown!r} as a number; add a letter, as in {f'l{name}'!r}")
