@@ -452,7 +452,7 @@ def test_the_folder_can_be_read_by_whoever_may_read_what_one_makes(new, tmp_path
 
 
 def test_the_help_lists_the_kinds():
-    assert "{loss|schedule|weighting} NAME" in CliRunner().invoke(main, ["new", "--help"]).output
+    assert "KIND is loss, schedule or weighting" in CliRunner().invoke(main, ["new", "--help"]).output
 
 
 def test_strings_of_json_are_those_of_toml():

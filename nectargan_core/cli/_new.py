@@ -95,8 +95,9 @@ class _Template(string.Template):
 def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     """Write the package of a new plugin into the new folder nectargan-NAME.
 
-    KIND is loss, schedule or weighting. NAME is what formulas, configurations and the command line know the plugin by. The package has an example that
-    works, with tests, documentation, a licence and a workflow for continuous integration. Nothing is overwritten.
+    KIND is loss, schedule or weighting. NAME is what formulas, configurations and the command line know the plugin by.
+    The package has an example that works, with tests, documentation, a licence and a workflow for continuous
+    integration. Nothing is overwritten.
     """
     values = _values(_KINDS[kind], kind, name, author)
     folder = directory / values["distribution"]
