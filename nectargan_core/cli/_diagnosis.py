@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import pathlib
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nectargan_core import catalog
+from nectargan_core._docstrings import docstring_of
 from nectargan_core._messages import one_line
 from nectargan_core._process import run_python
 from nectargan_core.catalog import SPECS, Plugin
@@ -127,10 +127,7 @@ def _use(plugin: Plugin) -> dict[str, Any]:
 
 
 def _describe(plugin: Plugin, loaded: Any) -> dict[str, Any]:
-    try:
-        doc = (inspect.getdoc(loaded) or "").strip().partition("\n")[0]
-    except Exception:  # noqa: BLE001 # asking an object of a plugin may run any code
-        doc = ""
+    doc = docstring_of(loaded).partition("\n")[0]
     if plugin.group != SPECS:
         return {"variants": None, "doc": doc}
     # Imported here, since it imports torch, which a loaded spec has imported already.

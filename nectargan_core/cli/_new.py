@@ -11,7 +11,6 @@ import re
 import shlex
 import string
 import subprocess
-import sys
 import tempfile
 import unicodedata
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from nectargan_core import catalog
 from nectargan_core._names import Term, is_name, is_number
 from nectargan_core._printable import printable
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS
+from nectargan_core.cli._table import print_text
 
 # With a name of this length, every line of each package has at most the 120 characters that its linter allows.
 _LONGEST_NAME = 40
@@ -109,9 +109,7 @@ def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     lines += ["Install it, and run its tests:", f"  cd {_shown(folder)}"]
     # Not the group dev of the package: pip before 25.1, which new environments may have, does not know groups.
     lines += ["  python -m pip install --editable . pytest", "  python -m pytest"]
-    # The directory may have letters that the encoding of the terminal lacks.
-    encoding = sys.stdout.encoding or "utf-8"
-    click.echo("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding))
+    print_text("\n".join(lines))
 
 
 def _shown(path: Path) -> str:

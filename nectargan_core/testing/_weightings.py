@@ -21,6 +21,7 @@ from nectargan_core.catalog import WEIGHTINGS, Plugin
 from nectargan_core.errors import NectarganError, NectarganWarning, WeightingError
 from nectargan_core.testing import _callables as callables
 from nectargan_core.testing._cases import CheckCases, with_tests_of
+from nectargan_core.testing._generators import seeded, watched
 from nectargan_core.testing._installed import for_subjects
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable, Outcome, named, raise_failures, run_checks
 from nectargan_core.weightings import BoundWeighting, Weighting
@@ -96,8 +97,7 @@ class _Run:
     def __init__(self, subject: WeightingSubject, names: Sequence[str] = NAMES) -> None:
         definition = Weighting(subject.make(), params=dict(subject.params), wrt="y_fake")
         # Parameters may begin at random, as those of any module: each time in the same way, and without a trace.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             try:
                 self.bound = BoundWeighting(definition, names, subject.label.partition(" ")[2].strip("'"))
             except NectarganError as error:
@@ -235,9 +235,7 @@ def state(subject: WeightingSubject) -> None:
     """A new object that is given the state goes on with the same factors; the state is plain data, and not shared."""
     _ready(subject)
     steps = list(_falling(12))
-    with callables.watched_generators(
-        "draw from one of its own, such as torch.Generator().manual_seed(seed + step.step)"
-    ):
+    with watched("draw from one of its own, such as torch.Generator().manual_seed(seed + step.step)"):
         expected = _runs(subject, steps)
     if (again := _runs(subject, steps)) != expected:
         raise CheckFailed(
@@ -303,10 +301,6 @@ def cost(subject: WeightingSubject) -> None:
 
 def docstring(subject: WeightingSubject) -> None:
     """Its docstring says what it does, and what each of its params is."""
-    try:
-        subject.make()
-    except NectarganError:
-        raise NotApplicable("it cannot be loaded, as the check `params` tells") from None
     callables.check_docstring(subject.make, (), '"""Divide each loss by the running mean of its value."""')
 
 
@@ -571,8 +565,8 @@ def examine_weighting(
 def check_weighting(
     weighting: Callable[..., Any] | str,
     *,
-    params: Mapping[str, Any] = {},
-    skip: Mapping[str, str] = {},
+    params: Mapping[str, Any] | None = None,
+    skip: Mapping[str, str] | None = None,
 ) -> None:
     """Check a weighting: its factors, losses that come and go, its state, and that its cost does not grow.
 
@@ -608,8 +602,8 @@ def check_weighting(
         ...         return [1.0 / value if value > self.floor else 1.0 / self.floor for value in step.values]
         >>> check_weighting(Inverse)
     """
-    subject = weighting_subject(weighting, params)
-    raise_failures(subject.label, run_checks(WEIGHTING_CHECKS, subject, skip))
+    subject = weighting_subject(weighting, params or {})
+    raise_failures(subject.label, run_checks(WEIGHTING_CHECKS, subject, skip or {}))
 
 
 @with_tests_of(WEIGHTING_CHECKS)
@@ -638,6 +632,6 @@ class WeightingTests(CheckCases):
     params: ClassVar[Mapping[str, Any]] = {}
 
     def subject(self) -> WeightingSubject:
-        """Return what the checks look at."""
+        """Make what the checks look at."""
         weighting = type(self).weighting
         return weighting_subject(weighting, self.params)
