@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import importlib_metadata
 
 from nectargan_core import catalog
+from nectargan_core._core_requirement import CORE, core_requirement
 from nectargan_core._names import Term, is_name, is_number
 from nectargan_core._printable import printable
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS
@@ -29,7 +29,6 @@ from nectargan_core.cli._table import print_text
 _LONGEST_NAME = 40
 # Named so that neither a linter nor a test runner takes them for code.
 _TEMPLATES = Path(__file__).parent / "templates"
-_CORE = "nectargan-core"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _values(kind: _Kind, template: str, name: str, author: str | None) -> dict[s
         # Strings of JSON are strings of TOML, too.
         "author_in_toml": json.dumps(author, ensure_ascii=False),
         "cls": cls,
-        "dependencies": _Template(kind.dependencies).substitute(core=_core_requirement()),
+        "dependencies": _Template(kind.dependencies).substitute(core=_required_core()),
         "description": kind.description,
         "distribution": distribution,
         "function": function,
@@ -234,19 +233,11 @@ def _git_user() -> str:
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
-def _core_requirement() -> str:
-    """Return the requirement that admits the running nectargan-core, and no release that may break a plugin."""
-    from packaging.version import Version
-
-    try:
-        version = Version(importlib_metadata.version(_CORE))
-    except importlib_metadata.PackageNotFoundError:
-        raise click.UsageError(f"{_CORE} runs without being installed; install it") from None
-    lower = f"{version.major}.{version.minor}"
-    upper = f"0.{version.minor + 1}" if version.major == 0 else f"{version.major + 1}"
-    if Version(lower) > version:  # A pre-release is before the release that it leads to.
-        lower = version.public
-    return f"{_CORE}>={lower},<{upper}"
+def _required_core() -> str:
+    requirement = core_requirement()
+    if requirement is None:
+        raise click.UsageError(f"{CORE} runs without being installed; install it")
+    return requirement
 
 
 # Files

@@ -16,13 +16,12 @@ import importlib_metadata
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
+from nectargan_core._core_requirement import CORE, core_requirement
 from nectargan_core._process import run_python
 from nectargan_core.catalog import Plugin
 from nectargan_core.testing._outcomes import Check, CheckFailed, NotApplicable, named
 
-_CORE = "nectargan-core"
 _TIMEOUT_S = 120.0
 
 HEAVY = {
@@ -278,23 +277,22 @@ def _python_faults(distribution: Any) -> list[str]:
 
 
 def _core_faults(distribution: Any, name: str) -> list[str]:
-    if canonicalize_name(name) == _CORE:
+    if canonicalize_name(name) == CORE:
         return []
-    try:
-        running = Version(importlib_metadata.version(_CORE))
-    except importlib_metadata.PackageNotFoundError:
+    advised = core_requirement()
+    if advised is None:
         return []
-    upper = f"0.{running.minor + 1}" if running.major == 0 else f"{running.major + 1}"
-    advice = f'write "{_CORE}>={running.major}.{running.minor},<{upper}" in dependencies'
+    running = importlib_metadata.version(CORE)
+    advice = f'write "{advised}" in dependencies'
     ranges = [range_ for line in distribution.requires or () if (range_ := _core_range(line)) is not None]
     if not ranges:
-        return [f"it does not require {_CORE}; {advice}"]
+        return [f"it does not require {CORE}; {advice}"]
     faults = []
     if not all(each.contains(running, prereleases=True) for each in ranges):
-        faults.append(f"it requires {_CORE}{','.join(map(str, ranges))}, and this is {running}; {advice}")
+        faults.append(f"it requires {CORE}{','.join(map(str, ranges))}, and this is {running}; {advice}")
     if not any(one.operator in ("<", "<=", "==", "===", "~=") for each in ranges for one in each):
         faults.append(
-            f"it requires {_CORE}{','.join(map(str, ranges))} without an upper bound, and would break with the next "
+            f"it requires {CORE}{','.join(map(str, ranges))} without an upper bound, and would break with the next "
             f"release that changes something; {advice}"
         )
     return faults
@@ -307,4 +305,4 @@ def _core_range(requirement: str) -> SpecifierSet | None:
         applies = read.marker is None or read.marker.evaluate({"extra": ""})
     except (InvalidRequirement, KeyError, ValueError):
         return None
-    return read.specifier if applies and canonicalize_name(read.name) == _CORE else None
+    return read.specifier if applies and canonicalize_name(read.name) == CORE else None

@@ -23,10 +23,10 @@ from nectargan_core.losses import LMLoss, module_of
 from nectargan_core.manager import LossManager
 from nectargan_core.objectives import variants_of
 from nectargan_core.testing import _callables as callables
-from nectargan_core.testing import _installed as installed
 from nectargan_core.testing._call import explained
 from nectargan_core.testing._cases import CheckCases, with_tests_of
 from nectargan_core.testing._inputs import Inputs, MakeInputs, made, prepared
+from nectargan_core.testing._installed import for_subjects
 from nectargan_core.testing._losses import CHECKS as LOSS_CHECKS
 from nectargan_core.testing._outcomes import (
     Check,
@@ -207,7 +207,7 @@ def _of_each_loss(check: Check[LossSubject]) -> Check[SpecSubject]:
 
 
 CHECKS: tuple[Check[SpecSubject], ...] = (
-    *installed.for_subjects(),
+    *for_subjects(),
     *(named(each) for each in (contract, docstring, names, inputs, weights)),
     *map(_of_each_loss, LOSS_CHECKS),
     named(trains),

@@ -227,7 +227,7 @@ def _find(definition: Weighting) -> tuple[Callable[..., Any], catalog.Plugin | N
             weighting=name,
         )
     term, end = read_term(name, expected="the name of a weighting")
-    if end != len(name) or term.variant is not None:
+    if end != len(name):
         raise WeightingError(
             f"a weighting is named by one name, optionally provider/name; got {name!r}", weighting=name
         )
