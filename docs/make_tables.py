@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from nectargan_core import catalog
+from nectargan_core._docstrings import docstring_of
+from nectargan_core._names import is_name
 from nectargan_core.cli import main as nectargan
 from nectargan_core.cli._markdown import code, markdown_table, prose
 from nectargan_core.objectives import first_sentence, written_default
@@ -45,7 +47,6 @@ _MARKER = re.compile(r"<!-- (?:end|nectargan .*?|schedules of .*?|weightings of 
 _OURS = (
     "# The plugins of this project, which `make tables` writes from their pyproject.toml and code. Add yours above.\n"
 )
-_NAME = re.compile(r"\w[\w.-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _SOURCE = re.compile(r'Source:\s*(?P<authors>[^"]+?),?\s*".*?(?P<year>\d{4})', re.DOTALL)
 
@@ -62,7 +63,7 @@ class Offer(NamedTuple):
     @property
     def sentence(self) -> str:
         """The first sentence of the docstring."""
-        doc = inspect.getdoc(pkgutil.resolve_name(self.target)) or ""
+        doc = docstring_of(pkgutil.resolve_name(self.target))
         return first_sentence(" ".join(doc.partition("\n\n")[0].split()))
 
 
@@ -149,7 +150,7 @@ def _row(offer: Offer) -> list[str]:
     ]
     row = [code(offer.name), ", ".join(written), prose(offer.sentence)]
     if offer.group == catalog.WEIGHTINGS:
-        source = _SOURCE.search(inspect.getdoc(made) or "")
+        source = _SOURCE.search(docstring_of(made))
         row += [made.needs, " ".join(filter(None, source.groups())) if source else ""]
     return row
 
@@ -280,7 +281,7 @@ def _wrong_fields(entry: Mapping[str, Any]) -> Iterable[str]:
 
 def _wrong_values(entry: Mapping[str, str]) -> Iterable[str]:
     name, distribution, kind, sentence, link = (entry[field] for field in FIELDS)
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         yield "its name has to be letters, digits, '_', '-' and '.', and begin with neither '-' nor '.'"
     if not _DISTRIBUTION.fullmatch(distribution):
         yield f"the distribution is its name as in 'pip install NAME', got {distribution!r}"

@@ -75,6 +75,30 @@ def read_term(text: str, column: int = 0, expected: str = "the name of a spec") 
     return Term(provider, name, variant, column), end
 
 
+def read_name(text: str, kind: str) -> Term:
+    """Read the name of one plugin, which is written without a variant.
+
+    Args:
+        text: The name, or `provider/name`.
+        kind: What it names, for errors.
+
+    Raises:
+        SpecSyntaxError: It is no such name.
+
+    Example:
+        >>> read_name("acme/one-cycle", "schedule").provider
+        'acme'
+    """
+    term, end = read_term(text, expected=f"the name of a {kind}")
+    if end != len(text) or term.variant is not None:
+        raise SpecSyntaxError(
+            f"a {kind} is named by one name, optionally provider/name, without a variant; got {text!r}.",
+            text=text,
+            column=end,
+        )
+    return term
+
+
 def is_name(text: str) -> bool:
     """Whether a text is the name of a plugin and nothing else, as far as it is spelt.
 

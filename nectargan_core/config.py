@@ -134,14 +134,10 @@ class LossConfig(Section):
         return self
 
 
-class _WithoutLambdas(LossConfig):
-    """The section `train.loss` without its weights, which takes note of those that are asked for all the same.
+class _NotingLambdas(LossConfig):
+    """The section `train.loss`, which takes note of the weights that are asked for, in whatever way a spec asks."""
 
-    What a spec may ask in other ways than by `Config.loss_weight` is noted, too.
-    """
-
-    _hidden: dict[str, float] = PrivateAttr(default_factory=dict)
-    _asked: dict[str, float] = PrivateAttr(default_factory=dict)
+    _noted: list[str] = PrivateAttr(default_factory=list)
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith(_LAMBDA):
@@ -149,12 +145,23 @@ class _WithoutLambdas(LossConfig):
         return super().__getattribute__(name)
 
     def __contains__(self, key: object) -> bool:
-        self._note(key)
+        self._note(str(key))
         return super().__contains__(key)
 
-    def _note(self, key: object) -> None:
+    def _note(self, key: str) -> None:
+        if key.startswith(_LAMBDA):
+            self._noted.append(key)
+
+
+class _WithoutLambdas(_NotingLambdas):
+    """The section `train.loss` without its weights, which takes note of those that are asked for all the same."""
+
+    _hidden: dict[str, float] = PrivateAttr(default_factory=dict)
+    _asked: dict[str, float] = PrivateAttr(default_factory=dict)
+
+    def _note(self, key: str) -> None:
         for hidden, value in self._hidden.items():
-            if _folded(hidden) == _folded(str(key)):
+            if _folded(hidden) == _folded(key):
                 self._asked[hidden] = value
 
 
@@ -219,6 +226,13 @@ class Config(Section):
     def on_device(self, device: object) -> Config:
         """Return a copy whose `common.device` is the one given."""
         return self.model_copy(update={"common": self.common.model_copy(update={"device": str(device)})})
+
+
+def noting_lambdas(config: Config) -> tuple[Config, list[str]]:
+    """Return a copy of a configuration, and the keys of the weights that the copy has been asked for so far."""
+    loss = _NotingLambdas.model_construct(**dict(config.train.loss))
+    loss._noted.clear()
+    return config.model_copy(update={"train": config.train.model_copy(update={"loss": loss})}), loss._noted
 
 
 class DefaultWeights(Config):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from wheels import build_all
 
 from nectargan_core import catalog
 from nectargan_core.testing._distributions import remove_distribution, write_distribution
@@ -152,6 +153,14 @@ def alone(site, isolated_catalog):
 def make_site():
     """Return the class of `site`, for directories that outlive a test or are not on the path."""
     return Site
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    """A directory with the wheels of core and of all plugins, not to be changed."""
+    dist = tmp_path_factory.mktemp("wheels")
+    build_all(dist)
+    return dist
 
 
 class Environment:

@@ -160,7 +160,7 @@ def test_a_plugin_that_cannot_be_loaded_is_a_failed_check(check, site, code, mes
     ("arguments", "message"),
     [
         (["soundd"], 'Did you mean "sound"?'),
-        (["sound:variant"], "without a variant, got 'sound:variant'"),
+        (["sound:variant"], "without a variant; got 'sound:variant'"),
         (["sound+nearly"], "a plugin is named by one name"),
         ([""], "expected the name of a plugin, found an empty string"),
         (["nobody/sound"], "is offered by acme-curves 1.0"),

@@ -14,8 +14,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import vgg_weights
 from documents import PAGES, ROOT, blocks, file_of, relative
-from wheels import build_all
 
 # The blocks that are not run here, by page and first line, with the reason.
 ELSEWHERE = {
@@ -78,13 +78,6 @@ class Shell:
         return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    dist = tmp_path_factory.mktemp("wheels")
-    build_all(dist)
-    return dist
-
-
 @pytest.fixture
 def shell(make_environment, wheels, tmp_path):
     place = tmp_path / "place"
@@ -108,7 +101,6 @@ def clone_of_this(shell, place):
 def pairs_of_images(shell, place):
     """Make the folder of images that the page trains on, and weights for its perceptual loss."""
     import numpy as np
-    import torch
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -117,12 +109,7 @@ def pairs_of_images(shell, place):
         for number in range(2):
             pixels = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(shell.directory / "datasets/facades" / part / f"{number}.png")
-    sizes = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
-    state = {}
-    for position, (inward, outward) in sizes.items():
-        state[f"features.{position}.weight"] = torch.randn(outward, inward, 3, 3) * (2 / (9 * inward)) ** 0.5
-        state[f"features.{position}.bias"] = torch.zeros(outward)
-    torch.save(state, place.with_suffix(".pth"))
+    vgg_weights.save_random(place.with_suffix(".pth"))
     shell.set("NECTARGAN_VGG19_WEIGHTS", place.with_suffix(".pth"))
     shell.run("pip install nectargan-vgg")
 

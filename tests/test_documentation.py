@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import vgg_weights
 from documents import PAGES, ROOT, blocks, file_of, project_of, relative, sections, text_of
 from packaging.version import Version
 
@@ -87,12 +88,7 @@ def trained(monkeypatch):
 
 def weights_of_vgg(monkeypatch):
     """Put random weights of the first layers where the plugin looks for them."""
-    sizes = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
-    state = {}
-    for position, (inward, outward) in sizes.items():
-        state[f"features.{position}.weight"] = torch.randn(outward, inward, 3, 3) * (2 / (9 * inward)) ** 0.5
-        state[f"features.{position}.bias"] = torch.zeros(outward)
-    torch.save(state, "vgg19.pth")
+    vgg_weights.save_random(Path("vgg19.pth"))
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "vgg19.pth")
 
 

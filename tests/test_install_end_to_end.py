@@ -5,7 +5,7 @@ import sys
 import textwrap
 
 import pytest
-from wheels import build, build_all, call
+from wheels import build, call
 
 ACME = {
     "pyproject.toml": """
@@ -59,10 +59,9 @@ print({name: round(float(loss), 4) for name, loss in losses.items()})
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    """Wheels of core and of all plugins, and of two third parties that both offer `acme`."""
-    dist = tmp_path_factory.mktemp("wheels")
-    build_all(dist)
+def others(tmp_path_factory):
+    """Wheels of two third parties that both offer `acme`."""
+    dist = tmp_path_factory.mktemp("others")
     for name, claims in (("acme_losses", ACME), ("beta_losses", ACME)):
         project = tmp_path_factory.mktemp(name)
         for file, text in claims.items():
@@ -75,14 +74,14 @@ def wheels(tmp_path_factory):
 
 
 @pytest.fixture
-def environment(make_environment, wheels, tmp_path):
+def environment(make_environment, wheels, others, tmp_path):
     made = make_environment(tmp_path / "environment")
     (made.path / "train.py").write_text(TRAIN)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(made.python)]
 
     def install(*names):
         # Not --no-deps: what the wheels depend on must be there, from the environment around this one.
-        call([*pip, "install", "--no-index", "--find-links", str(wheels), *names])
+        call([*pip, "install", "--no-index", "--find-links", str(wheels), "--find-links", str(others), *names])
 
     def uninstall(name):
         call([*pip, "uninstall", "--yes", name])

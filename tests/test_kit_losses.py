@@ -132,7 +132,6 @@ def summed(y_fake, y):
 
 
 SOUND = {
-    "L1": (nn.L1Loss(), ("y_fake", "y")),
     "mean squares": (nn.MSELoss(), ("y_fake", "y")),
     "charbonnier": (Charbonnier(), ("y_fake", "y")),
     "a buffer, a value for each sample": (Blurred(), ("y_fake", "y")),

@@ -208,7 +208,7 @@ def test_a_change_of_the_configuration_is_found(acme):
 @pytest.mark.parametrize("doc", ["", "\n   "])
 def test_a_missing_docstring_is_found(acme, doc):
     subject = acme(returning('{"G_GLOW": ' + loss() + "}", doc))
-    fails("docstring", subject, "acme:glow has no docstring", "say in its first line")
+    fails("docstring", subject, "glow has no docstring", "write one, such as")
 
 
 def test_an_option_that_the_docstring_does_not_name_is_found(acme):
@@ -217,7 +217,7 @@ def test_an_option_that_the_docstring_does_not_name_is_found(acme):
         "Build it with a radius."
         return {"G_GLOW": %s}
     """
-    fails("docstring", acme(source % loss()), "does not name the options layers;")
+    fails("docstring", acme(source % loss()), "says nothing about layers;")
 
 
 def test_a_loss_without_tags_is_found(acme):

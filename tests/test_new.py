@@ -287,9 +287,8 @@ def test_a_directory_that_is_not_there_is_refused(new):
         ("a" * 100_000, "a name has at most 40 characters, got 100000"),
     ],
 )
-@each_kind
-def test_a_name_that_cannot_be_one_is_refused(new, kind, name, said):
-    done = new(kind, name)
+def test_a_name_that_cannot_be_one_is_refused(new, name, said):
+    done = new("loss", name)
     assert done.exit_code == 2
     assert said in done.output
     assert list(new.place.iterdir()) == []

@@ -1,11 +1,11 @@
 """What `nectargan new` writes, in a new environment: its tests, linters and checks pass, and a run uses it by name."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from wheels import call
 
 ROOT = Path(__file__).parent.parent
 # Of each kind a name that needs care: a dot, a digit at the front, a keyword.
@@ -52,13 +52,6 @@ def environment(make_environment, tmp_path_factory):
     made.place = made.path / "place"
     made.place.mkdir()
     return made
-
-
-def call(command, cwd=None):
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240, cwd=cwd
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def passes(environment, command):

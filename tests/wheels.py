@@ -1,4 +1,4 @@
-"""Builds wheels without a network, with the tools of this environment."""
+"""Builds wheels without a network, with the tools of this environment; runs commands that have to succeed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def build_all(dist: Path) -> None:
             build(project, dist)
 
 
-def call(command: list[str]) -> None:
+def call(command: list[str], cwd: Path | None = None) -> None:
     """Run a command, and show what it printed if it fails."""
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240, cwd=cwd
     )
     assert done.returncode == 0, done.stdout

@@ -13,7 +13,7 @@ import click
 
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed
-from nectargan_core._names import read_term
+from nectargan_core._names import read_name
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, Plugin
 from nectargan_core.cli._schedules import read_param
 from nectargan_core.cli._table import print_note, print_table
@@ -61,11 +61,7 @@ def check(name: str, skips: Sequence[str], params: Sequence[str], as_json: bool)
 def _plugins(name: str) -> list[Plugin]:
     """Return the plugin of a name in each group that has one."""
     try:
-        term, end = read_term(name, expected="the name of a plugin")
-        if end != len(name) or term.variant is not None:
-            raise click.UsageError(
-                f"a plugin is named by one name, optionally provider/name, without a variant, got {name!r}"
-            )
+        term = read_name(name, "plugin")
         found, errors = [], {}
         for group in _GROUPS:
             try:

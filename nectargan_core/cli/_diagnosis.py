@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import pathlib
-import signal
-import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nectargan_core import catalog
+from nectargan_core._docstrings import docstring_of
 from nectargan_core._messages import one_line
+from nectargan_core._process import run_python
 from nectargan_core.catalog import SPECS, Plugin
 from nectargan_core.errors import NectarganError
 
 _TIMEOUT_S = 60.0
-_LATE = "late"
 # Each process imports torch, which takes some hundreds of megabytes.
 _PROCESSES = min(8, os.cpu_count() or 1)
 
@@ -126,14 +123,11 @@ def _use(plugin: Plugin) -> dict[str, Any]:
         why = why if why.endswith("..") else why.removesuffix(".")
     except BaseException as error:  # noqa: BLE001 # whatever a plugin raises is the outcome
         why = f"cannot be used: {one_line(error)}"
-    return {"failure": f"{why}; report it to the authors of {plugin.dist}"}
+    return _failure(plugin, why)
 
 
 def _describe(plugin: Plugin, loaded: Any) -> dict[str, Any]:
-    try:
-        doc = (inspect.getdoc(loaded) or "").strip().partition("\n")[0]
-    except Exception:  # noqa: BLE001 # asking an object of a plugin may run any code
-        doc = ""
+    doc = docstring_of(loaded).partition("\n")[0]
     if plugin.group != SPECS:
         return {"variants": None, "doc": doc}
     # Imported here, since it imports torch, which a loaded spec has imported already.
@@ -169,55 +163,20 @@ def _row(entry: catalog.Entry, outcome: dict[str, Any] | None) -> Row:
 
 def _load_in_process(plugins: list[Plugin]) -> list[dict[str, Any]]:
     """Load and use the plugins of one module in one process, or in several where one ends the process."""
-    with tempfile.TemporaryDirectory(prefix="nectargan-") as directory:
-        task, result, log = (pathlib.Path(directory) / name for name in ("task", "result", "log"))
-        task.write_text(json.dumps({"plugins": [asdict(each) for each in plugins], "path": sys.path}))
-        ending = _run(task, result, log)
-        lines = result.read_text(encoding="ascii").splitlines() if result.exists() else []
-        said = log.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()
+    ended = run_python(_CHILD, {"plugins": [asdict(each) for each in plugins], "path": sys.path}, _TIMEOUT_S)
+    lines = ended.result.splitlines()
     if not lines:
-        if len(plugins) > 1 and ending != _LATE:
+        if len(plugins) > 1 and not ended.is_late:
             return [outcome for plugin in plugins for outcome in _load_in_process([plugin])]
-        return [_ended(plugin, ending, said) for plugin in plugins]
+        return [_failure(plugin, ended.how) for plugin in plugins]
     loaded, *used = map(json.loads, lines)
     outcomes = [{**first, **then} for first, then in zip(loaded, used, strict=False)]
     if len(outcomes) < len(plugins):
         culprit, *others = plugins[len(outcomes) :]
-        outcomes.append({**loaded[len(outcomes)], **_ended(culprit, ending, said)})
+        outcomes.append({**loaded[len(outcomes)], **_failure(culprit, ended.how)})
         outcomes += _load_in_process(others) if others else []
     return outcomes
 
 
-def _run(task: pathlib.Path, result: pathlib.Path, log: pathlib.Path) -> str:
-    """Run the other process, and return how it ended."""
-    command = [sys.executable, "-c", _CHILD, str(task), str(result)]
-    # To a file: a pipe would stay open for as long as a process that the plugin started.
-    with log.open("wb") as output:
-        try:
-            process = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return _LATE
-    return _ending(process.returncode)
-
-
-def _ended(plugin: Plugin, ending: str, said: list[str]) -> dict[str, Any]:
-    if ending == _LATE:
-        return {"failure": f"did not finish within {_TIMEOUT_S:g} s; report it to the authors of {plugin.dist}"}
-    last = f", saying {said[-1][:200]!r}" if said else ""
-    return {"failure": f"ended Python {ending}{last}; report it to the authors of {plugin.dist}"}
-
-
-def _ending(status: int) -> str:
-    if status >= 0:
-        return f"with exit status {status}"
-    try:
-        return f"by signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"by signal {-status}"
+def _failure(plugin: Plugin, why: str) -> dict[str, Any]:
+    return {"failure": f"{why}; report it to the authors of {plugin.dist}"}

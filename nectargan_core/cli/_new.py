@@ -11,26 +11,25 @@ import re
 import shlex
 import string
 import subprocess
-import sys
 import tempfile
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import importlib_metadata
 
 from nectargan_core import catalog
+from nectargan_core._core_requirement import CORE, core_requirement
 from nectargan_core._messages import did_you_mean
 from nectargan_core._names import Term, is_name, is_number
 from nectargan_core._printable import printable
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS
+from nectargan_core.cli._table import print_text
 
 # With a name of this length, every line of each package has at most the 120 characters that its linter allows.
 _LONGEST_NAME = 40
 # Named so that neither a linter nor a test runner takes them for code.
 _TEMPLATES = Path(__file__).parent / "templates"
-_CORE = "nectargan-core"
 _PREFIX = "nectargan-"
 
 
@@ -106,9 +105,7 @@ def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     lines = [f"{_shown(folder)} offers the {_KINDS[kind].noun} {name}:", *(f"  {path}" for path in files), ""]
     lines += ["Install it, and run its tests:", f"  cd {_shown(folder)}"]
     lines += ['  python -m pip install --editable ".[dev]"', "  python -m pytest", f"  nectargan check {name}"]
-    # The directory may have letters that the encoding of the terminal lacks.
-    encoding = sys.stdout.encoding or "utf-8"
-    click.echo("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding))
+    print_text("\n".join(lines))
 
 
 def _shown(path: Path) -> str:
@@ -154,7 +151,7 @@ def _values(kind: _Kind, template: str, name: str, author: str | None) -> dict[s
         # Strings of JSON are strings of TOML, too.
         "author_in_toml": json.dumps(author, ensure_ascii=False),
         "cls": cls,
-        "dependencies": _Template(kind.dependencies).substitute(core=_core_requirement()),
+        "dependencies": _Template(kind.dependencies).substitute(core=_required_core()),
         "distribution": distribution,
         "function": function,
         "group": kind.group,
@@ -252,19 +249,11 @@ def _git_user() -> str:
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
-def _core_requirement() -> str:
-    """Return the requirement that admits the running nectargan-core, and no release that may break a plugin."""
-    from packaging.version import Version
-
-    try:
-        version = Version(importlib_metadata.version(_CORE))
-    except importlib_metadata.PackageNotFoundError:
-        raise click.UsageError(f"{_CORE} runs without being installed; install it") from None
-    lower = f"{version.major}.{version.minor}"
-    upper = f"0.{version.minor + 1}" if version.major == 0 else f"{version.major + 1}"
-    if Version(lower) > version:  # A pre-release is before the release that it leads to.
-        lower = version.public
-    return f"{_CORE}>={lower},<{upper}"
+def _required_core() -> str:
+    requirement = core_requirement()
+    if requirement is None:
+        raise click.UsageError(f"{CORE} runs without being installed; install it")
+    return requirement
 
 
 # Files

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from nectargan_core.cli._markdown import code, markdown_table, prose
-from nectargan_core.cli._table import print_note, print_table
+from nectargan_core.cli._table import print_note, print_table, print_text
 
 if TYPE_CHECKING:
     from nectargan_core.objectives import (
@@ -110,7 +110,7 @@ def _written(spec: SpecDescription, variant: VariantDescription) -> str:
 
 
 def _losses(spec: SpecDescription) -> _Table:
-    rows = _merged(spec, [[(_loss_row(loss)) for loss in variant.losses] for variant in spec.variants])
+    rows = _merged(spec, [[_loss_row(loss) for loss in variant.losses] for variant in spec.variants])
     return _without_empty(["loss", "tags", "inputs", "weight", "config key", "schedule", "variants"], rows)
 
 
@@ -177,6 +177,4 @@ def _print(table: _Table, as_markdown: bool) -> None:
         return
     forms = [prose if heading in _PROSE else code for heading in table.headings]
     rows = [[cell if cell == _ALL else form(cell) for form, cell in zip(forms, row, strict=True)] for row in table.rows]
-    # A docstring may have letters that the encoding of the terminal lacks.
-    encoding = sys.stdout.encoding or "utf-8"
-    click.echo(markdown_table(table.headings, rows).encode(encoding, "backslashreplace").decode(encoding))
+    print_text(markdown_table(table.headings, rows))

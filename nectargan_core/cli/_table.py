@@ -67,14 +67,22 @@ def print_note(text: str) -> None:
         click.echo(line)
 
 
+def print_text(text: str) -> None:
+    """Print text as it is, with escapes for letters that the encoding of the terminal lacks."""
+    click.echo(_encodable(text))
+
+
 def _available() -> int:
     return min(_WIDTH, shutil.get_terminal_size((_WIDTH, 0)).columns) if sys.stdout.isatty() else _WIDTH
 
 
 def _safe(text: str) -> str:
+    return _encodable("\n".join(map(printable, text.strip().split("\n"))))
+
+
+def _encodable(text: str) -> str:
     encoding = sys.stdout.encoding or "utf-8"
-    escaped = "\n".join(map(printable, text.strip().split("\n")))
-    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _columns(text: str) -> int:

@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from nectargan_core._names import read_term
+from nectargan_core._names import is_name
 from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, Plugin
-from nectargan_core.errors import NectarganError, SpecError, SpecSyntaxError
+from nectargan_core.errors import NectarganError, SpecError
 
 # Before, at, between and after the ends of the schedule, and within an epoch.
 _EPOCHS = (0.0, 1.0, 2.5, 4.0, 6.0)
@@ -42,19 +42,12 @@ def try_out(plugin: Plugin, loaded: Callable[..., Any]) -> str:
 
 def _term(plugin: Plugin) -> str:
     """Return what a user writes for a plugin, with its provider, so that it is this one of several."""
-    if not _is_name(plugin.name):
+    if not is_name(plugin.name):
         raise SpecError(
             f"the name {plugin.name!r} cannot be written by a user; a name consists of letters, digits, '_', '-' and "
             "'.', and begins with neither '-' nor '.'"
         )
-    return f"{plugin.key}/{plugin.name}" if _is_name(plugin.key) else plugin.name
-
-
-def _is_name(text: str) -> bool:
-    try:
-        return read_term(text)[0].name == text
-    except SpecSyntaxError:
-        return False
+    return f"{plugin.key}/{plugin.name}" if is_name(plugin.key) else plugin.name
 
 
 def _build(name: str, spec: Callable[..., Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nectargan_core import catalog
+from nectargan_core._docstrings import docstring_of
 from nectargan_core._messages import name_of, one_line, shown
 from nectargan_core._names import label_of
 from nectargan_core.config import ConfiguredWeight, DefaultWeights
@@ -217,7 +217,7 @@ def _described(
     if variants is None:
         named = known and (default is inspect.Parameter.empty or (type(default) is str and default in known))
         variants = known if named else (None, *known)
-    doc = _doc(spec)
+    doc = docstring_of(spec)
     return SpecDescription(
         name=plugin.name,
         distribution=plugin.dist,
@@ -332,15 +332,6 @@ def written_default(default: object) -> str:
         return name_of(default)
     text = shown(default)
     return f"{type(default).__name__}(...)" if re.search(r" at 0x[0-9a-f]+>", text) else text
-
-
-def _doc(spec: Callable[..., Any]) -> str:
-    while isinstance(spec, functools.partial):
-        spec = spec.func
-    try:
-        return (inspect.getdoc(spec) or "").strip()
-    except Exception:  # noqa: BLE001 # asking an object of a plugin may run any code
-        return ""
 
 
 def _meanings(doc: str) -> dict[str, str]:

@@ -1,17 +1,14 @@
-"""One call of a loss by the kit: seeded, with its terms, its gradients, and what it raised in words."""
+"""One call of a loss by the kit: its terms, its gradients, and what it raised in words."""
 
 from __future__ import annotations
 
-import contextlib
 import linecache
 import pathlib
-import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +19,6 @@ from nectargan_core.testing._outcomes import CheckFailed
 Parameters = Sequence[str] | Mapping[str, str]
 """What a loss reads: the names of its inputs in order, or a mapping from parameter to name."""
 
-_SEED = 20_17
 _KIT = str(pathlib.Path(__file__).parent)
 _TORCH = str(pathlib.Path(torch.__file__).parent)
 
@@ -68,22 +64,6 @@ def called(function: Callable[..., Any], reads: Parameters, inputs: Inputs) -> C
         for mean in means[1:]:
             total = total + mean
     return Call(terms, total, inputs)
-
-
-@contextlib.contextmanager
-def seeded(seed: int = _SEED) -> Iterator[None]:
-    """Seed all random numbers, and put their states back afterwards."""
-    state, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 # the state that plugins use
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed(), which would seed the devices, too.
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numbers)  # noqa: NPY002
 
 
 def explained(error: BaseException) -> str:

@@ -1,25 +1,21 @@
-"""What schedules and weightings have in common: they are found by name, take params, and are documented."""
+"""How what a plugin publishes is found by name, called with params, and documented."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import inspect
-import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from nectargan_core import catalog
+from nectargan_core._docstrings import docstring_of
 from nectargan_core._messages import did_you_mean, listed
-from nectargan_core._names import read_term
+from nectargan_core._names import read_name
 from nectargan_core._params import plain_params
 from nectargan_core.catalog import Plugin
-from nectargan_core.errors import NectarganError, SpecSyntaxError
+from nectargan_core.errors import NectarganError
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 
 
@@ -31,11 +27,7 @@ def installed(group: str, name: str, kind: str) -> Plugin:
         AmbiguousPluginError: If several distributions offer it.
         SpecSyntaxError: If it is no name.
     """
-    term, end = read_term(name, expected=f"the name of a {kind}")
-    if end != len(name) or term.variant is not None:
-        raise SpecSyntaxError(
-            f"a {kind} is named by one name, optionally provider/name; got {name!r}.", text=name, column=end
-        )
+    term = read_name(name, kind)
     return catalog.find(group, term.name, term.provider)
 
 
@@ -70,44 +62,6 @@ def check_params(function: Callable[[], Callable[..., Any]], params: Mapping[str
         raise CheckFailed("; ".join(faults))
 
 
-@contextlib.contextmanager
-def watched_generators(advice: str) -> Iterator[None]:
-    """Raise `CheckFailed` where code in the block draws from the generators of the process, or seeds them.
-
-    They are as they were afterwards.
-
-    Args:
-        advice: What to draw from instead.
-    """
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 # what others draw from
-    # Seeds that nobody else takes: seeding with the same one again would change nothing.
-    own = torch.Generator().manual_seed(0x6E656374)
-    random.seed("nectargan check")
-    np.random.seed(0x6E656374)  # noqa: NPY002 # likewise
-    torch.set_rng_state(own.get_state())
-    try:
-        watched = _generators()
-        yield
-        for name, state in _generators().items():
-            if state != watched[name]:
-                raise CheckFailed(
-                    f"it draws from, or seeds, the generator of {name}, which belongs to the training; {advice}"
-                )
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002 # likewise
-        torch.set_rng_state(before[2])
-
-
-def _generators() -> dict[str, object]:
-    numbers = np.random.get_state()  # noqa: NPY002 # what others draw from
-    return {
-        "random": random.getstate(),
-        "numpy.random": [each.tolist() if isinstance(each, np.ndarray) else each for each in numbers],
-        "torch": torch.get_rng_state().tolist(),
-    }
-
-
 def signature_faults(function: Callable[..., Any], params: Mapping[str, Any], leading: Sequence[str]) -> list[str]:
     """Return why a function or class cannot be called with params."""
     own = _own(function, leading)
@@ -131,23 +85,33 @@ def signature_faults(function: Callable[..., Any], params: Mapping[str, Any], le
     return faults
 
 
-def check_docstring(function: Callable[[], Callable[..., Any]], leading: Sequence[str], example: str) -> None:
-    """Raise `CheckFailed` where a function or class has no docstring, or it leaves out a param."""
-    found = function()
+def check_docstring(
+    function: Callable[[], Callable[..., Any]], leading: Sequence[str], example: str, undocumented: Sequence[str] = ()
+) -> None:
+    """Raise `CheckFailed` where a function or class has no docstring, or it leaves out a param.
+
+    Args:
+        function: Returns the function or class.
+        leading: What it takes before its params.
+        example: A docstring that would do, for the message.
+        undocumented: Params that need no word.
+    """
+    try:
+        found = function()
+    except NectarganError:
+        raise NotApplicable("it cannot be loaded, as the check `params` tells") from None
     name = getattr(found, "__name__", type(found).__name__)
-    text = "" if isinstance(found, functools.partial) else (found.__doc__ or "").strip()
-    # A dataclass without a docstring is given its signature for one.
-    if not text or (isinstance(found, type) and text.startswith(f"{name}(")):
+    told = docstring_of(found)
+    if not told:
         raise CheckFailed(
             f"{name} has no docstring, whose first line `nectargan plugins` shows; write one, such as {example}"
         )
-    names = [each.name for each in _own(found, leading) if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
-    told = text
     if isinstance(found, type):
         # Params that are those of a base may be documented there, and those of a class where it takes them.
         places = [getattr(found, "__init__", None), *inspect.getmro(found)]
-        told = "\n".join(each.__doc__ or "" for each in places if each not in (object, nn.Module))
-    left_out = [each for each in names if not re.search(rf"\b{re.escape(each)}\b", told)]
+        told = "\n".join(docstring_of(each) for each in places if each not in (object, nn.Module))
+    names = [each.name for each in _own(found, leading) if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    left_out = [each for each in names if each not in undocumented and not re.search(rf"\b{re.escape(each)}\b", told)]
     if left_out:
         raise CheckFailed(
             f"the docstring of {name} says nothing about {listed(left_out)}; say under Args what each is, with its "

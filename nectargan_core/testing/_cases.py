@@ -24,7 +24,14 @@ class CheckCases(ABC):
 
     @abstractmethod
     def subject(self) -> Any:
-        """Return what the checks look at."""
+        """Make what the checks look at."""
+
+    def subject_of_all(self) -> Any:
+        """Return what the checks look at, the same for all of a class, so that what is costly is done once."""
+        kind = type(self)
+        if "_subject" not in vars(kind):
+            kind._subject = self.subject()  # type: ignore[attr-defined] # an attribute of each subclass
+        return vars(kind)["_subject"]
 
     def test_skip_names_checks(self) -> None:
         """Fail where `skip` has the name of no check."""
@@ -45,7 +52,7 @@ def with_tests_of(checks: Iterable[Check[Any]]) -> Callable[[Cases], Cases]:
 
 def _test_of(check: Check[Any]) -> Callable[[CheckCases], None]:
     def test(self: CheckCases) -> None:
-        outcome = run_check(check, self.subject(), self.skip)
+        outcome = run_check(check, self.subject_of_all(), self.skip)
         if outcome.state == "skipped":
             # pytest reports it as skipped, and need not be installed for `nectargan check`.
             raise unittest.SkipTest(outcome.message)

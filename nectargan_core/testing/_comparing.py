@@ -1,4 +1,4 @@
-"""What differs between two calls of a loss, in words."""
+"""What is wrong with the numbers of a call of a loss, and what differs between two calls, in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nectargan_core.testing._call import Call
+from nectargan_core.testing._outcomes import CheckFailed
 
 
 def difference_of(call: Call, other: Call, relative: float = 0.0, absolute: float = 0.0) -> str:
@@ -35,12 +36,28 @@ def gradient_difference(call: Call, other: Call, relative: float = 1e-2, absolut
     return ""
 
 
+def check_gradients(call: Call, where: str) -> None:
+    """Raise `CheckFailed` where a gradient is not finite, or of another dtype than its input."""
+    for name, gradients in call.gradients().items():
+        for gradient in gradients:
+            if gradient is not None and not bool(gradient.isfinite().all()):
+                raise CheckFailed(f"its gradient with respect to {name!r} is {nonfinite_word(gradient)}{where}")
+
+
 def term_words(name: str) -> str:
     return f"its component {name!r}" if name else "its result"
 
 
 def shapes(call: Call) -> str:
     return ", ".join(f"{term_words(name)} of shape {tuple(term.shape)}" for name, term in call.terms.items())
+
+
+def nonfinite_word(tensor: Tensor) -> str:
+    return "nan" if bool(tensor.isnan().any()) else "infinite"
+
+
+def dtype_word(dtype: torch.dtype) -> str:
+    return str(dtype).partition(".")[2]
 
 
 def _mean(tensor: Tensor) -> str:

@@ -7,9 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -18,12 +16,12 @@ import importlib_metadata
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
+from nectargan_core._core_requirement import CORE, core_requirement
+from nectargan_core._process import run_python
 from nectargan_core.catalog import Plugin
 from nectargan_core.testing._outcomes import Check, CheckFailed, NotApplicable, named
 
-_CORE = "nectargan-core"
 _TIMEOUT_S = 120.0
 
 HEAVY = {
@@ -228,34 +226,13 @@ def _probe(plugin: Plugin) -> _Probe:
 
 @functools.lru_cache(maxsize=32)
 def _probe_once(plugin: Plugin, path: tuple[str, ...], stamp: object) -> _Probe:
-    with tempfile.TemporaryDirectory(prefix="nectargan-") as directory:
-        empty = pathlib.Path(directory, "empty")
-        empty.mkdir()
-        task, result, log = (pathlib.Path(directory, name) for name in ("task", "result", "log"))
-        task.write_text(json.dumps({**asdict(plugin), "path": path, "heavy": list(HEAVY)}), encoding="utf-8")
-        # To a file: a pipe would stay open for as long as a process that the plugin started.
-        with log.open("wb") as output:
-            try:
-                process = subprocess.run(  # noqa: S603 # this interpreter, and a command that is all ours
-                    [sys.executable, "-c", _CHILD, str(task), str(result)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    cwd=empty,
-                    timeout=_TIMEOUT_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise CheckFailed(f"importing {plugin.module!r} did not end within {_TIMEOUT_S:g} s") from None
-        try:
-            found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            said = log.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()
-            last = f", saying {said[-1][:200]!r}" if said else ""
-            raise CheckFailed(
-                f"importing {plugin.module!r} ended Python with exit status {process.returncode}{last}; a plugin must "
-                "not end the process that imports it"
-            ) from None
+    task = {**asdict(plugin), "path": path, "heavy": list(HEAVY)}
+    ended = run_python(_CHILD, task, _TIMEOUT_S, in_empty_directory=True)
+    try:
+        found: dict[str, Any] = json.loads(ended.result)
+    except ValueError:
+        advice = "" if ended.is_late else "; a plugin must not end the process that imports it"
+        raise CheckFailed(f"importing {plugin.module!r} {ended.how}{advice}") from None
     found["heavy"], found["network"] = tuple(found["heavy"]), tuple(found["network"])
     return _Probe(**found)
 
@@ -300,23 +277,22 @@ def _python_faults(distribution: Any) -> list[str]:
 
 
 def _core_faults(distribution: Any, name: str) -> list[str]:
-    if canonicalize_name(name) == _CORE:
+    if canonicalize_name(name) == CORE:
         return []
-    try:
-        running = Version(importlib_metadata.version(_CORE))
-    except importlib_metadata.PackageNotFoundError:
+    advised = core_requirement()
+    if advised is None:
         return []
-    upper = f"0.{running.minor + 1}" if running.major == 0 else f"{running.major + 1}"
-    advice = f'write "{_CORE}>={running.major}.{running.minor},<{upper}" in dependencies'
+    running = importlib_metadata.version(CORE)
+    advice = f'write "{advised}" in dependencies'
     ranges = [range_ for line in distribution.requires or () if (range_ := _core_range(line)) is not None]
     if not ranges:
-        return [f"it does not require {_CORE}; {advice}"]
+        return [f"it does not require {CORE}; {advice}"]
     faults = []
     if not all(each.contains(running, prereleases=True) for each in ranges):
-        faults.append(f"it requires {_CORE}{','.join(map(str, ranges))}, and this is {running}; {advice}")
+        faults.append(f"it requires {CORE}{','.join(map(str, ranges))}, and this is {running}; {advice}")
     if not any(one.operator in ("<", "<=", "==", "===", "~=") for each in ranges for one in each):
         faults.append(
-            f"it requires {_CORE}{','.join(map(str, ranges))} without an upper bound, and would break with the next "
+            f"it requires {CORE}{','.join(map(str, ranges))} without an upper bound, and would break with the next "
             f"release that changes something; {advice}"
         )
     return faults
@@ -329,4 +305,4 @@ def _core_range(requirement: str) -> SpecifierSet | None:
         applies = read.marker is None or read.marker.evaluate({"extra": ""})
     except (InvalidRequirement, KeyError, ValueError):
         return None
-    return read.specifier if applies and canonicalize_name(read.name) == _CORE else None
+    return read.specifier if applies and canonicalize_name(read.name) == CORE else None

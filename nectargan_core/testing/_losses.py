@@ -17,13 +17,21 @@ from torch import Tensor, nn
 from nectargan_core._messages import listed, name_of, one_line, shown
 from nectargan_core.errors import WeightsError
 from nectargan_core.losses import LMLoss
-from nectargan_core.testing._call import Call, Parameters, called, explained, plain_tensors, seeded
+from nectargan_core.testing._call import Call, Parameters, called, explained
 from nectargan_core.testing._cases import CheckCases, with_tests_of
-from nectargan_core.testing._comparing import difference_of, gradient_difference, shapes, term_words
-from nectargan_core.testing._inputs import CASES, Case, Inputs, MakeInputs, mapped, prepared, tensors_of
-from nectargan_core.testing._meta import Elsewhere, on_meta
+from nectargan_core.testing._comparing import (
+    check_gradients,
+    difference_of,
+    dtype_word,
+    gradient_difference,
+    nonfinite_word,
+    term_words,
+)
+from nectargan_core.testing._generators import seeded
+from nectargan_core.testing._inputs import CASES, Inputs, MakeInputs, mapped, tensors_of
+from nectargan_core.testing._meta import device, no_wait
 from nectargan_core.testing._outcomes import Check, CheckFailed, NotApplicable, named, raise_failures, run_checks
-from nectargan_core.testing._promotion import mixing_operator
+from nectargan_core.testing._precision import autocast, bfloat16, float16, float64
 from nectargan_core.testing._subject import LossSubject, moved, must_copy, needs_numbers, usable
 
 _ELSE = {
@@ -57,11 +65,11 @@ def finite(loss: LossSubject) -> None:
             raise CheckFailed(f"calling it raised {explained(error)}{CASES[case]}") from error
         for name, term in call.terms.items():
             if not bool(term.isfinite().all()):
-                raise CheckFailed(f"{term_words(name)} is {_nonfinite(term)}{CASES[case]}{_ELSE[case]}")
+                raise CheckFailed(f"{term_words(name)} is {nonfinite_word(term)}{CASES[case]}{_ELSE[case]}")
             if term.dtype is not torch.float32:
                 raise CheckFailed(
-                    f"{term_words(name)} is {_dtype(term)} where all inputs are float32; a constant, such as one from "
-                    "NumPy, has another dtype: make it with dtype=torch.float32, or convert the result"
+                    f"{term_words(name)} is {dtype_word(term.dtype)} where all inputs are float32; a constant, such as "
+                    "one from NumPy, has another dtype: make it with dtype=torch.float32, or convert the result"
                 )
 
 
@@ -90,7 +98,7 @@ def differentiable(loss: LossSubject) -> None:
             "have no gradient: use a smooth function in their place"
         )
     for case in loss.cases():
-        _check_gradients(loss.call(inputs=loss.inputs(case)), f"{CASES[case]}{_ELSE[case]}")
+        check_gradients(loss.call(inputs=loss.inputs(case)), f"{CASES[case]}{_ELSE[case]}")
 
 
 def gradcheck(loss: LossSubject) -> None:
@@ -122,50 +130,6 @@ def gradcheck(loss: LossSubject) -> None:
                         f"{found:.6g} in a direction in which they give {expected:.6g}; correct the derivative, "
                         "compute in the dtype of the inputs, and detach nothing that depends on them"
                     )
-
-
-def float16(loss: LossSubject) -> None:
-    """It takes float16, and gives finite numbers close to those in float32."""
-    _check_half(loss, torch.float16)
-
-
-def bfloat16(loss: LossSubject) -> None:
-    """It takes bfloat16, and gives finite numbers close to those in float32."""
-    _check_half(loss, torch.bfloat16)
-
-
-def float64(loss: LossSubject) -> None:
-    """It takes float64, and computes in it."""
-    usable(loss)
-    call = _call_in(loss, torch.float64)
-    for name, term in call.terms.items():
-        if term.dtype is not torch.float64:
-            raise CheckFailed(
-                f"{term_words(name)} is {_dtype(term)} where all inputs are float64; compute in "
-                "torch.promote_types(y_fake.dtype, torch.float32), which .float() is not, and give the result in the "
-                "dtype of the inputs"
-            )
-    _check_gradients(call, " in float64")
-
-
-def autocast(loss: LossSubject) -> None:
-    """It works under autocast, with a generated input in bfloat16 beside a target in float32."""
-    plain = usable(loss)
-    mixed = " where the generated input is bfloat16, as a network gives it, and the others are float32"
-    for dtype, where in ((torch.float32, ""), (torch.bfloat16, mixed)):
-        try:
-            inputs = loss.inputs(dtype=dtype, others=torch.float32)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                call = loss.call(inputs=inputs)
-            _check_gradients(call, f" under autocast{where}")
-        except (CheckFailed, NotApplicable):
-            raise
-        except Exception as error:
-            raise CheckFailed(
-                f"under autocast it raised {explained(error)}{where}; bring the inputs to one dtype with "
-                "torch.promote_types, or switch autocast off inside: with torch.autocast(device_type, enabled=False)"
-            ) from error
-        _check_close(loss, call, plain, torch.bfloat16, f"under autocast{where}")
 
 
 def channels_last(loss: LossSubject) -> None:
@@ -206,10 +170,10 @@ def batch_size(loss: LossSubject) -> None:
         for name, term in calls[size].terms.items():
             if not bool(term.isfinite().all()):
                 raise CheckFailed(
-                    f"with a batch of {size} {term_words(name)} is {_nonfinite(term)}; a variance over one sample is "
-                    "nan: use correction=0, or compare within the sample"
+                    f"with a batch of {size} {term_words(name)} is {nonfinite_word(term)}; a variance over one sample "
+                    "is nan: use correction=0, or compare within the sample"
                 )
-        _check_gradients(calls[size], f" with a batch of {size}")
+        check_gradients(calls[size], f" with a batch of {size}")
     one, eight = calls[1].terms, calls[8].terms
     if one.keys() != eight.keys():
         raise CheckFailed(
@@ -223,43 +187,6 @@ def batch_size(loss: LossSubject) -> None:
                 f"{tuple(eight[name].shape)} for one of 8; squeeze() without a dimension removes that of a batch of "
                 "1: say which, as squeeze(1)"
             )
-
-
-def device(loss: LossSubject) -> None:
-    """It works on another device after `.to()`, without tensors that stay behind."""
-    call = on_meta(loss, everything=False)
-    if isinstance(call, Elsewhere):
-        attributes = plain_tensors(loss.function)
-        if attributes:
-            raise CheckFailed(
-                f"{listed(attributes)} stays on the CPU when the loss is moved by .to(); register it: "
-                f"self.register_buffer({attributes[0].rpartition('.')[2]!r}, ..., persistent=False)"
-            )
-        raise CheckFailed(
-            f"on another device it {call}; make tensors with device=y_fake.device, or register them as buffers of a "
-            "module"
-        )
-    if isinstance(call, Exception):
-        raise NotApplicable("it reads values on the host, as the check `no_wait` tells")
-    for name, term in call.terms.items():
-        if term.device.type != "meta":
-            raise CheckFailed(
-                f"{term_words(name)} is on {term.device} where all inputs are on another device; make it with "
-                "device=y_fake.device, or with y_fake.new_zeros(())"
-            )
-
-
-def no_wait(loss: LossSubject) -> None:
-    """It does not wait for the device: it reads no value on the host."""
-    call = on_meta(loss, everything=True)
-    if isinstance(call, Elsewhere):
-        raise NotApplicable("it does not work on another device, as the check `device` tells")
-    if isinstance(call, Exception):
-        raise CheckFailed(
-            f"it reads values of a tensor on the host, for which training waits at every step: {explained(call)}; "
-            "without .item(), float(), .cpu(), NumPy, `if` on a tensor, and indexing by a boolean mask: torch.where "
-            "and multiplication by the mask do the same on the device"
-        )
 
 
 def compiles(loss: LossSubject) -> None:
@@ -500,17 +427,12 @@ class LossTests(CheckCases):
         return None
 
     def subject(self) -> LossSubject:
-        """Return what the checks look at, the same for all of them."""
-        kind = type(self)
-        if "_subject" not in vars(kind):
-            # Not self.function: a function would become a method.
-            function = inspect.getattr_static(kind, "function", None)
-            if isinstance(function, (staticmethod, classmethod)):
-                function = function.__func__
-            found = LossSubject(_function(function), _reads(self.inputs), self.make_inputs, self.gradcheck)
-            kind._subject = found  # type: ignore[attr-defined] # an attribute of each subclass
-        subject: LossSubject = vars(kind)["_subject"]
-        return subject
+        """Make what the checks look at."""
+        # Not self.function: a function would become a method.
+        function = inspect.getattr_static(type(self), "function", None)
+        if isinstance(function, (staticmethod, classmethod)):
+            function = function.__func__
+        return LossSubject(_function(function), _reads(self.inputs), self.make_inputs, self.gradcheck)
 
 
 # What is given
@@ -549,97 +471,6 @@ def _shifted(inputs: Inputs, name: str, place: int, step: Tensor) -> Inputs:
     return Inputs({**inputs.values, name: mapped(inputs.values[name], shift)}, {})
 
 
-def _call_in(loss: LossSubject, dtype: torch.dtype, case: Case = "random") -> Call:
-    """Call a loss with inputs in a dtype, as it is, or moved to the dtype where it does not work as it is."""
-    try:
-        return loss.call(inputs=loss.inputs(case, dtype=dtype))
-    except (CheckFailed, NotApplicable):
-        raise
-    except Exception as error:  # noqa: BLE001 # a plugin may raise anything
-        failure = error
-    if isinstance(loss.function, nn.Module):
-        try:
-            return loss.call(moved(loss, dtype=dtype), loss.inputs(case, dtype=dtype))
-        except (CheckFailed, NotApplicable):
-            raise
-        except Exception as error:  # noqa: BLE001
-            failure = error
-    if dtype is torch.float64:
-        advice = "make constants in the dtype of the inputs, or register them as buffers, which .to() converts"
-    else:
-        advice = (
-            "compute in float32: convert the inputs with .to(torch.promote_types(y_fake.dtype, torch.float32)), and "
-            "make constants in that dtype"
-        )
-    raise CheckFailed(f"with inputs in {_named(dtype)} it raised {explained(failure)}; {advice}") from failure
-
-
-def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
-    usable(loss)
-    name = _named(dtype)
-    call = _call_in(loss, dtype)
-    rounded = mapped(
-        loss.values() or {}, lambda tensor: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor
-    )
-    for each, term in call.terms.items():
-        if term.dtype not in (dtype, torch.float32):
-            raise CheckFailed(
-                f"{term_words(each)} is {_dtype(term)} where all inputs are {name}; a constant, such as one from "
-                "NumPy, has that dtype: make it in the dtype of the inputs, or give the result in that of the inputs"
-            )
-        if not bool(term.isfinite().all()):
-            limit = "; float16 ends at 65504" if dtype is torch.float16 else ""
-            raise CheckFailed(
-                f"with inputs in {name} {term_words(each)} is {_nonfinite(term)}{limit}: compute in float32, with "
-                "inputs converted by .float(), and give the mean instead of the sum"
-            )
-    if any(term.dtype is not dtype for term in call.terms.values()) and (operator := _promotes(loss, dtype)):
-        raise CheckFailed(
-            f"with inputs in {name} it becomes float32 in {operator}(), by a constant in float32, which takes twice "
-            "the memory: make the constant in the dtype of the inputs, or convert the inputs to float32 first"
-        )
-    _check_gradients(call, f" with inputs in {name}")
-    if not loss.is_random:
-        _check_close(loss, call, loss.call(inputs=prepared(rounded)), dtype, f"with inputs in {name}")
-    for case in loss.cases():
-        if case == "equal":
-            advice = f"; an epsilon such as 1e-8 becomes 0 in {name}: compute in float32"
-            _check_gradients(_call_in(loss, dtype, case), f" in {name}{CASES[case]}{advice}")
-
-
-def _promotes(loss: LossSubject, dtype: torch.dtype) -> str:
-    """Return the operator in which a constant makes half precision float32, also where the loss is moved to it."""
-    if isinstance(loss.function, nn.Module):
-        function = moved(loss, dtype=dtype)
-        try:
-            return mixing_operator(lambda: loss.call(function, loss.inputs(dtype=dtype)))
-        except Exception:  # noqa: BLE001 # it is not to be moved
-            return ""
-    return mixing_operator(lambda: loss.call(inputs=loss.inputs(dtype=dtype)))
-
-
-def _check_close(loss: LossSubject, call: Call, exact: Call, dtype: torch.dtype, where: str) -> None:
-    if loss.is_random:
-        return
-    for name, term in call.terms.items():
-        if name not in exact.terms or term.shape != exact.terms[name].shape:
-            raise CheckFailed(f"{where} it returns {shapes(call)}, and {shapes(exact)} otherwise; return the same")
-    difference = difference_of(call, exact, relative=0.1, absolute=8 * torch.finfo(dtype).eps)
-    if difference:
-        raise CheckFailed(
-            f"{where} {difference}, which is not the rounding of one number; compute in float32, with autocast off, "
-            "where sums, variances and small differences are taken"
-        )
-
-
-def _check_gradients(call: Call, where: str) -> None:
-    """Raise `CheckFailed` where a gradient is not finite, or of another dtype than its input."""
-    for name, gradients in call.gradients().items():
-        for gradient in gradients:
-            if gradient is not None and not bool(gradient.isfinite().all()):
-                raise CheckFailed(f"its gradient with respect to {name!r} is {_nonfinite(gradient)}{where}")
-
-
 def _must_reach(name: str, gradients: Mapping[str, Sequence[Tensor | None]]) -> bool:
     # A loss that compares predictions may hold that of the target constant.
     others = [found for other, found in gradients.items() if other != name]
@@ -669,18 +500,6 @@ def _described(loss: LossSubject) -> str:
         tensors = [tuple(tensor.shape) for tensor in tensors_of(values.get(name))]
         shapes.append(f"{name} {', '.join(map(str, tensors))}" if tensors else name)
     return ", ".join(shapes)
-
-
-def _nonfinite(tensor: Tensor) -> str:
-    return "nan" if bool(tensor.isnan().any()) else "infinite"
-
-
-def _named(dtype: torch.dtype) -> str:
-    return str(dtype).partition(".")[2]
-
-
-def _dtype(tensor: Tensor) -> str:
-    return _named(tensor.dtype)
 
 
 def _lines(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A call of a loss on the meta device, which shows what stays on the CPU and what waits for a device."""
+"""Checks of a loss on the meta device, which show what stays on the CPU and what waits for a device."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nectargan_core._messages import one_line
-from nectargan_core.testing._call import Call, explained
+from nectargan_core._messages import listed, one_line
+from nectargan_core.testing._call import Call, explained, plain_tensors
+from nectargan_core.testing._comparing import term_words
 from nectargan_core.testing._inputs import tensors_of
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 from nectargan_core.testing._subject import LossSubject, moved, usable
@@ -36,7 +37,7 @@ _WAITS = (
 )
 
 
-class Elsewhere(Exception):  # noqa: N818 # what is found is no error of ours
+class _Elsewhere(Exception):  # noqa: N818 # what is found is no error of ours
     """Raised where tensors on two devices meet."""
 
 
@@ -53,11 +54,48 @@ class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call] # untyped 
         if func._schema.name not in self._ALLOWED:
             tensors = [*tensors_of(args), *tensors_of(kwargs)]
             if any(each.is_meta for each in tensors) and any(not each.is_meta and each.dim() for each in tensors):
-                raise Elsewhere(f"uses a tensor on the CPU in {func._schema.name.partition('::')[2]}()")
+                raise _Elsewhere(f"uses a tensor on the CPU in {func._schema.name.partition('::')[2]}()")
         return func(*args, **kwargs)
 
 
-def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
+def device(loss: LossSubject) -> None:
+    """It works on another device after `.to()`, without tensors that stay behind."""
+    call = _on_meta(loss, everything=False)
+    if isinstance(call, _Elsewhere):
+        attributes = plain_tensors(loss.function)
+        if attributes:
+            raise CheckFailed(
+                f"{listed(attributes)} stays on the CPU when the loss is moved by .to(); register it: "
+                f"self.register_buffer({attributes[0].rpartition('.')[2]!r}, ..., persistent=False)"
+            )
+        raise CheckFailed(
+            f"on another device it {call}; make tensors with device=y_fake.device, or register them as buffers of a "
+            "module"
+        )
+    if isinstance(call, Exception):
+        raise NotApplicable("it reads values on the host, as the check `no_wait` tells")
+    for name, term in call.terms.items():
+        if term.device.type != "meta":
+            raise CheckFailed(
+                f"{term_words(name)} is on {term.device} where all inputs are on another device; make it with "
+                "device=y_fake.device, or with y_fake.new_zeros(())"
+            )
+
+
+def no_wait(loss: LossSubject) -> None:
+    """It does not wait for the device: it reads no value on the host."""
+    call = _on_meta(loss, everything=True)
+    if isinstance(call, _Elsewhere):
+        raise NotApplicable("it does not work on another device, as the check `device` tells")
+    if isinstance(call, Exception):
+        raise CheckFailed(
+            f"it reads values of a tensor on the host, for which training waits at every step: {explained(call)}; "
+            "without .item(), float(), .cpu(), NumPy, `if` on a tensor, and indexing by a boolean mask: torch.where "
+            "and multiplication by the mask do the same on the device"
+        )
+
+
+def _on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
     """Call a loss on the meta device and differentiate it.
 
     Args:
@@ -65,7 +103,7 @@ def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
         everything: Whether to move what `.to()` leaves behind, too.
 
     Returns:
-        The call; `Elsewhere` where a tensor is on the CPU; or what a tensor on the meta device raised when its values
+        The call; `_Elsewhere` where a tensor is on the CPU; or what a tensor on the meta device raised when its values
         were asked for.
 
     Raises:
@@ -88,8 +126,8 @@ def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
             call = loss.call(function, inputs)
             if call.total.requires_grad and call.total.is_meta:
                 call.gradients()
-    except Elsewhere as error:
-        return Elsewhere(explained(error).partition(": ")[2] or str(error))
+    except _Elsewhere as error:
+        return _Elsewhere(explained(error).partition(": ")[2] or str(error))
     except (CheckFailed, NotApplicable):
         raise
     except Exception as error:
@@ -97,7 +135,7 @@ def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
         if any(each in text for each in _WAITS):
             return error
         if "not on the expected device" in text or "same device" in text:
-            return Elsewhere(f"raised {explained(error)}")
+            return _Elsewhere(f"raised {explained(error)}")
         if isinstance(error, NotImplementedError):
             raise NotApplicable(f"PyTorch cannot do on the meta device what it does: {one_line(error)}") from error
         raise CheckFailed(

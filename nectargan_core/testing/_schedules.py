@@ -12,10 +12,11 @@ import numpy as np
 
 from nectargan_core._messages import name_of, one_line, shown
 from nectargan_core.catalog import SCHEDULES, Plugin
-from nectargan_core.errors import NectarganError, ScheduleError
+from nectargan_core.errors import ScheduleError
 from nectargan_core.schedules import Schedule, Scheduler
 from nectargan_core.testing import _callables as callables
 from nectargan_core.testing._cases import CheckCases, with_tests_of
+from nectargan_core.testing._generators import watched
 from nectargan_core.testing._installed import for_subjects
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable, Outcome, named, raise_failures, run_checks
 
@@ -199,9 +200,7 @@ def fractional(subject: ScheduleSubject) -> None:
 def pure(subject: ScheduleSubject) -> None:
     """The same schedule and epoch give the same number, in any order, and nothing else changes."""
     _ready(subject)
-    with callables.watched_generators(
-        "draw from one of your own that is made of the epoch, such as random.Random(f'{seed} {epoch}')"
-    ):
+    with watched("draw from one of your own that is made of the epoch, such as random.Random(f'{seed} {epoch}')"):
         for curve in _accepted(subject, (*_definitions(_SPANS), *_in_fractions())):
             _check_pure(curve)
             again = _Curve(subject, **curve.schedule.model_dump(include=_DEFINED))
@@ -211,7 +210,6 @@ def pure(subject: ScheduleSubject) -> None:
 
 def docstring(subject: ScheduleSubject) -> None:
     """Its docstring says what it does, and what each of its params is."""
-    _loaded(subject)
     callables.check_docstring(subject.function, _LEADING, '"""Go from the initial to the target value in a line."""')
 
 
@@ -410,13 +408,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _loaded(subject: ScheduleSubject) -> None:
-    try:
-        subject.function()
-    except NectarganError:
-        raise NotApplicable("it cannot be loaded, as the check `params` tells") from None
-
-
 def _ready(subject: ScheduleSubject) -> None:
     callables.ready(subject.function, subject.params, _LEADING)
 
@@ -454,8 +445,8 @@ def examine_schedule(
 def check_schedule(
     schedule: Callable[..., float] | str,
     *,
-    params: Mapping[str, Any] = {},
-    skip: Mapping[str, str] = {},
+    params: Mapping[str, Any] | None = None,
+    skip: Mapping[str, str] | None = None,
 ) -> None:
     """Check a curve: that it is pure, finite, right at its ends and at fractional epochs, and takes params by name.
 
@@ -485,8 +476,8 @@ def check_schedule(
         >>> check_schedule(ease_in)
         >>> check_schedule(ease_in, params={"power": 3.0})
     """
-    subject = schedule_subject(schedule, params)
-    raise_failures(subject.label, run_checks(SCHEDULE_CHECKS, subject, skip))
+    subject = schedule_subject(schedule, params or {})
+    raise_failures(subject.label, run_checks(SCHEDULE_CHECKS, subject, skip or {}))
 
 
 @with_tests_of(SCHEDULE_CHECKS)
@@ -509,7 +500,7 @@ class ScheduleTests(CheckCases):
     params: ClassVar[Mapping[str, Any]] = {}
 
     def subject(self) -> ScheduleSubject:
-        """Return what the checks look at."""
+        """Make what the checks look at."""
         # As it stands in the class: asked of an object, a function would be a method.
         schedule = inspect.getattr_static(type(self), "schedule")
         return schedule_subject(schedule.__func__ if isinstance(schedule, staticmethod) else schedule, self.params)

@@ -5,29 +5,28 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import pickle
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import PrivateAttr, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from nectargan_core import _arguments as arguments
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
-from nectargan_core.config import Config, LossConfig, read_config
-from nectargan_core.errors import NectarganError, WeightsError
+from nectargan_core._names import read_term
+from nectargan_core.config import noting_lambdas, read_config
+from nectargan_core.errors import NectarganError, SpecSyntaxError, WeightsError
 from nectargan_core.losses import LMLoss, module_of
 from nectargan_core.manager import LossManager
-from nectargan_core.objectives import build, variants_of
-from nectargan_core.testing import _installed as installed
+from nectargan_core.objectives import variants_of
+from nectargan_core.testing import _callables as callables
 from nectargan_core.testing._call import explained
 from nectargan_core.testing._cases import CheckCases, with_tests_of
 from nectargan_core.testing._inputs import Inputs, MakeInputs, made, prepared
+from nectargan_core.testing._installed import for_subjects
 from nectargan_core.testing._losses import CHECKS as LOSS_CHECKS
 from nectargan_core.testing._outcomes import (
     Check,
@@ -38,119 +37,13 @@ from nectargan_core.testing._outcomes import (
     raise_failures,
     run_checks,
 )
+from nectargan_core.testing._spec_subject import UNBUILT, Losses, SpecSubject
 from nectargan_core.testing._subject import LossSubject
 from nectargan_core.testing._vocabulary import VOCABULARY
 
-_PARTS = re.compile(r"(?:(?P<provider>[^/]*)/)?(?P<name>[^:/]*)(?::(?P<variant>.*))?", re.DOTALL)
 _LOSS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_UNBUILT = "it cannot be built, as the check `contract` tells"
-_LAMBDA = "lambda_"
 # The tags that training loops ask for.
 _NETWORKS = ("G", "D")
-
-
-@dataclass(eq=False)
-class SpecSubject:
-    """One installed spec, as the checks look at it.
-
-    Args:
-        plugin: The plugin.
-        variant: The only variant to look at; None for all.
-        options: Keyword arguments of the spec.
-        config: The configuration to build it with.
-        make_inputs: Makes inputs of its losses for a batch size; None for the vocabulary.
-        gradcheck: Whether gradients are compared with numerical ones.
-    """
-
-    plugin: catalog.Plugin
-    variant: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    config: Config = field(default_factory=Config)
-    make_inputs: MakeInputs | None = None
-    gradcheck: bool = False
-
-    @functools.cached_property
-    def spec(self) -> Callable[..., Any]:
-        """The function.
-
-        Raises:
-            PluginError: If it cannot be loaded.
-        """
-        return self.plugin.load()
-
-    @functools.cached_property
-    def variants(self) -> tuple[str | None, ...]:
-        """Its variants; None stands for a spec without variants, or whose variants are not known."""
-        return (self.variant,) if self.variant is not None else variants_of(self.spec) or (None,)
-
-    @property
-    def doc(self) -> str:
-        """Its docstring."""
-        return inspect.getdoc(self.spec) or ""
-
-    def term(self, variant: str | None) -> str:
-        """Return the formula of a variant."""
-        return f"{self.plugin.dist}/{self.plugin.name}" + (f":{variant}" if variant is not None else "")
-
-    def build(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> _Losses:
-        """Build the losses of a variant by name."""
-        # A copy, since a spec that changes it must not change what later ones are given.
-        config = (copy.deepcopy(self.config) if config is None else config).on_device(device)
-        options = {self.plugin.name: self.options} if self.options else None
-        with warnings.catch_warnings():
-            # Of a weight that is 0, which is asked for here.
-            warnings.simplefilter("ignore")
-            return build(f"{factor}{self.term(variant)}", (), {"options": options}, config).losses
-
-    @functools.cached_property
-    def built(self) -> dict[str | None, _Losses | Exception]:
-        """The losses of each variant on the CPU, or what building them raised."""
-        return {variant: _tried(functools.partial(self.build, variant, "cpu")) for variant in self.variants}
-
-    @functools.cached_property
-    def shapes(self) -> dict[str | None, _Losses | Exception]:
-        """The losses of each variant on the meta device, or what building them raised."""
-        return {variant: _tried(functools.partial(self.build, variant, "meta")) for variant in self.variants}
-
-    def losses(self) -> Iterator[tuple[str | None, _Losses]]:
-        """Yield each variant that can be built with its losses, on the meta device where weight files are missing.
-
-        Raises:
-            NotApplicable: If none can be built.
-        """
-        try:
-            found = [self.built[each] for each in self.variants]
-        except NectarganError as error:
-            raise NotApplicable(_UNBUILT) from error
-        yielded = False
-        for variant, losses in zip(self.variants, found, strict=True):
-            usable = self.shapes[variant] if isinstance(losses, WeightsError) else losses
-            if not isinstance(usable, Exception):
-                yielded = True
-                yield variant, usable
-        if not yielded:
-            raise NotApplicable(_UNBUILT)
-
-    @functools.cached_property
-    def subjects(self) -> list[tuple[str, LossSubject]]:
-        """The losses of all variants, each once, with words that say which."""
-        result: list[tuple[str, LossSubject]] = []
-        seen: list[tuple[str, object, bytes]] = []
-        for variant, losses in self.losses():
-            failure = self.built[variant]
-            numberless = one_line(failure) if isinstance(failure, WeightsError) else ""
-            for loss in losses.values():
-                if len(self.variants) > 1 and (state := _pickled(loss)) is not None:
-                    if (key := (loss.name, loss.inputs, state)) in seen:
-                        continue
-                    seen.append(key)
-                label = loss.name + (f" of {variant!r}" if variant is not None else "")
-                subject = LossSubject(loss.function, loss.inputs, self.make_inputs, self.gradcheck, numberless)
-                result.append((label, subject))
-        return result
-
-
-_Losses = dict[str, LMLoss]
 
 
 def contract(spec: SpecSubject) -> None:
@@ -238,17 +131,9 @@ def inputs(spec: SpecSubject) -> None:
 def docstring(spec: SpecSubject) -> None:
     """Its docstring says in one line what it is, and names its options."""
     _loaded(spec)
-    first = spec.doc.strip().partition("\n")[0]
-    if not first:
-        raise CheckFailed(
-            f"{spec.plugin.target} has no docstring, which listings and documentation show; say in its first line what "
-            "it builds, and below which weights and inputs its losses have"
-        )
-    parameters = inspect.signature(spec.spec).parameters.values()
-    options = [each.name for each in parameters if each.name not in ("config", "subspec") and _is_option(each)]
-    missing = [name for name in options[_configs(spec) :] if not re.search(rf"\b{re.escape(name)}\b", spec.doc)]
-    if missing:
-        raise CheckFailed(f"its docstring does not name the options {listed(missing)}; say what each does")
+    callables.check_docstring(
+        lambda: spec.spec, ("config",), '"""Charbonnier loss, a smooth L1 loss with the weight 100."""', ("subspec",)
+    )
 
 
 def weights(spec: SpecSubject) -> None:
@@ -256,7 +141,7 @@ def weights(spec: SpecSubject) -> None:
     for variant, losses in spec.losses():
         where = _of(variant)
         concerned = [loss.name for loss in losses.values() if "G" in loss.tags] or list(losses)
-        noted, keys = _noting(spec.config)
+        noted, keys = noting_lambdas(spec.config)
         before = spec.build(variant, "meta", noted)
         followed: set[str] = set()
         for key in list(dict.fromkeys(keys)):
@@ -322,7 +207,7 @@ def _of_each_loss(check: Check[LossSubject]) -> Check[SpecSubject]:
 
 
 CHECKS: tuple[Check[SpecSubject], ...] = (
-    *installed.for_subjects(),
+    *for_subjects(),
     *(named(each) for each in (contract, docstring, names, inputs, weights)),
     *map(_of_each_loss, LOSS_CHECKS),
     named(trains),
@@ -356,6 +241,7 @@ def check_loss_spec(
     Raises:
         CheckFailed: If a check fails; the message lists all that failed.
         PluginError: If no such spec can be found.
+        SpecSyntaxError: If it is no name of a spec.
         ValueError: If `skip` has the name of no check.
 
     Example:
@@ -403,41 +289,34 @@ class LossSpecTests(CheckCases):
         return None
 
     def subject(self) -> SpecSubject:
-        """Return what the checks look at, the same for all of them."""
-        kind = type(self)
-        if "_subject" not in vars(kind):
-            name = getattr(self, "name", None)
-            found = _subject(name, self.options, self.config, self.make_inputs, self.gradcheck)
-            kind._subject = found  # type: ignore[attr-defined] # an attribute of each subclass
-        subject: SpecSubject = vars(kind)["_subject"]
-        return subject
+        """Make what the checks look at."""
+        name = getattr(self, "name", None)
+        return _subject(name, self.options, self.config, self.make_inputs, self.gradcheck)
 
 
 def _subject(
     name: object, options: Mapping[str, Any] | None, config: Any, make_inputs: MakeInputs | None, gradcheck: bool
 ) -> SpecSubject:
-    parts = _PARTS.fullmatch(arguments.text("the name of a spec", name))
-    if parts is None:
-        raise ValueError(f"expected the name of a spec, such as 'sobel' or 'provider/name:variant', got {shown(name)}")
-    plugin = catalog.find(catalog.SPECS, parts["name"], parts["provider"])
-    return SpecSubject(plugin, parts["variant"], dict(options or {}), read_config(config or {}), make_inputs, gradcheck)
+    text = arguments.text("the name of a spec", name)
+    term, end = read_term(text)
+    if end != len(text):
+        raise SpecSyntaxError(
+            f"a spec is named by one name, such as 'sobel' or 'provider/name:variant'; got {text!r}.",
+            text=text,
+            column=end,
+        )
+    plugin = catalog.find(catalog.SPECS, term.name, term.provider)
+    return SpecSubject(plugin, term.variant, dict(options or {}), read_config(config or {}), make_inputs, gradcheck)
 
 
 # What the checks share
-
-
-def _tried(build: Callable[[], _Losses]) -> _Losses | Exception:
-    try:
-        return build()
-    except Exception as error:  # noqa: BLE001 # a plugin may raise anything
-        return error
 
 
 def _loaded(spec: SpecSubject) -> None:
     try:
         _ = spec.spec
     except NectarganError as error:
-        raise NotApplicable(_UNBUILT) from error
+        raise NotApplicable(UNBUILT) from error
 
 
 def _of(variant: str | None) -> str:
@@ -455,23 +334,7 @@ def _cause(error: Exception) -> str:
     return one_line(error) if cause is None or isinstance(cause, ValidationError) else explained(cause)
 
 
-def _pickled(loss: LMLoss) -> bytes | None:
-    try:
-        return pickle.dumps(loss.function)
-    except Exception:  # noqa: BLE001 # what cannot be pickled is not compared
-        return None
-
-
-def _is_option(parameter: inspect.Parameter) -> bool:
-    return parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-
-
-def _configs(spec: SpecSubject) -> int:
-    """How many of the parameters besides `config` and `subspec` come before the options: a config of another name."""
-    return 0 if "config" in inspect.signature(spec.spec).parameters else 1
-
-
-def _shared(losses: _Losses, others: _Losses) -> str:
+def _shared(losses: Losses, others: Losses) -> str:
     """Say what two builds share that can change; empty where they share nothing."""
     for name, loss in losses.items():
         other = others.get(name)
@@ -513,25 +376,7 @@ def _check_call(loss: LMLoss, where: str) -> None:
         ) from error
 
 
-class _NotedLossConfig(LossConfig):
-    """The section `train.loss`, which takes note of the weights that are asked for."""
-
-    _asked: list[str] = PrivateAttr(default_factory=list)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith(_LAMBDA):
-            self._asked.append(name)
-        return super().__getattribute__(name)
-
-
-def _noting(config: Config) -> tuple[Config, list[str]]:
-    """Return a copy of a configuration, and the keys of the weights that it has been asked for so far."""
-    loss = _NotedLossConfig.model_construct(**dict(config.train.loss))
-    loss._asked.clear()
-    return config.model_copy(update={"train": config.train.model_copy(update={"loss": loss})}), loss._asked
-
-
-def _changed(before: _Losses, spec: SpecSubject, variant: str | None, key: str, where: str) -> set[str]:
+def _changed(before: Losses, spec: SpecSubject, variant: str | None, key: str, where: str) -> set[str]:
     """Return the losses whose weights change with a key of the configuration."""
     result = set()
     for value in (2.5, 0.0):
@@ -550,7 +395,7 @@ def _weight(loss: LMLoss) -> tuple[Any, ...]:
     return loss.loss_weight, schedule.initial_value, schedule.target_value, schedule.factor
 
 
-def _train(spec: SpecSubject, variant: str | None, losses: _Losses) -> None:
+def _train(spec: SpecSubject, variant: str | None, losses: Losses) -> None:
     reads = dict.fromkeys(
         name
         for loss in losses.values()

@@ -13,8 +13,9 @@ from torch import nn
 
 from nectargan_core._messages import one_line
 from nectargan_core.errors import WeightsError
-from nectargan_core.testing._call import Call, Parameters, called, seeded
+from nectargan_core.testing._call import Call, Parameters, called
 from nectargan_core.testing._comparing import difference_of
+from nectargan_core.testing._generators import seeded
 from nectargan_core.testing._inputs import CASES, Case, Inputs, MakeInputs, in_case, made, prepared
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 

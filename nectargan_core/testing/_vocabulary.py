@@ -38,11 +38,11 @@ class Input:
     make: Callable[[int, torch.Generator], object]
 
 
-class Judge(nn.Module):
+class PatchDiscriminator(nn.Module):
     """The discriminator that the kit makes: small, smooth, and for images of three channels.
 
     Example:
-        >>> Judge()(torch.zeros(2, 3, 32, 32)).shape
+        >>> PatchDiscriminator()(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 1, 8, 8])
     """
 
@@ -80,8 +80,8 @@ def _labels(batch: int, generator: torch.Generator) -> Tensor:
     return torch.randint(0, _CLASSES, (batch,), generator=generator)
 
 
-def _judge(batch: int, generator: torch.Generator) -> nn.Module:
-    return Judge()
+def _discriminator(batch: int, generator: torch.Generator) -> nn.Module:
+    return PatchDiscriminator()
 
 
 def _weight(batch: int, generator: torch.Generator) -> nn.Parameter:
@@ -139,7 +139,7 @@ _INPUTS = (
         "gives logits",
         "the training loop",
         False,
-        _judge,
+        _discriminator,
     ),
     Input("mask", "where the loss counts", "(N, 1, H, W)", "0 to 1", "the data", False, _mask),
     Input("mu", "mean of the latent distribution", "(N, d)", "any", "the encoder", True, _normal(_LATENT)),

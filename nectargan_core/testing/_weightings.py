@@ -2,167 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
-import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nectargan_core._messages import listed, name_of, one_line, shown
+from nectargan_core._messages import listed, one_line, shown
 from nectargan_core.catalog import WEIGHTINGS, Plugin
-from nectargan_core.errors import NectarganError, NectarganWarning, WeightingError
+from nectargan_core.errors import NectarganError, WeightingError
 from nectargan_core.testing import _callables as callables
 from nectargan_core.testing._cases import CheckCases, with_tests_of
+from nectargan_core.testing._generators import watched
 from nectargan_core.testing._installed import for_subjects
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable, Outcome, named, raise_failures, run_checks
-from nectargan_core.weightings import BoundWeighting, Weighting
+from nectargan_core.testing._weighting_run import NAMES, Run, Values, WeightingSubject, falling
+from nectargan_core.weightings import Weighting
 
-NAMES = ("G_GAN", "G_L1", "G_VGG")
-"""The losses that are generated; params that name losses name these."""
-
-_WEIGHTS = {"G_GAN": 1.0, "G_L1": 10.0, "G_VGG": 0.5}
-_STEPS_PER_EPOCH = 2
-# What rounding may leave of a factor that is 0, relative to the largest.
-_ROUNDING = 1e-6
 # How often it is called before it is looked at whether it does more than before: gradients cost more than values.
 _CALLS = {"values": (200, 400, 800), "gradients": (16, 32, 64)}
-
-
-@dataclass(frozen=True)
-class WeightingSubject:
-    """What the checks look at.
-
-    Args:
-        given: The class, where it is no installed plugin.
-        params: What it is called with, as `Weighting` keeps it.
-        plugin: The installed plugin, if it is one.
-    """
-
-    given: Callable[..., Any] | None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    plugin: Plugin | None = None
-
-    def make(self) -> Callable[..., Any]:
-        """Return the class.
-
-        Raises:
-            PluginError: If it cannot be loaded.
-        """
-        return callables.loaded(self.plugin, self.given)
-
-    @property
-    def label(self) -> str:
-        """What it is called in messages."""
-        return f"weighting {name_of(self.given) if self.plugin is None else repr(self.plugin.name)}"
-
-
-@dataclass(frozen=True)
-class _Values:
-    """What the losses are at a step.
-
-    Args:
-        of: The value of each loss that runs; its gradient is as large.
-        step: The step of the clock.
-        is_apart: Whether no two losses have a gradient with respect to the same entries.
-    """
-
-    of: Mapping[str, float]
-    step: int
-    is_apart: bool = False
-
-    def __str__(self) -> str:
-        return f"step {self.step}, where the losses were " + ", ".join(f"{k}: {v:g}" for k, v in self.of.items())
-
-
-class _Run:
-    """A weighting in a run of its own, asked for factors as a manager asks it.
-
-    Args:
-        subject: The weighting.
-        names: The losses that it balances.
-
-    Raises:
-        CheckFailed: If it cannot be made, or does not take these losses.
-    """
-
-    def __init__(self, subject: WeightingSubject, names: Sequence[str] = NAMES) -> None:
-        definition = Weighting(subject.make(), params=dict(subject.params), wrt="y_fake")
-        # Parameters may begin at random, as those of any module: each time in the same way, and without a trace.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            try:
-                self.bound = BoundWeighting(definition, names, subject.label.partition(" ")[2].strip("'"))
-            except NectarganError as error:
-                raise CheckFailed(str(error)) from error
-        self.object = self.bound.object.made
-        self.takes_gradients = False
-
-    def factors(self, values: _Values, order: Sequence[str] | None = None) -> dict[str, float]:
-        """Return the factors at a step, by loss.
-
-        Raises:
-            CheckFailed: If there is not one finite factor of at least 0 for each loss.
-        """
-        names = list(values.of) if order is None else order
-        y_fake, results = _results(values, names)
-        y_fake.register_hook(self._saw_gradient)  # type: ignore[no-untyped-call] # of torch
-        weights = [_WEIGHTS.get(name, 1.0) for name in names]
-        try:
-            with warnings.catch_warnings():
-                # What it says of gradients that are close to 0 is no fault.
-                warnings.simplefilter("ignore", NectarganWarning)
-                given = self.bound.balance(names, results, weights, values.step, values.step / _STEPS_PER_EPOCH, y_fake)
-        except NectarganError as error:
-            where = "" if f"step {values.step}" in str(error) else f" (at {values})"
-            raise CheckFailed(f"{error}{where}") from error
-        if given is None:
-            raise CheckFailed(f"it gave no factors at {values}")
-        largest = max(map(abs, given.numbers))
-        for name, factor in zip(names, given.numbers, strict=True):
-            if factor < -_ROUNDING * largest:
-                raise CheckFailed(
-                    f"it gave the factor {factor:g} for loss {name!r} at {values}; a factor is at least 0, since a "
-                    "negative one trains towards a larger loss"
-                )
-        if given.extra is not None and not math.isfinite(given.extra.item()):
-            raise CheckFailed(
-                f"extra(step) gave {given.extra.item()} at {values}; what is added to the total is finite"
-            )
-        self._learn(given.learned, given.extra, [values.of[name] for name in names], values)
-        return dict(zip(names, given.numbers, strict=True))
-
-    def _saw_gradient(self, gradient: Tensor) -> None:
-        self.takes_gradients = True
-
-    def _learn(self, learned: Tensor | None, extra: Tensor | None, numbers: list[float], values: _Values) -> None:
-        parameters = [] if self.bound.parameters is None else list(self.bound.parameters.parameters())
-        if not parameters or not all(map(math.isfinite, numbers)):
-            return
-        parts = [] if learned is None else [(learned * learned.new_tensor(numbers)).sum()]
-        parts += [extra] if extra is not None and extra.requires_grad else []
-        if not parts:
-            raise CheckFailed(
-                f"it has parameters, and neither factors(step) nor extra(step) depends on them (at {values}), so that "
-                "nothing is learned; return the factors as a tensor with a graph"
-            )
-        gradients = torch.autograd.grad(torch.stack(parts).sum(), parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is None:
-                continue
-            if not bool(gradient.isfinite().all()):
-                raise CheckFailed(
-                    f"what it learns has a gradient that is not finite at {values}; limit what is learned"
-                )
-            with torch.no_grad():  # The direction alone, as Adam takes it: a loss may be of any size.
-                parameter.sub_(gradient.sign(), alpha=0.01)
 
 
 # The checks
@@ -180,8 +44,8 @@ def factors(subject: WeightingSubject) -> None:
     `ValueError` that names the loss.
     """
     _ready(subject)
-    run = _Run(subject)
-    for values in _falling(8):
+    run = Run(subject)
+    for values in falling(8):
         run.factors(values)
     if run.bound.needs == "gradients" and not run.takes_gradients:
         raise CheckFailed(
@@ -209,22 +73,22 @@ def subsets(subject: WeightingSubject) -> None:
         [(gan,), (gan, l1), (l1, vgg), (gan, l1, vgg), (gan, l1, vgg)],
         [(vgg,), (l1, vgg), (gan, l1, vgg)],
     ):
-        run = _Run(subject)
-        for values, names in zip(_falling(len(pattern)), pattern, strict=True):
+        run = Run(subject)
+        for values, names in zip(falling(len(pattern)), pattern, strict=True):
             try:
-                run.factors(_Values({name: values.of[name] for name in names}, values.step))
+                run.factors(Values({name: values.of[name] for name in names}, values.step))
             except CheckFailed as failure:
                 raise CheckFailed(
                     f"with the losses {listed(names)} of {listed(NAMES)} at a step (a loss whose own weight is 0 does "
                     f"not run): {failure}; keep what is kept by name, and give factors for step.names"
                 ) from failure
     try:
-        alone = _Run(subject, (gan,))
+        alone = Run(subject, (gan,))
     except CheckFailed:
         return  # It says so when it is set, and not in mid-training.
-    for values in _falling(4):
+    for values in falling(4):
         try:
-            alone.factors(_Values({gan: values.of[gan]}, values.step))
+            alone.factors(Values({gan: values.of[gan]}, values.step))
         except CheckFailed as failure:
             raise CheckFailed(
                 f"with one loss only: {failure}; refuse that in begin(names), or let it work"
@@ -234,21 +98,19 @@ def subsets(subject: WeightingSubject) -> None:
 def state(subject: WeightingSubject) -> None:
     """A new object that is given the state goes on with the same factors; the state is plain data, and not shared."""
     _ready(subject)
-    steps = list(_falling(12))
-    with callables.watched_generators(
-        "draw from one of its own, such as torch.Generator().manual_seed(seed + step.step)"
-    ):
+    steps = list(falling(12))
+    with watched("draw from one of its own, such as torch.Generator().manual_seed(seed + step.step)"):
         expected = _runs(subject, steps)
     if (again := _runs(subject, steps)) != expected:
         raise CheckFailed(
             f"two objects of it gave {_difference(expected, again)} for the same losses; keep what is kept in the "
             "object, not in the class or module, and draw from a generator that is made of a seed and step.step"
         )
-    first = _Run(subject)
+    first = Run(subject)
     for values in steps[:6]:
         first.factors(values)
     saved = _saved(first)
-    resumed = _Run(subject)
+    resumed = Run(subject)
     _resume(resumed, first, copy.deepcopy(saved))
     found = [resumed.factors(values) for values in steps[6:]]
     if found != expected[6:]:
@@ -260,7 +122,7 @@ def state(subject: WeightingSubject) -> None:
         raise CheckFailed(f"a resumed run gave {_difference(expected[6:], found)}: {advice}")
     if saved is not None:
         handed = copy.deepcopy(saved)
-        other = _Run(subject)
+        other = Run(subject)
         other.object.load_state_dict(handed)
         for values in steps[6:]:
             other.factors(values)
@@ -274,16 +136,17 @@ def state(subject: WeightingSubject) -> None:
 def cost(subject: WeightingSubject) -> None:
     """One that needs values takes no gradients, and neither what it does at a step nor what it keeps grows."""
     _ready(subject)
-    run = _Run(subject)
+    run = Run(subject)
     calls = _CALLS[run.bound.needs]
     counted, kept = [], []
     done = 0
     for count in calls:
-        *before, last = _falling(count - done, begin=done)
-        for values in before:
-            _sound(run, values)
-        with _Counting() as counting:
-            _sound(run, last)
+        *before, last = falling(count - done, begin=done)
+        with _ordinary():
+            for values in before:
+                run.factors(values)
+            with _Counting() as counting:
+                run.factors(last)
         done = count
         counted.append(counting.count)
         kept.append(_size(run.object))
@@ -303,10 +166,6 @@ def cost(subject: WeightingSubject) -> None:
 
 def docstring(subject: WeightingSubject) -> None:
     """Its docstring says what it does, and what each of its params is."""
-    try:
-        subject.make()
-    except NectarganError:
-        raise NotApplicable("it cannot be loaded, as the check `params` tells") from None
     callables.check_docstring(subject.make, (), '"""Divide each loss by the running mean of its value."""')
 
 
@@ -316,48 +175,21 @@ WEIGHTING_CHECKS = (*for_subjects(), *CHECKS)
 """Those, and the checks of any installed plugin."""
 
 
-# Generated losses
+# Runs of ordinary losses
 
 
-def _results(values: _Values, names: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-    """Return what the network returned, and losses of it with given values and gradients as large."""
-    y_fake = torch.zeros(2, 3, 2, 2, requires_grad=True)
-    results = []
-    for name in names:
-        place, value = NAMES.index(name) if name in NAMES else 0, values.of[name]
-        generator = torch.Generator().manual_seed(1000 * values.step + place)
-        direction = torch.randn(y_fake.shape, generator=generator)
-        if values.is_apart:
-            direction[:, [each for each in range(3) if each != place]] = 0.0
-        results.append((y_fake * (direction * value / direction.norm())).sum() + value)
-    return y_fake, results
+def _runs(subject: WeightingSubject, steps: Iterable[Values] | None = None) -> list[dict[str, float]]:
+    """Return the factors of a run of ordinary losses."""
+    with _ordinary():
+        run = Run(subject)
+        return [run.factors(values) for values in (falling(4) if steps is None else steps)]
 
 
-def _falling(count: int, begin: int = 0) -> Iterator[_Values]:
-    """Return steps of losses that fall, each at its rate, with noise."""
-    for step in range(begin, begin + count):
-        noise = torch.rand(3, generator=torch.Generator().manual_seed(step)).tolist()
-        rates = {"G_GAN": 1.0, "G_L1": 0.95, "G_VGG": 0.8}
-        sizes = {"G_GAN": 0.7, "G_L1": 0.3, "G_VGG": 5.0}
-        mean = {name: size * (0.2 + rates[name] ** step) for name, size in sizes.items()}
-        of = {name: mean[name] * (0.8 + 0.4 * each) for name, each in zip(NAMES, noise, strict=True)}
-        yield _Values(of, step)
-
-
-def _runs(subject: WeightingSubject, steps: Iterable[_Values] | None = None) -> list[dict[str, float]]:
-    """Return the factors of a run of ordinary losses; where there are none the check `factors` says why."""
-    run = _sound(subject)
-    return [_sound(run, values) for values in (_falling(4) if steps is None else steps)]
-
-
-def _sound(of: Any, values: _Values | None = None) -> Any:
-    """Make a run of a subject, or ask one for the factors of ordinary losses.
-
-    Raises:
-        NotApplicable: If it fails, as the check `factors` tells.
-    """
+@contextlib.contextmanager
+def _ordinary() -> Iterator[None]:
+    """Raise `NotApplicable` in the place of `CheckFailed`, where the check `factors` says why."""
     try:
-        return _Run(of) if values is None else of.factors(values)
+        yield
     except CheckFailed:
         raise NotApplicable("it fails for ordinary losses, as the check `factors` tells") from None
 
@@ -368,12 +200,12 @@ def _sound(of: Any, values: _Values | None = None) -> Any:
 def _check_dots(subject: WeightingSubject) -> None:
     """Ask for factors of losses whose names no attribute and no parameter may have."""
     try:
-        _Run(subject, ("G_GAN", "G_L1")).factors(_Values({"G_GAN": 1.0, "G_L1": 2.0}, 0))
+        Run(subject, ("G_GAN", "G_L1")).factors(Values({"G_GAN": 1.0, "G_L1": 2.0}, 0))
     except CheckFailed:
         return  # The names are not to blame; the check `subsets` tells what is.
     name = "face.G_L1"
     try:
-        _Run(subject, ("G_GAN", name)).factors(_Values({"G_GAN": 1.0, name: 2.0}, 0))
+        Run(subject, ("G_GAN", name)).factors(Values({"G_GAN": 1.0, name: 2.0}, 0))
     except CheckFailed as failure:
         raise CheckFailed(
             f"with a loss of the name {name!r}: {failure}; names of losses may have dots, which names of parameters "
@@ -382,24 +214,24 @@ def _check_dots(subject: WeightingSubject) -> None:
 
 
 def _check_with(subject: WeightingSubject, special: Mapping[str, float], before: int, what: str) -> None:
-    run = _Run(subject)
-    steps = list(_falling(before + 3))
+    run = Run(subject)
+    steps = list(falling(before + 3))
     for values in steps:
         is_special = values.step == before
         of = {**values.of, **special} if is_special else values.of
         try:
-            run.factors(_Values(of, values.step))
+            run.factors(Values(of, values.step))
         except CheckFailed as failure:
             raise failure if is_special or values.step < before else CheckFailed(f"{what}: {failure}") from failure
 
 
 def _check_not_finite(subject: WeightingSubject, value: float, before: int) -> None:
-    run = _Run(subject)
-    for values in _falling(before + 3):
+    run = Run(subject)
+    for values in falling(before + 3):
         is_special = values.step == before
         of = {**values.of, "G_L1": value} if is_special else values.of
         try:
-            run.factors(_Values(of, values.step))
+            run.factors(Values(of, values.step))
         except CheckFailed as failure:
             if is_special and _names_loss(failure.__cause__):
                 continue
@@ -424,14 +256,14 @@ def _names_loss(error: BaseException | None) -> bool:
 
 def _check_order(subject: WeightingSubject) -> None:
     """Compare with a run in which the losses of every second step stand in another order."""
-    alike = _Run(subject)
+    alike = Run(subject)
     for step in range(3):
-        given = alike.factors(_Values(dict.fromkeys(NAMES, 1.0 - 0.1 * step), step, is_apart=True))
+        given = alike.factors(Values(dict.fromkeys(NAMES, 1.0 - 0.1 * step), step, is_apart=True))
         if max(given.values()) > (1.0 + 1e-4) * min(given.values()):
             return  # It treats like losses differently, by name, by place or at random: nothing tells which is right.
-    straight, turned = _Run(subject), _Run(subject)
-    for values in _falling(6):
-        apart = _Values(values.of, values.step, is_apart=True)
+    straight, turned = Run(subject), Run(subject)
+    for values in falling(6):
+        apart = Values(values.of, values.step, is_apart=True)
         expected = straight.factors(apart)
         found = turned.factors(apart, NAMES[::-1] if values.step % 2 else NAMES)
         for name in NAMES:
@@ -454,7 +286,7 @@ def _difference(expected: list[dict[str, float]], found: list[dict[str, float]])
 # State
 
 
-def _saved(run: _Run) -> Any:
+def _saved(run: Run) -> Any:
     """Return the state of a weighting as JSON gives it back; None of one without."""
     try:
         state = run.bound.object.state()
@@ -479,7 +311,7 @@ def _saved(run: _Run) -> Any:
     return read
 
 
-def _resume(resumed: _Run, first: _Run, saved: Any) -> None:
+def _resume(resumed: Run, first: Run, saved: Any) -> None:
     """Let a weighting go on where another one is, as a manager and the checkpoint of its modules do."""
     try:
         resumed.bound.object.load_state(saved)
@@ -571,8 +403,8 @@ def examine_weighting(
 def check_weighting(
     weighting: Callable[..., Any] | str,
     *,
-    params: Mapping[str, Any] = {},
-    skip: Mapping[str, str] = {},
+    params: Mapping[str, Any] | None = None,
+    skip: Mapping[str, str] | None = None,
 ) -> None:
     """Check a weighting: its factors, losses that come and go, its state, and that its cost does not grow.
 
@@ -608,8 +440,8 @@ def check_weighting(
         ...         return [1.0 / value if value > self.floor else 1.0 / self.floor for value in step.values]
         >>> check_weighting(Inverse)
     """
-    subject = weighting_subject(weighting, params)
-    raise_failures(subject.label, run_checks(WEIGHTING_CHECKS, subject, skip))
+    subject = weighting_subject(weighting, params or {})
+    raise_failures(subject.label, run_checks(WEIGHTING_CHECKS, subject, skip or {}))
 
 
 @with_tests_of(WEIGHTING_CHECKS)
@@ -638,6 +470,6 @@ class WeightingTests(CheckCases):
     params: ClassVar[Mapping[str, Any]] = {}
 
     def subject(self) -> WeightingSubject:
-        """Return what the checks look at."""
+        """Make what the checks look at."""
         weighting = type(self).weighting
         return weighting_subject(weighting, self.params)
