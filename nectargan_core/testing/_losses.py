@@ -7,6 +7,7 @@ import inspect
 import io
 import itertools
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,8 +17,17 @@ from torch import Tensor, nn
 
 from nectargan_core._messages import listed, name_of, one_line, shown
 from nectargan_core.errors import WeightsError
-from nectargan_core.losses import LMLoss
-from nectargan_core.testing._call import Call, Parameters, called, explained, plain_tensors, seeded
+from nectargan_core.losses import LMLoss, module_of
+from nectargan_core.testing._call import (
+    Call,
+    Parameters,
+    called,
+    explained,
+    plain_tensors,
+    random_states,
+    seeded,
+    settings_restored,
+)
 from nectargan_core.testing._cases import CheckCases, with_tests_of
 from nectargan_core.testing._comparing import difference_of, gradient_difference, shapes, term_words
 from nectargan_core.testing._inputs import CASES, Case, Inputs, MakeInputs, mapped, prepared, tensors_of
@@ -45,8 +55,8 @@ def finite(loss: LossSubject) -> None:
         raise loss.plain
     if isinstance(loss.plain, Exception):
         raise CheckFailed(
-            f"calling it with {_described(loss)} raised {explained(loss.plain)}; accept them, or say with make_inputs "
-            "what it accepts"
+            f"calling it with {_described(loss)} raised {explained(loss.plain)}; accept them, or say with inputs= and "
+            "make_inputs= what it accepts"
         )
     for case in loss.cases():
         try:
@@ -91,6 +101,17 @@ def differentiable(loss: LossSubject) -> None:
         )
     for case in loss.cases():
         _check_gradients(loss.call(inputs=loss.inputs(case)), f"{CASES[case]}{_ELSE[case]}")
+    function = loss.fresh()
+    for _ in range(2):
+        try:
+            loss.call(function).total.backward()  # type: ignore[no-untyped-call] # untyped in torch
+        except RuntimeError as error:
+            if "second time" not in str(error):
+                raise
+            raise CheckFailed(
+                "backward() fails in the second step, since it keeps the graph of the first; detach() what it keeps "
+                "between calls"
+            ) from error
 
 
 def gradcheck(loss: LossSubject) -> None:
@@ -237,7 +258,7 @@ def device(loss: LossSubject) -> None:
             )
         raise CheckFailed(
             f"on another device it {call}; make tensors with device=y_fake.device, or register them as buffers of a "
-            "module"
+            "module, and hold modules as attributes of a module or in nn.ModuleList, which .to() moves"
         )
     if isinstance(call, Exception):
         raise NotApplicable("it reads values on the host, as the check `no_wait` tells")
@@ -279,6 +300,10 @@ def compiles(loss: LossSubject) -> None:
         except Exception as error:
             if "not supported on Python" in str(error):
                 raise NotApplicable(one_line(error)) from error
+            if "using `torch.autograd.grad`" in str(error):
+                raise NotApplicable(
+                    "torch.compile(fullgraph=True) does not take torch.autograd.grad(), as a gradient penalty needs it"
+                ) from error
             raise CheckFailed(
                 f"torch.compile(fullgraph=True) does not take it: {_graph_break(error)}; use operations of torch only, "
                 "and decide by shapes, not by values"
@@ -297,17 +322,22 @@ def deterministic(loss: LossSubject) -> None:
     plain = usable(loss)
     function = loss.fresh()
     advice = 'if that is meant, as in a gradient penalty, give the reason: skip={"deterministic": "..."}'
-    states = []
-    with seeded():
-        for seed in (1, 2):
-            torch.default_generator.manual_seed(seed)
-            called(function, loss.reads, loss.inputs())
-            states.append(torch.get_rng_state())
-    if torch.equal(*states):
-        raise CheckFailed(
-            "it sets the seed of torch's random numbers, so that all else that is random repeats itself; draw from a "
-            "torch.Generator of its own"
-        )
+    states: list[dict[str, object]] = []
+    for seed in (1, 2):
+        inputs = loss.inputs()
+        with seeded(seed), settings_restored() as changed:
+            called(function, loss.reads, inputs)
+            states.append(random_states())
+            if names := changed():
+                raise CheckFailed(
+                    f"it changes {listed(names)}, for all that runs in the process; do without, or in a `with` block"
+                )
+    for name, state in states[0].items():
+        if state == states[1][name]:
+            raise CheckFailed(
+                f"it sets the seed of the random numbers of {name}, so that all else that is random repeats itself; "
+                "draw from a torch.Generator of its own"
+            )
     again = loss.call()
     if difference := difference_of(again, plain):
         raise CheckFailed(
@@ -321,7 +351,10 @@ def deterministic(loss: LossSubject) -> None:
     function = loss.fresh()
     first, second = loss.call(function), loss.call(function)
     if difference := difference_of(second, first):
-        raise CheckFailed(f"a second call with the same inputs differs from the first: {difference}; {advice}")
+        raise CheckFailed(
+            f"a second call with the same inputs differs from the first: {difference}; if that is meant, as of a "
+            'running mean, give the reason: skip={"deterministic": "..."}'
+        )
 
 
 def inputs_unchanged(loss: LossSubject) -> None:
@@ -397,9 +430,14 @@ def picklable(loss: LossSubject) -> None:
     try:
         copied = pickle.loads(pickle.dumps(loss.function))  # noqa: S301 # what was pickled just now
     except Exception as error:
+        if re.search(r"local object|lambda|not found as|not the same object", str(error)):
+            advice = (
+                "make it a module, or a function at the top of its file instead of a lambda or a function in a function"
+            )
+        else:
+            advice = "keep what cannot be pickled out of it, or say with __reduce__ how another is made"
         raise CheckFailed(
-            f"it cannot be pickled, as for a process that trains on another device: {one_line(error)}; make it a "
-            "module, or a function at the top of its file instead of a lambda or a function in a function"
+            f"it cannot be pickled, as for a process that trains on another device: {one_line(error)}; {advice}"
         ) from error
     if difference := difference_of(loss.call(copied), plain):
         raise CheckFailed(
@@ -557,7 +595,7 @@ def _call_in(loss: LossSubject, dtype: torch.dtype, case: Case = "random") -> Ca
         raise
     except Exception as error:  # noqa: BLE001 # a plugin may raise anything
         failure = error
-    if isinstance(loss.function, nn.Module):
+    if module_of(loss.function) is not None:
         try:
             return loss.call(moved(loss, dtype=dtype), loss.inputs(case, dtype=dtype))
         except (CheckFailed, NotApplicable):
@@ -609,7 +647,7 @@ def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
 
 def _promotes(loss: LossSubject, dtype: torch.dtype) -> str:
     """Return the operator in which a constant makes half precision float32, also where the loss is moved to it."""
-    if isinstance(loss.function, nn.Module):
+    if module_of(loss.function) is not None:
         function = moved(loss, dtype=dtype)
         try:
             return mixing_operator(lambda: loss.call(function, loss.inputs(dtype=dtype)))

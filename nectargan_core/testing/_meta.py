@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nectargan_core._messages import one_line
+from nectargan_core.losses import module_of
 from nectargan_core.testing._call import Call, explained
 from nectargan_core.testing._inputs import tensors_of
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
@@ -57,6 +62,18 @@ class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call] # untyped 
         return func(*args, **kwargs)
 
 
+@contextlib.contextmanager
+def _autocast() -> Iterator[None]:
+    """Let `torch.autocast("meta")`, which torch refuses, be that of the CPU: losses name the device of their inputs."""
+    original = torch.autocast.__init__
+
+    def init(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
+        original(self, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
+
+    with mock.patch.object(torch.autocast, "__init__", init):
+        yield
+
+
 def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
     """Call a loss on the meta device and differentiate it.
 
@@ -77,14 +94,15 @@ def on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
         function = moved(loss, device="meta")
     except CheckFailed as failure:
         raise NotApplicable("it cannot be copied, as the check `picklable` tells") from failure
-    if everything and isinstance(function, nn.Module):
-        for module in function.modules():
+    whole = module_of(function)
+    if everything and whole is not None:
+        for module in whole.modules():
             for name, value in list(vars(module).items()):
                 if not name.startswith("_"):
                     vars(module)[name] = _onto_meta(value)
     inputs = loss.inputs(device="meta")
     try:
-        with _OneDevice():  # type: ignore[no-untyped-call] # untyped in torch
+        with _autocast(), _OneDevice():  # type: ignore[no-untyped-call] # untyped in torch
             call = loss.call(function, inputs)
             if call.total.requires_grad and call.total.is_meta:
                 call.gradients()
