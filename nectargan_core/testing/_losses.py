@@ -318,7 +318,7 @@ def compiles(loss: LossSubject) -> None:
 
 
 def deterministic(loss: LossSubject) -> None:
-    """It gives the same numbers for the same inputs, and leaves the seed of random numbers alone."""
+    """It gives the same numbers for the same inputs, and leaves seeds and settings of the process alone."""
     plain = usable(loss)
     function = loss.fresh()
     advice = 'if that is meant, as in a gradient penalty, give the reason: skip={"deterministic": "..."}'
@@ -485,9 +485,9 @@ def check_loss(
 
     Args:
         function: The module or function.
-        make_inputs: Makes the inputs for a batch size: a dict of CPU tensors in float32 by name, of lists or dicts of
-            them, of modules and of functions. Those made with `requires_grad` are the generated ones. None for the
-            inputs that have a name of the vocabulary, such as images (N, 3, 32, 32) from -1 to 1.
+        make_inputs: Makes the inputs for a batch size: a dict of CPU tensors in float32 by name, of lists, dicts or
+            dataclasses of them, of modules and of functions. Those made with `requires_grad` are the generated ones.
+            None for the inputs that have a name of the vocabulary, such as images (N, 3, 32, 32) from -1 to 1.
         inputs: The names of what the function reads, in the order of its parameters, or a mapping from parameter to
             name.
         gradcheck: Whether to compare its gradient with finite differences in float64.
