@@ -540,6 +540,10 @@ class TestNotFound:
         alone.install("acme", specs={"glow": "acme:glow", "shine": "acme:shine"})
         assert "; installed are glow, shine." in message(PluginNotFoundError, find, SPECS, "qqqq")
 
+    def test_it_does_not_list_an_entry_point_without_a_name(self, alone):
+        alone.install("acme", specs={"": "acme:glow", "shine": "acme:shine"})
+        assert "; installed are shine." in message(PluginNotFoundError, find, SPECS, "qqqq")
+
     def test_it_lists_at_most_twenty_names(self, alone):
         alone.install("acme", specs={f"glow-{number:02}": "acme:glow" for number in range(25)})
         text = message(PluginNotFoundError, find, SPECS, "qqqq")

@@ -1,5 +1,6 @@
 """The kit's checks of a loss: sound losses pass all of them, and each fault gets a message that says what to change."""
 
+import dataclasses
 import functools
 import os
 import random
@@ -222,6 +223,7 @@ def test_a_loss_that_exits_is_found():
         raise SystemExit(3)
 
     assert "SystemExit: 3" in failure("finite", exiting)
+    assert skipped("float16", exiting) == "it cannot be called, as the check `finite` tells"
 
 
 def test_missing_weights_are_no_fault():
@@ -621,7 +623,7 @@ def test_seeding_is_found():
         torch.manual_seed(0)
         return (y_fake * torch.rand_like(y_fake) - y).abs().mean()
 
-    assert "it sets the seed of torch's random numbers" in failure("deterministic", seeding)
+    assert "it sets the seed of the random numbers of torch" in failure("deterministic", seeding)
 
 
 def test_a_value_that_depends_on_earlier_calls_is_found():
@@ -909,3 +911,205 @@ def test_a_class_without_a_function_says_what_is_missing():
 
     with pytest.raises(TypeError, match="must be a module or a function, got None"):
         TestNothing().test_finite()
+
+
+# Modules that are called in another way than by themselves
+
+
+class Features(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, y_fake, y, scale=1.0):
+        return scale * (self.convolution(y_fake) - self.convolution(y)).abs().mean()
+
+
+@pytest.mark.parametrize("check", ["float16", "bfloat16", "float64", "device", "no_wait", "picklable"])
+@pytest.mark.parametrize(
+    "function",
+    [Features().forward, functools.partial(Features(), scale=2.0), functools.partial(Features().forward, scale=2.0)],
+    ids=["bound method", "partial", "partial of a bound method"],
+)
+def test_the_module_of_a_bound_method_or_a_partial_is_moved(check, function):
+    passes(check, function)
+
+
+def test_a_tensor_that_is_no_buffer_is_named_in_the_module_of_a_bound_method():
+    assert "kernel stays on the CPU" in failure("device", Attribute().forward)
+
+
+def test_modules_in_a_list_are_told_where_they_belong():
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolutions = [nn.Conv2d(3, 3, 1)]
+
+        def forward(self, y_fake, y):
+            return (self.convolutions[0](y_fake) - y).abs().mean()
+
+    assert "nn.ModuleList" in failure("device", Listed())
+
+
+def without_autocast(y_fake, y):
+    with torch.autocast(y_fake.device.type, enabled=False):
+        return (y_fake.float() - y.float()).abs().mean()
+
+
+@pytest.mark.parametrize("check", ["device", "no_wait", "autocast"])
+def test_autocast_may_be_switched_off_on_the_device_of_the_inputs(check):
+    passes(check, without_autocast)
+
+
+def gradient_penalty(discriminator, y):
+    y = y.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(y).sum(), y, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+def test_a_gradient_penalty_is_not_blamed_for_what_the_compiler_does_not_take():
+    assert "gradient penalty" in skipped("compiles", gradient_penalty, inputs=("discriminator", "y"))
+
+
+# What a generated input can be equal to
+
+
+def likelihood(mean, variance, target):
+    return 0.5 * (variance.log() + (mean - target).square() / variance).mean()
+
+
+def a_likelihood(size):
+    generator = torch.Generator().manual_seed(size)
+    return {
+        "variance": (torch.rand(size, 4, generator=generator) + 0.1).requires_grad_(),
+        "mean": torch.randn(size, 4, generator=generator).requires_grad_(),
+        "target": torch.randn(size, 4, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("check", ["finite", "differentiable"])
+def test_a_variance_does_not_become_a_target_that_is_negative(check):
+    passes(check, likelihood, inputs=("mean", "variance", "target"), make_inputs=a_likelihood)
+
+
+def scores_of_labels(score, label):
+    return nn.functional.binary_cross_entropy_with_logits(score, label.to(score.dtype))
+
+
+def test_a_score_does_not_become_a_whole_number():
+    def make_inputs(size):
+        return {"score": torch.linspace(-1, 1, size), "label": torch.arange(size) % 2}
+
+    passes("finite", scores_of_labels, inputs=("score", "label"), make_inputs=make_inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    image: torch.Tensor
+    scale: float
+
+
+@pytest.mark.parametrize("check", ["differentiable", "float16", "device", "inputs_unchanged"])
+def test_dataclasses_are_inputs(check):
+    def compare(outputs, y):
+        return (outputs.image - y).abs().mean() * outputs.scale
+
+    def make_inputs(size):
+        return {"outputs": Outputs(torch.rand(size, 4, requires_grad=True), 2.0), "y": torch.rand(size, 4)}
+
+    passes(check, compare, inputs=("outputs", "y"), make_inputs=make_inputs)
+
+
+def test_complex_inputs_are_not_converted():
+    def compare(spectrum, y):
+        return (spectrum - y).abs().square().mean()
+
+    def make_inputs(size):
+        return dict.fromkeys(("spectrum", "y"), torch.ones(size, 4, dtype=torch.complex64))
+
+    given = {"inputs": ("spectrum", "y"), "make_inputs": make_inputs}
+    assert "complex numbers" in skipped("float64", compare, **given)
+    passes("finite", compare, **given)
+
+
+# What a loss does to others
+
+
+@pytest.mark.parametrize("key", ["", "a/b", "\ud800"])
+def test_a_component_needs_a_name_that_a_log_can_have(key):
+    message = failure("finite", lambda y_fake, y: {key: (y_fake - y).abs().mean()})
+    assert "names of components: not empty, without '/'" in message
+
+
+def test_a_sparse_result_is_found():
+    message = failure("finite", lambda y_fake, y: (y_fake - y).abs().mean(0).to_sparse())
+    assert "return a dense one" in message
+
+
+@pytest.mark.parametrize("module", [random, np.random], ids=["random", "numpy.random"])
+def test_seeding_of_other_generators_is_found(module):
+    def seeding(y_fake, y):
+        module.seed(0)
+        return (y_fake - y).abs().mean()
+
+    assert f"sets the seed of the random numbers of {module.__name__}" in failure("deterministic", seeding)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda: torch.set_default_dtype(torch.float64), "torch.set_default_dtype"),
+        (lambda: torch.autograd.set_detect_anomaly(True), "torch.autograd.set_detect_anomaly"),
+        (lambda: os.chdir("/"), "the current directory"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_a_change_of_the_process_is_found_and_undone(change, named):
+    def changing(y_fake, y):
+        result = (y_fake - y).abs().mean()
+        change()
+        return result
+
+    before = torch.get_default_dtype(), torch.is_anomaly_enabled(), Path.cwd()
+    assert f"it changes {named}" in failure("deterministic", changing)
+    passes("finite", changing)
+    after = torch.get_default_dtype(), torch.is_anomaly_enabled(), Path.cwd()
+    assert after == before
+
+
+def test_gradients_that_stay_off_are_found():
+    def switching(y_fake, y):
+        result = (y_fake - y).abs().mean()
+        torch.set_grad_enabled(False)
+        return result
+
+    assert "switches gradients off" in failure("finite", switching)
+    assert torch.is_grad_enabled()
+
+
+def test_a_graph_that_is_kept_between_calls_is_found():
+    class Keeping(nn.Module):
+        last = None
+
+        def forward(self, y_fake, y):
+            result = (y_fake - y).square().mean()
+            self.last, before = result, self.last
+            return result if before is None else result + 0.1 * before
+
+    assert "keeps the graph of the first" in failure("differentiable", Keeping())
+
+
+def test_what_cannot_be_pickled_is_not_told_to_be_a_module_where_it_is_one():
+    class Locked(nn.Module):
+        def __getstate__(self):
+            raise RuntimeError("serialization is not supported")
+
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, y_fake, y):
+            return (y_fake - y).abs().mean()
+
+    message = failure("picklable", Locked())
+    assert "__reduce__" in message
+    assert "make it a module" not in message

@@ -327,7 +327,8 @@ def _not_found(installed: Installed, now: Settings, group: str, name: str, provi
     kind = UnknownScheduleError if group == SCHEDULES else PluginNotFoundError
     asked = name if provider is None else f"{provider}/{name}"
     hints = "".join(f"; {hint}" for hint in _hints(installed, now, group, name, provider))
-    names = _names(installed, group)
+    # An entry point without a name cannot be asked for.
+    names = [known for known in _names(installed, group) if known]
     close = did_you_mean(name, (known for known in names if known != name))
     if not hints and not close:
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""

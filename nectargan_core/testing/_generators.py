@@ -39,16 +39,17 @@ def watched(advice: str) -> Iterator[None]:
         advice: What to draw from instead.
     """
     with seeded():
-        before = _states()
+        before = states()
         yield
-        for name, state in _states().items():
+        for name, state in states().items():
             if state != before[name]:
                 raise CheckFailed(
                     f"it draws from, or seeds, the generator of {name}, which belongs to the training; {advice}"
                 )
 
 
-def _states() -> dict[str, object]:
+def states() -> dict[str, object]:
+    """Return the state of each, by the module that it belongs to."""
     numbers = np.random.get_state()  # noqa: NPY002 # what plugins draw from
     return {
         "random": random.getstate(),

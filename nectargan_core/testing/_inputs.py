@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -139,7 +141,9 @@ def prepared(
             result[name] = value
             continue
 
-        def convert(tensor: Tensor, kind: torch.dtype = kind) -> Tensor:
+        def convert(tensor: Tensor, name: str = name, kind: torch.dtype = kind) -> Tensor:
+            if tensor.is_complex() and kind is not torch.float32:
+                raise NotApplicable(f"the input {name!r} has complex numbers, which are not converted")
             tensor = tensor.detach().to(device=device, dtype=kind if tensor.is_floating_point() else tensor.dtype)
             channels = channels_last and tensor.dim() == 4
             return tensor.clone(memory_format=torch.channels_last if channels else torch.preserve_format)
@@ -154,7 +158,7 @@ def prepared(
 
 
 def tensors_of(value: object) -> Iterator[Tensor]:
-    """Yield the tensors of an input: itself, or those in a list, tuple or dict."""
+    """Yield the tensors of an input: itself, or those in a list, tuple, dict or dataclass."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -163,6 +167,9 @@ def tensors_of(value: object) -> Iterator[Tensor]:
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from tensors_of(each)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_of(getattr(value, field.name))
 
 
 def _floating(value: object) -> Iterator[Tensor]:
@@ -179,10 +186,16 @@ def mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return type(value)(mapped(each, function) for each in value)
     if isinstance(value, Mapping):
         return {key: mapped(each, function) for key, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        copied = copy.copy(value)
+        for field in dataclasses.fields(value):
+            # Also where it is frozen.
+            object.__setattr__(copied, field.name, mapped(getattr(value, field.name), function))
+        return copied
     return value
 
 
-def _target(name: str, values: Mapping[str, object]) -> object | None:
+def _target(name: str, values: Mapping[str, object]) -> Any | None:
     """Return the input that a generated one is compared with, as far as that is known; None where it is not."""
     if _TARGETS.get(name) in values:
         names = [_TARGETS[name]]
@@ -190,8 +203,25 @@ def _target(name: str, values: Mapping[str, object]) -> object | None:
         return None
     else:
         names = [other for other in values if other not in generated_among(values)]
-    shapes = [tensor.shape for tensor in tensors_of(values[name])]
+    tensors = list(tensors_of(values[name]))
     for other in names:
-        if shapes and [tensor.shape for tensor in tensors_of(values[other])] == shapes:
-            return values[other]
+        targets = list(tensors_of(values[other]))
+        if tensors and len(targets) == len(tensors) and all(map(_may_equal, tensors, targets)):
+            # Only the tensors: the target may be a tensor where this is a dict that holds one.
+            # The tensor that it replaces is the default of next(), of which there are as many as targets.
+            return mapped(values[name], functools.partial(next, iter(targets)))
     return None
+
+
+def _may_equal(tensor: Tensor, target: Tensor) -> bool:
+    """Whether a generated tensor can have the values of another.
+
+    One that is above 0 everywhere may be a variance, a rate or a probability, and one that is below it a logarithm.
+    """
+    if tensor.shape != target.shape or tensor.dtype != target.dtype:
+        return False
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if bool((tensor > 0).all()):
+        return bool((target > 0).all())
+    return bool((target < 0).all()) if bool((tensor < 0).all()) else True

@@ -7,6 +7,7 @@ import inspect
 import io
 import itertools
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from nectargan_core._messages import listed, name_of, one_line, shown
 from nectargan_core.errors import WeightsError
 from nectargan_core.losses import LMLoss
-from nectargan_core.testing._call import Call, Parameters, called, explained
+from nectargan_core.testing._call import Call, Parameters, called, explained, settings_restored
 from nectargan_core.testing._cases import CheckCases, with_tests_of
 from nectargan_core.testing._comparing import (
     check_gradients,
@@ -27,7 +28,7 @@ from nectargan_core.testing._comparing import (
     nonfinite_word,
     term_words,
 )
-from nectargan_core.testing._generators import seeded
+from nectargan_core.testing._generators import seeded, states
 from nectargan_core.testing._inputs import CASES, Inputs, MakeInputs, mapped, tensors_of
 from nectargan_core.testing._meta import device, no_wait
 from nectargan_core.testing._outcomes import Check, CheckFailed, NotApplicable, named, raise_failures, run_checks
@@ -53,8 +54,8 @@ def finite(loss: LossSubject) -> None:
         raise loss.plain
     if isinstance(loss.plain, Exception):
         raise CheckFailed(
-            f"calling it with {_described(loss)} raised {explained(loss.plain)}; accept them, or say with make_inputs "
-            "what it accepts"
+            f"calling it with {_described(loss)} raised {explained(loss.plain)}; accept them, or say with inputs= and "
+            "make_inputs= what it accepts"
         )
     for case in loss.cases():
         try:
@@ -99,6 +100,17 @@ def differentiable(loss: LossSubject) -> None:
         )
     for case in loss.cases():
         check_gradients(loss.call(inputs=loss.inputs(case)), f"{CASES[case]}{_ELSE[case]}")
+    function = loss.fresh()
+    for _ in range(2):
+        try:
+            loss.call(function).total.backward()  # type: ignore[no-untyped-call] # untyped in torch
+        except RuntimeError as error:
+            if "second time" not in str(error):
+                raise
+            raise CheckFailed(
+                "backward() fails in the second step, since it keeps the graph of the first; detach() what it keeps "
+                "between calls"
+            ) from error
 
 
 def gradcheck(loss: LossSubject) -> None:
@@ -206,6 +218,10 @@ def compiles(loss: LossSubject) -> None:
         except Exception as error:
             if "not supported on Python" in str(error):
                 raise NotApplicable(one_line(error)) from error
+            if "using `torch.autograd.grad`" in str(error):
+                raise NotApplicable(
+                    "torch.compile(fullgraph=True) does not take torch.autograd.grad(), as a gradient penalty needs it"
+                ) from error
             raise CheckFailed(
                 f"torch.compile(fullgraph=True) does not take it: {_graph_break(error)}; use operations of torch only, "
                 "and decide by shapes, not by values"
@@ -220,21 +236,26 @@ def compiles(loss: LossSubject) -> None:
 
 
 def deterministic(loss: LossSubject) -> None:
-    """It gives the same numbers for the same inputs, and leaves the seed of random numbers alone."""
+    """It gives the same numbers for the same inputs, and leaves seeds and settings of the process alone."""
     plain = usable(loss)
     function = loss.fresh()
     advice = 'if that is meant, as in a gradient penalty, give the reason: skip={"deterministic": "..."}'
-    states = []
-    with seeded():
-        for seed in (1, 2):
-            torch.default_generator.manual_seed(seed)
-            called(function, loss.reads, loss.inputs())
-            states.append(torch.get_rng_state())
-    if torch.equal(*states):
-        raise CheckFailed(
-            "it sets the seed of torch's random numbers, so that all else that is random repeats itself; draw from a "
-            "torch.Generator of its own"
-        )
+    found: list[dict[str, object]] = []
+    for seed in (1, 2):
+        inputs = loss.inputs()
+        with seeded(seed), settings_restored() as changed:
+            called(function, loss.reads, inputs)
+            found.append(states())
+            if names := changed():
+                raise CheckFailed(
+                    f"it changes {listed(names)}, for all that runs in the process; do without, or in a `with` block"
+                )
+    for name, state in found[0].items():
+        if state == found[1][name]:
+            raise CheckFailed(
+                f"it sets the seed of the random numbers of {name}, so that all else that is random repeats itself; "
+                "draw from a torch.Generator of its own"
+            )
     again = loss.call()
     if difference := difference_of(again, plain):
         raise CheckFailed(
@@ -248,7 +269,10 @@ def deterministic(loss: LossSubject) -> None:
     function = loss.fresh()
     first, second = loss.call(function), loss.call(function)
     if difference := difference_of(second, first):
-        raise CheckFailed(f"a second call with the same inputs differs from the first: {difference}; {advice}")
+        raise CheckFailed(
+            f"a second call with the same inputs differs from the first: {difference}; if that is meant, as of a "
+            'running mean, give the reason: skip={"deterministic": "..."}'
+        )
 
 
 def inputs_unchanged(loss: LossSubject) -> None:
@@ -324,9 +348,14 @@ def picklable(loss: LossSubject) -> None:
     try:
         copied = pickle.loads(pickle.dumps(loss.function))  # noqa: S301 # what was pickled just now
     except Exception as error:
+        if re.search(r"local object|lambda|not found as|not the same object", str(error)):
+            advice = (
+                "make it a module, or a function at the top of its file instead of a lambda or a function in a function"
+            )
+        else:
+            advice = "keep what cannot be pickled out of it, or say with __reduce__ how another is made"
         raise CheckFailed(
-            f"it cannot be pickled, as for a process that trains on another device: {one_line(error)}; make it a "
-            "module, or a function at the top of its file instead of a lambda or a function in a function"
+            f"it cannot be pickled, as for a process that trains on another device: {one_line(error)}; {advice}"
         ) from error
     if difference := difference_of(loss.call(copied), plain):
         raise CheckFailed(
@@ -374,9 +403,9 @@ def check_loss(
 
     Args:
         function: The module or function.
-        make_inputs: Makes the inputs for a batch size: a dict of CPU tensors in float32 by name, of lists or dicts of
-            them, of modules and of functions. Those made with `requires_grad` are the generated ones. None for the
-            inputs that have a name of the vocabulary, such as images (N, 3, 32, 32) from -1 to 1.
+        make_inputs: Makes the inputs for a batch size: a dict of CPU tensors in float32 by name, of lists, dicts or
+            dataclasses of them, of modules and of functions. Those made with `requires_grad` are the generated ones.
+            None for the inputs that have a name of the vocabulary, such as images (N, 3, 32, 32) from -1 to 1.
         inputs: The names of what the function reads, in the order of its parameters, or a mapping from parameter to
             name.
         gradcheck: Whether to compare its gradient with finite differences in float64.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nectargan_core._messages import listed, one_line
+from nectargan_core.losses import module_of
 from nectargan_core.testing._call import Call, explained, plain_tensors
 from nectargan_core.testing._comparing import term_words
 from nectargan_core.testing._inputs import tensors_of
@@ -70,7 +75,7 @@ def device(loss: LossSubject) -> None:
             )
         raise CheckFailed(
             f"on another device it {call}; make tensors with device=y_fake.device, or register them as buffers of a "
-            "module"
+            "module, and hold modules as attributes of a module or in nn.ModuleList, which .to() moves"
         )
     if isinstance(call, Exception):
         raise NotApplicable("it reads values on the host, as the check `no_wait` tells")
@@ -95,6 +100,18 @@ def no_wait(loss: LossSubject) -> None:
         )
 
 
+@contextlib.contextmanager
+def _autocast() -> Iterator[None]:
+    """Let `torch.autocast("meta")`, which torch refuses, be that of the CPU: losses name the device of their inputs."""
+    original = torch.autocast.__init__
+
+    def init(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
+        original(self, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
+
+    with mock.patch.object(torch.autocast, "__init__", init):
+        yield
+
+
 def _on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
     """Call a loss on the meta device and differentiate it.
 
@@ -115,14 +132,15 @@ def _on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
         function = moved(loss, device="meta")
     except CheckFailed as failure:
         raise NotApplicable("it cannot be copied, as the check `picklable` tells") from failure
-    if everything and isinstance(function, nn.Module):
-        for module in function.modules():
+    whole = module_of(function)
+    if everything and whole is not None:
+        for module in whole.modules():
             for name, value in list(vars(module).items()):
                 if not name.startswith("_"):
                     vars(module)[name] = _onto_meta(value)
     inputs = loss.inputs(device="meta")
     try:
-        with _OneDevice():  # type: ignore[no-untyped-call] # untyped in torch
+        with _autocast(), _OneDevice():  # type: ignore[no-untyped-call] # untyped in torch
             call = loss.call(function, inputs)
             if call.total.requires_grad and call.total.is_meta:
                 call.gradients()

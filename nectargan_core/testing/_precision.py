@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nectargan_core.losses import module_of
 from nectargan_core.testing._call import Call, explained
 from nectargan_core.testing._comparing import (
     check_gradients,
@@ -78,7 +78,7 @@ def _call_in(loss: LossSubject, dtype: torch.dtype, case: Case = "random") -> Ca
         raise
     except Exception as error:  # noqa: BLE001 # a plugin may raise anything
         failure = error
-    if isinstance(loss.function, nn.Module):
+    if module_of(loss.function) is not None:
         try:
             return loss.call(moved(loss, dtype=dtype), loss.inputs(case, dtype=dtype))
         except (CheckFailed, NotApplicable):
@@ -130,7 +130,7 @@ def _check_half(loss: LossSubject, dtype: torch.dtype) -> None:
 
 def _promotes(loss: LossSubject, dtype: torch.dtype) -> str:
     """Return the operator in which a constant makes half precision float32, also where the loss is moved to it."""
-    if isinstance(loss.function, nn.Module):
+    if module_of(loss.function) is not None:
         function = moved(loss, dtype=dtype)
         try:
             return _mixing_operator(lambda: loss.call(function, loss.inputs(dtype=dtype)))

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
 from nectargan_core._messages import one_line
 from nectargan_core.errors import WeightsError
-from nectargan_core.testing._call import Call, Parameters, called
+from nectargan_core.losses import module_of
+from nectargan_core.testing._call import Call, Parameters, called, settings_restored
 from nectargan_core.testing._comparing import difference_of
 from nectargan_core.testing._generators import seeded
 from nectargan_core.testing._inputs import CASES, Case, Inputs, MakeInputs, in_case, made, prepared
@@ -73,7 +72,7 @@ class LossSubject:
 
     def call(self, function: Callable[..., Any] | None = None, inputs: Inputs | None = None, seed: int = 1) -> Call:
         """Call the function, or another in its place, with the inputs given, or random ones."""
-        with seeded(seed), warnings.catch_warnings():
+        with seeded(seed), settings_restored(), warnings.catch_warnings():
             # Such as that of a variance over one sample, whose nan is found.
             warnings.simplefilter("ignore")
             return called(
@@ -89,6 +88,8 @@ class LossSubject:
             return self.call()
         except Exception as error:  # noqa: BLE001 # a plugin may raise anything
             return error
+        except SystemExit as error:
+            return RuntimeError(f"SystemExit: {error}")
 
     @functools.cached_property
     def is_random(self) -> bool:
@@ -132,8 +133,12 @@ def must_copy(loss: LossSubject) -> None:
 
 
 def moved(loss: LossSubject, **where: Any) -> Callable[..., Any]:
-    """Return a copy of the function moved by `.to()`, if it is a module."""
-    if not isinstance(loss.function, nn.Module):
+    """Return a copy of the function of which the module is moved by `.to()`, as a manager moves it; itself without."""
+    if module_of(loss.function) is None:
         return loss.function
     must_copy(loss)
-    return copy.deepcopy(loss.function).to(**where)
+    function = copy.deepcopy(loss.function)
+    module = module_of(function)
+    assert module is not None  # noqa: S101 # for type checkers: it is a copy
+    module.to(**where)
+    return function
