@@ -31,7 +31,11 @@ ZOO = {
         PluginLoadError,
         "it needs the module 'not_to_be_found', which is not installed",
     ),
-    "missing-part-of-itself": ("import bad.part", PluginLoadError, "there is no module 'bad.part'; reinstall"),
+    "missing-part-of-itself": (
+        "import bad.part",
+        PluginLoadError,
+        "there is no module 'bad.part'; reinstall",
+    ),
     "sys-exit": ("import sys; sys.exit(3)", PluginLoadError, "it calls sys.exit(3)"),
     "base-exception": ("raise GeneratorExit", PluginLoadError, "GeneratorExit"),
     "evil-exception": (
@@ -40,7 +44,7 @@ ZOO = {
         "cannot be imported: Evil;",
     ),
     "long-exception": ("raise ValueError('many\\n' * 999 + 'x' * 9999)", PluginLoadError, "ValueError: many;"),
-    "pointing-at-no-attribute": ("", PluginLoadError, "has no attribute 'bad'"),
+    "pointing-at-no-attribute": ("", PluginLoadError, "bad has no 'bad'; correct its entry point 'bad:bad'"),
     "wrong-type": ("bad = {'L': 1}", PluginContractError, "is a dict, not a loss spec"),
     "wrong-signature": ("def bad(a, b, c): ...", PluginContractError, "and takes (a, b, c)"),
     "returning-none": ("def bad(config): ...", PluginContractError, "NoneType"),
@@ -257,7 +261,9 @@ def test_leftovers_of_an_interrupted_uninstallation_are_ignored(good):
 def test_metadata_without_its_code_is_an_error_that_says_to_reinstall(good):
     info = good.install_spec("gone", "gone")
     (info.parent / "gone.py").unlink()
-    with pytest.raises(PluginLoadError, match="there is no module 'gone'; reinstall or uninstall gone"):
+    with pytest.raises(
+        PluginLoadError, match="there is no module 'gone'; correct its entry point .*, and reinstall or uninstall gone"
+    ):
         LossManager.from_spec("gone")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nectargan_core._messages import one_line
+from nectargan_core._messages import did_you_mean, one_line
 from nectargan_core.catalog import _settings as settings
 from nectargan_core.catalog._groups import GROUPS, is_misnamed, misnaming, noun
 from nectargan_core.catalog._installed import CORE, canonical, core_version, supports_core
@@ -161,11 +161,16 @@ class Plugin:
     def _explain(self, failure: BaseException) -> str:
         missing = failure.name if isinstance(failure, ModuleNotFoundError) else None
         if missing is not None and missing.partition(".")[0] == self.module.partition(".")[0]:
-            what = f"there is no module {missing!r}; reinstall or uninstall {self.dist}"
+            is_target = f"{self.module}.".startswith(f"{missing}.")
+            entry_point = f"correct its entry point {self.target!r}, and " if is_target else ""
+            what = f"there is no module {missing!r}; {entry_point}reinstall or uninstall {self.dist}"
         elif missing is not None:
             what = f"it needs the module {missing!r}, which is not installed; install what provides it"
         elif isinstance(failure, SystemExit):
             what = f"it calls sys.exit({failure.code!r}); {self._remedy}"
+        elif isinstance(failure, AttributeError) and inspect.ismodule(failure.obj) and failure.name in self._attributes:
+            close = did_you_mean(failure.name, dir(failure.obj))
+            what = f"{failure.obj.__name__} has no {failure.name!r}; correct its entry point {self.target!r}.{close}"
         else:
             what = f"{one_line(failure)}; {self._remedy}"
         return f"cannot be imported: {what}"

@@ -131,7 +131,9 @@ def _as_object(plugin: Plugin, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _print(plugin: Plugin, outcomes: Sequence[Outcome]) -> None:
     print_note(plugin.label)
     click.echo()
-    print_table(["check", "result", "message"], [(each.check, each.state, each.message) for each in outcomes])
+    # What holds where a check passes is in JSON, and would hide the messages of those that fail.
+    rows = [(each.check, each.state, "" if each.state == "passed" else each.message) for each in outcomes]
+    print_table(["check", "result", "message"], rows)
     counts = Counter(outcome.state for outcome in outcomes)
     parts = ", ".join(f"{counts[state]} {state}" for state in ("passed", "failed", "skipped"))
     click.echo()

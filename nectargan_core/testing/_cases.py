@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unittest
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from nectargan_core.testing._outcomes import Check, CheckFailed, refuse_unknown, run_check
+from nectargan_core.testing._outcomes import Check, refuse_unknown, run_check
 
 Cases = TypeVar("Cases", bound="type[CheckCases]")
 
@@ -53,11 +52,14 @@ def with_tests_of(checks: Iterable[Check[Any]]) -> Callable[[Cases], Cases]:
 def _test_of(check: Check[Any]) -> Callable[[CheckCases], None]:
     def test(self: CheckCases) -> None:
         outcome = run_check(check, self.subject_of_all(), self.skip)
+        # Imported here, since `nectargan check` needs no pytest.
+        import pytest
+
         if outcome.state == "skipped":
-            # pytest reports it as skipped, and need not be installed for `nectargan check`.
-            raise unittest.SkipTest(outcome.message)
+            pytest.skip(outcome.message)
         if outcome.state == "failed":
-            raise CheckFailed(outcome.message)
+            # Without a traceback, which would show the kit and not the plugin.
+            pytest.fail(outcome.message, pytrace=False)
 
     test.__name__ = f"test_{check.name}"
     test.__doc__ = check.summary
