@@ -16,8 +16,8 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 help:
 	@echo "make setup        everything for development, in .venv; the commands below do it when it is missing"
 	@echo "make demo         train pix2pix:extended on sample photographs; see runs/demo"
-	@echo "make test         the tests that one runs all day, and branch coverage"
-	@echo "make test-all     every test, the slow ones too"
+	@echo "make test         the tests that one runs all day"
+	@echo "make test-all     every test, the slow ones too, and branch coverage"
 	@echo "make test-floors  the tests, with the lowest release that the metadata allows of each requirement"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make format       let ruff format and fix"
@@ -49,7 +49,7 @@ demo: $(VENV)/.ready
 test test-all test-floors: export OMP_NUM_THREADS := 1
 
 test: $(VENV)/.ready
-	$(BIN)/python $(PYTEST) --cov --cov-report=term
+	$(BIN)/python $(PYTEST)
 
 test-all: $(VENV)/.ready
 	$(BIN)/python $(PYTEST) --cov --cov-report=term -m "slow or not slow"

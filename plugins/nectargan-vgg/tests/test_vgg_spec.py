@@ -1,7 +1,5 @@
 """The spec `vgg`: the losses that its name and options build, and the error where there are no weights."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from nectargan_vgg import VGGPerceptual, VGGStyle, checkpoint, vgg
@@ -124,16 +122,6 @@ def test_both_variants_in_one_manager_share_one_network(deep_weights):
     perceptual, style = (manager.get_registered_losses()[name].function for name in ("G_VGG", "G_STYLE"))
     shared = {id(tensor) for tensor in perceptual._network.parameters()}
     assert shared < {id(tensor) for tensor in style._network.parameters()}
-
-
-def test_quickstart_of_the_readme_runs(weights, monkeypatch):
-    monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", str(weights))
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    code = readme.split("```py\n")[1].split("```")[0]
-    y_fake = torch.rand(1, 3, 16, 16, requires_grad=True)
-    exec(code, {"y_fake": y_fake, "y": torch.rand(1, 3, 16, 16), "pred_fake": y_fake.mean()})
-    assert len(code.strip().splitlines()) == 5
-    assert y_fake.grad.abs().sum() > 0
 
 
 def test_without_weights_building_the_loss_fails_with_the_offline_instructions(monkeypatch, cache):
