@@ -170,7 +170,10 @@ class Plugin:
             what = f"it calls sys.exit({failure.code!r}); {self._remedy}"
         elif isinstance(failure, AttributeError) and inspect.ismodule(failure.obj) and failure.name in self._attributes:
             close = did_you_mean(failure.name, dir(failure.obj))
-            what = f"{failure.obj.__name__} has no {failure.name!r}; correct its entry point {self.target!r}.{close}"
+            what = (
+                f"{failure.obj.__name__} has no {failure.name!r}; correct its entry point {self.target!r}, or "
+                f"{self._remedy}.{close}"
+            )
         else:
             what = f"{one_line(failure)}; {self._remedy}"
         return f"cannot be imported: {what}"
