@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from torch import nn
 
 from nectargan_core import catalog
 from nectargan_core._docstrings import docstring_of
-from nectargan_core._messages import did_you_mean, listed
+from nectargan_core._messages import did_you_mean, listed, name_of
 from nectargan_core._names import read_name
 from nectargan_core._params import plain_params
 from nectargan_core.catalog import Plugin
@@ -31,9 +32,34 @@ def installed(group: str, name: str, kind: str) -> Plugin:
     return catalog.find(group, term.name, term.provider)
 
 
-def loaded(plugin: Plugin | None, given: Any) -> Callable[..., Any]:
-    """Return what a plugin publishes, or what was given in its place."""
-    return given if plugin is None else plugin.load()
+@dataclass(frozen=True)
+class CallableSubject:
+    """What the checks of a schedule or weighting look at.
+
+    Args:
+        given: The function or class, where it is no installed plugin.
+        params: What it is called with, as its definition keeps it.
+        plugin: The installed plugin, if it is one.
+    """
+
+    noun: ClassVar[str]
+
+    given: Any
+    params: Mapping[str, Any] = field(default_factory=dict)
+    plugin: Plugin | None = None
+
+    def load(self) -> Callable[..., Any]:
+        """Return the function or class.
+
+        Raises:
+            PluginError: If it cannot be loaded.
+        """
+        return self.given if self.plugin is None else self.plugin.load()
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return f"{self.noun} {name_of(self.given) if self.plugin is None else repr(self.plugin.name)}"
 
 
 def ready(function: Callable[[], Callable[..., Any]], params: Mapping[str, Any], leading: Sequence[str]) -> None:

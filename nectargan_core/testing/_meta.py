@@ -154,6 +154,7 @@ def _on_meta(loss: LossSubject, *, everything: bool) -> Call | Exception:
             return error
         if "not on the expected device" in text or "same device" in text:
             return _Elsewhere(f"raised {explained(error)}")
+        # What PyTorch raises of an operator that has no implementation on this device.
         if isinstance(error, NotImplementedError):
             raise NotApplicable(f"PyTorch cannot do on the meta device what it does: {one_line(error)}") from error
         raise CheckFailed(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from nectargan_core._messages import name_of, one_line, shown
+from nectargan_core._messages import one_line, shown
 from nectargan_core.catalog import SCHEDULES, Plugin
 from nectargan_core.errors import ScheduleError
 from nectargan_core.schedules import Schedule, Scheduler
@@ -32,32 +31,10 @@ _SPANS = [(0, 100), (10, 110), (7, 7), (-5, 20), (0, 1), (0, 100_000)]
 _FRACTIONAL_SPANS = [(2.5, 7.75), (2.25, 7.25), (0.1, 0.7)]
 
 
-@dataclass(frozen=True)
-class ScheduleSubject:
-    """What the checks look at.
+class ScheduleSubject(callables.CallableSubject):
+    """A curve, as the checks look at it."""
 
-    Args:
-        given: The curve, where it is no installed plugin.
-        params: What it is called with, as `Schedule` keeps it.
-        plugin: The installed plugin, if it is one.
-    """
-
-    given: Callable[..., Any] | None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    plugin: Plugin | None = None
-
-    def function(self) -> Callable[..., Any]:
-        """Return the curve.
-
-        Raises:
-            PluginError: If it cannot be loaded.
-        """
-        return callables.loaded(self.plugin, self.given)
-
-    @property
-    def label(self) -> str:
-        """What it is called in messages."""
-        return f"schedule {name_of(self.given) if self.plugin is None else repr(self.plugin.name)}"
+    noun = "schedule"
 
 
 class _Curve:
@@ -72,7 +49,7 @@ class _Curve:
 
         Scheduler(Schedule(catch, **definition, params=subject.params))
         self.schedule, self.params = caught[0]
-        self._function = subject.function()
+        self._function = subject.load()
 
     def __call__(self, epoch: float) -> Any:
         return self._function(self.schedule, epoch, **self.params)
@@ -136,7 +113,7 @@ def _short(epoch: float) -> str:
 
 def params(subject: ScheduleSubject) -> None:
     """It takes (schedule, epoch), and params by name, with defaults that JSON can hold."""
-    callables.check_params(subject.function, subject.params, _LEADING)
+    callables.check_params(subject.load, subject.params, _LEADING)
 
 
 def finite(subject: ScheduleSubject) -> None:
@@ -210,7 +187,7 @@ def pure(subject: ScheduleSubject) -> None:
 
 def docstring(subject: ScheduleSubject) -> None:
     """Its docstring says what it does, and what each of its params is."""
-    callables.check_docstring(subject.function, _LEADING, '"""Go from the initial to the target value in a line."""')
+    callables.check_docstring(subject.load, _LEADING, '"""Go from the initial to the target value in a line."""')
 
 
 CHECKS = tuple(map(named, (params, finite, ends, fractional, pure, docstring)))
@@ -409,7 +386,7 @@ def _plain(value: Any) -> Any:
 
 
 def _ready(subject: ScheduleSubject) -> None:
-    callables.ready(subject.function, subject.params, _LEADING)
+    callables.ready(subject.load, subject.params, _LEADING)
 
 
 # What authors and commands call

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nectargan_core._messages import name_of
-from nectargan_core.catalog import Plugin
 from nectargan_core.errors import NectarganError, NectarganWarning
 from nectargan_core.testing import _callables as callables
 from nectargan_core.testing._generators import seeded
@@ -28,32 +25,10 @@ _STEPS_PER_EPOCH = 2
 _ROUNDING = 1e-6
 
 
-@dataclass(frozen=True)
-class WeightingSubject:
-    """What the checks look at.
+class WeightingSubject(callables.CallableSubject):
+    """A class, as the checks look at it."""
 
-    Args:
-        given: The class, where it is no installed plugin.
-        params: What it is called with, as `Weighting` keeps it.
-        plugin: The installed plugin, if it is one.
-    """
-
-    given: Callable[..., Any] | None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    plugin: Plugin | None = None
-
-    def make(self) -> Callable[..., Any]:
-        """Return the class.
-
-        Raises:
-            PluginError: If it cannot be loaded.
-        """
-        return callables.loaded(self.plugin, self.given)
-
-    @property
-    def label(self) -> str:
-        """What it is called in messages."""
-        return f"weighting {name_of(self.given) if self.plugin is None else repr(self.plugin.name)}"
+    noun = "weighting"
 
 
 @dataclass(frozen=True)
@@ -86,7 +61,7 @@ class Run:
     """
 
     def __init__(self, subject: WeightingSubject, names: Sequence[str] = NAMES) -> None:
-        definition = Weighting(subject.make(), params=dict(subject.params), wrt="y_fake")
+        definition = Weighting(subject.load(), params=dict(subject.params), wrt="y_fake")
         # Parameters may begin at random, as those of any module: each time in the same way, and without a trace.
         with seeded(0):
             try:

@@ -34,7 +34,7 @@ _CALLS = {"values": (200, 400, 800), "gradients": (16, 32, 64)}
 
 def params(subject: WeightingSubject) -> None:
     """It takes its params by name, with defaults that JSON can hold."""
-    callables.check_params(subject.make, subject.params, ())
+    callables.check_params(subject.load, subject.params, ())
 
 
 def factors(subject: WeightingSubject) -> None:
@@ -166,7 +166,7 @@ def cost(subject: WeightingSubject) -> None:
 
 def docstring(subject: WeightingSubject) -> None:
     """Its docstring says what it does, and what each of its params is."""
-    callables.check_docstring(subject.make, (), '"""Divide each loss by the running mean of its value."""')
+    callables.check_docstring(subject.load, (), '"""Divide each loss by the running mean of its value."""')
 
 
 CHECKS = tuple(map(named, (params, factors, subsets, state, cost, docstring)))
@@ -365,7 +365,7 @@ def _inside(thing: Any) -> Collection[Any]:
 
 
 def _ready(subject: WeightingSubject) -> None:
-    callables.ready(subject.make, subject.params, ())
+    callables.ready(subject.load, subject.params, ())
 
 
 # What authors and commands call
