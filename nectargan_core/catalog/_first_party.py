@@ -9,8 +9,10 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 FIRST_PARTY: Final = {
     SPECS: {
         "laplacian": "nectargan-laplacian",
+        "ms-ssim": "nectargan-ssim",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
+        "ssim": "nectargan-ssim",
         "vgg": "nectargan-vgg",
     },
     SCHEDULES: {
