@@ -369,18 +369,6 @@ def test_every_environment_variable_is_documented():
 AUTHORS = DOCS / "writing-a-plugin.md"
 
 
-def test_the_vocabulary_of_inputs_is_that_of_the_kit():
-    from nectargan_core.testing._vocabulary import VOCABULARY
-
-    expected = [
-        [f"`{each.name}`", each.description, each.shape, each.range, each.made_by, "yes" if each.generated else "no"]
-        for each in VOCABULARY.values()
-    ]
-    (heading, *shown) = rows(sections(AUTHORS)["Inputs"])
-    assert heading == ["input", "is", "shape", "range", "made by", "generated"]
-    assert shown == expected, "docs/writing-a-plugin.md, Inputs: write the table as nectargan_core.testing has it"
-
-
 def test_every_check_is_explained():
     named = set()
     for path in (ROOT / "nectargan_core/testing").glob("_*.py"):

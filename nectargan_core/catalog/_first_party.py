@@ -10,8 +10,10 @@ FIRST_PARTY: Final = {
     SPECS: {
         "charbonnier": "nectargan-charbonnier",
         "laplacian": "nectargan-laplacian",
+        "ms-ssim": "nectargan-ssim",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
+        "ssim": "nectargan-ssim",
         "vgg": "nectargan-vgg",
     },
     SCHEDULES: {
