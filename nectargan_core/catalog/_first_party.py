@@ -8,7 +8,9 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "dists": "nectargan-lpips",
         "laplacian": "nectargan-laplacian",
+        "lpips": "nectargan-lpips",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
         "vgg": "nectargan-vgg",

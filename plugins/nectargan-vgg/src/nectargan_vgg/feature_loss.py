@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
-# Of the images that the networks were trained on, with values from 0 to 1, by channel.
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and standard deviation, by channel, of the images from 0 to 1 that the networks were trained on."""
 
 
 class FeatureLoss(nn.Module, ABC):
@@ -30,12 +30,15 @@ class FeatureLoss(nn.Module, ABC):
             they have.
         reduction: `"mean"`, `"sum"` or `"none"` over the samples.
         by_layer: Whether to return the distance of each layer.
-        normalize: Whether images are mapped to the mean and standard deviation of ImageNet.
+        normalize: Whether images are mapped to the mean and standard deviation of ImageNet, or to those that the
+            subclass has in `_mean` and `_std`.
 
     Raises:
         ValueError: If an argument is invalid.
     """
 
+    _mean: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN
+    _std: ClassVar[tuple[float, float, float]] = IMAGENET_STD
     _anchor: Tensor
     _network: nn.Module
 
@@ -68,8 +71,8 @@ class FeatureLoss(nn.Module, ABC):
         # Not by nn.Module's __setattr__: a submodule would be in the parent's parameters and checkpoint.
         self.__dict__["_network"] = self._network_on(self._anchor.device, self._anchor.dtype)
         low, high = self.input_range
-        std = self._anchor.new_tensor(_IMAGENET_STD).reshape(3, 1, 1)
-        mean = self._anchor.new_tensor(_IMAGENET_MEAN).reshape(3, 1, 1)
+        std = self._anchor.new_tensor(self._std).reshape(3, 1, 1)
+        mean = self._anchor.new_tensor(self._mean).reshape(3, 1, 1)
         self._scale = 1 / ((high - low) * std)
         self._shift = (-low / (high - low) - mean) / std
 
@@ -160,7 +163,7 @@ class FeatureLoss(nn.Module, ABC):
         if self.resize is None and min(shape[2:]) < least:
             raise ValueError(
                 f"{name} expects at least {least}x{least} pixels for the layer {layer}; these images have "
-                f"{shape[2]}x{shape[3]}: leave deep layers out, or use resize="
+                f"{shape[2]}x{shape[3]}: use resize=, or leave out deep layers where that can be chosen"
             )
 
     def _prepared(self, image: Tensor) -> Tensor:
