@@ -9,7 +9,9 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 FIRST_PARTY: Final = {
     SPECS: {
         "charbonnier": "nectargan-charbonnier",
+        "dists": "nectargan-lpips",
         "laplacian": "nectargan-laplacian",
+        "lpips": "nectargan-lpips",
         "ms-ssim": "nectargan-ssim",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",

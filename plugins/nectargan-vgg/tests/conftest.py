@@ -4,10 +4,11 @@ import hashlib
 import http.server
 import io
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
-from nectargan_vgg import checkpoint
+from nectargan_vgg import network
 
 # torchvision's vgg19, written out: the position of each convolution in `features`, input and output channels.
 CONVOLUTIONS = {
@@ -118,8 +119,8 @@ def server(made, monkeypatch):
     with Server(made[1]) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        monkeypatch.setattr(checkpoint, "URL", server.url)
-        monkeypatch.setattr(checkpoint, "SHA256", hashlib.sha256(made[1]).hexdigest())
+        weights = {"url": server.url, "sha256": hashlib.sha256(made[1]).hexdigest(), "file": "vgg19-made.pth"}
+        monkeypatch.setattr(network, "VGG19_WEIGHTS", replace(network.VGG19_WEIGHTS, **weights))
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
         yield server

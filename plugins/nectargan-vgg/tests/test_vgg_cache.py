@@ -10,11 +10,12 @@ import re
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from nectargan_vgg import VGGPerceptual, checkpoint, files, published, records
+from nectargan_vgg import VGGPerceptual, files, network, published, records
 
 from nectargan_core.errors import NectarganWarning, WeightsError
 
@@ -215,7 +216,9 @@ def test_a_copy_of_another_published_file_is_not_used(filled, server, made, monk
     file = io.BytesIO()
     torch.save(made[0], file, _use_new_zipfile_serialization=False)
     server.data = file.getvalue()
-    monkeypatch.setattr(checkpoint, "SHA256", hashlib.sha256(server.data).hexdigest())
+    monkeypatch.setattr(
+        network, "VGG19_WEIGHTS", replace(network.VGG19_WEIGHTS, sha256=hashlib.sha256(server.data).hexdigest())
+    )
     (filled / FULL).unlink()
     with pytest.warns(NectarganWarning, match=SLIM):
         build()
@@ -301,7 +304,9 @@ def test_a_published_file_that_is_not_finite_is_refused_and_not_copied(server, m
     file = io.BytesIO()
     torch.save({**made[0], "features.5.bias": made[0]["features.5.bias"] * number}, file)
     server.data = file.getvalue()
-    monkeypatch.setattr(checkpoint, "SHA256", hashlib.sha256(server.data).hexdigest())
+    monkeypatch.setattr(
+        network, "VGG19_WEIGHTS", replace(network.VGG19_WEIGHTS, sha256=hashlib.sha256(server.data).hexdigest())
+    )
     assert "has no usable 'features.5.bias'" in refusal()
     assert [path.name for path in cache.iterdir()] == [FULL]
 
@@ -311,14 +316,16 @@ def test_a_copy_that_is_on_record_is_checked_for_its_values_too(filled, made):
     file = io.BytesIO()
     torch.save({key: value.long() for key, value in made[0].items()}, file)
     (filled / SLIM).write_bytes(file.getvalue())
-    records.record(f"{checkpoint.SHA256}-first3-{hashlib.sha256(file.getvalue()).hexdigest()}")
+    records.record(f"{network.VGG19_WEIGHTS.sha256}-first3-{hashlib.sha256(file.getvalue()).hexdigest()}")
     with pytest.warns(NectarganWarning, match="has no usable 'features.0.weight'"):
         assert is_right(build(), made)
     assert (filled / SLIM).read_bytes() == good
 
 
 def test_the_whole_hash_is_compared(server, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SHA256", checkpoint.SHA256[:8] + "0" * 56)
+    monkeypatch.setattr(
+        network, "VGG19_WEIGHTS", replace(network.VGG19_WEIGHTS, sha256=network.VGG19_WEIGHTS.sha256[:8] + "0" * 56)
+    )
     assert "is not the published file" in refusal()
 
 
@@ -605,14 +612,16 @@ def test_a_read_only_cache_without_the_published_file_is_an_error_before_the_dow
 
 BUILD = """
 import sys
-from nectargan_vgg import VGGPerceptual, checkpoint
-checkpoint.URL, checkpoint.SHA256 = sys.argv[1:]
+from dataclasses import replace
+from nectargan_vgg import VGGPerceptual, network
+url, sha256 = sys.argv[1:]
+network.VGG19_WEIGHTS = replace(network.VGG19_WEIGHTS, url=url, sha256=sha256, file=url.rpartition("/")[2])
 print(VGGPerceptual({"relu1_2": 1.0, "relu2_1": 1.0})._network.state_dict()["features.5.weight"].sum().item())
 """
 
 
 def start(stack, server):
-    command = [sys.executable, "-c", BUILD, server.url, checkpoint.SHA256]
+    command = [sys.executable, "-c", BUILD, server.url, network.VGG19_WEIGHTS.sha256]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return stack.enter_context(subprocess.Popen(command, **pipes))
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from nectargan_vgg import VGGPerceptual, checkpoint
+from nectargan_vgg import VGGPerceptual, network
 
 from nectargan_core.errors import WeightsError
 
@@ -78,7 +78,7 @@ def test_a_download_with_a_wrong_hash_is_refused_and_not_kept(server, cache):
     message = refusal()
     found = hashlib.sha256(server.data).hexdigest()
     assert "what http://127.0.0.1" in message
-    assert f"have the SHA-256 {found}, not {checkpoint.SHA256}" in message
+    assert f"have the SHA-256 {found}, not {network.VGG19_WEIGHTS.sha256}" in message
     assert not [*cache.iterdir()]
 
 
@@ -125,8 +125,10 @@ def test_a_cache_that_cannot_be_made_is_named(server, tmp_path, cache):
 
 BUILD = """
 import sys
-from nectargan_vgg import VGGPerceptual, checkpoint
-checkpoint.URL, checkpoint.SHA256 = sys.argv[1:]
+from dataclasses import replace
+from nectargan_vgg import VGGPerceptual, network
+url, sha256 = sys.argv[1:]
+network.VGG19_WEIGHTS = replace(network.VGG19_WEIGHTS, url=url, sha256=sha256, file=url.rpartition("/")[2])
 print(VGGPerceptual({"relu1_2": 1.0, "relu2_1": 1.0})._network.state_dict()["features.5.weight"].sum().item())
 """
 
@@ -134,7 +136,7 @@ print(VGGPerceptual({"relu1_2": 1.0, "relu2_1": 1.0})._network.state_dict()["fea
 @pytest.mark.slow
 def test_two_processes_at_once_fetch_once(server, made, cache):
     def start():
-        command = [sys.executable, "-c", BUILD, server.url, checkpoint.SHA256]
+        command = [sys.executable, "-c", BUILD, server.url, network.VGG19_WEIGHTS.sha256]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return stack.enter_context(subprocess.Popen(command, **pipes))
 

@@ -1,8 +1,10 @@
 """The spec `vgg`: the losses that its name and options build, and the error where there are no weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from nectargan_vgg import VGGPerceptual, VGGStyle, checkpoint, vgg
+from nectargan_vgg import VGGPerceptual, VGGStyle, network, vgg
 
 from nectargan_core import Config, LossManager
 from nectargan_core.errors import NectarganWarning, SpecError, WeightsError
@@ -129,7 +131,10 @@ def test_both_variants_in_one_manager_share_one_network(deep_weights):
 
 
 def test_without_weights_building_the_loss_fails_with_the_offline_instructions(monkeypatch, cache):
-    monkeypatch.setattr(checkpoint, "URL", "http://127.0.0.1:9/vgg19-none.pth")  # the discard port, without a server
+    nowhere = replace(
+        network.VGG19_WEIGHTS, url="http://127.0.0.1:9/vgg19-none.pth"
+    )  # the discard port, without a server
+    monkeypatch.setattr(network, "VGG19_WEIGHTS", nowhere)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WeightsError) as caught:
@@ -144,8 +149,10 @@ def test_a_wrong_option_is_named(weights):
 
 
 def test_published_weights_are_those_of_torchvision():
-    assert checkpoint.URL == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-    assert checkpoint.URL.endswith(f"-{checkpoint.SHA256[:8]}.pth")
+    weights = network.VGG19_WEIGHTS
+    assert weights.url == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+    assert weights.url.endswith(f"/{weights.file}")
+    assert weights.file.endswith(f"-{weights.sha256[:8]}.pth")
 
 
 def test_images_of_another_range_are_warned_of_once(weights):

@@ -1,4 +1,4 @@
-"""Reading VGG19 checkpoints: the file formats, the checks of their contents, and the errors."""
+"""Checkpoints of networks: what is in them, where they are published, and how a file of one is read and checked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,6 @@ import torch
 from torch import Tensor
 
 from nectargan_core.errors import WeightsError
-from nectargan_vgg.network import CONVOLUTIONS
-
-URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-"""torchvision's VGG19_Weights.IMAGENET1K_V1; the eight digits in its name are the first of its SHA-256."""
-
-# All of it, since somebody who tries long enough finds another file whose SHA-256 begins with the same eight digits.
-SHA256 = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
-ENVIRONMENT_VARIABLE = "NECTARGAN_VGG19_WEIGHTS"
 
 # Those that become float32 by themselves. Numbers of 8 bits need scales, which these keys do not hold.
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -33,41 +26,81 @@ def cache_folder() -> Path:
     return Path(torch.hub.get_dir()).expanduser() / "checkpoints"
 
 
-def weights_error(cause: str) -> WeightsError:
-    """Return an error that gives the cause and every way to provide the weights."""
-    return WeightsError(
-        f"weights of VGG19: {cause}.\n"
-        f"Ways out: download {URL} elsewhere and put it into {cache_folder()}; or name a local file with "
-        'checkpoint=PATH (by name: options={"vgg": {"checkpoint": PATH}}) or in the environment variable '
-        f"{ENVIRONMENT_VARIABLE}."
-    )
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that are published as a file: of which network, where, and how a user names another file of them.
+
+    Two that differ only in how the user names a file are equal, so that what they load is shared.
+
+    Args:
+        network: What the weights are of, for messages.
+        parameters: Key and shape of each parameter that may be read, from the first layer to the last; a weight and a
+            bias for each layer where `copied` is true.
+        url: Where the file is.
+        sha256: Its SHA-256, in hexadecimal digits: all of them, since somebody who tries long enough finds another
+            file whose SHA-256 begins as this one does.
+        file: Its name in the cache.
+        copied: Whether copies are kept of the layers in use, since the file holds much more.
+        spec: The spec that reads it, for messages.
+        option: The option of the spec that names a local file.
+        variable: The environment variable that names a local file.
+        advice: What else a user can do to provide the weights, for messages.
+        distribution: The distribution that the spec is of.
+    """
+
+    network: str
+    parameters: tuple[tuple[str, tuple[int, ...]], ...] = field(repr=False)
+    url: str
+    sha256: str
+    file: str
+    copied: bool = True
+    spec: str = field(default="vgg", compare=False)
+    option: str = field(default="checkpoint", compare=False)
+    variable: str | None = field(default=None, compare=False)
+    advice: str = field(default="", compare=False)
+    distribution: str = field(default="nectargan-vgg", compare=False)
+
+    def error(self, cause: str) -> WeightsError:
+        """Return an error that gives the cause and every way to provide the weights."""
+        name = f" as {self.file}" if self.file != self.url.rpartition("/")[2] else ""
+        variable = f" or in the environment variable {self.variable}" if self.variable else ""
+        return WeightsError(
+            f"weights of {self.network}: {cause}.\n"
+            f"Ways out: download {self.url} elsewhere and put it into {cache_folder()}{name}; or name a local file "
+            f'with {self.option}=PATH (by name: options={{"{self.spec}": {{"{self.option}": PATH}}}}){variable}'
+            f"{self.advice and '; or '}{self.advice}."
+        )
 
 
-def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def read_checkpoint(checkpoint: Checkpoint, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Read those tensors of a checkpoint that are needed, as float32 in CPU memory.
 
     Where the format allows it, nothing else is read. That holds for safetensors and for the zip archives that
-    `torch.save` writes. The published checkpoint has an older format and is read whole.
+    `torch.save` writes. A file of the older format, as the published ones have it, is read whole.
 
     Args:
+        checkpoint: What the file is to hold.
         path: A file as `torch.save` writes it, or `.safetensors`.
         shapes: The keys to read, and the shapes they must have.
 
     Raises:
-        WeightsError: If the file is missing, truncated, not a checkpoint, or not of VGG19; or if a tensor under these
-            keys is not dense, floating-point, in memory and finite.
+        WeightsError: If the file is missing, truncated, not a checkpoint, or not of this network; or if a tensor under
+            these keys is not dense, floating-point, in memory and finite.
     """
     if not path.is_file():
-        raise weights_error(f"there is no file {path}")
+        raise checkpoint.error(f"there is no file {path}")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path, shapes)
-    return _read_torch(path, path, shapes)
+        return _read_safetensors(checkpoint, path, shapes)
+    return _read_torch(checkpoint, path, path, shapes)
 
 
-def parse_checkpoint(data: bytes, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def parse_checkpoint(
+    checkpoint: Checkpoint, data: bytes, path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
     """Read those tensors of a checkpoint that are needed, from the content of the file.
 
     Args:
+        checkpoint: What the file is to hold.
         data: The content, as `torch.save` writes it.
         path: The file, for messages.
         shapes: The keys to read, and the shapes they must have.
@@ -75,10 +108,12 @@ def parse_checkpoint(data: bytes, path: Path, shapes: Mapping[str, tuple[int, ..
     Raises:
         WeightsError: As by `read_checkpoint`.
     """
-    return _read_torch(io.BytesIO(data), path, shapes)
+    return _read_torch(checkpoint, io.BytesIO(data), path, shapes)
 
 
-def _read_torch(source: Path | io.BytesIO, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read_torch(
+    checkpoint: Checkpoint, source: Path | io.BytesIO, path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
     try:
         archive = _beginning(source) == b"PK"
         if archive and not zipfile.is_zipfile(source):
@@ -88,16 +123,16 @@ def _read_torch(source: Path | io.BytesIO, path: Path, shapes: Mapping[str, tupl
         mapped = archive and source is path
         state = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (EOFError, IndexError, struct.error) as error:  # what a truncated pickle raises, depending on where it ends
-        raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
+        raise checkpoint.error(f"{path} is truncated ({_first_line(error)})") from error
     except Exception as error:
         if "EOF" in str(error) or "truncated" in str(error):
-            raise weights_error(f"{path} is truncated ({_first_line(error)})") from error
+            raise checkpoint.error(f"{path} is truncated ({_first_line(error)})") from error
         if isinstance(error, pickle.UnpicklingError):
-            raise weights_error(f"{path} is no checkpoint that torch.load reads with weights_only=True") from error
-        raise weights_error(f"{path} cannot be read ({_first_line(error)})") from error
+            raise checkpoint.error(f"{path} is no checkpoint that torch.load reads with weights_only=True") from error
+        raise checkpoint.error(f"{path} cannot be read ({_first_line(error)})") from error
     if not isinstance(state, Mapping):
-        raise weights_error(f"{path} holds a {type(state).__name__}, not a state_dict of torchvision's vgg19")
-    return _selected(path, state.keys(), state.__getitem__, shapes)
+        raise checkpoint.error(f"{path} holds a {type(state).__name__}, not a state_dict of {checkpoint.network}")
+    return _selected(checkpoint, path, state.keys(), state.__getitem__, shapes)
 
 
 def _beginning(source: Path | io.BytesIO) -> bytes:
@@ -107,41 +142,50 @@ def _beginning(source: Path | io.BytesIO) -> bytes:
         return file.read(2)
 
 
-def _read_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read_safetensors(checkpoint: Checkpoint, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     try:
         safetensors: Any = importlib.import_module("safetensors")
     except ImportError as error:
-        raise weights_error(f'to read {path}, install safetensors: pip install "nectargan-vgg[safetensors]"') from error
+        raise checkpoint.error(
+            f'to read {path}, install safetensors: pip install "nectargan-vgg[safetensors]"'
+        ) from error
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            return _selected(path, file.keys(), file.get_tensor, shapes)
+            return _selected(checkpoint, path, file.keys(), file.get_tensor, shapes)
     except safetensors.SafetensorError as error:
-        raise weights_error(f"{path} is truncated, or no safetensors file ({_first_line(error)})") from error
+        raise checkpoint.error(f"{path} is truncated, or no safetensors file ({_first_line(error)})") from error
 
 
 def _selected(
-    path: Path, keys: Collection[Any], get: Callable[[str], Any], shapes: Mapping[str, tuple[int, ...]]
+    checkpoint: Checkpoint,
+    path: Path,
+    keys: Collection[Any],
+    get: Callable[[str], Any],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Tensor]:
-    known = {f"features.{position}" for position in CONVOLUTIONS}
+    layers = {key.rpartition(".")[0] for key, _ in checkpoint.parameters}
+    parts = {key.partition(".")[0] for key, _ in checkpoint.parameters}
     for key in keys:
-        # Other networks of the family begin with layers of the same names and shapes; later ones differ.
-        if str(key).startswith("features.") and str(key).rpartition(".")[0] not in known:
-            raise weights_error(f"{path} is of another architecture: it has {key!r}, which VGG19 has not")
+        # Other networks of a family begin with layers of the same names and shapes; later ones differ.
+        if str(key).partition(".")[0] in parts and str(key).rpartition(".")[0] not in layers:
+            raise checkpoint.error(
+                f"{path} is of another architecture: it has {key!r}, which {checkpoint.network} has not"
+            )
     selected = {}
     for key, shape in shapes.items():
         if key not in keys:
-            raise weights_error(
+            raise checkpoint.error(
                 f"{path} lacks {key!r}: it is of another architecture, or of fewer layers than are needed"
             )
-        selected[key] = _checked(path, key, get(key), shape)
+        selected[key] = _checked(checkpoint, path, key, get(key), shape)
     return selected
 
 
-def _checked(path: Path, key: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+def _checked(checkpoint: Checkpoint, path: Path, key: str, value: Any, shape: tuple[int, ...]) -> Tensor:
     fault = _fault(value)
     if fault is None:
         if tuple(value.shape) != shape:
-            raise weights_error(
+            raise checkpoint.error(
                 f"{path} is of another architecture: {key!r} has the shape {tuple(value.shape)}, not {shape}"
             )
         numbers: Tensor = value.detach().float()
@@ -149,7 +193,7 @@ def _checked(path: Path, key: str, value: Any, shape: tuple[int, ...]) -> Tensor
         if not wrong:
             return numbers
         fault = f"{wrong} of its {numbers.numel()} values are nan or infinite as float32"
-    raise weights_error(
+    raise checkpoint.error(
         f"{path} has no usable {key!r}: expected a dense tensor of the shape {shape}, in memory, of "
         f"{', '.join(str(dtype).removeprefix('torch.') for dtype in _DTYPES)}, all values finite; {fault}"
     )

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import math
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
-from torch import Tensor, nn
+from torch import Tensor
 
-from nectargan_core import check_images
-from nectargan_vgg.network import LAYERS, VGG19, frozen_network
+from nectargan_vgg import network
+from nectargan_vgg.feature_loss import FeatureLoss, Reduction
+from nectargan_vgg.network import LAYERS, VGG19
 from nectargan_vgg.weights import weight_source
 
 Criterion: TypeAlias = Literal["l1", "l2"] | Callable[[Tensor, Tensor], Tensor]
-Reduction: TypeAlias = Literal["mean", "sum", "none"]
-
-# Of the images that VGG19 was trained on, with values from 0 to 1, by channel.
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _PERCEPTUAL_LAYERS = MappingProxyType({"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0})
 _STYLE_LAYERS = MappingProxyType(dict.fromkeys(["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"], 0.2))
 
 
-class _VGGLoss(nn.Module, ABC):
-    """Base of both losses: the network, the preparation of images, the sum over layers, the reduction."""
+class _VGGLoss(FeatureLoss):
+    """Base of both losses: the layers of VGG19, and how they are compared."""
 
-    _anchor: Tensor
     _network: VGG19
 
     def __init__(
@@ -47,116 +40,33 @@ class _VGGLoss(nn.Module, ABC):
         checkpoint: str | os.PathLike[str] | None,
         by_layer: bool,
     ) -> None:
-        super().__init__()
+        super().__init__(input_range, resize, reduction, by_layer, normalize)
         self.layers = _checked_layers(layers)
         if not callable(criterion) and criterion not in ("l1", "l2"):
             raise ValueError(f'criterion is "l1", "l2" or a callable of two tensors, not {criterion!r}')
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
-        low, high = input_range
-        if not low < high:
-            raise ValueError(f"input_range is (black, white) with black < white, not {input_range!r}")
         self.criterion = criterion
-        self.normalize = normalize
-        self.input_range = (float(low), float(high))
-        self.resize = resize
-        if not isinstance(by_layer, bool):
-            raise ValueError(f"by_layer is True or False, not {by_layer!r}")
-        self.reduction = reduction
-        self.by_layer = by_layer
-        self._source = weight_source(checkpoint)
-        # An empty tensor that follows .to() and pickling, and so gives the device and dtype of the network.
-        self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
+        self._source = weight_source(network.VGG19_WEIGHTS, checkpoint)
         self._attach()
 
-    @torch.inference_mode(False)  # tensors made here may be shared with other losses, and autograd must accept them
-    def _attach(self) -> None:
+    def _network_on(self, device: torch.device, dtype: torch.dtype) -> VGG19:
         positions = [LAYERS[name] for name in self.layers]
-        network = frozen_network(self._source, max(positions), positions, self._anchor.device, self._anchor.dtype)
-        # Not by nn.Module's __setattr__: a submodule would be in the parent's parameters and checkpoint.
-        self.__dict__["_network"] = network
-        low, high = self.input_range
-        std = self._anchor.new_tensor(_IMAGENET_STD).reshape(3, 1, 1)
-        mean = self._anchor.new_tensor(_IMAGENET_MEAN).reshape(3, 1, 1)
-        self._scale = 1 / ((high - low) * std)
-        self._shift = (-low / (high - low) - mean) / std
+        return network.frozen_network(self._source, max(positions), positions, device, dtype)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _VGGLoss:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # untyped in torch
-        self._attach()
-        return self
+    def _least_size(self) -> tuple[int, str]:
+        deepest = max(self.layers, key=LAYERS.__getitem__)
+        return 2 ** sum(layer.startswith("pool") for layer in LAYERS if LAYERS[layer] <= LAYERS[deepest]), deepest
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Without the network, a copy uses the shared one, and a pickle is small and loads the weights when unpickled.
-        return {key: value for key, value in self.__dict__.items() if key not in ("_network", "_scale", "_shift")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]  # untyped in torch
-        self._attach()
-
-    def forward(self, y_fake: Tensor, y: Tensor) -> Tensor | dict[str, Tensor]:
-        """Compare two images.
-
-        Args:
-            y_fake: The generated image, (N, 3, H, W) or (N, 1, H, W), floating point, values in `input_range`.
-            y: The target, of the same shape.
-
-        Returns:
-            The loss, or one value per sample, in the dtype that the two images promote to; with `by_layer` that of each
-            layer, weighted, by its name, the sum of which is the loss.
-
-        Raises:
-            ValueError: If the shapes differ, are not as above, or are too small for the layers; if the images are
-                on another device than the loss; if `criterion` returns one value where one for each sample is needed.
-            TypeError: If an image is not of a floating-point dtype.
-        """
-        self._check(y_fake, y)
+    def _distances(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         names = {LAYERS[name]: name for name in self.layers}
         distances: dict[str, Tensor] = {}
-        with _without_autocast(y_fake.device.type):
-            fake, real = self._prepared(y_fake), self._prepared(y)
-            # Both images go through the network together, so that the features of the target are freed once they are
-            # compared. They have no graph, unless the target itself requires a gradient.
-            for position, layer in enumerate(self._network.features):
-                fake, real = layer(fake), layer(real)
-                if position in names:
-                    name = names[position]
-                    distances[name] = self.layers[name] * self._distance(fake, real)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        if self.by_layer:
-            return {name: self._reduced(distance).to(dtype) for name, distance in distances.items()}
-        total = torch.zeros((), device=y_fake.device)
-        for distance in distances.values():
-            total = total + distance
-        return self._reduced(total).to(dtype)
-
-    def _reduced(self, values: Tensor) -> Tensor:
-        if self.reduction == "mean":
-            return values.mean()
-        return values.sum() if self.reduction == "sum" else values
-
-    def _check(self, y_fake: Tensor, y: Tensor) -> None:
-        name = type(self).__name__
-        check_images(name, channels=(1, 3), y_fake=y_fake, y=y)
-        shape = y_fake.shape
-        here = self._anchor.device
-        if y_fake.device != here:
-            raise ValueError(f"{name} is on {here}, y_fake and y are on {y_fake.device}; move the loss with .to()")
-        deepest = max(self.layers, key=LAYERS.__getitem__)
-        least = 2 ** sum(layer.startswith("pool") for layer in LAYERS if LAYERS[layer] <= LAYERS[deepest])
-        if self.resize is None and min(shape[2:]) < least:
-            raise ValueError(
-                f"{name} expects at least {least}x{least} pixels for the layer {deepest}; these images have "
-                f"{shape[2]}x{shape[3]}: leave deep layers out, or use resize="
-            )
-
-    def _prepared(self, image: Tensor) -> Tensor:
-        image = image.to(self._anchor.dtype)
-        if self.resize is not None:
-            image = F.interpolate(image, self.resize, mode="bilinear", antialias=True)
-        if self.normalize:
-            return torch.addcmul(self._shift, image, self._scale)
-        return image.expand(-1, 3, -1, -1)
+        # Both images go through the network together, so that the features of the target are freed once they are
+        # compared. They have no graph, unless the target itself requires a gradient.
+        for position, layer in enumerate(self._network.features):
+            fake, real = layer(fake), layer(real)
+            if position in names:
+                name = names[position]
+                distances[name] = self.layers[name] * self._distance(fake, real)
+        return distances
 
     @abstractmethod
     def _described(self, features: Tensor) -> Tensor:
@@ -325,10 +235,3 @@ def _checked_layers(layers: Mapping[str, float]) -> dict[str, float]:
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
             raise ValueError(f"the weight of the layer {name} is to be a finite number, not {weight!r}")
     return {name: float(layers[name]) for name in sorted(layers, key=LAYERS.__getitem__)}
-
-
-def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
-    # torch up to 2.8 cannot trace the question, and compiled code runs where there is autocast.
-    if torch.compiler.is_compiling() or torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()

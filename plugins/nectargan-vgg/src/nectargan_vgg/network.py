@@ -1,14 +1,14 @@
-"""VGG19 in plain torch: frozen layers by name, each in memory once and shared by all losses that use it."""
+"""VGG19 in plain torch: its layers by name, and its published weights."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
-from typing import Protocol
-from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from nectargan_vgg.checkpoint import Checkpoint
+from nectargan_vgg.weights import WeightSource, frozen_convolution, frozen_parameters
 
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
@@ -49,17 +49,15 @@ def parameter_shapes(depth: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class WeightSource(Protocol):
-    """Where weights come from; hashable, and equal to another that gives the same weights."""
-
-    def __hash__(self) -> int: ...
-
-    def load(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """Return the float32 tensors under these keys, in CPU memory.
-
-        Raises:
-            WeightsError: If they cannot be obtained.
-        """
+VGG19_WEIGHTS = Checkpoint(
+    network="VGG19",
+    parameters=tuple(parameter_shapes(max(LAYERS.values())).items()),
+    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    file="vgg19-dcbb9e9d.pth",
+    variable="NECTARGAN_VGG19_WEIGHTS",
+)
+"""torchvision's VGG19_Weights.IMAGENET1K_V1; the eight digits in its name are the first of its SHA-256."""
 
 
 class VGG19(nn.Module):
@@ -91,17 +89,10 @@ class VGG19(nn.Module):
         self.eval()
 
 
-_loaded: WeakValueDictionary[tuple[WeightSource, torch.device, torch.dtype, int], nn.Conv2d] = WeakValueDictionary()
-_loading = threading.Lock()
-
-
 def frozen_network(
     source: WeightSource, depth: int, kept: Iterable[int], device: torch.device, dtype: torch.dtype
 ) -> VGG19:
-    """Return a network that shares its convolutions with every other of the same source, device and dtype.
-
-    Each layer is shared by itself, so that a shallow and a deep network share the layers that both have. A
-    convolution is freed with the last network that uses it. On the meta device nothing is loaded.
+    """Return a network that shares its parameters with every other of the same source, device and dtype.
 
     Args:
         source: Where the weights come from.
@@ -113,27 +104,12 @@ def frozen_network(
     Raises:
         WeightsError: If the weights cannot be obtained.
     """
-    positions = [position for position in CONVOLUTIONS if position <= depth]
-    with _loading:
-        convolutions = {position: _loaded.get((source, device, dtype, position)) for position in positions}
-        if None in convolutions.values():
-            with torch.device("cpu"):  # not on a default device that the caller has set
-                state = {} if device.type == "meta" else source.load(parameter_shapes(depth))
-                for position in positions:
-                    if convolutions[position] is None:
-                        convolution = _frozen_convolution(position, state, device, dtype)
-                        convolutions[position] = _loaded[source, device, dtype, position] = convolution
-    return VGG19({position: layer for position, layer in convolutions.items() if layer}, depth, kept)
-
-
-def _frozen_convolution(
-    position: int, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
-) -> nn.Conv2d:
-    convolution = nn.Conv2d(*CONVOLUTIONS[position], 3, padding=1, device="meta", dtype=dtype)
-    convolution.requires_grad_(False)
-    if state:
-        for name in ("weight", "bias"):
-            # A copy: a tensor that is mapped from a file keeps more than this layer in memory.
-            value = state[f"features.{position}.{name}"].to(device, dtype, copy=True)
-            setattr(convolution, name, nn.Parameter(value, requires_grad=False))
-    return convolution.eval()
+    parameters = frozen_parameters(source, parameter_shapes(depth), device, dtype)
+    convolutions = {
+        position: frozen_convolution(
+            parameters[f"features.{position}.weight"], parameters[f"features.{position}.bias"], padding=1
+        )
+        for position in CONVOLUTIONS
+        if position <= depth
+    }
+    return VGG19(convolutions, depth, kept)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 
 from nectargan_core import Config, LMLoss
-from nectargan_vgg.loss import Criterion, Reduction, VGGPerceptual, VGGStyle
+from nectargan_vgg.feature_loss import Reduction
+from nectargan_vgg.loss import Criterion, VGGPerceptual, VGGStyle
 
 
 def vgg(
