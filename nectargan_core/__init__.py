@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nectargan_core import catalog, errors, hookspecs
+    from nectargan_core._images import check_images
     from nectargan_core.config import Config, ConfigManager
     from nectargan_core.history import LMHistory
     from nectargan_core.hookspecs import hookimpl
@@ -34,6 +35,7 @@ __all__ = [
     "Weighting",
     "WeightingStep",
     "catalog",
+    "check_images",
     "errors",
     "exponential",
     "hookimpl",
@@ -61,6 +63,7 @@ _MODULES = {
     "TorchScheduler": "schedules._torch_scheduler",
     "Weighting": "weightings",
     "WeightingStep": "weightings",
+    "check_images": "_images",
     "exponential": "schedules",
     "hookimpl": "hookspecs",
     "interpolate": "schedules",

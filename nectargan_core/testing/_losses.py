@@ -231,8 +231,8 @@ def gradcheck(loss: LossSubject) -> None:
                 if not abs(found - expected) <= tolerance:
                     raise CheckFailed(
                         f"its gradient with respect to {name!r} in float64 is not that of finite differences: "
-                        f"{found:.6g} in a direction in which they give {expected:.6g}; correct the derivative, compute "
-                        "in the dtype of the inputs, and detach nothing that depends on them"
+                        f"{found:.6g} in a direction in which they give {expected:.6g}; correct the derivative, "
+                        "compute in the dtype of the inputs, and detach nothing that depends on them"
                     )
 
 

@@ -220,7 +220,7 @@ def test_random_weights_are_reproducible_and_leave_the_global_generator_unchange
 @KINDS
 @pytest.mark.parametrize("channels", [2, 4])
 def test_other_channel_counts_are_refused(weights, kind, channels):
-    with pytest.raises(ValueError, match=f"3 channels, or of 1, .* these have {channels}"):
+    with pytest.raises(ValueError, match=f"1 or 3 channels, .* y_fake, y have {channels}"):
         kind(SMALL, checkpoint=weights)(*images(1, channels, 8, 8))
 
 
@@ -237,8 +237,10 @@ def test_integer_images_are_refused(weights):
 
 
 def test_images_on_another_device_are_refused(weights):
-    with pytest.raises(ValueError, match=r"is on cpu, y_fake on meta .* \.to\(\)"):
+    with pytest.raises(ValueError, match=r"y_fake is on meta and y is on cpu: move them"):
         VGGPerceptual(SMALL, checkpoint=weights)(torch.zeros(1, 3, 8, 8, device="meta"), torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"is on cpu, y_fake and y are on meta; move the loss with \.to\(\)"):
+        VGGPerceptual(SMALL, checkpoint=weights)(*torch.zeros(2, 1, 3, 8, 8, device="meta"))
 
 
 def test_images_too_small_for_the_layers_are_refused(weights):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from torch import Tensor, nn
 
+from nectargan_core import check_images
+
 
 # On the CPU a convolution of one channel takes some twenty times as long as these sums, and its backward even longer;
 # on a GPU it would use TF32. With autograd's own derivative, each slice would allocate an image of zeros. The operator
@@ -79,19 +81,10 @@ class Laplacian(nn.Module):
             The loss, or the map, in the dtype that the two images promote to.
 
         Raises:
-            ValueError: If the shapes differ, or are not (N, C, H, W).
-            TypeError: If an image is not of a floating-point dtype.
+            ValueError: If the shapes differ, or are not (N, C, H, W); if the images are on different devices.
+            TypeError: If an image is no tensor of a floating-point dtype.
         """
-        if y_fake.dim() != 4 or y_fake.shape != y.shape:
-            raise ValueError(
-                "Laplacian expects two images of one shape (N, C, H, W); "
-                f"y_fake is {tuple(y_fake.shape)} and y is {tuple(y.shape)}"
-            )
-        if not (y_fake.is_floating_point() and y.is_floating_point()):
-            raise TypeError(
-                f"Laplacian expects floating-point images; y_fake is {y_fake.dtype} and y is {y.dtype}: "
-                "convert with .float()"
-            )
+        check_images("Laplacian", y_fake=y_fake, y=y)
         dtype = torch.promote_types(y_fake.dtype, y.dtype)
         precise = torch.promote_types(dtype, torch.float32)
         # The mean first: the difference of all channels would be another full-size image in memory.

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from torch import Tensor, nn
 
+from nectargan_core import check_images
+
 
 def _across(padded: Tensor) -> Tensor:
     """Correlate with [[1, 0, -1], [2, 0, -2], [1, 0, -1]]: smooth downwards, then subtract across."""
@@ -108,19 +110,10 @@ class Sobel(nn.Module):
             The loss, or the map, in the dtype that the two images promote to.
 
         Raises:
-            ValueError: If the shapes differ, or are not (N, C, H, W).
-            TypeError: If an image is not of a floating-point dtype.
+            ValueError: If the shapes differ, or are not (N, C, H, W); if the images are on different devices.
+            TypeError: If an image is no tensor of a floating-point dtype.
         """
-        if y_fake.dim() != 4 or y_fake.shape != y.shape:
-            raise ValueError(
-                "Sobel expects two images of one shape (N, C, H, W); "
-                f"y_fake is {tuple(y_fake.shape)} and y is {tuple(y.shape)}"
-            )
-        if not (y_fake.is_floating_point() and y.is_floating_point()):
-            raise TypeError(
-                f"Sobel expects floating-point images; y_fake is {y_fake.dtype} and y is {y.dtype}: "
-                "convert with .float()"
-            )
+        check_images("Sobel", y_fake=y_fake, y=y)
         dtype = torch.promote_types(y_fake.dtype, y.dtype)
         precise = torch.promote_types(dtype, torch.float32)
         loss = (_magnitude(y_fake, precise) - _magnitude(y, precise)).abs()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from torch import Tensor, nn
 
+from nectargan_core import check_images
 from nectargan_vgg.network import LAYERS, VGG19, frozen_network
 from nectargan_vgg.weights import weight_source
 
@@ -136,25 +137,11 @@ class _VGGLoss(nn.Module, ABC):
 
     def _check(self, y_fake: Tensor, y: Tensor) -> None:
         name = type(self).__name__
-        shape = tuple(y_fake.shape)
-        if len(shape) != 4 or shape != tuple(y.shape):
-            raise ValueError(
-                f"{name} expects two images of one shape (N, C, H, W); y_fake is {shape} and y is {tuple(y.shape)}"
-            )
-        if shape[1] not in (1, 3):
-            raise ValueError(
-                f"{name} expects images of 3 channels, or of 1, which is taken for all three; these have {shape[1]}"
-            )
-        if not (y_fake.is_floating_point() and y.is_floating_point()):
-            raise TypeError(
-                f"{name} expects floating-point images; y_fake is {y_fake.dtype} and y is {y.dtype}: "
-                "convert with .float()"
-            )
+        check_images(name, channels=(1, 3), y_fake=y_fake, y=y)
+        shape = y_fake.shape
         here = self._anchor.device
-        if y_fake.device != here or y.device != here:
-            raise ValueError(
-                f"{name} is on {here}, y_fake on {y_fake.device} and y on {y.device}; move the loss with .to()"
-            )
+        if y_fake.device != here:
+            raise ValueError(f"{name} is on {here}, y_fake and y are on {y_fake.device}; move the loss with .to()")
         deepest = max(self.layers, key=LAYERS.__getitem__)
         least = 2 ** sum(layer.startswith("pool") for layer in LAYERS if LAYERS[layer] <= LAYERS[deepest])
         if self.resize is None and min(shape[2:]) < least:
