@@ -1,6 +1,7 @@
 """Rewrite what follows from the plugins: tables of READMEs and docs, the plugin directory, and the names core knows.
 
 - `<!-- nectargan specs vgg -->` ... `<!-- end -->` in a README or a page: the tables that this command prints.
+- `<!-- inputs -->`: the names of inputs that losses share.
 - `<!-- schedules of nectargan-schedules -->` and `<!-- weightings of ... -->`: what that distribution offers.
 - `docs/directory.toml`: its second part, which lists the plugins of this project; `docs/directory.md`: all of it.
 - `nectargan_core/catalog/_first_party.py`: which distribution of this project offers which name.
@@ -24,6 +25,7 @@ from nectargan_core import catalog
 from nectargan_core.cli import main as nectargan
 from nectargan_core.cli._markdown import code, markdown_table, prose
 from nectargan_core.objectives import first_sentence, written_default
+from nectargan_core.testing._vocabulary import VOCABULARY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,9 +41,9 @@ FIELDS = ("name", "distribution", "kind", "sentence", "link")
 LONGEST = 120
 
 _MARKED = re.compile(
-    r"<!-- (?P<what>nectargan |schedules of |weightings of )(?P<rest>.*?) -->\n.*?<!-- end -->", re.DOTALL
+    r"<!-- (?P<what>nectargan |schedules of |weightings of |inputs)(?P<rest>.*?) -->\n.*?<!-- end -->", re.DOTALL
 )
-_MARKER = re.compile(r"<!-- (?:end|nectargan .*?|schedules of .*?|weightings of .*?) -->")
+_MARKER = re.compile(r"<!-- (?:end|inputs|nectargan .*?|schedules of .*?|weightings of .*?) -->")
 _OURS = (
     "# The plugins of this project, which `make tables` writes from their pyproject.toml and code. Add yours above.\n"
 )
@@ -129,6 +131,12 @@ def _table(what: str, rest: str) -> str:
         except SystemExit:  # after a table without what could not be built
             raise ValueError(printed.getvalue().strip().rpartition("\n\n")[2]) from None
         return printed.getvalue().strip()
+    if what == "inputs":
+        inputs = [
+            [code(each.name), prose(each.description), prose(each.shape), prose(each.range), prose(each.made_by)]
+            for each in VOCABULARY.values()
+        ]
+        return markdown_table(["input", "what it is", "shape", "values", "made by"], inputs)
     group = catalog.SCHEDULES if what == "schedules of " else catalog.WEIGHTINGS
     listed = [offer for offer in offers() if (offer.group, offer.distribution) == (group, rest)]
     if not listed:

@@ -39,6 +39,11 @@ def critic(config):
     }
 
 
+def ranged(config):
+    ranges = {"y_fake": (0, 2), "y": (-1, 1)}
+    return {"G_R": LMLoss(name="G_R", function=difference, ranges=ranges)}
+
+
 def nothing(config):
     return {}
 """
@@ -49,7 +54,7 @@ def installed(site):
     site.install(
         "acme-losses",
         "2.5",
-        specs={name: f"acme_losses:{name}" for name in ("pair", "by_parameter", "critic", "nothing")},
+        specs={name: f"acme_losses:{name}" for name in ("pair", "by_parameter", "critic", "ranged", "nothing")},
         modules={"acme_losses.py": MODULE},
     )
 
@@ -229,3 +234,16 @@ def test_each_input_is_replaced_once_and_by_what_is_said_for_the_loss_first(gene
     inputs = inputs_of(LossManager.from_spec("pair", rename_inputs={**general, "G_A": own}))
     assert inputs["G_A"] == tuple(own.get(name, general.get(name, name)) for name in ("y_fake", "y"))
     assert inputs["G_B"] == tuple(general.get(name, name) for name in ("y_fake", "x"))
+
+
+@pytest.mark.parametrize(
+    ("renames", "ranges"),
+    [
+        ({"y": "y_sharp"}, {"y_fake": (0, 2), "y_sharp": (-1, 1)}),
+        ({"y": "y_fake", "y_fake": "y"}, {"y": (0, 2), "y_fake": (-1, 1)}),
+        ({"y": "y_fake"}, {"y_fake": (0, 2)}),
+    ],
+)
+def test_ranges_are_those_of_the_inputs_that_are_given(renames, ranges):
+    manager = LossManager.from_spec("ranged", rename_inputs=renames)
+    assert manager.get_registered_losses()["G_R"].ranges == ranges

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -99,6 +99,7 @@ class Recorder:
         "_on_clock",
         "_on_device",
         "_pending_error",
+        "_read_later",
         "_reading",
         "_resumed",
         "_rewinds",
@@ -185,6 +186,8 @@ class Recorder:
         # device and is nan or infinite itself, so that its total says nothing new.
         self._totals: dict[_Together, Series] = {}
         self._spoiled: set[tuple[str, int]] = set()
+        # Other values that are still on a device, and what each is passed to.
+        self._read_later: list[tuple[Series, Callable[[list[float]], None]]] = []
         self._buffer_size = buffer_size
         self._block = min(_BLOCK, buffer_size)
         self._flush_every = flush_every
@@ -361,6 +364,14 @@ class Recorder:
             if series.waiting * RECORD.size + len(series.rows) >= self.full:
                 self.deadline = -math.inf
 
+    def read_later(self, values: Iterable[Tensor], take: Callable[[list[float]], None]) -> None:
+        """Have scalars on a device read together with what is read of losses next, and passed to a function."""
+        series = Series("", True)
+        for value in values:
+            series.add_scalar(0, 0.0, value)
+        self._read_later.append((series, take))
+        self._watch_device(series)
+
     def _on_nonfinite(self, series: Series, step: int, epoch: float, value: float) -> None:
         name = series.name
         if self._syncing:
@@ -467,12 +478,15 @@ class Recorder:
                     series.pack()
             return 0
         totals, self._totals = self._totals, {}
+        others, self._read_later = self._read_later, []
         # Errors about values wait until all are read.
         self._syncing = True
         try:
-            sync([*self.series.values(), *totals.values()])
+            sync([*self.series.values(), *totals.values(), *(series for series, _ in others)])
             self._report_totals(totals)
             self._spoiled.clear()
+            for series, take in others:
+                take(series.history().unweighted)
         finally:
             self._syncing = False
         return 0

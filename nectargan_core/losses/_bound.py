@@ -22,6 +22,7 @@ from nectargan_core.losses._factors import as_factor
 from nectargan_core.losses._graph_weights import Group, Weights, register
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
+from nectargan_core.losses._ranges import FirstCall
 from nectargan_core.losses._recording import Later, Scalars, add_rows, record_all
 from nectargan_core.losses._zero import connected_zero, floating, with_tensors_detached
 from nectargan_core.schedules import Schedule, Scheduler
@@ -92,6 +93,7 @@ class BoundLoss:
         "_warned_of_epoch",
         "_weight",
         "as_is",
+        "called",
         "function",
         "inputs",
         "key",
@@ -143,6 +145,10 @@ class BoundLoss:
         self.weighting: BoundWeighting | None = None
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
+        # What is called: the function or, until it has been called, what also looks at its inputs.
+        self.called: Callable[..., Any] = self.function
+        if loss.ranges:
+            self.called = FirstCall(self, self.function, loss.ranges, recorder)
         self.begin()
         self.redefine(loss, scheduler)
 
@@ -358,6 +364,14 @@ class BoundLoss:
 
     # Computing
 
+    def ends_first_call(self) -> bool:
+        """Let the function be called by itself from now on; returns False if it is already."""
+        if self.called is self.function:
+            return False
+        self.called = self.function
+        self._changed()
+        return True
+
     @property
     def runs_at_zero(self) -> bool:
         """Whether the function is called while the weight is 0."""
@@ -379,7 +393,7 @@ class BoundLoss:
             args, kwargs = with_tensors_detached(args), with_tensors_detached(kwargs or {})
         number = next_node()
         try:
-            raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+            raw = self.called(*args, **kwargs) if kwargs else self.called(*args)
         except Exception as error:
             self.annotate(error, args, kwargs)
             raise
@@ -441,7 +455,7 @@ class BoundLoss:
         if weight == 0.0:
             return self._compute_zero(args, kwargs, step, epoch)
         try:
-            raw = self.function(*args, **kwargs) if kwargs else self.function(*args)
+            raw = self.called(*args, **kwargs) if kwargs else self.called(*args)
         except Exception as error:
             self.annotate(error, args, kwargs)
             raise

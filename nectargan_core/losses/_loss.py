@@ -75,6 +75,9 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
         skip_when_zero: Whether the function is left uncalled while the weight is 0.
         as_is: Inputs that are passed as they are given, also where a function without arguments would be called for
             its value; each is one of `inputs`.
+        ranges: The least and the greatest value that an input may have, by its name, such as `{"y": (-1.0, 1.0)}`; each
+            is one of `inputs`. A manager looks at the values once, when the loss is first computed, and warns if they
+            cannot be in the range.
         last_loss_map: Where a manager hands out the loss: the last weighted result, detached; nan for a loss that
             has not run.
         history: Where a manager hands out the loss: the records that are in memory.
@@ -107,6 +110,7 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     inputs: tuple[_Name, ...] | dict[_Name, _Name] = ("y_fake", "y")
     skip_when_zero: bool = True
     as_is: tuple[_Name, ...] = ()
+    ranges: dict[_Name, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
 
     # Type checkers see the arguments that pydantic gives `__init__`.
     if not TYPE_CHECKING:
@@ -166,14 +170,23 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
             raise ValueError(f"{info.field_name} is a tuple of names; write ({shown(value)},)")
         return value
 
+    @field_validator("ranges")
+    @classmethod
+    def _ranges_are_not_empty(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for name, (low, high) in value.items():
+            if not low < high:
+                raise ValueError(f"the range of {name!r} is (low, high) with low < high, not {(low, high)}")
+        return value
+
     @model_validator(mode="after")
-    def _as_is_is_read(self) -> LMLoss:
+    def _what_is_named_is_read(self) -> LMLoss:
         reads = tuple(self.inputs.values() if isinstance(self.inputs, dict) else self.inputs)
-        for name in self.as_is:
-            if name not in reads:
-                raise ValueError(
-                    f"as_is names the input {name!r}, which this loss does not read; it reads {listed(reads)}"
-                )
+        for field in ("as_is", "ranges"):
+            for name in getattr(self, field):
+                if name not in reads:
+                    raise ValueError(
+                        f"{field} names the input {name!r}, which this loss does not read; it reads {listed(reads)}"
+                    )
         return self
 
 

@@ -70,7 +70,7 @@ class Plan:
         self.rows = tuple(series.rows for series in self._series)
         self._names: dict[str, Any] = dict.fromkeys(loss.name for loss in losses)
         self._reads = dict.fromkeys(name for loss in losses for name in loss.inputs).keys()
-        self._calls = [(loss, loss.function, _arguments(loss.inputs)) for loss in losses]
+        self._calls = [(loss, loss.called, _arguments(loss.inputs)) for loss in losses]
         # The losses whose own weight a call has to work out, with their positions.
         self._changing = [(place, loss) for place, loss in enumerate(losses) if loss.constant is None]
         weights = [1.0 if loss.constant is None else loss.constant for loss in losses]

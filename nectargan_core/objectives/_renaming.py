@@ -87,7 +87,11 @@ class Renaming:
                     f"loss {name!r} takes the input {other!r} as it is, and {read!r} called for its value if it is a "
                     f"function; rename_inputs gives it {given!r} for both, so give them different names"
                 )
-        return {"inputs": inputs, "as_is": as_is}
+        # Where two inputs become one, the range of the first counts: only a warning depends on it.
+        ranges: dict[str, tuple[float, float]] = {}
+        for read, expected in loss.ranges.items():
+            ranges.setdefault(renames.get(read, read), expected)
+        return {"inputs": inputs, "as_is": as_is, "ranges": ranges}
 
 
 def _reads(loss: LMLoss) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import torch
 from nectargan_vgg import VGGPerceptual, VGGStyle, checkpoint, vgg
 
 from nectargan_core import Config, LossManager
-from nectargan_core.errors import SpecError, WeightsError
+from nectargan_core.errors import NectarganWarning, SpecError, WeightsError
 from nectargan_core.testing import LossSpecTests
 
 SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
@@ -30,12 +30,16 @@ class TestByLayer(Small):
     options = {**Small.options, "by_layer": True, "reduction": "none"}
 
 
+def images(batch):
+    return (torch.rand(2, batch, 3, 16, 16) * 2 - 1).unbind()
+
+
 def train_a_step(manager):
     """Run a step of the loop in the README, which names no loss."""
     generator = torch.nn.Conv2d(3, 3, 3, padding=1)
     discriminator = torch.nn.Conv2d(6, 1, 4, stride=2)
     optimizer = torch.optim.Adam(generator.parameters())
-    x, y = torch.rand(2, 1, 3, 16, 16).unbind()
+    x, y = images(1)
     before = generator.weight.detach().clone()
     manager.tick(epoch=0)
     y_fake = generator(x)
@@ -106,7 +110,7 @@ def test_by_layer_a_manager_records_each_layer(weights, variant, name):
         LossManager.from_spec(term, enable_logging=True, options={"vgg": {**options, "by_layer": each}})
         for each in (False, True)
     )
-    y_fake, y = torch.rand(2, 2, 3, 16, 16).unbind()
+    y_fake, y = images(2)
     losses, expected = (manager.compute_losses({"y_fake": y_fake, "y": y}) for manager in (by_layer, plain))
     torch.testing.assert_close(losses[name], expected[name])
     assert list(losses.components[name]) == ["relu1_2", "relu2_1"]
@@ -130,8 +134,9 @@ def test_quickstart_of_the_readme_runs(weights, monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", str(weights))
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     code = readme.split("```py\n")[1].split("```")[0]
-    y_fake = torch.rand(1, 3, 16, 16, requires_grad=True)
-    exec(code, {"y_fake": y_fake, "y": torch.rand(1, 3, 16, 16), "pred_fake": y_fake.mean()})
+    y_fake, y = images(1)
+    y_fake.requires_grad_()
+    exec(code, {"y_fake": y_fake, "y": y, "pred_fake": y_fake.mean()})
     assert len(code.strip().splitlines()) == 5
     assert y_fake.grad.abs().sum() > 0
 
@@ -154,3 +159,17 @@ def test_a_wrong_option_is_named(weights):
 def test_published_weights_are_those_of_torchvision():
     assert checkpoint.URL == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
     assert checkpoint.URL.endswith(f"-{checkpoint.SHA256[:8]}.pth")
+
+
+def test_images_of_another_range_are_warned_of_once(weights):
+    manager = LossManager.from_spec("vgg", options={"vgg": {**Small.options, "checkpoint": str(weights)}})
+    inputs = {"y_fake": torch.zeros(1, 3, 16, 16), "y": torch.rand(1, 3, 16, 16)}
+    with pytest.warns(NectarganWarning, match=r"loss 'G_VGG' .* 'y' .* -1 to 1, .*input_range\": \(0.0, 1.0\)"):
+        manager.compute_losses(inputs)
+    manager.compute_losses(inputs)
+
+
+@pytest.mark.parametrize("options", [{"input_range": (0.0, 1.0)}, {"normalize": False}])
+def test_images_of_the_range_that_is_given_are_not_warned_of(weights, options):
+    manager = LossManager.from_spec("vgg", options={"vgg": {**Small.options, "checkpoint": str(weights), **options}})
+    manager.compute_losses({"y_fake": torch.zeros(1, 3, 16, 16), "y": torch.rand(1, 3, 16, 16)})

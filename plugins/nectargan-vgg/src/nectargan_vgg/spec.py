@@ -41,7 +41,8 @@ def vgg(
         criterion: How features, or Gram matrices, are compared: `"l1"`, `"l2"`, or a callable that takes those of both
             images and returns one value, or one or more per sample. None: `"l1"` for `perceptual`, `"l2"` for `style`.
         normalize: Whether `input_range` is mapped to the mean and standard deviation of ImageNet, as VGG19 expects.
-        input_range: The values of black and white in the images.
+        input_range: The values of black and white in the images. Where `normalize` depends on it, a manager warns once
+            if the values of `y` cannot be in it.
         resize: The size that images are brought to first, bilinear and antialiased: an int for a square, or (height,
             width).
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample.
@@ -79,4 +80,6 @@ def vgg(
             by_layer=by_layer,
         )
     weight = config.loss_weight(key, default=10.0)
-    return {name: LMLoss(name=name, function=function, loss_weight=weight, tags=["G"])}
+    # Not of y_fake: without a last tanh a generator leaves the range now and then, which is no mistake.
+    ranges = {"y": function.input_range} if normalize else {}
+    return {name: LMLoss(name=name, function=function, loss_weight=weight, tags=["G"], ranges=ranges)}
