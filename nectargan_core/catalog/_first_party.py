@@ -8,10 +8,20 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "color": "nectargan-image",
+        "fft": "nectargan-image",
+        "focal-frequency": "nectargan-image",
+        "huber": "nectargan-image",
+        "l1": "nectargan-image",
+        "l2": "nectargan-image",
         "laplacian": "nectargan-laplacian",
+        "ldl": "nectargan-image",
         "pix2pix": "nectargan-pix2pix",
+        "smooth-l1": "nectargan-image",
         "sobel": "nectargan-sobel",
+        "tv": "nectargan-image",
         "vgg": "nectargan-vgg",
+        "wavelet": "nectargan-image",
     },
     SCHEDULES: {
         "constant": "nectargan-schedules",
