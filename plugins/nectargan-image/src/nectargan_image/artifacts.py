@@ -99,11 +99,30 @@ def _fifth_root(variance: Tensor) -> Tensor:
 
 
 # The variance in a window is the mean of the variances of its rows, plus the variance of their means: 2·k numbers a
-# pixel in the place of k². Means of squares less squares of means would lose what is to be found to rounding.
+# pixel in the place of k². A mean of squares less the square of a mean would lose a small variance to rounding.
+# `torch.var` of unfolded windows takes several times as long as sums of shifted images.
 def _local_variance(image: Tensor, size: int) -> Tensor:
     """Return the unbiased variance in a square window around each pixel; the image goes on mirrored at its edges."""
     margin = size // 2
-    padded = F.pad(image, (margin, margin, margin, margin), mode="reflect")
-    variances, means = torch.var_mean(padded.unfold(3, size, 1), -1, correction=0)
-    down = means.unfold(2, size, 1).var(-1, correction=0)
-    return (variances.unfold(2, size, 1).mean(-1) + down) * (size**2 / (size**2 - 1))
+    rows = _shifted(F.pad(image, (margin, margin, margin, margin), mode="reflect"), size, 3)
+    means = _mean(rows)
+    within = _shifted(_variance(rows, means), size, 2)
+    means_down = _shifted(means, size, 2)
+    variance = _mean(within) + _variance(means_down, _mean(means_down))
+    return variance * (size**2 / (size**2 - 1))
+
+
+def _shifted(image: Tensor, size: int, dimension: int) -> list[Tensor]:
+    length = image.shape[dimension] - size + 1
+    return [image.narrow(dimension, start, length) for start in range(size)]
+
+
+def _mean(images: list[Tensor]) -> Tensor:
+    total = images[0]
+    for image in images[1:]:
+        total = total + image
+    return total / len(images)
+
+
+def _variance(images: list[Tensor], mean: Tensor) -> Tensor:
+    return _mean([(image - mean).square() for image in images])

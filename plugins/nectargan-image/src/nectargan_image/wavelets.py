@@ -150,7 +150,7 @@ class Wavelet(nn.Module):
         precise = torch.promote_types(dtype, torch.float32)
         low, high = self.input_range
         difference = (y_fake.to(precise) - y.to(precise)) / (high - low)
-        means = _means_of_bands(_luma(difference), self.filters.to(precise))
+        means = _means_of_bands(_luma(difference), self.filters.to(difference))
         return {
             name: (weight * mean).to(dtype)
             for name, weight, mean in zip(_BANDS, self.weights, means.unbind(), strict=True)
