@@ -27,7 +27,7 @@ from nectargan_image.wavelets import _LOW_PASS
 from torch import Tensor, nn
 
 SHAPES = ((1, 3, 256, 256), (8, 3, 256, 256))
-ROUNDS = 12
+ROUNDS = 15
 TO_XYZ = (
     (0.41239079926595, 0.35758433938387, 0.18048078840183),
     (0.21263900587151, 0.71516867876775, 0.072192315360733),
