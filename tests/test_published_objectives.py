@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nectargan_core import LossManager, Schedule, Weighting
+from nectargan_core import LossManager, Schedule, Weighting, catalog
 
 PARTS = '''
 """Losses that the objectives of the tests are made of."""
@@ -67,8 +67,10 @@ def logistic(config):
 
 @pytest.fixture
 def parts(site):
+    """A distribution with the specs above, beside which no other may offer `l1` or another of these names."""
     names = ("adversarial", "l1", "l2", "features", "codebook", "matching", "r1", "logistic")
     site.install("acme-parts", specs={name: f"acme_parts:{name}" for name in names}, modules={"acme_parts.py": PARTS})
+    catalog.configure(plugins=["acme-parts", "nectargan-schedules", "nectargan-weightings"])
     return __import__("acme_parts")
 
 

@@ -14,9 +14,11 @@ FIRST_PARTY: Final = {
         "lpips": "nectargan-lpips",
         "ms-ssim": "nectargan-ssim",
         "pix2pix": "nectargan-pix2pix",
+        "smooth-l1": "nectargan-image",
         "sobel": "nectargan-sobel",
         "ssim": "nectargan-ssim",
         "vgg": "nectargan-vgg",
+        "wavelet": "nectargan-image",
     },
     SCHEDULES: {
         "constant": "nectargan-schedules",
