@@ -8,8 +8,14 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "feature-matching": "nectargan-gan",
+        "gan": "nectargan-gan",
+        "gradient-penalty": "nectargan-gan",
         "laplacian": "nectargan-laplacian",
+        "path-length": "nectargan-gan",
         "pix2pix": "nectargan-pix2pix",
+        "r1": "nectargan-gan",
+        "r2": "nectargan-gan",
         "sobel": "nectargan-sobel",
         "vgg": "nectargan-vgg",
     },
