@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor, nn
 
 from nectargan_gan.judgements import OverDiscriminators, check_reduction, judgements, over_discriminators, precise
-from nectargan_gan.roles import Role, check_role, cross_entropy, label_of, shown_label
+from nectargan_gan.roles import Role, as_target, check_role, cross_entropy, label_of, shown_label
 
 Variant = Literal["vanilla", "lsgan", "hinge", "wgan", "softplus"]
 
@@ -100,16 +100,18 @@ class Adversarial(nn.Module):
                 empty.
         """
         said = judgements("Adversarial", "the prediction", prediction)
-        targets = [None] * len(said) if target is None else _targets(target, said)
-        losses = [self._compared(precise(each), aim) for each, aim in zip(said, targets, strict=True)]
+        if target is None:
+            losses = [self._compared(precise(each), self.label) for each in said]
+        else:
+            aims = zip(map(precise, said), _targets(target, said), strict=True)
+            losses = [self._compared(each, aim.to(each.dtype)) for each, aim in aims]
         return over_discriminators(losses, self.over_discriminators)
 
-    def _compared(self, prediction: Tensor, target: Tensor | None) -> Tensor:
-        aim = self.label if target is None else target.to(prediction.dtype)
+    def _compared(self, prediction: Tensor, aim: float | Tensor) -> Tensor:
         if self.variant == "vanilla":
             return cross_entropy(prediction, aim)
         if self.variant == "lsgan":
-            return _squared(prediction, aim)
+            return F.mse_loss(prediction, as_target(aim, prediction))
         if self.variant == "softplus":
             return _softplus(prediction, aim)
         if self.variant == "hinge" and self.role != "generator":
@@ -120,12 +122,6 @@ class Adversarial(nn.Module):
         """Show the arguments where the module is printed."""
         over = "" if self.over_discriminators == "mean" else f", over_discriminators={self.over_discriminators!r}"
         return f"{self.variant!r}, {self.role!r}{shown_label(self.role, self.label)}{over}"
-
-
-def _squared(prediction: Tensor, target: float | Tensor) -> Tensor:
-    if isinstance(target, Tensor):
-        return F.mse_loss(prediction, target)
-    return (prediction - target if target else prediction).square().mean()
 
 
 def _softplus(prediction: Tensor, share: float | Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from nectargan_gan.judgements import OverDiscriminators, check_reduction, over_discriminators
 
+_PRECISE = (torch.float32, torch.float64)
+
 
 class FeatureMatching(nn.Module):
     """L1 distance between features of generated and of real samples, layer by layer.
@@ -84,7 +86,7 @@ class FeatureMatching(nn.Module):
 
 def _distance(fake: Tensor, real: Tensor) -> Tensor:
     difference = (fake - real).abs()
-    return difference.mean(dtype=torch.promote_types(difference.dtype, torch.float32))
+    return difference.mean() if difference.dtype in _PRECISE else difference.mean(dtype=torch.float32)
 
 
 def _maps(name: str, features: object) -> list[list[Tensor]]:

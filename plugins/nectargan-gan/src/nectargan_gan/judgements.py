@@ -9,6 +9,8 @@ from torch import Tensor
 
 OverDiscriminators = Literal["mean", "sum"]
 
+_PRECISE = (torch.float32, torch.float64)
+
 
 def judgements(owner: str, name: str, prediction: object) -> list[Tensor]:
     """Return what each discriminator judges by.
@@ -24,6 +26,8 @@ def judgements(owner: str, name: str, prediction: object) -> list[Tensor]:
         ValueError: If a list is empty.
     """
     if isinstance(prediction, Tensor):
+        if prediction.is_floating_point():
+            return [prediction]
         found = [(name, prediction)]
     elif isinstance(prediction, (list, tuple)):
         found = [(f"{name}[{place}]", entry) for place, entry in enumerate(prediction)]
@@ -47,10 +51,12 @@ def judgements(owner: str, name: str, prediction: object) -> list[Tensor]:
 
 def over_discriminators(losses: list[Tensor], reduction: OverDiscriminators) -> Tensor:
     """Return the mean or the sum of the losses of the discriminators."""
+    if len(losses) == 1:
+        return losses[0]
     total = losses[0]
     for loss in losses[1:]:
         total = total + loss
-    return total / len(losses) if reduction == "mean" and len(losses) > 1 else total
+    return total / len(losses) if reduction == "mean" else total
 
 
 def check_reduction(owner: str, reduction: object) -> None:
@@ -61,7 +67,7 @@ def check_reduction(owner: str, reduction: object) -> None:
 
 def precise(tensor: Tensor) -> Tensor:
     """Return a tensor in float32 at least."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype in _PRECISE else tensor.float()
 
 
 def _unexpected(owner: str, where: str, value: object) -> TypeError:

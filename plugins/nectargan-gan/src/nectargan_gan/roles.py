@@ -41,8 +41,11 @@ def shown_label(role: Role, label: float) -> str:
     return "" if label == _LABELS[role] else f", label={label:g}"
 
 
+def as_target(label: float | Tensor, like: Tensor) -> Tensor:
+    """Return a label as a tensor of the shape of predictions; one that is a tensor has it already."""
+    return label if isinstance(label, Tensor) else like.new_full((), label).expand_as(like)
+
+
 def cross_entropy(logits: Tensor, target: float | Tensor) -> Tensor:
     """Return the mean binary cross-entropy between logits and their target, a tensor of the same shape or a number."""
-    if not isinstance(target, Tensor):
-        target = logits.new_full((), target).expand_as(logits)
-    return F.binary_cross_entropy_with_logits(logits, target)
+    return F.binary_cross_entropy_with_logits(logits, as_target(target, logits))
