@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
+from nectargan_gan import Adversarial, gan
 from nectargan_laplacian import Laplacian
-from nectargan_pix2pix import Adversarial, pix2pix
+from nectargan_pix2pix import pix2pix
 from nectargan_sobel import Sobel
 
 from nectargan_core import Config, LossManager
@@ -40,6 +41,12 @@ def test_extended_is_built_from_the_losses_of_the_other_plugins():
     losses = pix2pix(Config(), "extended")
     assert isinstance(losses["G_SOBEL"].function, Sobel)
     assert isinstance(losses["G_LAP"].function, Laplacian)
+
+
+def test_its_adversarial_losses_are_those_of_gan():
+    found, expected = pix2pix(Config()), gan(Config(), "vanilla")
+    assert all(isinstance(found[name].function, Adversarial) for name in expected)
+    assert {name: repr(found[name]) for name in expected} == {name: repr(loss) for name, loss in expected.items()}
 
 
 def test_every_loss_is_tagged_with_the_network_that_it_trains():
@@ -109,7 +116,3 @@ def test_importing_the_spec_imports_nothing_of_the_trainer():
     trainer = ["monai", "skimage", "matplotlib", "PIL", "rich", "nectargan_pix2pix.training"]
     result = subprocess.run([sys.executable, "-c", code, *trainer], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
-
-
-def test_adversarial_shows_its_target():
-    assert repr(Adversarial(real=True)) == "Adversarial(real=True)"

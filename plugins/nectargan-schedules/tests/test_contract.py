@@ -12,7 +12,7 @@ FALL = Schedule("cosine", start=5, end=9, target_value=0.5)
 PARAMS = {
     "cosine_restarts": [{"period": 3}, {"period": 2, "multiplier": 2}],
     "cyclic": [{"period": 3}],
-    "every": [{"n": 3}],
+    "every": [{"n": 3}, {"n": 3, "average": True}],
     "inverse_sqrt": [{"warmup": 3, "begin": 0.1}],
     "multistep": [{"milestones": [30, 55.5], "gamma": 0.5}],
     "one_cycle": [{}, {"rise": 0.7, "begin": 1.0}],

@@ -142,7 +142,7 @@ PARAMS = {
     "cosine": (),
     "cosine-restarts": ("period", "multiplier"),
     "cyclic": ("period",),
-    "every": ("n",),
+    "every": ("n", "average"),
     "inverse-sqrt": ("warmup", "begin"),
     "multistep": ("milestones", "gamma"),
     "one-cycle": ("rise", "begin"),

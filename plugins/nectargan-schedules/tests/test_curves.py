@@ -10,6 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from nectargan_core import Schedule, Scheduler
+from nectargan_core.errors import ScheduleError
 
 
 def values(epochs, name, **definition):
@@ -191,6 +192,18 @@ def test_every_takes_each_nth_epoch_from_the_start_up_to_the_end():
 def test_every_ignores_the_fraction_of_an_epoch():
     definition = {"initial_value": 0.0, "target_value": 1.0, "params": {"n": 2}}
     assert values([0, 0.5, 0.999, 1, 1.5, 2.0], "every", **definition) == [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]
+
+
+def test_every_on_average_is_the_target():
+    definition = {"end": 12, "initial_value": 0.5, "target_value": 2.0, "params": {"n": 4, "average": True}}
+    taken = values(range(13), "every", **definition)
+    assert taken == [6.5, 0.5, 0.5, 0.5] * 3 + [0.5]
+    assert sum(taken[:12]) / 12 == 2.0
+
+
+def test_every_refuses_an_average_that_is_no_bool():
+    with pytest.raises(ScheduleError, match="average"):
+        values([0], "every", initial_value=0.0, params={"n": 4, "average": 2})
 
 
 def test_cyclic_is_the_initial_value_before_the_start_and_from_the_end_on():

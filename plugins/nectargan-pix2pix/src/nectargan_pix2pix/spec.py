@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from nectargan_gan import gan
 from nectargan_laplacian import laplacian
 from nectargan_sobel import sobel
 from torch import nn
 
 from nectargan_core import Config, LMLoss
-from nectargan_pix2pix.adversarial import Adversarial
 
 
 def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> dict[str, LMLoss]:
@@ -28,8 +28,8 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
     1 and 100 are the paper's weights of `G_GAN` and `G_L1`. The gradient of a squared error e is 2e, that of an
     absolute error is 1. At weights of 100 the gradient of `G_L2` is thus larger than that of `G_L1` only for
     errors above 0.5, a quarter of the range of images from -1 to 1: `G_L2` acts on large errors and leaves
-    small ones to `G_L1`. The defaults of `G_SOBEL` and `G_LAP` are those of the specs `sobel` and `laplacian`,
-    where each is explained.
+    small ones to `G_L1`. The adversarial losses are those of the spec `gan`; the defaults of `G_SOBEL` and `G_LAP` are
+    those of the specs `sobel` and `laplacian`, where each is explained.
 
     The paper halves the total of the discriminator, so that it learns more slowly (section 3.3). That is left to
     the training loop: the weights here are 1.
@@ -52,22 +52,13 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
         >>> pix2pix(Config(), "extended")["G_SOBEL"].loss_weight
         10.0
     """
+    adversarial = gan(config)
+    l1 = config.loss_weight("l1", default=100.0)
     losses = [
-        LMLoss(
-            name="G_GAN",
-            function=Adversarial(real=True),
-            loss_weight=config.loss_weight("gan", default=1.0),
-            tags=["G"],
-            inputs=("pred_fake",),
-        ),
-        LMLoss(
-            name="G_L1",
-            function=nn.L1Loss(),
-            loss_weight=config.loss_weight("l1", default=100.0),
-            tags=["G"],
-        ),
-        LMLoss(name="D_real", function=Adversarial(real=True), tags=["D"], inputs=("pred_real",)),
-        LMLoss(name="D_fake", function=Adversarial(real=False), tags=["D"], inputs=("pred_fake",)),
+        adversarial["G_GAN"],
+        LMLoss(name="G_L1", function=nn.L1Loss(), loss_weight=l1, tags=["G"]),
+        adversarial["D_real"],
+        adversarial["D_fake"],
     ]
     if subspec == "extended":
         weight = config.loss_weight("l2", default=100.0)

@@ -42,36 +42,45 @@ def window(schedule: Schedule, epoch: float) -> float:
     return schedule.ends()[schedule.is_running(epoch)]
 
 
-def every(schedule: Schedule, epoch: float, *, n: int) -> float:
+def every(schedule: Schedule, epoch: float, *, n: int, average: bool = False) -> float:
     """Take the target value in every nth epoch (or step), counted from the start; otherwise the initial value.
 
     With s the start, e the end and x the epoch: t = target where s ≤ x < e and ⌊x - s⌋ is a multiple of n, otherwise
-    i = initial. The fraction of an epoch is ignored.
+    i = initial. With `average`, i + n·(t - i) in the place of t. The fraction of an epoch is ignored.
 
     Args:
         schedule: Start, end and the two values. The first epoch (or step) with the target value is the start.
             Without an end it never stops.
         epoch: The epoch (or step), fractions included.
         n: The distance from one epoch (or step) with the target value to the next, an integer of at least 1.
+        average: Whether the average over n epochs (or steps) is the target value, and not the value in the nth.
 
     Raises:
-        ScheduleError: If `n` is not an integer of at least 1, or the unit is a fraction of the run.
+        ScheduleError: If `n` is not an integer of at least 1, `average` is not a bool, or the unit is a fraction of the
+            run.
 
     Example:
         >>> curve = Schedule(unit="step", initial_value=0.0, target_value=16.0)
         >>> [every(curve, step, n=16) for step in (0, 1, 15, 16, 17)]
         [16.0, 0.0, 0.0, 16.0, 0.0]
+        >>> curve = Schedule(unit="step", initial_value=0.0, target_value=10.0)
+        >>> [every(curve, step, n=16, average=True) for step in (0, 1, 16)]
+        [160.0, 0.0, 160.0]
 
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 3.1, where it
     regularises lazily, every 16 steps with 16 times the weight.
     """
     whole("n", n)
+    if not isinstance(average, bool):
+        raise refused("average", "True or False", average)
     if schedule.unit == "fraction":
         raise refused("unit", "'epoch' or 'step', which n is counted in", schedule.unit)
     initial, target = schedule.ends()
     if not schedule.is_running(epoch):
         return initial
-    return initial if periods(epoch, schedule.start_epoch, 1)[0] % n else target
+    if periods(epoch, schedule.start_epoch, 1)[0] % n:
+        return initial
+    return initial + n * (target - initial) if average else target
 
 
 def cyclic(schedule: Schedule, epoch: float, *, period: float) -> float:
