@@ -8,10 +8,12 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "kl": "nectargan-vae",
         "laplacian": "nectargan-laplacian",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
         "vgg": "nectargan-vgg",
+        "vq": "nectargan-vae",
     },
     SCHEDULES: {
         "constant": "nectargan-schedules",
