@@ -8,8 +8,10 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "info-nce": "nectargan-contrastive",
         "kl": "nectargan-vae",
         "laplacian": "nectargan-laplacian",
+        "patchnce": "nectargan-contrastive",
         "pix2pix": "nectargan-pix2pix",
         "sobel": "nectargan-sobel",
         "vgg": "nectargan-vgg",
