@@ -142,6 +142,11 @@ def test_waveforms_that_are_too_short_are_refused():
         MultiResolutionSTFT()(torch.zeros(1, 1024), torch.zeros(1, 1024))
 
 
+def test_a_batch_without_waveforms_is_refused():
+    with pytest.raises(ValueError, match=r"one waveform at least; y_fake and y are \(0, 1, 2048\): skip this batch"):
+        MultiResolutionSTFT()(torch.zeros(0, 1, 2048), torch.zeros(0, 1, 2048))
+
+
 def test_waveforms_of_integers_are_refused():
     with pytest.raises(TypeError, match=r"y is torch.int16: convert them, int16 with .float\(\) / 32768"):
         MultiResolutionSTFT()(torch.zeros(1, 2048), torch.zeros(1, 2048, dtype=torch.int16))

@@ -173,6 +173,12 @@ def test_maps_that_do_not_fit_are_refused(maps, said):
         sample_patches(*maps)
 
 
+@pytest.mark.parametrize(("given", "kind"), [(torch.zeros(1, 2, 4, 4), "Tensor"), ({"relu1": 0}, "dict")])
+def test_maps_that_are_in_no_list_are_refused(given, kind):
+    with pytest.raises(TypeError, match=f"lists of maps, one per layer, got a {kind}: put it into a list"):
+        sample_patches(given)
+
+
 def test_maps_of_integers_are_refused():
     with pytest.raises(TypeError, match="layer 0 is torch.int64"):
         sample_patches([torch.zeros(1, 2, 4, 4, dtype=torch.int64)])

@@ -107,7 +107,7 @@ def checked_waveforms(owner: str, shortest: int, y_fake: Tensor, y: Tensor) -> t
 
     Raises:
         TypeError: If one is no tensor of a floating-point dtype.
-        ValueError: If their shapes differ, or are neither (N, T) nor (N, C, T), or T is too small.
+        ValueError: If their shapes differ, or are neither (N, T) nor (N, C, T), N or C is 0, or T is too small.
     """
     for name, tensor in (("y_fake", y_fake), ("y", y)):
         if not isinstance(tensor, Tensor):
@@ -122,6 +122,8 @@ def checked_waveforms(owner: str, shortest: int, y_fake: Tensor, y: Tensor) -> t
             f"{owner} expects floating-point waveforms from -1 to 1; y_fake is {y_fake.dtype} and y is {y.dtype}: "
             "convert them, int16 with .float() / 32768"
         )
+    if 0 in y.shape[:-1]:
+        raise ValueError(f"{owner} expects one waveform at least; y_fake and y are {tuple(y.shape)}: skip this batch")
     if y.shape[-1] < shortest:
         raise ValueError(
             f"{owner} expects waveforms of {shortest} samples at least, as its longest transform needs; y_fake and y "

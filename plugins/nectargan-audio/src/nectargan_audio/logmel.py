@@ -52,7 +52,7 @@ class LogMel(nn.Module):
 
     Source:
         Kong, Kim and Bae, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis",
-        NeurIPS 2020, equation 5, and the authors' `mel_spectrogram` with the settings of `config_v1.json` that the loss
+        NeurIPS 2020, equation 3, and the authors' `mel_spectrogram` with the settings of `config_v1.json` that the loss
         has: 22.05 kHz, 80 bands up to half of the sample rate, 1024 samples, a hop of 256. There its weight is 45.
 
     Example:

@@ -49,7 +49,7 @@ def mel_filter_bank(
         ValueError: If an argument is out of its range.
 
     Source:
-        Slaney, "Auditory Toolbox, version 2", 1998; Young et al., "The HTK Book", section 5.6. The numbers are those of
+        Slaney, "Auditory Toolbox, version 2", 1998; Young et al., "The HTK Book". The numbers are those of
         `librosa.filters.mel`.
 
     Example:

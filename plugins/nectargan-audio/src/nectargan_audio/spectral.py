@@ -37,8 +37,8 @@ class MultiResolutionSTFT(nn.Module):
 
     Source:
         Yamamoto, Song and Kim, "Parallel WaveGAN: A Fast Waveform Generation Model Based on Generative Adversarial
-        Networks with Multi-Resolution Spectrogram", ICASSP 2020, equations 4 to 7, with the lengths of its table 1. The
-        programs ParallelWaveGAN and auraloss take the norms over the whole batch instead of over a waveform.
+        Networks with Multi-Resolution Spectrogram", ICASSP 2020, with the lengths of its table 1. The programs
+        ParallelWaveGAN and auraloss take the norms over the whole batch instead of over a waveform.
 
     Example:
         >>> import torch

@@ -26,12 +26,12 @@ def sample_patches(*maps: Sequence[Tensor], num_patches: int | None = 256) -> tu
         For each list a list of patches (N, P, C), layer by layer.
 
     Raises:
-        TypeError: If a map is not of a floating-point dtype, or `num_patches` no int.
+        TypeError: If what is given is no list, a map is not of a floating-point dtype, or `num_patches` no int.
         ValueError: If a map is not (N, C, H, W), the sizes differ, or `num_patches` is less than 1.
 
     Source:
-        Park, Efros, Zhang and Zhu, "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020, section
-        3.2, and the authors' `PatchSampleF`, which draws 256 positions.
+        Park, Efros, Zhang and Zhu, "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020, and
+        the authors' `PatchSampleF`, which draws 256 positions.
 
     Example:
         >>> import torch
@@ -41,6 +41,10 @@ def sample_patches(*maps: Sequence[Tensor], num_patches: int | None = 256) -> tu
         torch.Size([2, 64, 8])
     """
     count = checked_count("sample_patches", num_patches)
+    for each in maps:
+        if not isinstance(each, (list, tuple)):
+            kind = type(each).__name__
+            raise TypeError(f"sample_patches expects lists of maps, one per layer, got a {kind}: put it into a list")
     layers = {len(each) for each in maps}
     if len(layers) > 1:
         numbers = ", ".join(str(len(each)) for each in maps)

@@ -24,7 +24,8 @@ class PatchNCE(nn.Module):
     float32.
 
     Which patches are compared is up to the training loop, as is the network that projects them, if there is one:
-    `sample_patches` draws positions, the same in both images.
+    `sample_patches` draws positions, the same in both images. Each patch is compared with each other, so that time and
+    memory grow with the square of their number: some hundreds of a layer are usual.
 
     Args:
         temperature: τ, above 0.
@@ -40,7 +41,7 @@ class PatchNCE(nn.Module):
 
     Source:
         Park, Efros, Zhang and Zhu, "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020, equations
-        2 to 4, with a temperature of 0.07. The paper sums over patches and layers; the authors' code averages.
+        2 and 3, with a temperature of 0.07. The paper sums over patches and layers; the authors' code averages.
 
     Example:
         >>> import torch

@@ -36,7 +36,7 @@ class KL(nn.Module):
     Source:
         Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B. Free bits: Kingma, Salimans,
         Jozefowicz, Chen, Sutskever and Welling, "Improved Variational Inference with Inverse Autoregressive Flow",
-        NeurIPS 2016, appendix C.8.
+        NeurIPS 2016, appendix C.
 
     Example:
         >>> import torch
