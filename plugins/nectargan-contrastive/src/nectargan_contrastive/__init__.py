@@ -1,0 +1,8 @@
+"""Contrastive losses: PatchNCE of image patches, InfoNCE and NT-Xent of embeddings."""
+
+from nectargan_contrastive.infonce import InfoNCE, NTXent
+from nectargan_contrastive.patches import sample_patches
+from nectargan_contrastive.patchnce import PatchNCE
+from nectargan_contrastive.spec import info_nce, patchnce
+
+__all__ = ["InfoNCE", "NTXent", "PatchNCE", "info_nce", "patchnce", "sample_patches"]

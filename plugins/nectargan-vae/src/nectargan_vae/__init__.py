@@ -1,0 +1,7 @@
+"""Losses of autoencoders: the KL divergence of variational ones, codebook and commitment of vector-quantised ones."""
+
+from nectargan_vae.kl import KL
+from nectargan_vae.spec import kl, vq
+from nectargan_vae.vq import VQ
+
+__all__ = ["KL", "VQ", "kl", "vq"]
