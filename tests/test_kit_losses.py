@@ -1112,3 +1112,35 @@ def test_what_cannot_be_pickled_is_not_told_to_be_a_module_where_it_is_one():
     message = failure("picklable", Locked())
     assert "__reduce__" in message
     assert "make it a module" not in message
+
+
+# On a CUDA device
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_cuda_device_the_check_says_so():
+    assert "no CUDA device" in skipped("cuda", nn.L1Loss())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+class TestOnCUDA:
+    def test_a_right_loss_passes(self):
+        passes("cuda", nn.L1Loss())
+
+    def test_a_loss_that_waits_fails(self):
+        def waits(y_fake, y):
+            return (y_fake - y).abs().mean() * float(y.max())
+
+        assert "waits at every call" in failure("cuda", waits)
+
+    def test_a_loss_with_other_numbers_fails(self):
+        def other(y_fake, y):
+            return (y_fake - y).abs().mean() * (2 if y.is_cuda else 1)
+
+        assert "on a CUDA device its result is" in failure("cuda", other)
+
+    def test_a_loss_that_overflows_under_autocast_fails(self):
+        def overflows(y_fake, y):
+            return ((y_fake - y) * 30000).pow(2).mean()
+
+        assert "under autocast on a CUDA device" in failure("cuda", overflows)

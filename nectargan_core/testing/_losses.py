@@ -28,6 +28,7 @@ from nectargan_core.testing._comparing import (
     nonfinite_word,
     term_words,
 )
+from nectargan_core.testing._cuda import cuda
 from nectargan_core.testing._generators import seeded, states
 from nectargan_core.testing._inputs import CASES, Inputs, MakeInputs, mapped, tensors_of
 from nectargan_core.testing._meta import device, no_wait
@@ -377,6 +378,7 @@ CHECKS: tuple[Check[LossSubject], ...] = tuple(
         batch_size,
         device,
         no_wait,
+        cuda,
         compiles,
         deterministic,
         inputs_unchanged,
@@ -398,7 +400,7 @@ def check_loss(
     """Check a loss function as training uses it, and say of each fault what to change.
 
     The checks, by the names that `skip` takes: `finite`, `differentiable`, `gradcheck`, `float16`, `bfloat16`,
-    `float64`, `autocast`, `channels_last`, `batch_size`, `device`, `no_wait`, `compiles`, `deterministic`,
+    `float64`, `autocast`, `channels_last`, `batch_size`, `device`, `no_wait`, `cuda`, `compiles`, `deterministic`,
     `inputs_unchanged`, `state_dict`, `picklable`. The random state of the process stays as it is.
 
     Args:
