@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from nectargan_core._messages import one_line
 from nectargan_core.testing._call import Call, explained
@@ -13,9 +16,10 @@ from nectargan_core.testing._comparing import check_gradients, difference_of, no
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 from nectargan_core.testing._subject import LossSubject, moved, usable
 
-# Convolutions on CUDA may round to ten binary digits (TF32), on the way to the gradient several times.
-_RELATIVE = 2e-2
-_ABSOLUTE = 1e-3
+Gradients: TypeAlias = Mapping[str, Sequence[Tensor | None]]
+
+_RELATIVE = 1e-2
+_ABSOLUTE = 1e-4
 
 
 def cuda(loss: LossSubject) -> None:
@@ -25,8 +29,10 @@ def cuda(loss: LossSubject) -> None:
         raise NotApplicable("there is no CUDA device here")
     try:
         function = moved(loss, device="cuda")
-        # The first call may make constants on the device, for which it has to wait.
-        call = loss.call(function, loss.inputs(device="cuda"))
+        with _without_tf32():
+            # The first call may make constants on the device, for which it has to wait.
+            call = loss.call(function, loss.inputs(device="cuda"))
+            gradients = call.gradients()
         inputs = loss.inputs(device="cuda")
         with _waiting_is_an_error():
             loss.call(function, inputs).gradients()
@@ -44,14 +50,28 @@ def cuda(loss: LossSubject) -> None:
     difference = difference_of(_on_cpu(call), plain, _RELATIVE, _ABSOLUTE)
     if difference:
         raise CheckFailed(f"on a CUDA device {difference}, which it is on the CPU")
-    _check_gradients_of(call, plain)
+    _compare_gradients(gradients, plain.gradients())
     _check_autocast(loss)
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let convolutions and matrix products keep the digits of float32, to compare them with the CPU's."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 @contextlib.contextmanager
 def _waiting_is_an_error() -> Iterator[None]:
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
@@ -62,17 +82,19 @@ def _on_cpu(call: Call) -> Call:
     return Call({name: term.cpu() for name, term in call.terms.items()}, call.total.cpu(), call.inputs)
 
 
-def _check_gradients_of(call: Call, plain: Call) -> None:
-    expected = plain.gradients()
-    for name, gradients in call.gradients().items():
+def _compare_gradients(found: Gradients, expected: Gradients) -> None:
+    for name, gradients in found.items():
         for gradient, other in zip(gradients, expected[name], strict=True):
             if (gradient is None) != (other is None):
                 raise CheckFailed(f"the gradient with respect to {name!r} is there on one of CPU and CUDA only")
             if gradient is None or other is None:
                 continue
-            size = float(other.norm())
-            if not float((gradient.cpu() - other).norm()) <= _RELATIVE * size + 1e-7:
-                raise CheckFailed(f"on a CUDA device the gradient with respect to {name!r} differs from the CPU's")
+            distance, length = float((gradient.cpu() - other).norm()), float(other.norm())
+            if not distance <= _RELATIVE * length + 1e-7:
+                raise CheckFailed(
+                    f"on a CUDA device the gradient with respect to {name!r} differs from the CPU's, "
+                    f"by {distance / max(length, 1e-12):.2g} of its length"
+                )
 
 
 def _check_autocast(loss: LossSubject) -> None:
