@@ -380,7 +380,8 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
     for known in names:
         if known != name and canonical(known) == canonical(name):
             yield f"names are matched exactly, and {known!r} is installed"
-    absent = [known for known in ours if known not in names and known != name]
+    # A name that a distribution of this project offers is not a misspelt one.
+    absent = [known for known in ours if known not in names] if home is None else []
     for known in difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
         yield f"{known!r} comes with {ours[known]}: pip install {ours[known]}"
     for source, _ in installed.unreadable:

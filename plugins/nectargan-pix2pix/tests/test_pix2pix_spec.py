@@ -6,11 +6,12 @@ import sys
 import pytest
 import torch
 from nectargan_gan import Adversarial, gan
+from nectargan_image import L1, L2
 from nectargan_laplacian import Laplacian
 from nectargan_pix2pix import pix2pix
 from nectargan_sobel import Sobel
 
-from nectargan_core import Config, LossManager
+from nectargan_core import Config, LossLog, LossManager
 from nectargan_core.errors import DuplicateLossError, UnknownVariantError
 from nectargan_core.testing import LossSpecTests
 
@@ -39,6 +40,8 @@ def test_extended_adds_three_losses_with_weights_above_zero():
 
 def test_extended_is_built_from_the_losses_of_the_other_plugins():
     losses = pix2pix(Config(), "extended")
+    assert isinstance(losses["G_L1"].function, L1)
+    assert isinstance(losses["G_L2"].function, L2)
     assert isinstance(losses["G_SOBEL"].function, Sobel)
     assert isinstance(losses["G_LAP"].function, Laplacian)
 
@@ -47,6 +50,68 @@ def test_its_adversarial_losses_are_those_of_gan():
     found, expected = pix2pix(Config()), gan(Config(), "vanilla")
     assert all(isinstance(found[name].function, Adversarial) for name in expected)
     assert {name: repr(found[name]) for name in expected} == {name: repr(loss) for name, loss in expected.items()}
+
+
+# The same as a formula
+
+FORMULAS = {
+    "pix2pix": "gan + 100*l1",
+    "pix2pix:extended": "gan + 100*l1 + 100*l2 + 10*sobel + 10*laplacian",
+}
+
+
+def described(manager):
+    """Return all that can be seen of each loss of a manager, by its name."""
+    unlike = {"function", "history", "last_loss_map"}
+    return {
+        name: (
+            {key: value for key, value in dict(loss).items() if key not in unlike},
+            repr(loss.function),
+            loss.history.model_dump(),
+        )
+        for name, loss in manager.get_registered_losses(strip=False).items()
+    }
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_losses_are_those_of_its_formula(name):
+    assert described(LossManager.from_spec(name)) == described(LossManager.from_spec(FORMULAS[name]))
+
+
+def trained(formula, directory):
+    """Return what three steps leave: totals and gradients, the losses with their records, and the log."""
+    torch.manual_seed(0)
+    generator, critic = torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.Conv2d(6, 1, 4, stride=2)
+    tensors = []
+    with LossManager.from_spec(formula, experiment_dir=directory) as manager:
+        for step in range(3):
+            x, y = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(step)) * 2 - 1
+            manager.tick(epoch=step)
+            y_fake = generator(x)
+            pred_fake = critic(torch.cat([x, y_fake], 1))
+            losses = manager.compute_losses({"y_fake": y_fake, "y": y, "pred_fake": pred_fake}, query="G")
+            pred_real, pred_fake = critic(torch.cat([x, y], 1)), critic(torch.cat([x, y_fake.detach()], 1))
+            judged = manager.compute_losses({"pred_real": pred_real, "pred_fake": pred_fake}, query="D")
+            for network, total in ((generator, losses.total), (critic, judged.total)):
+                gradients = torch.autograd.grad(total, list(network.parameters()))
+                tensors += [total.detach(), *gradients]
+                with torch.no_grad():
+                    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                        parameter.sub_(0.01 * gradient)
+        losses = described(manager)
+    LossLog(directory).to_csv(directory / "log.csv")
+    return tensors, losses, sorted((directory / "log.csv").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_three_steps_train_and_record_the_same_as_its_formula(name, tmp_path):
+    tensors, *seen = trained(name, tmp_path / "named")
+    expected, *seen_of_formula = trained(FORMULAS[name], tmp_path / "written")
+    torch.testing.assert_close(tensors, expected, rtol=0, atol=0)
+    assert seen == seen_of_formula
+
+
+# Tags, inputs and weights
 
 
 def test_every_loss_is_tagged_with_the_network_that_it_trains():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from nectargan_gan import gan
+from nectargan_image import l1, l2
 from nectargan_laplacian import laplacian
 from nectargan_sobel import sobel
-from torch import nn
 
 from nectargan_core import Config, LMLoss
 
@@ -28,8 +28,9 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
     1 and 100 are the paper's weights of `G_GAN` and `G_L1`. The gradient of a squared error e is 2e, that of an
     absolute error is 1. At weights of 100 the gradient of `G_L2` is thus larger than that of `G_L1` only for
     errors above 0.5, a quarter of the range of images from -1 to 1: `G_L2` acts on large errors and leaves
-    small ones to `G_L1`. The adversarial losses are those of the spec `gan`; the defaults of `G_SOBEL` and `G_LAP` are
-    those of the specs `sobel` and `laplacian`, where each is explained.
+    small ones to `G_L1`. The losses are those of the specs `gan`, `l1`, `l2`, `sobel` and `laplacian`, where each is
+    explained: `"pix2pix"` is the same as `"gan + 100*l1"`, and `"pix2pix:extended"` as
+    `"gan + 100*l1 + 100*l2 + 10*sobel + 10*laplacian"`.
 
     The paper halves the total of the discriminator, so that it learns more slowly (section 3.3). That is left to
     the training loop: the weights here are 1.
@@ -53,16 +54,9 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
         10.0
     """
     adversarial = gan(config)
-    l1 = config.loss_weight("l1", default=100.0)
-    losses = [
-        adversarial["G_GAN"],
-        LMLoss(name="G_L1", function=nn.L1Loss(), loss_weight=l1, tags=["G"]),
-        adversarial["D_real"],
-        adversarial["D_fake"],
-    ]
+    losses = {"G_GAN": adversarial["G_GAN"], **l1(config), **adversarial}
+    losses["G_L1"] = losses["G_L1"].model_copy(update={"loss_weight": config.loss_weight("l1", default=100.0)})
     if subspec == "extended":
-        weight = config.loss_weight("l2", default=100.0)
-        losses.append(LMLoss(name="G_L2", function=nn.MSELoss(), loss_weight=weight, tags=["G"]))
-        losses.extend(sobel(config).values())
-        losses.extend(laplacian(config).values())
-    return {loss.name: loss for loss in losses}
+        losses |= {**l2(config), **sobel(config), **laplacian(config)}
+        losses["G_L2"] = losses["G_L2"].model_copy(update={"loss_weight": config.loss_weight("l2", default=100.0)})
+    return losses
