@@ -23,7 +23,7 @@ def esrgan(
     input_range: tuple[float, float] = (-1.0, 1.0),
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> dict[str, LMLoss]:
-    """Build the objective of ESRGAN.
+    """Build the objective of ESRGAN, super-resolution with L1, features of VGG19 and a relativistic adversarial loss.
 
     | loss     | tag | reads                    | weight                           | source                   |
     |----------|-----|--------------------------|----------------------------------|--------------------------|
@@ -91,15 +91,15 @@ def real_esrgan(
     checkpoint: str | os.PathLike[str] | None = None,
     by_layer: bool = False,
 ) -> dict[str, LMLoss]:
-    """Build the objective of Real-ESRGAN.
+    """Build the objective of Real-ESRGAN, super-resolution with L1, features of VGG19 and an adversarial loss.
 
-    | loss     | tag | reads             | weight                          | source                   |
-    |----------|-----|-------------------|---------------------------------|--------------------------|
-    | `G_L1`   | `G` | `y_fake`, `y_usm` | `train.loss.lambda_l1`, or 1    | yml, lines 10 and 132    |
-    | `G_VGG`  | `G` | `y_fake`, `y_usm` | `train.loss.lambda_vgg`, or 1   | yml, lines 11 and 137-49 |
-    | `G_GAN`  | `G` | `pred_fake`       | `train.loss.lambda_gan`, or 0.1 | yml, lines 153-156       |
-    | `D_real` | `D` | `pred_real`       | 1                               | realesrgan_model.py, 243 |
-    | `D_fake` | `D` | `pred_fake`       | 1                               | realesrgan_model.py, 249 |
+    | loss     | tag | reads             | weight                          | source                        |
+    |----------|-----|-------------------|---------------------------------|-------------------------------|
+    | `G_L1`   | `G` | `y_fake`, `y_usm` | `train.loss.lambda_l1`, or 1    | yml, lines 10 and 132         |
+    | `G_VGG`  | `G` | `y_fake`, `y_usm` | `train.loss.lambda_vgg`, or 1   | yml, lines 11, 139 to 149     |
+    | `G_GAN`  | `G` | `pred_fake`       | `train.loss.lambda_gan`, or 0.1 | yml, lines 153 to 156         |
+    | `D_real` | `D` | `pred_real`       | 1                               | realesrgan_model.py, line 243 |
+    | `D_fake` | `D` | `pred_fake`       | 1                               | realesrgan_model.py, line 249 |
 
     `G_VGG` is the L1 distance of VGG19 features before the activation: 0.1 at `conv1_2` and at `conv2_2`, 1 at
     `conv3_4`, `conv4_4` and `conv5_4`. The adversarial losses are those of `gan:vanilla`.

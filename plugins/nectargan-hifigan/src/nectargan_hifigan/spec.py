@@ -25,11 +25,11 @@ def hifigan(
     norm: Literal["slaney"] | None = "slaney",
     floor: float = 1e-5,
 ) -> dict[str, LMLoss]:
-    """Build the objective of HiFi-GAN.
+    """Build the objective of HiFi-GAN, a vocoder: log mel spectrograms, feature matching and adversarial losses.
 
     | loss     | tag | reads                            | weight                                     | source          |
     |----------|-----|----------------------------------|--------------------------------------------|-----------------|
-    | `G_GAN`  | `G` | `pred_fake`                      | `train.loss.lambda_gan`, or 1              | models.py, 274  |
+    | `G_GAN`  | `G` | `pred_fake`                      | `train.loss.lambda_gan`, or 1              | models.py, 278  |
     | `G_FM`   | `G` | `features_fake`, `features_real` | `train.loss.lambda_feature_matching`, or 2 | models.py, 257  |
     | `G_MEL`  | `G` | `y_fake`, `y`                    | `train.loss.lambda_mel`, or 45             | train.py, 145   |
     | `D_real` | `D` | `pred_real`                      | 1                                          | models.py, 265  |

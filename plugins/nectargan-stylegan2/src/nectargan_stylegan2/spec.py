@@ -10,7 +10,7 @@ from nectargan_core import Config, LMLoss
 def stylegan2(
     config: Config, *, r1_every: int = 16, path_length_every: int = 4, decay: float = 0.01
 ) -> dict[str, LMLoss]:
-    """Build the objective of StyleGAN2.
+    """Build the objective of StyleGAN2: adversarial losses, lazy R1 and lazy path length regularisation.
 
     | loss     | tag | reads                | weight                                | source                     |
     |----------|-----|----------------------|---------------------------------------|----------------------------|

@@ -27,7 +27,7 @@ def vqgan(
     backbone: str | os.PathLike[str] | None = None,
     heads: str | os.PathLike[str] | None = None,
 ) -> Losses:
-    """Build the objective of VQGAN, with the weighting `last-layer`.
+    """Build the objective of VQGAN: L1, LPIPS, codebook and an adversarial loss that is weighed by `last-layer`.
 
     | loss         | tags            | reads           | weight                                         | source   |
     |--------------|-----------------|-----------------|------------------------------------------------|----------|
