@@ -10,7 +10,7 @@ from nectargan_core import LossManager
 RANGES = [(-1.0, 1.0), (0.0, 1.0)]
 # In float32 the sign of a difference of features that is almost 0, and with it its gradient, depends on the order of
 # operations. In float64 the gradients are the same.
-SAME = {torch.float32: 1e-3, torch.float64: 1e-7}
+SAME = {torch.float32: 1e-2, torch.float64: 1e-7}
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 CHANNELS = (64, 128, 256, 512, 512)
 
 
 def stages():
-    """The `features` of torchvision's vgg16, cut behind relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3."""
+    """The `features` of torchvision's vgg16, cut behind relu1_2, relu2_2, …, relu5_3; without numbers."""
     result, inputs, position = [], 3, 0
     for count, outputs in zip((2, 2, 3, 3, 3), CHANNELS, strict=True):
         stage = nn.Sequential()
@@ -16,7 +17,7 @@ def stages():
             stage.add_module(str(position), nn.MaxPool2d(2))
             position += 1
         for _ in range(count):
-            stage.add_module(str(position), nn.Conv2d(inputs, outputs, 3, padding=1))
+            stage.add_module(str(position), skip_init(nn.Conv2d, inputs, outputs, 3, padding=1))
             stage.add_module(str(position + 1), nn.ReLU())
             inputs, position = outputs, position + 2
         result.append(stage)
@@ -47,22 +48,37 @@ class LPIPS(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def lpips():
+def numbers():
+    """Weights of the stages under torchvision's keys, and of the heads under those of LPIPS, in float32."""
     generator = torch.Generator().manual_seed(0)
-    network = nn.ModuleList(stages()).requires_grad_(False)
-    for value in network.parameters():
+    backbone = {}
+    for name, value in nn.ModuleList(stages()).state_dict().items():
         inputs = value[0].numel() if value.dim() > 1 else 100
-        value.copy_(torch.randn(value.shape, generator=generator) * (2 / inputs) ** 0.5)
-    heads = [torch.rand(1, channels, 1, 1, generator=generator) for channels in CHANNELS]
-    return LPIPS(network, heads)
+        random = torch.randn(value.shape, generator=generator, dtype=torch.float32)
+        backbone[f"features.{name.partition('.')[2]}"] = random * (2 / inputs) ** 0.5
+    heads = {
+        f"lin{number}.model.1.weight": torch.rand(1, channels, 1, 1, generator=generator, dtype=torch.float32)
+        for number, channels in enumerate(CHANNELS)
+    }
+    return backbone, heads
+
+
+@pytest.fixture
+def lpips(numbers):
+    """The network in the default dtype."""
+    backbone, heads = numbers
+    network = stages()
+    for stage in network:
+        stage.load_state_dict({name: backbone[f"features.{name}"] for name in stage.state_dict()})
+        stage.requires_grad_(False)
+    return LPIPS(network, [head.to(torch.get_default_dtype()) for head in heads.values()])
 
 
 @pytest.fixture(scope="session")
-def weights(lpips, tmp_path_factory):
+def weights(numbers, tmp_path_factory):
     """The options that name the files."""
     folder = tmp_path_factory.mktemp("weights")
-    backbone = {f"features.{name.partition('.')[2]}": value for name, value in lpips.stages.state_dict().items()}
-    torch.save(backbone, folder / "vgg16.pth")
-    heads = {f"lin{number}.model.1.weight": head for number, head in enumerate(lpips.heads)}
-    torch.save(heads, folder / "heads.pth")
-    return {"backbone": folder / "vgg16.pth", "heads": folder / "heads.pth"}
+    files = {"backbone": folder / "vgg16.pth", "heads": folder / "heads.pth"}
+    for path, state in zip(files.values(), numbers, strict=True):
+        torch.save(state, path)
+    return files
