@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nectargan_segmentation.arguments import several, yes_or_no
 from nectargan_segmentation.distances import distances_of, spacing_of
-from nectargan_segmentation.labels import check_logits
+from nectargan_segmentation.labels import check_logits, check_numbers
 from nectargan_segmentation.supervision import (
     SegmentationLoss,
     check_background,
@@ -115,6 +115,8 @@ class Boundary(SegmentationLoss):
             raise ValueError(
                 f"Boundary expects logits of pixels, (N, K, ...) such as (N, K, H, W); they are {tuple(logits.shape)}"
             )
+        # A number that is no class would be one that occurs nowhere.
+        check_numbers("Boundary", labels, logits.shape[1], self.ignore_index)
         spacing = spacing_of("Boundary", self.spacing, logits.dim() - 2)
         distances = distances_of(labels, logits.shape[1], spacing)
         if self.ignore_index is None:

@@ -87,7 +87,8 @@ class Dice(SegmentationLoss):
         check_background("Dice", channels, self.include_background)
         weights = self.weights_of(channels, logits)
         labels, counts = self.counted(labels)
-        p, t = probabilities(logits, self.sigmoid), one_hot(labels, channels, logits.dtype)
+        t = one_hot(labels, channels, logits.dtype)
+        p = probabilities(logits, self.sigmoid)
         if counts is not None:
             share = counts.unsqueeze(1).to(p.dtype)
             p, t = p * share, t * share
@@ -95,15 +96,17 @@ class Dice(SegmentationLoss):
             p, t = p[:, 1:], t[:, 1:]
             weights = None if weights is None else weights[1:]
         dims = [*([0] if self.batch else []), *range(2, p.dim())]
-        # Without dimensions torch would sum over all.
-        common, predicted, true = (
-            each.sum(dims) if dims else each for each in (p * t, p.square() if self.squared_pred else p, t)
-        )
-        union = predicted + true
+        common = _summed(p * t, dims)
+        union = _summed(p.square() if self.squared_pred else p, dims) + _summed(t, dims)
         if self.jaccard:
             union = 2 * (union - common)
         loss = 1 - (2 * common + self.smooth_nr) / (union + self.smooth_dr)
         return (loss if weights is None else loss * weights).mean()
+
+
+def _summed(maps: Tensor, dims: list[int]) -> Tensor:
+    # Without dimensions torch would sum over all.
+    return maps.sum(dims) if dims else maps
 
 
 class DiceCrossEntropy(nn.Module):

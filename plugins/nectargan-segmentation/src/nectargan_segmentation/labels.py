@@ -135,7 +135,7 @@ def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     if classes == 1:
         return labels.to(dtype)
     shape = (labels.shape[0], classes, *labels.shape[2:])
-    return torch.zeros(shape, dtype=dtype, device=labels.device).scatter(1, labels, 1.0)
+    return torch.zeros(shape, dtype=dtype, device=labels.device).scatter_(1, labels, 1.0)
 
 
 def _refuse_shapes(owner: str, logits: Tensor, labels: Tensor) -> NoReturn:

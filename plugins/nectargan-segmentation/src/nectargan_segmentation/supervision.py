@@ -85,13 +85,25 @@ class SegmentationLoss(nn.Module):
                     f"{owner} expects labels of the size of the logits; the labels are {tuple(numbers.shape[1:])} and "
                     f"the logits {tuple(output.shape[2:])}: resize one of them"
                 )
-            check_numbers(owner, numbers, output.shape[1], self.ignore_index)
-            return self.of_output(precise(output), numbers)
+            return self._checked(output, numbers)
         pairs = [class_numbers(owner, output, labels) for output in logits]
         factors = factors_of(owner, self.scales, len(pairs))
-        check_numbers(owner, pairs[0][1], pairs[0][0].shape[1], self.ignore_index)
-        losses = [self.of_output(precise(output), resized(numbers, output.shape[2:])) for output, numbers in pairs]
+        losses = [self._checked(output, resized(numbers, output.shape[2:])) for output, numbers in pairs]
         return weighted_sum(losses, factors)
+
+    def _checked(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of one output, or raise an error that says which labels are no class numbers."""
+        owner, channels = type(self).__name__, logits.shape[1]
+        # With more channels torch raises an error, so that only then the numbers need to be looked at.
+        if channels == 1:
+            check_numbers(owner, labels, channels, self.ignore_index)
+        if torch.compiler.is_compiling():
+            return self.of_output(precise(logits), labels)
+        try:
+            return self.of_output(precise(logits), labels)
+        except (IndexError, RuntimeError):
+            check_numbers(owner, labels, channels, self.ignore_index)
+            raise
 
     def of_output(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one output.
