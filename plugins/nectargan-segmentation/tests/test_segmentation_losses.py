@@ -296,7 +296,7 @@ def test_it_runs_on_meta(kind):
 @pytest.mark.parametrize("kind", ALL.values())
 def test_the_options_compile_without_a_break_of_the_graph(kind):
     logits, labels = inputs((2, 4, 6, 6))
-    outputs = [logits, logits[..., ::2, ::2]]
+    outputs = [logits, inputs((2, 4, 3, 3))[0]]
     options = {} if kind is Boundary else {"class_weights": [1, 2, 3, 4]}
     loss = kind(ignore_index=2, **options)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

@@ -117,7 +117,8 @@ def test_each_is_one_loss_of_the_generator(name, kind):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_weight_is_that_of_the_config_or_the_factor(name):
     config = {"train": {"loss": {f"lambda_{name.replace('-', '_')}": 2.5}}}
-    weights = [LossManager.from_spec(term, config).get_loss_weights() for term in (name, f"3*{name}")]
+    managers = [LossManager.from_spec(name, config), LossManager.from_spec(f"3*{name}")]
+    weights = [manager.get_loss_weights() for manager in managers]
     assert [weight for each in weights for weight in each.values()] == [2.5, 3.0]
 
 
@@ -198,12 +199,13 @@ def test_an_option_out_of_its_range_is_refused(name, options, said):
 
 
 def test_the_two_parts_of_dice_ce_are_recorded():
-    manager = LossManager.from_spec("2*dice-ce")
+    manager = LossManager.from_spec("2*dice-ce", enable_logging=True)
     made = segmentation(2)
     losses = manager.compute_losses(made)
     parts = DiceCrossEntropy()(made["logits"], made["labels"])
     torch.testing.assert_close(losses.total, 2 * (parts["dice"] + parts["ce"]))
-    assert {"G_DICE_CE/dice", "G_DICE_CE/ce"} <= set(manager.get_loss_values(components=True))
+    assert set(losses.components["G_DICE_CE"]) == {"dice", "ce"}
+    assert {"G_DICE_CE.dice", "G_DICE_CE.ce"} <= set(manager.means())
 
 
 @pytest.mark.parametrize("name", ["ce", "dice", "dice-ce", "focal", "boundary"])

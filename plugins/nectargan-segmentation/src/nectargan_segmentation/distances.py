@@ -21,8 +21,8 @@ def signed_distances(labels: Tensor, classes: int, *, spacing: Sequence[float] |
     on another device are copied, which waits for it.
 
     Args:
-        labels: Class numbers (N, ...) or (N, 1, ...), of an integer dtype or bool, such as (N, H, W). With the 1, the
-            other sizes have to be given too: (N, 1, W) is taken for images.
+        labels: Class numbers, (N, H, W) or (N, 1, H, W), (N, D, H, W) or (N, 1, D, H, W), of an integer dtype or bool.
+            Of four dimensions of which the second is 1, they are those of images.
         classes: The number of channels of the logits; with 1 the distances are those of class 1.
         spacing: The size of a pixel in each dimension of the image; None for 1.
 
