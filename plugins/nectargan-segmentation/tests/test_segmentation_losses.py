@@ -258,6 +258,13 @@ def test_distances_of_several_outputs_are_a_list():
         loss(outputs, maps_[0])
 
 
+@pytest.mark.parametrize("kind", ALL.values())
+def test_labels_of_other_numbers_are_refused_for_each_output(kind):
+    logits, labels = inputs((1, 3, 4, 4))
+    with pytest.raises(ValueError, match="they are from 3 to 3"):
+        kind()([logits, logits[..., ::2, ::2]], torch.full_like(labels, 3))
+
+
 # Dtypes and devices
 
 
@@ -343,6 +350,7 @@ def test_what_does_not_fit_is_refused_with_an_error_that_says_what_to_do(kind, c
         kind()(*change(*inputs((2, 4, 6, 5))))
     name = {DiceCrossEntropy: "CrossEntropy"}.get(kind, kind.__name__)
     assert str(caught.value).startswith(name)
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,10 @@ class SegmentationLoss(nn.Module):
             return self.of_output(precise(logits), labels)
         try:
             return self.of_output(precise(logits), labels)
-        except (IndexError, RuntimeError):
-            check_numbers(owner, labels, channels, self.ignore_index)
-            raise
+        except (IndexError, RuntimeError) as raised:
+            error = raised
+        check_numbers(owner, labels, channels, self.ignore_index)
+        raise error
 
     def of_output(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one output.
