@@ -96,8 +96,9 @@ class Dice(SegmentationLoss):
             p, t = p[:, 1:], t[:, 1:]
             weights = None if weights is None else weights[1:]
         dims = [*([0] if self.batch else []), *range(2, p.dim())]
-        common = _summed(p * t, dims)
+        # Before the product: autograd then adds its gradient, that of a sum, in place to that of the product.
         union = _summed(p.square() if self.squared_pred else p, dims) + _summed(t, dims)
+        common = _summed(p * t, dims)
         if self.jaccard:
             union = 2 * (union - common)
         loss = 1 - (2 * common + self.smooth_nr) / (union + self.smooth_dr)
