@@ -8,6 +8,8 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "boundary": "nectargan-segmentation",
+        "ce": "nectargan-segmentation",
         "charbonnier": "nectargan-charbonnier",
         "color": "nectargan-image",
         "cut": "nectargan-cyclegan",
@@ -16,6 +18,7 @@ FIRST_PARTY: Final = {
         "esrgan": "nectargan-esrgan",
         "feature-matching": "nectargan-gan",
         "fft": "nectargan-image",
+        "focal": "nectargan-segmentation",
         "focal-frequency": "nectargan-image",
         "gan": "nectargan-gan",
         "gradient-penalty": "nectargan-gan",
