@@ -14,6 +14,8 @@ FIRST_PARTY: Final = {
         "color": "nectargan-image",
         "cut": "nectargan-cyclegan",
         "cyclegan": "nectargan-cyclegan",
+        "dice": "nectargan-segmentation",
+        "dice-ce": "nectargan-segmentation",
         "dists": "nectargan-lpips",
         "esrgan": "nectargan-esrgan",
         "feature-matching": "nectargan-gan",
