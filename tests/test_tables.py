@@ -96,7 +96,7 @@ def test_every_spec_says_its_formula_and_its_source(losses):
         for heading, text in (("Formula", variant.formula), ("Source", variant.source)):
             assert text, (
                 f"{name} ({spec.distribution}): give the docstring of {spec.target} a section `{heading}:`, with a "
-                "line for each variant where they differ; docs/writing-a-plugin.md, section Formula and source, says how"
+                "line for each variant where they differ; docs/writing-a-plugin.md, section Formula and source"
             )
 
 
