@@ -26,17 +26,23 @@ WAVEFORMS = {"nectargan-audio", "nectargan-hifigan"}
 # latent diffusion, the codes of VQGAN, the patches of CUT. None: a network of the training loop, or what it needs.
 Shape = tuple[int, ...] | list[tuple[int, ...]] | None
 INPUTS: Mapping[tuple[str, ...], Shape] = {
-    ("x", "y", "y_fake", "y_ema"): (3, SIZE, SIZE),
+    ("x", "y", "y_fake", "y_ema", "y_usm"): (3, SIZE, SIZE),
+    ("real_a", "rec_a", "identity_a", "real_b", "rec_b", "identity_b"): (3, SIZE, SIZE),
     ("mask",): (1, SIZE, SIZE),
+    ("logits", "distances"): (4, SIZE, SIZE),
+    ("labels",): (SIZE, SIZE),
     ("pred_real", "pred_fake"): (1, 30, 30),
+    ("pred_real_a", "pred_fake_a", "pred_real_b", "pred_fake_b"): (1, 30, 30),
     ("features_real", "features_fake"): [(64, 128, 128), (128, 64, 64), (256, 32, 32), (512, 31, 31)],
     ("mu", "logvar"): (4, 32, 32),
     ("z_e", "z_q"): (256, 16, 16),
-    ("patches_fake", "patches_real"): [(256, 256)] * 5,
+    ("codebook_loss",): (1,),
+    ("patches_fake", "patches_real", "patches_identity", "patches_y"): [(256, 256)] * 5,
     ("queries", "keys"): (128,),
     ("discriminator", "last_layer", "w"): None,
 }
 SHAPES = {name: shape for names, shape in INPUTS.items() for name in names}
+CONSTANTS = {"y", "y_ema", "y_usm", "real_a", "real_b", "mask", "distances", "features_real"}
 WEIGHTS = {"checkpoint": "random", "backbone": "random", "heads": "equal", "weights": "equal"}
 """What the options that name a file with weights are given."""
 
@@ -50,8 +56,10 @@ def made(name: str, device: str, waveforms: bool) -> Tensor | list[Tensor] | Non
         shape = (1, 3 * SIZE * SIZE)
     if shape is None:
         return None
+    if name == "labels":
+        return torch.randint(0, 4, (BATCH, *shape), device=device)
     tensors = [
-        torch.rand(BATCH, *each, device=device).mul_(2).sub_(1).requires_grad_(name != "y")
+        torch.rand(BATCH, *each, device=device).mul_(2).sub_(1).requires_grad_(name not in CONSTANTS)
         for each in (shape if isinstance(shape, list) else [shape])
     ]
     return tensors if isinstance(shape, list) else tensors[0]
