@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -103,10 +104,13 @@ def seconds(step: Callable[[], Any], device: str) -> float:
 def ratio(step: Callable[[], Any], beside: Callable[[], Any], device: str) -> float:
     """Return how much longer a step takes than another one: of the medians of both, measured in turn."""
     first = seconds(step, device)
-    rounds = 1 if first > SECONDS else min(30, max(5, int(SECONDS / first)))
-    times = [(seconds(step, device), seconds(beside, device)) for _ in range(rounds)]
-    ours, theirs = (sorted(each)[rounds // 2] for each in zip(*times, strict=True))
-    return ours / theirs
+    rounds = min(30, max(3, int(SECONDS / first)))
+    ours, theirs = [], []
+    for _ in range(rounds):
+        ours.append(seconds(step, device))
+        beside()  # which what went before left without memory and caches
+        theirs += [seconds(beside, device) for _ in range(3)]
+    return statistics.median(ours) / statistics.median(theirs)
 
 
 def rounded(value: float) -> float:
