@@ -2,6 +2,7 @@
 
 - `<!-- nectargan specs vgg -->` ... `<!-- end -->` in a README or a page: the tables that this command prints.
 - `<!-- inputs -->`: the names of inputs that losses share.
+- `<!-- losses -->`: every loss spec of this project, with what it costs as `tests/bench/cost.py` measured it.
 - `<!-- schedules of nectargan-schedules -->` and `<!-- weightings of ... -->`: what that distribution offers.
 - `docs/directory.toml`: its second part, which lists the plugins of this project; `docs/directory.md`: all of it.
 - `nectargan_core/catalog/_first_party.py`: which distribution of this project offers which name.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import itertools
 import json
 import pkgutil
 import re
@@ -22,11 +24,18 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from nectargan_core import catalog
-from nectargan_core._docstrings import docstring_of
+from nectargan_core._docstrings import docstring_of, section
 from nectargan_core._names import is_name
 from nectargan_core.cli import main as nectargan
 from nectargan_core.cli._markdown import code, markdown_table, prose
-from nectargan_core.objectives import first_sentence, written_default
+from nectargan_core.objectives import (
+    LossDescription,
+    SpecDescription,
+    VariantDescription,
+    describe_spec,
+    first_sentence,
+    written_default,
+)
 from nectargan_core.testing._vocabulary import VOCABULARY
 
 if sys.version_info >= (3, 11):
@@ -36,6 +45,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 DIRECTORY = ROOT / "docs" / "directory.toml"
+COSTS = ROOT / "docs" / "costs.json"
 KINDS = {"loss spec": catalog.SPECS, "schedule": catalog.SCHEDULES, "weighting": catalog.WEIGHTINGS, "observer": None}
 """What the directory lists, and the entry point group of each that has one."""
 
@@ -43,14 +53,16 @@ FIELDS = ("name", "distribution", "kind", "sentence", "link")
 LONGEST = 120
 
 _MARKED = re.compile(
-    r"<!-- (?P<what>nectargan |schedules of |weightings of |inputs)(?P<rest>.*?) -->\n.*?<!-- end -->", re.DOTALL
+    r"<!-- (?P<what>nectargan |schedules of |weightings of |inputs|losses)(?P<rest>.*?) -->\n.*?<!-- end -->", re.DOTALL
 )
-_MARKER = re.compile(r"<!-- (?:end|inputs|nectargan .*?|schedules of .*?|weightings of .*?) -->")
+_MARKER = re.compile(r"<!-- (?:end|inputs|losses|nectargan .*?|schedules of .*?|weightings of .*?) -->")
 _OURS = (
     "# The plugins of this project, which `make tables` writes from their pyproject.toml and code. Add yours above.\n"
 )
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_SOURCE = re.compile(r'Source:\s*(?P<authors>[^"]+?),?\s*".*?(?P<year>\d{4})', re.DOTALL)
+_CITATION = re.compile(r'(?P<authors>[^"]+?),?\s*"[^"]*"(?P<rest>.*)')
+_YEAR = re.compile(r"(?<![\d:.])(?:19|20)\d\d(?![\d.]\d)")
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
 class Offer(NamedTuple):
@@ -138,6 +150,8 @@ def _table(what: str, rest: str) -> str:
             for each in VOCABULARY.values()
         ]
         return markdown_table(["input", "what it is", "shape", "values", "made by"], inputs)
+    if what == "losses":
+        return _losses()
     group = catalog.SCHEDULES if what == "schedules of " else catalog.WEIGHTINGS
     listed = [offer for offer in offers() if (offer.group, offer.distribution) == (group, rest)]
     if not listed:
@@ -158,9 +172,72 @@ def _row(offer: Offer) -> list[str]:
     ]
     row = [code(offer.name), ", ".join(written), prose(offer.sentence)]
     if offer.group == catalog.WEIGHTINGS:
-        source = _SOURCE.search(docstring_of(made))
-        row += [made.needs, " ".join(filter(None, source.groups())) if source else ""]
+        row += [made.needs, cited(" ".join(section(docstring_of(made), "Source")))]
     return row
+
+
+def described() -> dict[str, tuple[SpecDescription, VariantDescription]]:
+    """Return each loss spec of this project in each of its variants, by its name.
+
+    Raises:
+        ValueError: If one cannot be built.
+    """
+    found = {}
+    for offer in offers(core=False):
+        if offer.group == catalog.SPECS:
+            spec = describe_spec(f"{offer.distribution}/{offer.name}")
+            if spec.problems:
+                raise ValueError("; ".join(spec.problems))
+            for variant in spec.variants:
+                found[spec.name if variant.name is None else f"{spec.name}:{variant.name}"] = spec, variant
+    return found
+
+
+def costs() -> dict[str, dict[str, float | None]]:
+    """Return what was measured, by device and name of the spec."""
+    measured: dict[str, dict[str, float | None]] = json.loads(COSTS.read_text(encoding="utf-8"))
+    return measured
+
+
+def _losses() -> str:
+    devices = costs()
+    rows = []
+    for name, (spec, variant) in described().items():
+        names = f"{spec.name}, {name}" if variant.name is not None and variant.name == spec.default_variant else name
+        reads = dict.fromkeys(itertools.chain.from_iterable(_reads(loss) for loss in variant.losses))
+        ranges = dict.fromkeys(values for loss in variant.losses for values in loss.ranges.values())
+        measured = ["" if (cost := of.get(name)) is None else f"{cost:g}" for of in devices.values()]
+        rows.append(
+            [
+                code(names),
+                code(variant.formula),
+                code(", ".join(reads)),
+                ", ".join(ranges) or "any",
+                *measured,
+                cited(variant.source),
+            ]
+        )
+    headings = ["name", "formula", "reads", "range", *(f"cost, {device}" for device in devices), "source"]
+    return markdown_table(headings, rows)
+
+
+def _reads(loss: LossDescription) -> Iterable[str]:
+    return loss.inputs.values() if isinstance(loss.inputs, dict) else loss.inputs
+
+
+def cited(source: str) -> str:
+    """Return the authors and the year of the first publication that a section `Source:` names, linked where it can be.
+
+    Example:
+        >>> cited('Ma and Wu, "On X", 2020, arXiv:2001.00001, equation 3.'), cited("The definition.")
+        ('[Ma and Wu 2020](https://arxiv.org/abs/2001.00001)', 'The definition.')
+    """
+    citation = _CITATION.match(source)
+    if citation is None:
+        return prose(source)
+    year, arxiv = _YEAR.search(citation["rest"]), _ARXIV.search(citation["rest"])
+    text = prose(" ".join(filter(None, (citation["authors"], year and year[0]))))
+    return f"[{text}](https://arxiv.org/abs/{arxiv[1]})" if arxiv else text
 
 
 def first_party() -> str:

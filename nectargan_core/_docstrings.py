@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 
 
 def docstring_of(published: object) -> str:
@@ -24,3 +25,28 @@ def docstring_of(published: object) -> str:
     except Exception:  # noqa: BLE001
         return ""
     return "" if name is not None and text.startswith(f"{name}(") else text
+
+
+def section(doc: str, *headings: str) -> list[str]:
+    r"""Return the lines of a section of a docstring in Google's style, without their indentation and blank lines.
+
+    A section ends at the first line that is not indented; one that begins behind its heading, at the first blank line.
+
+    Args:
+        doc: The docstring, as `docstring_of` returns it.
+        headings: The headings that the section may have, without the colon.
+
+    Example:
+        >>> section("Sum.\n\nArgs:\n    x: The first\n        term.\n\nSource: Euclid.", "Args")
+        ['x: The first', '    term.']
+    """
+    lines = iter(doc.splitlines())
+    for line in lines:
+        heading, colon, first = line.partition(":")
+        if not (colon and heading in headings):
+            continue
+        if first.strip():
+            return [first.strip(), *(each.strip() for each in itertools.takewhile(str.strip, lines))]
+        indented = itertools.takewhile(lambda line: not line.strip() or line[0].isspace(), lines)
+        return inspect.cleandoc("\n" + "\n".join(filter(str.strip, indented))).splitlines()
+    return []

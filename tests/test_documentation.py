@@ -92,8 +92,26 @@ def weights_of_vgg(monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "vgg19.pth")
 
 
+def spec(name):
+    """Return a function that skips the page where a spec is not installed."""
+
+    def installed(monkeypatch):
+        if not any(entry.plugin.name == name for entry in catalog.plugins(catalog.SPECS)):
+            pytest.skip(f"the spec {name} is not installed")
+
+    return installed
+
+
 # What the examples of a page need beside what is installed.
-BEFORE = {"plugins/nectargan-pix2pix/README.md": trained, "plugins/nectargan-vgg/README.md": weights_of_vgg}
+BEFORE = {
+    "plugins/nectargan-pix2pix/README.md": trained,
+    "plugins/nectargan-vgg/README.md": weights_of_vgg,
+    "docs/recipes/cyclegan.md": spec("cyclegan"),
+    "docs/recipes/segmentation.md": spec("dice-ce"),
+    "docs/recipes/super-resolution.md": spec("esrgan"),
+    "docs/recipes/vocoder.md": spec("hifigan"),
+    "docs/recipes/vqgan.md": spec("vqgan"),
+}
 
 
 @by_page
@@ -130,6 +148,14 @@ def entry_points(project):
         f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in names.items()) + "\n"
         for group, names in project["entry-points"].items()
     )
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.parent.name == "recipes"], ids=relative)
+def test_each_part_of_a_recipe_has_at_most_40_lines(path):
+    for block in blocks(path, "python"):
+        assert block.text.count("\n") <= 40, (
+            f"{block}: shorten the loop, or take its networks out into a block before it"
+        )
 
 
 # TOML
@@ -222,7 +248,8 @@ def test_every_text_block_that_is_listed_is_there():
 def test_every_page_is_listed():
     (tree,) = blocks(ROOT / "docs/index.md", "{toctree}")
     listed = {line for line in tree.text.splitlines() if re.fullmatch(r"[\w/-]+", line)} - {"gallery/index"}
-    assert listed == {path.stem for path in ROOT.glob("docs/*.md")} - {"index"}
+    pages = {relative(path)[len("docs/") : -len(".md")] for path in PAGES if relative(path).startswith("docs/")}
+    assert listed == pages - {"index"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in listed:
         assert f"(docs/{name}.md)" in readme, f"README.md, section Documentation: add a line for docs/{name}.md"
@@ -230,14 +257,13 @@ def test_every_page_is_listed():
 
 def test_every_link_to_a_page_leads_to_one():
     for path in PAGES:
-        for target in re.findall(r"\]\(((?!https?:|#)[^)\s]+)\)", path.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(((?!https?:|#)[^)\s]+)\)", text_of(path)):
             file, _, anchor = target.partition("#")
             page = (path.parent / file).resolve()
             assert page.exists(), f"{relative(path)}: there is no {target}"
             if anchor:
                 assert anchor in anchors(page), f"{relative(path)}: {file} has no heading for #{anchor}"
-        text = path.read_text(encoding="utf-8")
-        for anchor in re.findall(r"\]\(#([^)\s]+)\)", text):
+        for anchor in re.findall(r"\]\(#([^)\s]+)\)", text_of(path)):
             assert anchor in anchors(path), f"{relative(path)} has no heading for #{anchor}"
 
 

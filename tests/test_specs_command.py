@@ -139,10 +139,12 @@ class TestOne:
         )
         soft, hard = described["variants"]
         assert (soft["name"], soft["weightings"], hard["name"], hard["problem"]) == ("soft", [], "hard", "")
+        assert (soft["formula"], soft["source"]) == ("", "")
         assert hard["losses"][0] == {
             "name": "G_A",
             "tags": ["G", "edges"],
             "inputs": ["y_fake", "y"],
+            "ranges": {},
             "weight": 100.0,
             "weight_key": "train.loss.lambda_a_b",
             "schedule": {
@@ -170,6 +172,54 @@ class TestOne:
         spec(VARIED)
         assert describe_specs()[0].summary == "Glow softly, as e.g. Kim et al. 2020 do. Or hard."
         assert "Glow softly, as e.g. Kim et al. 2020 do.\n" in run().replace("\n" + " " * 30, " ")
+
+
+DEFINED = '''
+def glow(config: Config, subspec: Literal["soft", "hard", "off"] = "soft"):
+    """Glow.
+
+    Formula:
+        mean |y_fake - y|
+        hard, `off`: 2 mean
+            |y_fake - y|
+
+    Source:
+        Kim et al., "Glow", 2020.
+
+        Equation 3: with a sum.
+
+    Returns:
+        soft: no formula.
+    """
+    return {"A": l1("A", ranges={"y": (-1.0, 1.0)})}
+'''
+
+
+class TestDefinitions:
+    def test_a_formula_and_its_source_are_shown_by_variant(self, spec):
+        spec(DEFINED)
+        source = 'Kim et al., "Glow", 2020. Equation 3: with a sum.'
+        described = describe_spec("glow").variants
+        assert [variant.formula for variant in described] == ["mean |y_fake - y|", *["2 mean |y_fake - y|"] * 2]
+        assert [variant.source for variant in described] == [source] * 3
+        assert run("glow", "--markdown").split("\n\n")[1] == (
+            "| formula | source | variants |\n"
+            "|---|---|---|\n"
+            f"| `mean \\|y_fake - y\\|` | {source} | `soft` |\n"
+            f"| `2 mean \\|y_fake - y\\|` | {source} | `hard`, `off` |\n"
+        )
+        assert "FORMULA              SOURCE " in run("glow")
+
+    def test_the_values_that_an_input_has_to_have_are_shown(self, spec):
+        spec(DEFINED)
+        assert "| `y_fake`, `y` | `y`: -1 to 1 | 1 |" in run("glow:soft", "--markdown")
+        assert json.loads(run("glow", "--json"))["variants"][0]["losses"][0]["ranges"] == {"y": "-1 to 1"}
+
+    def test_a_section_may_stand_behind_its_heading(self, spec):
+        doc = "Glow.\n\n    Source: Kim et al.,\n    2020.\n\n    Not shown.\n    "
+        spec(f"def glow(config):\n    {doc!r}\n    return {{'A': l1('A')}}\n")
+        (described,) = describe_spec("glow").variants
+        assert (described.formula, described.source) == ("", "Kim et al., 2020.")
 
 
 class TestOptions:

@@ -84,3 +84,42 @@ def test_a_marker_without_its_counterpart_is_an_error(page, text):
 def test_a_table_that_cannot_be_made_is_an_error(page, marker, message):
     with pytest.raises(SystemExit, match=message):
         page(f"<!-- {marker} -->\n<!-- end -->\n")
+
+
+@pytest.fixture(scope="module")
+def losses(tables):
+    return tables["described"]()
+
+
+def test_every_spec_says_its_formula_and_its_source(losses):
+    for name, (spec, variant) in losses.items():
+        for heading, text in (("Formula", variant.formula), ("Source", variant.source)):
+            assert text, (
+                f"{name} ({spec.distribution}): give the docstring of {spec.target} a section `{heading}:`, with a "
+                "line for each variant where they differ; docs/writing-a-plugin.md, section Formula and source"
+            )
+
+
+def test_the_cost_of_every_spec_was_measured(tables, losses):
+    measured = tables["costs"]()["CPU"]
+    assert losses.keys() == measured.keys(), (
+        "docs/costs.json: run `python tests/bench cost`, then `make tables`; not measured are "
+        f"{sorted(losses.keys() - measured)}, and gone are {sorted(measured.keys() - losses)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "cell"),
+    [
+        (
+            'Ma and Wu, "On X", ICCV 2019, arXiv:2001.00001, equation 3; Li, "Y", 2023.',
+            "[Ma and Wu 2019](https://arxiv.org/abs/2001.00001)",
+        ),
+        ('Ma et al., "The Year 1999", arXiv:1912.04958.', "[Ma et al.](https://arxiv.org/abs/1912.04958)"),
+        ('Ma, "On X" (CVPR 2020), section 2.1.', "Ma 2020"),
+        ("`F.l1` of acme | <b>", r"`F.l1` of acme \| &lt;b>"),
+        ("", ""),
+    ],
+)
+def test_a_source_is_cited_by_its_authors_and_year(tables, source, cell):
+    assert tables["cited"](source) == cell

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
 
 
-_PROSE = {"weight", "schedule", "meaning", "doc"}
+_PROSE = {"range", "weight", "schedule", "source", "meaning", "doc"}
 """The headings of the columns that are prose in Markdown; the others are code."""
 
 _ALL = "all"
@@ -92,7 +92,9 @@ def _print_spec(spec: SpecDescription, as_markdown: bool) -> None:
         if spec.default_variant is not None and len(spec.variants) > 1:
             print_note(f"{spec.name!r} stands for '{spec.name}:{spec.default_variant}'")
         click.echo()
-    tables = [table for table in (_losses(spec), _weightings(spec), _options(spec.options)) if table.rows]
+    tables = [
+        table for table in (_losses(spec), _definitions(spec), _weightings(spec), _options(spec.options)) if table.rows
+    ]
     for number, table in enumerate(tables):
         if number:
             click.echo()
@@ -111,14 +113,16 @@ def _written(spec: SpecDescription, variant: VariantDescription) -> str:
 
 def _losses(spec: SpecDescription) -> _Table:
     rows = _merged(spec, [[_loss_row(loss) for loss in variant.losses] for variant in spec.variants])
-    return _without_empty(["loss", "tags", "inputs", "weight", "config key", "schedule", "variants"], rows)
+    return _without_empty(["loss", "tags", "inputs", "range", "weight", "config key", "schedule", "variants"], rows)
 
 
 def _loss_row(loss: LossDescription) -> list[str]:
     inputs = loss.inputs
     reads = [f"{name}={read}" for name, read in inputs.items()] if isinstance(inputs, dict) else inputs
     schedule = "" if loss.schedule is None else _schedule(loss.schedule)
-    return [loss.name, ", ".join(loss.tags), ", ".join(reads), f"{loss.weight:.12g}", loss.weight_key or "", schedule]
+    ranges = ", ".join(f"`{name}`: {values}" for name, values in loss.ranges.items())
+    weight = f"{loss.weight:.12g}"
+    return [loss.name, ", ".join(loss.tags), ", ".join(reads), ranges, weight, loss.weight_key or "", schedule]
 
 
 def _schedule(schedule: dict[str, Any]) -> str:
@@ -129,6 +133,12 @@ def _schedule(schedule: dict[str, Any]) -> str:
     when = f"{start:g} to {end:g}" if end is not None else f"{start:g} on"
     params = "".join(f", {name}={json.dumps(value)}" for name, value in schedule.get("params", {}).items())
     return f"{schedule.get('schedule', 'linear')} from {initial:.12g} to {target:.12g}, {unit} {when}{params}"
+
+
+def _definitions(spec: SpecDescription) -> _Table:
+    said = [[variant.formula, variant.source] for variant in spec.variants]
+    rows = _merged(spec, [[row] if any(row) else [] for row in said])
+    return _without_empty(["formula", "source", "variants"], rows)
 
 
 def _weightings(spec: SpecDescription) -> _Table:

@@ -8,11 +8,11 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from nectargan_core import catalog
-from nectargan_core._docstrings import docstring_of
+from nectargan_core._docstrings import docstring_of, section
 from nectargan_core._messages import name_of, one_line, shown
 from nectargan_core._names import label_of
 from nectargan_core.config import ConfiguredWeight, DefaultWeights
@@ -52,6 +52,7 @@ class LossDescription:
         name: Its name.
         tags: Its tags.
         inputs: The inputs that it reads, in the order of the parameters, or by parameter.
+        ranges: The values that it expects of an input, by its name, such as `-1 to 1`; empty where it takes any.
         weight: Its weight; for a scheduled loss, the value that the schedule begins with.
         weight_key: The key of the configuration that sets the weight; None where it is not known to be read from one.
         schedule: The fields of its schedule that are not the default, as JSON has them; None for a loss without one.
@@ -60,6 +61,7 @@ class LossDescription:
     name: str
     tags: tuple[str, ...]
     inputs: tuple[str, ...] | dict[str, str]
+    ranges: dict[str, str]
     weight: float
     weight_key: str | None
     schedule: dict[str, Any] | None
@@ -94,12 +96,16 @@ class VariantDescription:
         name: The variant; None for the spec without one.
         losses: Its losses, in their order.
         weightings: The weightings that it brings.
+        formula: What the section `Formula:` of the spec's docstring says of the variant; empty where it says nothing.
+        source: The same of the section `Source:`.
         problem: Why it cannot be built; empty where it can.
     """
 
     name: str | None
     losses: tuple[LossDescription, ...] = ()
     weightings: tuple[WeightingDescription, ...] = ()
+    formula: str = ""
+    source: str = ""
     problem: str = ""
 
 
@@ -218,6 +224,7 @@ def _described(
         named = known and (default is inspect.Parameter.empty or (type(default) is str and default in known))
         variants = known if named else (None, *known)
     doc = docstring_of(spec)
+    formulas, sources = (_of_variants(section(doc, heading), variants) for heading in ("Formula", "Source"))
     return SpecDescription(
         name=plugin.name,
         distribution=plugin.dist,
@@ -226,22 +233,23 @@ def _described(
         state=state,
         summary=" ".join(doc.partition("\n\n")[0].split()),
         default_variant=default if type(default) is str else None,
-        variants=tuple(_built(plugin, variant) for variant in variants),
+        variants=tuple(_built(plugin, variant, formulas[variant], sources[variant]) for variant in variants),
         options=_options(parameters, _meanings(doc), _names(spec)),
     )
 
 
-def _built(plugin: catalog.Plugin, variant: str | None) -> VariantDescription:
-    formula = f"{plugin.key}/{plugin.name}" + ("" if variant is None else f":{variant}")
+def _built(plugin: catalog.Plugin, variant: str | None, formula: str, source: str) -> VariantDescription:
+    name = f"{plugin.key}/{plugin.name}" + ("" if variant is None else f":{variant}")
+    described = VariantDescription(variant, formula=formula, source=source)
     try:
         # What a manager on the meta device gives a spec: nothing is loaded or computed there.
-        objective = build_named(formula, DefaultWeights().on_device("meta"))
+        objective = build_named(name, DefaultWeights().on_device("meta"))
         losses = tuple(map(_loss, objective.losses.values()))
-        return VariantDescription(variant, losses, tuple(map(_weighting, objective.balances)))
+        return replace(described, losses=losses, weightings=tuple(map(_weighting, objective.balances)))
     except NectarganError as error:
-        return VariantDescription(variant, problem=str(error))
+        return replace(described, problem=str(error))
     except Exception as error:  # noqa: BLE001 # what a spec returns may do anything when it is looked at
-        return VariantDescription(variant, problem=f"{plugin.label} cannot be described: {one_line(error)}")
+        return replace(described, problem=f"{plugin.label} cannot be described: {one_line(error)}")
 
 
 def _loss(loss: LMLoss) -> LossDescription:
@@ -251,10 +259,15 @@ def _loss(loss: LMLoss) -> LossDescription:
         name=loss.name,
         tags=tuple(loss.tags),
         inputs=dict(inputs) if isinstance(inputs, dict) else tuple(inputs),
+        ranges={name: _range(expected) for name, expected in loss.ranges.items()},
         weight=float(loss.loss_weight),
         weight_key=next((weight.key for weight in weights if isinstance(weight, ConfiguredWeight)), None),
         schedule=schedule.model_dump(mode="json", exclude_defaults=True) if schedule.is_scheduled else None,
     )
+
+
+def _range(expected: tuple[float, float] | str) -> str:
+    return expected if isinstance(expected, str) else "{:g} to {:g}".format(*expected)
 
 
 def _weighting(balance: Balance) -> WeightingDescription:
@@ -335,25 +348,31 @@ def written_default(default: object) -> str:
 
 
 def _meanings(doc: str) -> dict[str, str]:
-    """Read the section `Args:` of a docstring in Google's style."""
+    """Read the section `Args:` of a docstring."""
     found: dict[str, str] = {}
-    name, indent = "", 0
-    lines = iter(doc.splitlines())
-    for line in lines:
-        if line.strip() in ("Args:", "Arguments:", "Keyword Args:"):
-            break
-    for line in lines:
-        text = line.strip()
-        if not text:
-            continue
-        depth = len(line) - len(line.lstrip())
-        if depth == 0:
-            break
-        indent = indent or depth
-        match = _ARGUMENT.fullmatch(text) if depth == indent else None
+    name = ""
+    for line in section(doc, "Args", "Arguments", "Keyword Args"):
+        match = _ARGUMENT.fullmatch(line)
         if match is not None:
             name = match[1].lstrip("*")
             found[name] = match[2]
         elif name:
-            found[name] = f"{found[name]} {text}".strip()
+            found[name] = f"{found[name]} {line.strip()}".strip()
     return found
+
+
+def _of_variants(lines: Sequence[str], variants: Sequence[str | None]) -> dict[str | None, str]:
+    """Return what a section says of each variant.
+
+    That is what follows `variant:`, or `one, other:`, at the beginning of a line; else what stands before that.
+    """
+    said: dict[str | None, str] = {}
+    current: list[str | None] = [None]
+    for line in lines:
+        names, _, rest = line.partition(":")
+        listed = [name.strip().strip('`"') for name in names.split(",")]
+        if {*listed} <= {*variants}:
+            current, line = [*listed], rest
+        for name in current:
+            said[name] = f"{said.get(name, '')} {line.strip()}".strip()
+    return {variant: said.get(variant, said.get(None, "")) for variant in variants}

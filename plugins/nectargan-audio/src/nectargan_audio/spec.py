@@ -37,9 +37,12 @@ def stft(
         TypeError: If a length is no int, or `epsilon` no number.
         ValueError: If the lengths do not fit each other, or `epsilon` is not above 0 and finite.
 
+    Formula:
+        mean over resolutions of ‖M(y) - M(y_fake)‖ / ‖M(y)‖ + mean |log M(y) - log M(y_fake)|; M = |STFT|
+
     Source:
         Yamamoto, Song and Kim, "Parallel WaveGAN: A Fast Waveform Generation Model Based on Generative Adversarial
-        Networks with Multi-Resolution Spectrogram", ICASSP 2020.
+        Networks with Multi-Resolution Spectrogram", ICASSP 2020, arXiv:1910.11480.
 
     Example:
         >>> from nectargan_core import Config
@@ -96,9 +99,12 @@ def mel(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of its range, or the lengths do not fit each other.
 
+    Formula:
+        mean |log M(y) - log M(y_fake)|; M = mel spectrogram
+
     Source:
         Kong, Kim and Bae, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis",
-        NeurIPS 2020.
+        NeurIPS 2020, arXiv:2010.05646, equation 3.
 
     Example:
         >>> from nectargan_core import Config

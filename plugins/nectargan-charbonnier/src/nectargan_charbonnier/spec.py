@@ -30,6 +30,14 @@ def charbonnier(
         TypeError: If `epsilon` is no number.
         ValueError: If `epsilon` is out of its range.
 
+    Formula:
+        plain: mean c; c = sqrt((y_fake - y)² + epsilon²)
+        masked: sum(mask c) / sum(mask); c as in plain
+
+    Source:
+        Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017,
+        arXiv:1704.03915, section 3.3.
+
     Example:
         >>> from nectargan_core import Config
         >>> charbonnier(Config())["G_CHARBONNIER"].loss_weight

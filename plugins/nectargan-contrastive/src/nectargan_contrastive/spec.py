@@ -41,8 +41,12 @@ def patchnce(
         TypeError: If `temperature` is no number, or `num_patches` no int.
         ValueError: If an argument is out of its range.
 
+    Formula:
+        mean over layers and patches i of -log(exp(f_i·r_i / t) / sum_j exp(f_i·r_j / t)); t = temperature
+
     Source:
-        Park, Efros, Zhang and Zhu, "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020.
+        Park et al., "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020, arXiv:2007.15651,
+        equations 2 and 3.
 
     Example:
         >>> from nectargan_core import Config
@@ -90,8 +94,16 @@ def info_nce(
         TypeError: If `temperature` is no number.
         ValueError: If `temperature` is not above 0 and finite.
 
+    Formula:
+        plain: mean over i of -log(exp(q_i·k_i / t) / sum_j exp(q_i·k_j / t)); t = temperature
+        nt-xent: mean over all 2N embeddings i of -log(exp(z_i·z_p / t) / sum over j ≠ i of exp(z_i·z_j / t)); p = the
+            other of the sample
+
     Source:
-        van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018.
+        plain: van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018,
+            arXiv:1807.03748, equation 4.
+        nt-xent: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020,
+            arXiv:2002.05709, equation 1.
 
     Example:
         >>> from nectargan_core import Config

@@ -56,6 +56,10 @@ def cyclegan(config: Config, subspec: Literal["identity", "plain"] = "identity")
     Returns:
         The losses by their names.
 
+    Formula:
+        identity: sum over domains of gan:lsgan + 10 mean |rec - real| + 5 mean |identity - real|; D halved
+        plain: sum over domains of gan:lsgan + 10 mean |rec - real|; D halved
+
     Source:
         Zhu, Park, Isola and Efros, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks",
         ICCV 2017, arXiv:1703.10593, equations 1 to 3 and sections 4 and 5.2.
@@ -130,6 +134,10 @@ def cut(
     Raises:
         TypeError: If `temperature` is no number, or `num_patches` no int.
         ValueError: If an argument is out of its range.
+
+    Formula:
+        cut: gan:lsgan + 0.5 patchnce(G(x), x) + 0.5 patchnce(G(y), y); D halved
+        fastcut: gan:lsgan + 10 patchnce(G(x), x); D halved
 
     Source:
         Park, Efros, Zhang and Zhu, "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020,

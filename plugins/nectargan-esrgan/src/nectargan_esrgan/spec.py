@@ -58,6 +58,9 @@ def esrgan(
         TypeError: If `detach_mean` is no bool.
         ValueError: If `input_range` is invalid.
 
+    Formula:
+        0.005*gan:relativistic + 0.01*l1 + vgg; D halved; vgg of conv5_4
+
     Source:
         Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks" (ECCV workshops 2018),
         arXiv:1809.00219, equations 1 to 3. The lines are those of `options/train/ESRGAN/train_ESRGAN_x4.yml` and
@@ -124,6 +127,9 @@ def real_esrgan(
     Raises:
         WeightsError: If the weights of VGG19 cannot be obtained or used; the message names the ways to provide them.
         ValueError: If an argument is invalid.
+
+    Formula:
+        0.1*gan + l1 + vgg; both of y_usm in the place of y; vgg of conv1_2 to conv5_4
 
     Source:
         Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data" (ICCV workshops

@@ -58,6 +58,26 @@ def gan(
     Raises:
         ValueError: If an option is out of range, or not for this variant.
 
+    Formula:
+        vanilla: G_GAN = BCE(pred_fake, 1), D_real = BCE(pred_real, 1), D_fake = BCE(pred_fake, 0)
+        lsgan: G_GAN = mean (pred_fake - 1)², D_real = mean (pred_real - 1)², D_fake = mean pred_fake²
+        hinge: G_GAN = -mean pred_fake, D_real = mean max(0, 1 - pred_real), D_fake = mean max(0, 1 + pred_fake)
+        wgan: G_GAN = -mean pred_fake, D_real = -mean pred_real, D_fake = mean pred_fake
+        softplus: G_GAN = mean softplus(-pred_fake), D_real = mean softplus(-pred_real), D_fake = mean
+            softplus(pred_fake)
+        relativistic: G_GAN = (BCE(r, 0) + BCE(f, 1)) / 2, D_real = BCE(r, 1), D_fake = BCE(f, 0), r = pred_real - mean
+            pred_fake, f = pred_fake - mean pred_real
+
+    Source:
+        vanilla: Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, arXiv:1406.2661, section 3.
+        lsgan: Mao et al., "Least Squares Generative Adversarial Networks", ICCV 2017, arXiv:1611.04076, equation 2
+            without its factors of ½.
+        hinge: Lim and Ye, "Geometric GAN", 2017, arXiv:1705.02894.
+        wgan: Arjovsky, Chintala and Bottou, "Wasserstein GAN", 2017, arXiv:1701.07875.
+        softplus: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, arXiv:1912.04958.
+        relativistic: Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", 2018,
+            arXiv:1809.00219, equations 1 and 2, after Jolicoeur-Martineau, arXiv:1807.00734.
+
     Example:
         >>> from nectargan_core import Config
         >>> losses = gan(Config(), "hinge")
@@ -110,6 +130,13 @@ def feature_matching(config: Config, *, over_discriminators: OverDiscriminators 
     Returns:
         The loss by its name.
 
+    Formula:
+        mean over discriminators of sum over maps of mean |features_fake - features_real|
+
+    Source:
+        Wang et al., "High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs", CVPR 2018,
+        arXiv:1711.11585, equation 4.
+
     Example:
         >>> from nectargan_core import Config
         >>> feature_matching(Config())["G_FM"].inputs
@@ -143,6 +170,13 @@ def r1(config: Config, *, every: int = 1, over_discriminators: OverDiscriminator
     Raises:
         ValueError: If an option is out of range.
 
+    Formula:
+        mean ‖∇D(y)‖² / 2
+
+    Source:
+        Mescheder, Geiger and Nowozin, "Which Training Methods for GANs do actually Converge?", ICML 2018,
+        arXiv:1801.04406, equation 9.
+
     Example:
         >>> from nectargan_core import Config
         >>> r1(Config())["D_R1"].loss_weight
@@ -170,6 +204,13 @@ def r2(config: Config, *, every: int = 1, over_discriminators: OverDiscriminator
 
     Raises:
         ValueError: If an option is out of range.
+
+    Formula:
+        mean ‖∇D(y_fake)‖² / 2
+
+    Source:
+        Mescheder, Geiger and Nowozin, "Which Training Methods for GANs do actually Converge?", ICML 2018,
+        arXiv:1801.04406, equation 10.
 
     Example:
         >>> from nectargan_core import Config
@@ -204,6 +245,12 @@ def gradient_penalty(
         TypeError: If `center` is no number.
         ValueError: If an option is out of range.
 
+    Formula:
+        mean (‖∇D(t y + (1 - t) y_fake)‖ - center)²; t uniform from 0 to 1 for each sample
+
+    Source:
+        Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017, arXiv:1704.00028, equation 3.
+
     Example:
         >>> from nectargan_core import Config
         >>> gradient_penalty(Config())["D_GP"].inputs
@@ -233,6 +280,12 @@ def path_length(config: Config, *, decay: float = 0.01, every: int = 1) -> dict[
     Raises:
         TypeError: If `decay` is no number.
         ValueError: If an option is out of range.
+
+    Formula:
+        mean (l - m)²; l = ‖Jᵀe‖ of the Jacobian J of y_fake by w and a noise image e; m = running mean of l
+
+    Source:
+        Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, arXiv:1912.04958, equation 4.
 
     Example:
         >>> from nectargan_core import Config

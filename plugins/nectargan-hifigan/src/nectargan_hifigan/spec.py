@@ -68,6 +68,9 @@ def hifigan(
         TypeError: If an option has the wrong type.
         ValueError: If an option is out of its range, or the lengths do not fit each other.
 
+    Formula:
+        gan:lsgan + 2*feature-matching + 45*mel; summed over discriminators
+
     Source:
         Kong, Kim and Bae, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis"
         (NeurIPS 2020), arXiv:2010.05646, section 2.3. The lines are those of `models.py`, `train.py` and

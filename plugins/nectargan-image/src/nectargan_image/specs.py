@@ -35,6 +35,14 @@ def l1(config: Config, subspec: Literal["plain", "masked"] = "plain") -> dict[st
     Returns:
         The loss by its name.
 
+    Formula:
+        plain: mean |y_fake - y|
+        masked: sum(mask |y_fake - y|) / sum(mask)
+
+    Source:
+        Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017, arXiv:1611.07004,
+        equation 3.
+
     Example:
         >>> from nectargan_core import Config
         >>> l1(Config(), "masked")["G_L1"].inputs
@@ -58,6 +66,14 @@ def l2(config: Config, subspec: Literal["plain", "masked"] = "plain") -> dict[st
 
     Returns:
         The loss by its name.
+
+    Formula:
+        plain: mean (y_fake - y)²
+        masked: sum(mask (y_fake - y)²) / sum(mask)
+
+    Source:
+        Dong et al., "Image Super-Resolution Using Deep Convolutional Networks", TPAMI 2016, arXiv:1501.00092, equation
+        4.
 
     Example:
         >>> from nectargan_core import Config
@@ -88,6 +104,13 @@ def huber(config: Config, subspec: Literal["plain", "masked"] = "plain", *, delt
         TypeError: If `delta` is no number.
         ValueError: If `delta` is not above 0.
 
+    Formula:
+        plain: mean h; h = d²/2 if |d| <= delta else delta (|d| - delta/2); d = y_fake - y
+        masked: sum(mask h) / sum(mask); h as in plain
+
+    Source:
+        Huber, "Robust Estimation of a Location Parameter", The Annals of Mathematical Statistics 35, 1964.
+
     Example:
         >>> from nectargan_core import Config
         >>> huber(Config(), delta=0.1)["G_HUBER"].function
@@ -117,6 +140,13 @@ def smooth_l1(config: Config, subspec: Literal["plain", "masked"] = "plain", *, 
         TypeError: If `beta` is no number.
         ValueError: If `beta` is not above 0.
 
+    Formula:
+        plain: mean s; s = d²/(2 beta) if |d| < beta else |d| - beta/2; d = y_fake - y
+        masked: sum(mask s) / sum(mask); s as in plain
+
+    Source:
+        Girshick, "Fast R-CNN", ICCV 2015, arXiv:1504.08083, equation 3.
+
     Example:
         >>> from nectargan_core import Config
         >>> smooth_l1(Config(), beta=0.1)["G_SMOOTH_L1"].function
@@ -137,6 +167,13 @@ def tv(config: Config) -> dict[str, LMLoss]:
 
     Returns:
         The loss by its name.
+
+    Formula:
+        mean |difference of neighbours in a row| + mean |difference of neighbours in a column|
+
+    Source:
+        Rudin, Osher and Fatemi, "Nonlinear Total Variation Based Noise Removal Algorithms", Physica D 60, 1992; the
+        means as in BasicSR and kornia.
 
     Example:
         >>> from nectargan_core import Config
@@ -166,6 +203,12 @@ def fft(config: Config, *, norm: Literal["backward", "ortho", "forward"] = "back
 
     Raises:
         ValueError: If `norm` is none of these.
+
+    Formula:
+        mean (|Re F| + |Im F|) / 2; F = FFT(y_fake - y)
+
+    Source:
+        Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", ICCV 2021, arXiv:2108.05054.
 
     Example:
         >>> from nectargan_core import Config
@@ -206,6 +249,12 @@ def focal_frequency(
     Raises:
         TypeError: If `alpha` is no number, or `patch_factor` no integer.
         ValueError: If `alpha` is below 0, or `patch_factor` below 1.
+
+    Formula:
+        mean w |F|²; F = FFT(y_fake - y); w = |F|^alpha / max |F|^alpha as a constant
+
+    Source:
+        Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthesis", ICCV 2021, arXiv:2012.12821.
 
     Example:
         >>> from nectargan_core import Config
@@ -252,6 +301,12 @@ def color(
         TypeError: If a weight is no number, or `input_range` no pair of numbers.
         ValueError: If a weight is below 0, all are 0, or `input_range` is not ascending.
 
+    Formula:
+        hue · H + saturation · S + lightness · L + luma · Y; the mean difference of each in HSLuv; of Y in Rec. 601
+
+    Source:
+        `HSLuvLoss` and `LumaLoss` of https://github.com/the-database/traiNNer-redux.
+
     Example:
         >>> from nectargan_core import Config
         >>> color(Config(), luma=0)["G_COLOR"].function.luma
@@ -283,6 +338,14 @@ def ldl(config: Config, *, ksize: int = 7, input_range: tuple[float, float] = (-
     Raises:
         TypeError: If `ksize` is no integer, or `input_range` no pair of numbers.
         ValueError: If `ksize` is even or below 3, or `input_range` is not ascending.
+
+    Formula:
+        mean w m |y_fake - y|; w = var(r)^0.2 · local var(r); m = 1 where r >= r_ema else 0; r = sum over channels of
+        |y_fake - y|; r_ema = that of y_ema
+
+    Source:
+        Liang, Zeng and Zhang, "Details or Artifacts: A Locally Discriminative Learning Approach to Realistic Image
+        Super-Resolution", CVPR 2022, arXiv:2203.09195.
 
     Example:
         >>> from nectargan_core import Config
@@ -318,6 +381,13 @@ def wavelet(
     Raises:
         TypeError: If an argument is of another type.
         ValueError: If `wavelet` is no such wavelet, a weight is below 0, all are 0, or `input_range` is not ascending.
+
+    Formula:
+        sum over bands b of weight_b · mean |SWT_b(luma(y_fake)) - SWT_b(luma(y))|
+
+    Source:
+        Korkmaz and Tekalp, "Training Transformer Models by Wavelet Losses Improves Quantitative and Visual Performance
+        in Single Image Super-Resolution", CVPR Workshops 2024, arXiv:2404.11273.
 
     Example:
         >>> from nectargan_core import Config

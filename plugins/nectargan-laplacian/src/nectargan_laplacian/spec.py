@@ -20,6 +20,12 @@ def laplacian(config: Config) -> dict[str, LMLoss]:
     Returns:
         The loss by its name.
 
+    Formula:
+        mean |Laplace(grey(y_fake) - grey(y))|
+
+    Source:
+        The five-point stencil: Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, formula 25.3.30.
+
     Example:
         >>> from nectargan_core import Config
         >>> laplacian(Config())["G_LAP"].loss_weight

@@ -49,6 +49,14 @@ def lpips(
         WeightsError: If weights cannot be obtained or used; the message names the ways to provide them.
         ValueError: If an argument is invalid.
 
+    Formula:
+        sum over stages s of mean over pixels of sum over channels of w_s (n_s(y_fake) - n_s(y))²; n = features of
+        length 1
+
+    Source:
+        Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018,
+        arXiv:1801.03924, equation 1.
+
     Example:
         >>> from nectargan_core import Config
         >>> lpips(Config(), "alex", backbone="random", heads="equal")["G_LPIPS"].loss_weight
@@ -103,6 +111,13 @@ def dists(
     Raises:
         WeightsError: If weights cannot be obtained or used; the message names the ways to provide them.
         ValueError: If an argument is invalid.
+
+    Formula:
+        1 - sum over stages and channels of alpha · texture + beta · structure
+
+    Source:
+        Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2020,
+        arXiv:2004.07728.
 
     Example:
         >>> from nectargan_core import Config

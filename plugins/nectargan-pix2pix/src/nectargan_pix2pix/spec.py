@@ -42,6 +42,10 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
     Returns:
         The losses by their names.
 
+    Formula:
+        basic: gan + 100*l1
+        extended: gan + 100*l1 + 100*l2 + 10*sobel + 10*laplacian
+
     Source:
         Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (CVPR 2017),
         arXiv:1611.07004, equation 4 and section 3.3.

@@ -73,6 +73,9 @@ def pix2pixhd(
         TypeError: If `n_layers` is no int.
         ValueError: If an argument is out of its range.
 
+    Formula:
+        gan:lsgan + 10*feature-matching + 10*vgg; D halved; gan summed over discriminators; vgg of relu1_1 to relu5_1
+
     Source:
         Wang, Liu, Zhu, Tao, Kautz and Catanzaro, "High-Resolution Image Synthesis and Semantic Manipulation with
         Conditional GANs", CVPR 2018, arXiv:1711.11585, equations 3 to 5, and the authors' code.
@@ -148,6 +151,10 @@ def spade(
     Raises:
         WeightsError: If the weights of VGG19 cannot be obtained or used.
         ValueError: If an argument is out of its range.
+
+    Formula:
+        plain: gan:hinge + 10*feature-matching + 10*vgg; vgg of relu1_1 to relu5_1
+        vae: gan:hinge + 10*feature-matching + 10*vgg + 0.05*kl; kl summed over the batch
 
     Source:
         Park, Liu, Wang and Zhu, "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR 2019,

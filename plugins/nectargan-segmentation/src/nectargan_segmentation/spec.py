@@ -42,6 +42,13 @@ def ce(
         TypeError: If an option has the wrong type.
         ValueError: If an option is out of its range.
 
+    Formula:
+        mean -log softmax(logits)[labels]
+
+    Source:
+        Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567,
+        section 7, for the label smoothing; the loss is `torch.nn.functional.cross_entropy`.
+
     Example:
         >>> from nectargan_core import Config
         >>> ce(Config())["G_CE"].inputs
@@ -91,6 +98,13 @@ def dice(
     Raises:
         TypeError: If an option has the wrong type.
         ValueError: If an option is out of its range.
+
+    Formula:
+        1 - mean over classes of 2 sum(p g) / (sum p + sum g); p = softmax(logits); g = labels as maps of 0 and 1
+
+    Source:
+        Milletari, Navab and Ahmadi, "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image
+        Segmentation", 3DV 2016, arXiv:1606.04797, section 3; the numbers of `DiceLoss` of MONAI.
 
     Example:
         >>> from nectargan_core import Config
@@ -157,6 +171,13 @@ def dice_ce(
         TypeError: If an option has the wrong type.
         ValueError: If an option is out of its range.
 
+    Formula:
+        dice + ce
+
+    Source:
+        Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
+        Nature Methods 2021; the numbers of `DiceCELoss` of MONAI.
+
     Example:
         >>> from nectargan_core import Config
         >>> list(dice_ce(Config()))
@@ -215,6 +236,13 @@ def focal(
         TypeError: If an option has the wrong type.
         ValueError: If an option is out of its range.
 
+    Formula:
+        mean (1 - p)^gamma · -log p; p = softmax(logits)[labels]
+
+    Source:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002, equations 4 and 5; the options
+        of `FocalLoss` of MONAI.
+
     Example:
         >>> from nectargan_core import Config
         >>> focal(Config(), gamma=3.0)["G_FOCAL"].function
@@ -270,6 +298,12 @@ def boundary(
     Raises:
         TypeError: If an option has the wrong type.
         ValueError: If an option is out of its range, or not for this variant.
+
+    Formula:
+        mean p · distance; p = softmax(logits); distance = that to the boundary of the class, negative inside
+
+    Source:
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", MIDL 2019, arXiv:1812.07032, equation 5.
 
     Example:
         >>> from nectargan_core import Config

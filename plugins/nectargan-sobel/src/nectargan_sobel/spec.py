@@ -20,6 +20,12 @@ def sobel(config: Config) -> dict[str, LMLoss]:
     Returns:
         The loss by its name.
 
+    Formula:
+        mean |S(y_fake) - S(y)|; S = sqrt(Gx² + Gy²) of the grey image
+
+    Source:
+        Sobel, "An Isotropic 3x3 Image Gradient Operator", 2014, on the operator of Sobel and Feldman, 1968.
+
     Example:
         >>> from nectargan_core import Config
         >>> sobel(Config())["G_SOBEL"].loss_weight

@@ -31,6 +31,13 @@ def ssim(
     Raises:
         ValueError: If an option is none of these.
 
+    Formula:
+        1 - mean SSIM(y_fake, y)
+
+    Source:
+        Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE Transactions on
+        Image Processing 13, 2004, equations 13 to 17.
+
     Example:
         >>> from nectargan_core import Config
         >>> ssim(Config())["G_SSIM"].loss_weight
@@ -66,6 +73,13 @@ def ms_ssim(
 
     Raises:
         ValueError: If an option is none of these.
+
+    Formula:
+        1 - mean MS-SSIM(y_fake, y)
+
+    Source:
+        Wang, Simoncelli and Bovik, "Multiscale Structural Similarity for Image Quality Assessment", Asilomar Conference
+        on Signals, Systems and Computers, 2003.
 
     Example:
         >>> from nectargan_core import Config

@@ -45,6 +45,9 @@ def stylegan2(
         TypeError: If `decay` is no number.
         ValueError: If an option is out of range.
 
+    Formula:
+        gan:softplus + 10*r1 + 2*path-length; r1 in every 16th step; path-length in every 4th
+
     Source:
         Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (CVPR 2020), arXiv:1912.04958, sections
         3.1 and 3.2. The lines are those of `training/loss.py` and `training/training_loop.py` in the authors'

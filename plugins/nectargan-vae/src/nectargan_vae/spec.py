@@ -28,8 +28,11 @@ def kl(config: Config, *, reduction: Reduction = "batchmean", free_bits: float =
         TypeError: If `free_bits` is no number.
         ValueError: If an argument is out of its range.
 
+    Formula:
+        mean over the batch of sum (mu² + exp(logvar) - 1 - logvar) / 2
+
     Source:
-        Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B.
+        Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, arXiv:1312.6114, appendix B.
 
     Example:
         >>> from nectargan_core import Config
@@ -68,8 +71,12 @@ def vq(config: Config, *, beta: float = 0.25, codebook_weight: float = 1.0) -> d
         TypeError: If a weight is no number.
         ValueError: If a weight is negative or not finite, or both are 0.
 
+    Formula:
+        codebook_weight · mean (sg(z_e) - z_q)² + beta · mean (z_e - sg(z_q))²; sg holds constant
+
     Source:
-        van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017, equation 3.
+        van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017,
+        arXiv:1711.00937, equation 3.
 
     Example:
         >>> from nectargan_core import Config

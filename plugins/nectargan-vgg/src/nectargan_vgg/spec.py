@@ -58,6 +58,16 @@ def vgg(
         WeightsError: If the weights cannot be obtained or used; the message names the ways to provide them.
         ValueError: If an argument is invalid.
 
+    Formula:
+        perceptual: sum over layers l of w_l · mean |F_l(y_fake) - F_l(y)|
+        style: sum over layers l of w_l · mean (Gram(F_l(y_fake)) - Gram(F_l(y)))²
+
+    Source:
+        perceptual: Johnson, Alahi and Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
+            ECCV 2016, arXiv:1603.08155, section 3.2.
+        style: Gatys, Ecker and Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016,
+            arXiv:1508.06576, section 2.2.
+
     Example:
         >>> from nectargan_core import Config
         >>> vgg(Config(), checkpoint="random")["G_VGG"].loss_weight

@@ -67,6 +67,10 @@ def vqgan(
         TypeError: If `disc_weight` is no number.
         ValueError: If an option is out of range.
 
+    Formula:
+        hinge: l1 + lpips + codebook_loss + a gan; a = 0.8 ‖∇(l1 + lpips)‖ / ‖∇gan‖ at last_layer; D is gan:hinge halved
+        vanilla: l1 + lpips + codebook_loss + a gan; a as in hinge; D is gan:vanilla halved
+
     Source:
         Esser, Rombach and Ommer, "Taming Transformers for High-Resolution Image Synthesis" (CVPR 2021),
         arXiv:2012.09841, equations 4 to 7. The lines are those of `taming/modules/losses/vqperceptual.py` and
