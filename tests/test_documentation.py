@@ -92,25 +92,10 @@ def weights_of_vgg(monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "vgg19.pth")
 
 
-def spec(name):
-    """Return a function that skips the page where a spec is not installed."""
-
-    def installed(monkeypatch):
-        if not any(entry.plugin.name == name for entry in catalog.plugins(catalog.SPECS)):
-            pytest.skip(f"the spec {name} is not installed")
-
-    return installed
-
-
 # What the examples of a page need beside what is installed.
 BEFORE = {
     "plugins/nectargan-pix2pix/README.md": trained,
     "plugins/nectargan-vgg/README.md": weights_of_vgg,
-    "docs/recipes/cyclegan.md": spec("cyclegan"),
-    "docs/recipes/segmentation.md": spec("dice-ce"),
-    "docs/recipes/super-resolution.md": spec("esrgan"),
-    "docs/recipes/vocoder.md": spec("hifigan"),
-    "docs/recipes/vqgan.md": spec("vqgan"),
 }
 
 
