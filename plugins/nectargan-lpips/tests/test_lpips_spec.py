@@ -97,7 +97,7 @@ def test_together_they_train_a_step():
 def test_by_layer_a_manager_records_each_stage():
     options = {"lpips": {**OPTIONS["lpips"], "by_layer": True}}
     manager = LossManager.from_spec("lpips:alex", options=options, enable_logging=True)
-    y_fake, y = torch.rand(2, 1, 3, 32, 32)
+    y_fake, y = torch.rand(2, 1, 3, 32, 32) * 2 - 1
     losses = manager.compute_losses({"y_fake": y_fake, "y": y})
     assert [*losses.components["G_LPIPS"]] == ["relu1", "relu2", "relu3", "relu4", "relu5"]
 
