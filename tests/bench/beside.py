@@ -20,7 +20,7 @@ Inputs = Callable[[int], Sequence[Any]]
 
 BATCHES = (1, 8)
 # Each measurement takes about as long, in as many rounds as fit, and never in fewer than three.
-SECONDS, LEAST_ROUNDS, MOST_ROUNDS, LEAST_SECONDS = 4.0, 3, 40, 0.005
+SECONDS, LEAST_ROUNDS, MOST_ROUNDS, LEAST_SECONDS = 4.0, 3, 40, 0.02
 
 
 @dataclass(frozen=True)

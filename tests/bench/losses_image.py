@@ -145,9 +145,9 @@ def rows() -> list[Row]:
         Row("tv", "piq (sums)", None if quality is None else quality.TVLoss(norm_type="l1"), TotalVariation(), one),
         Row("fft", "definition", plain_fft, FFT(), pair),
         Row("focal-frequency", "the authors' package", None if focal is None else focal(), FocalFrequency(), pair),
-        Row("wavelet", "definition", plain_wavelet, Wavelet(), pair),
+        Row("wavelet", "definition", plain_wavelet, Wavelet(input_range=(0, 1)), pair),
         Row("color", "HSLuv by its reference", plain_color, Color(luma=0, input_range=(0, 1)), pair),
-        Row("ldl", "definition", plain_ldl, LDL(), three),
+        Row("ldl", "definition", plain_ldl, LDL(input_range=(0, 1)), three),
     ]
 
 
