@@ -1,4 +1,4 @@
-"""What the losses of VGG19 cost beside plain code: two passes, the target without a graph. With `cuda`: on a GPU."""
+"""What the losses of VGG19 cost beside two passes in plain code, the target without a graph; other ways on a GPU."""
 
 from __future__ import annotations
 

@@ -175,6 +175,14 @@ def test_channels_last_images_stay_so_through_the_network(weights, resize):
 
 
 @KINDS
+def test_channels_last_images_give_the_same(weights, kind):
+    y_fake, y = images(2, 3, 16, 16)
+    loss = kind(SMALL, checkpoint=weights)
+    last = loss(*(image.to(memory_format=torch.channels_last) for image in (y_fake, y)))
+    torch.testing.assert_close(last, loss(y_fake, y), rtol=1e-5, atol=1e-6)
+
+
+@KINDS
 def test_on_the_meta_device_nothing_is_loaded(kind):
     with torch.device("meta"):
         loss = kind()  # from an empty cache: on any other device this would download

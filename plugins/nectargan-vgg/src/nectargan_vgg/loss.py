@@ -53,9 +53,10 @@ class _Difference(LayeredLoss):
             if self.criterion == "fro":
                 norm: Tensor = torch.linalg.vector_norm(difference, dtype=precise)
                 return norm
-            distances = (difference.abs() if self.criterion == "l1" else difference.square()).flatten(1)
-            # In float32 at least, where the features are of half precision: their mean would have three digits.
-            return distances.sum(1, dtype=precise) / distances.shape[1]
+            distances = difference.abs() if self.criterion == "l1" else difference.square()
+            # Not flattened, which would copy what is channels_last. In float32 at least: of features of half precision
+            # the mean would have three digits.
+            return distances.sum(tuple(range(1, distances.dim())), dtype=precise) / distances[0].numel()
         result = self.criterion(fake, real)
         if result.dim() == 0:
             if self.reduction != "mean":
