@@ -82,8 +82,14 @@ format: $(VENV)/.ready
 tables: $(VENV)/.ready
 	$(BIN)/python docs/make_tables.py
 
+# The libraries that losses are measured beside, apart from what the tests see. Without their requirements: torchvision
+# is one, which has no part in what is measured. A library that is not there is named, with the command that installs it.
+$(VENV)/bench: pyproject.toml constraints.txt $(VENV)/.ready
+	$(PIP) --no-deps --target $@ --upgrade --group bench && touch $@
+
 bench: $(VENV)/.ready
-	$(BIN)/python tests/bench
+	-$(MAKE) --no-print-directory $(VENV)/bench
+	PYTHONPATH=$(VENV)/bench $(BIN)/python tests/bench
 
 docs: tables
 	$(PIP) --group docs

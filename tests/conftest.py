@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import hypothesis
+import importlib_metadata
 import pytest
 from wheels import build_all
 
@@ -164,7 +165,7 @@ def wheels(tmp_path_factory):
 
 
 class Environment:
-    """A new virtual environment with all that is installed in this one, except this project's distributions."""
+    """A new virtual environment with what is installed in this one, except this project's distributions."""
 
     def __init__(self, path, outer):
         self.path = path
@@ -193,10 +194,24 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def make_environment(tmp_path_factory):
-    """Return a function that makes virtual environments with torch and the like, without installing them again."""
+    """Return a function that makes virtual environments with torch and the like, without installing them again.
+
+    With `distributions=` they have only those, by their names.
+    """
     outer = tmp_path_factory.mktemp("outer")
     for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for installed in Path(folder).iterdir():
             if "nectargan" not in installed.name and installed.name != "__pycache__":
                 (outer / installed.name).symlink_to(installed)
-    return lambda path: Environment(path, outer)
+
+    def make(path, distributions=None):
+        if distributions is None:
+            return Environment(path, outer)
+        some = tmp_path_factory.mktemp("some")
+        for distribution in map(importlib_metadata.distribution, distributions):
+            for name in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+                if not (some / name).exists():
+                    (some / name).symlink_to(Path(distribution.locate_file(name)).resolve())
+        return Environment(path, some)
+
+    return make

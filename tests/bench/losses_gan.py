@@ -1,15 +1,13 @@
-"""What adversarial losses, feature matching and penalties cost, forward and backward, beside plain code."""
+"""What adversarial losses, feature matching and penalties cost beside plain code."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from interleaved import medians
+from beside import Row, device_of_command_line, print_table
 from nectargan_gan import (
     Adversarial,
     FeatureMatching,
@@ -20,13 +18,7 @@ from nectargan_gan import (
 )
 from torch import Tensor, nn
 
-Step = Callable[[], object]
-
-BATCHES = (1, 8)
 SIZE = 256
-# Rounds and calls of what looks at predictions, which takes microseconds, and of what runs networks.
-SMALL = (200, 40)
-LARGE = (1, 12)
 
 
 class PlainAdversarial(nn.Module):
@@ -58,7 +50,7 @@ def plain_relativistic(real: Tensor, fake: Tensor) -> Tensor:
 
 def plain_matching(fake: list[list[Tensor]], real: list[list[Tensor]]) -> Tensor:
     """Compute feature matching in two loops."""
-    total = torch.zeros(())
+    total = fake[0][0].new_zeros(())
     for one, two in zip(fake, real, strict=True):
         for each, other in zip(one, two, strict=True):
             total = total + F.l1_loss(each, other.detach()) / len(fake)
@@ -74,7 +66,7 @@ def plain_r1(y: Tensor, discriminator: nn.Module) -> Tensor:
 
 def plain_penalty(y: Tensor, y_fake: Tensor, discriminator: nn.Module) -> Tensor:
     """Compute the gradient penalty of WGAN-GP."""
-    alpha = torch.rand(len(y), 1, 1, 1)
+    alpha = torch.rand(len(y), 1, 1, 1, device=y.device)
     between = (alpha * y + (1 - alpha) * y_fake).detach().requires_grad_()
     said = discriminator(between)
     (gradient,) = torch.autograd.grad(said, between, torch.ones_like(said), create_graph=True, retain_graph=True)
@@ -92,6 +84,7 @@ class PlainPathLength:
         noise = torch.randn_like(image) / math.sqrt(image.shape[2] * image.shape[3])
         (gradient,) = torch.autograd.grad((image * noise).sum(), w, create_graph=True)
         lengths = gradient.square().sum(1).sqrt()
+        self.mean = self.mean.to(lengths.device)
         mean = self.mean.lerp(lengths.mean(), 0.01)
         self.mean.copy_(mean.detach())
         return (lengths - mean).square().mean()
@@ -120,79 +113,68 @@ class Generator(nn.Module):
         return image
 
 
-def differentiated(loss: Callable[..., Tensor], *inputs: Any) -> Step:
-    """Make a function of no arguments that goes forward and backward once."""
-
-    def step() -> None:
-        loss(*inputs).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-
-    return step
+def of_generator(loss: Callable[..., Tensor]) -> Callable[[Tensor, nn.Module], Tensor]:
+    """Return a loss of images and latents as one of latents and the generator."""
+    return lambda w, generator: loss(generator(w), w)
 
 
-def regularised(loss: Callable[..., Tensor], generator: Generator, w: Tensor) -> Step:
-    """Make a function of no arguments that makes images and differentiates their path lengths."""
-
-    def step() -> None:
-        loss(generator(w), w).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-
-    return step
+def predictions(batch: int) -> Sequence[Tensor]:
+    """Make what a discriminator says of real and of generated images."""
+    real, fake = torch.randn(2, batch, 1, 30, 30, generator=torch.Generator().manual_seed(0)).unbind()
+    return [real.clone().requires_grad_(), fake.clone().requires_grad_()]
 
 
-def pairs(batch: int) -> list[tuple[str, Step, Step, tuple[int, int]]]:
-    """Return for each loss its name, plain code, ours, and how often to measure it."""
-    real, fake = (torch.randn(batch, 1, 30, 30).requires_grad_() for _ in range(2))
+def features(batch: int) -> Sequence[list[list[Tensor]]]:
+    """Make the features of generated and of real images by two discriminators."""
+    generator = torch.Generator().manual_seed(0)
+    made: list[list[list[Tensor]]] = []
+    for _ in range(2):
+        shapes = [[(16 * 2**k, SIZE // 2**k, SIZE // 2**k) for k in range(1 + scale, 4)] for scale in range(2)]
+        made.append([[torch.randn(batch, *shape, generator=generator) for shape in each] for each in shapes])
+    for one in made[0]:
+        for each in one:
+            each.requires_grad_()
+    return made
+
+
+def judged(count: int) -> Callable[[int], Sequence[Tensor | nn.Module]]:
+    """Return what makes images and a discriminator."""
+
+    def make(batch: int) -> Sequence[Tensor | nn.Module]:
+        made = torch.rand(count, batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        return [*made.unbind(), discriminator()]
+
+    return make
+
+
+def latents(batch: int) -> Sequence[Tensor | nn.Module]:
+    """Make latents and a generator."""
+    return [torch.randn(batch, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(), Generator()]
+
+
+def rows() -> list[Row]:
+    """Return each loss beside plain code."""
     found = []
     for variant in ("vanilla", "lsgan", "hinge", "wgan", "softplus"):
         for role in ("real", "fake"):
             ours = Adversarial(variant, role)  # type: ignore[arg-type]  # they are such literals
             plain = PlainAdversarial(variant, role == "real")
-            found.append((f"{variant}, {role}", differentiated(plain, real), differentiated(ours, real), SMALL))
-    relativistic = Relativistic("real")
-    found.append(
-        (
-            "relativistic, real",
-            differentiated(plain_relativistic, real, fake),
-            differentiated(relativistic, real, fake),
-            SMALL,
-        )
-    )
-    maps = [
-        [[torch.randn(batch, 16 * 2**k, SIZE // 2**k, SIZE // 2**k) for k in range(1 + scale, 4)] for scale in range(2)]
-        for _ in range(2)
+            inputs = lambda batch: predictions(batch)[:1]  # noqa: E731
+            found.append(Row(f"gan:{variant}, {role}, 30x30", "plain code", plain, ours, inputs))
+    return [
+        *found,
+        Row("gan:relativistic, 30x30", "plain code", plain_relativistic, Relativistic("real"), predictions),
+        Row("feature-matching", "plain code", plain_matching, FeatureMatching(), features),
+        Row("r1", "plain code", plain_r1, SquaredGradient(), judged(1)),
+        Row("gradient-penalty", "plain code", plain_penalty, GradientPenalty(), judged(2)),
+        Row("path-length", "plain code", of_generator(PlainPathLength()), of_generator(PathLength()), latents),
     ]
-    for one in maps[0]:
-        for each in one:
-            each.requires_grad_()
-    matching = FeatureMatching()
-    found.append(("feature-matching", differentiated(plain_matching, *maps), differentiated(matching, *maps), LARGE))
-    network, generator = discriminator(), Generator()
-    y, y_fake = (torch.rand(batch, 3, SIZE, SIZE) * 2 - 1 for _ in range(2))
-    for name, plain_loss, our_loss, images in (
-        ("r1", plain_r1, SquaredGradient(), (y,)),
-        ("gradient-penalty", plain_penalty, GradientPenalty(), (y, y_fake)),
-    ):
-        losses = [functools.partial(loss, *images) for loss in (plain_loss, our_loss)]
-        found.append((name, *(differentiated(loss, network) for loss in losses), LARGE))
-    w = torch.randn(batch, 16).requires_grad_()
-    lengths = [regularised(loss, generator, w) for loss in (PlainPathLength(), PathLength())]
-    found.append(("path-length", lengths[0], lengths[1], LARGE))
-    return found
 
 
 def main() -> None:
-    """Print a table of medians and ratios."""
-    print("Adversarial losses and penalties, forward + backward (CPU time of one thread, medians of interleaved runs)")
-    print(f"{'loss':<22}{'batch':>6}{'plain ms':>12}{'ours ms':>12}{'ours/plain':>12}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for batch in BATCHES:
-            torch.manual_seed(0)
-            for name, plain, ours, (calls, rounds) in pairs(batch):
-                slow, fast = medians({"plain": plain, "ours": ours}, calls=calls, rounds=rounds).values()
-                print(f"{name:<22}{batch:>6}{slow * 1e3:>12.3f}{fast * 1e3:>12.3f}{fast / slow:>12.2f}", flush=True)
-    finally:
-        torch.set_num_threads(threads)
+    """Print a table of ratios."""
+    print_table("Adversarial losses and penalties", rows(), device_of_command_line())
+    print("gradient-penalty and path-length draw random numbers: their values differ")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""What the losses of nectargan-image cost, forward and backward, beside what people use for them."""
+"""What the losses of nectargan-image cost beside what people use for them."""
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from interleaved import medians
+from beside import Row, attribute, device_of_command_line, images, library, print_table
+from losses_lpips import piq
+from nectargan_charbonnier import Charbonnier
 from nectargan_image import (
     FFT,
     L1,
@@ -26,8 +25,6 @@ from nectargan_image import (
 from nectargan_image.wavelets import _LOW_PASS
 from torch import Tensor, nn
 
-SHAPES = ((1, 3, 256, 256), (8, 3, 256, 256))
-ROUNDS = 15
 TO_XYZ = (
     (0.41239079926595, 0.35758433938387, 0.18048078840183),
     (0.21263900587151, 0.71516867876775, 0.072192315360733),
@@ -58,8 +55,8 @@ def plain_ldl(y_fake: Tensor, y: Tensor, y_ema: Tensor) -> Tensor:
 
 def plain_wavelet(y_fake: Tensor, y: Tensor) -> Tensor:
     """Convolve the luma of both images with the filters."""
-    low = torch.tensor(_LOW_PASS["sym19"])
-    high = low.flip(0) * torch.tensor([-1.0, 1.0]).repeat(19)
+    low = torch.tensor(_LOW_PASS["sym19"], device=y.device)
+    high = low.flip(0) * low.new_tensor([-1.0, 1.0]).repeat(19)
     filters = torch.stack([low / low.sum(), high]).flip(1)[:, None]
 
     def bands(image: Tensor) -> Tensor:
@@ -68,7 +65,7 @@ def plain_wavelet(y_fake: Tensor, y: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(luma, filters[:, :, None]), filters[..., None].repeat(2, 1, 1, 1), groups=2)
 
     differences = (bands(y_fake) - bands(y)).abs().mean((0, 2, 3))
-    total: Tensor = (differences * torch.tensor([0.05, 0.025, 0.025, 0.02])).sum()
+    total: Tensor = (differences * low.new_tensor([0.05, 0.025, 0.025, 0.02])).sum()
     return total
 
 
@@ -76,7 +73,7 @@ def plain_hsluv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Convert to HSLuv with the six lines that bound sRGB, as its reference does."""
     encoded = image.clamp(1e-12, 1)
     linear = torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    x, y, z = torch.einsum("nchw,dc->dnhw", linear, torch.tensor(TO_XYZ))
+    x, y, z = torch.einsum("nchw,dc->dnhw", linear, linear.new_tensor(TO_XYZ))
     lightness = torch.where(y > 0.0088564516, 116 * y ** (1 / 3) - 16, y * 903.2962962)
     divisor = x + 15 * y + 3 * z
     u, v = 13 * lightness * (4 * x / divisor - 0.19783000664283), 13 * lightness * (9 * y / divisor - 0.46831999493879)
@@ -105,80 +102,58 @@ def plain_color(y_fake: Tensor, y: Tensor) -> Tensor:
     return total
 
 
-def packages() -> dict[str, Callable[..., Any]]:
-    """Return the losses of packages that are installed, by our name for them."""
-    found: dict[str, Callable[..., Any]] = {}
-    for name, module in (("tv", "kornia.losses"), ("focal-frequency", "focal_frequency_loss")):
-        try:
-            imported = importlib.import_module(module)
-        except ImportError:
-            print(f"{name} is left out: pip install --no-deps {module.partition('.')[0].replace('_', '-')}")
-            continue
-        if name == "tv":
-            found[name] = partial(mean_of, partial(imported.total_variation, reduction="mean"))
-        else:
-            found[name] = imported.FocalFrequencyLoss()
-    return found
+def plain_charbonnier(y_fake: Tensor, y: Tensor) -> Tensor:
+    """Compute the Charbonnier loss as BasicSR does."""
+    return torch.sqrt((y_fake - y) ** 2 + 1e-12).mean()
 
 
-def mean_of(loss: Callable[..., Tensor], y_fake: Tensor) -> Tensor:
-    """Compute a loss that has a value for each image."""
-    return loss(y_fake).mean()
+def masked(batch: int) -> Sequence[Tensor]:
+    """Make two images and a mask."""
+    mask = torch.rand(batch, 1, 256, 256, generator=torch.Generator().manual_seed(1)) > 0.5
+    return [*images(0.0, 1.0)(batch), mask.float()]
 
 
-def step(loss: Callable[..., Any], y_fake: Tensor, *others: Tensor) -> None:
-    """Go forward and backward once."""
-    y_fake.grad = None
-    result = loss(y_fake, *others)
-    (sum(result.values()) if isinstance(result, dict) else result).backward()
+def variation(loss: Callable[..., Tensor] | None) -> Callable[[Tensor], Tensor] | None:
+    """Return kornia's total variation with its mean over the images."""
+    return None if loss is None else lambda y_fake: loss(y_fake, reduction="mean").mean()
+
+
+def rows() -> list[Row]:
+    """Return each loss beside what people use for it."""
+    pair, one, three = (images(0.0, 1.0, count) for count in (2, 1, 3))
+    kornia = library("kornia.losses", "pip install --no-deps kornia kornia_rs")
+    focal = attribute(
+        library("focal_frequency_loss", "pip install --no-deps focal-frequency-loss"), "FocalFrequencyLoss"
+    )
+    of_kornia = attribute(kornia, "CharbonnierLoss")
+    quality = piq()
+    return [
+        Row("l1", "torch", nn.L1Loss(), L1(), pair),
+        Row("l2", "torch", nn.MSELoss(), L2(), pair),
+        Row("huber", "torch", nn.HuberLoss(), Huber(), pair),
+        Row("smooth-l1", "torch", nn.SmoothL1Loss(), SmoothL1(), pair),
+        Row("l1:masked", "definition", masked_l1, L1(), masked),
+        Row("charbonnier", "the code of BasicSR", plain_charbonnier, Charbonnier(epsilon=1e-6), pair),
+        Row(
+            "charbonnier",
+            "kornia (another formula)",
+            None if of_kornia is None else of_kornia(reduction="mean"),
+            Charbonnier(),
+            pair,
+        ),
+        Row("tv", "kornia", variation(attribute(kornia, "total_variation")), TotalVariation(), one),
+        Row("tv", "piq (sums)", None if quality is None else quality.TVLoss(norm_type="l1"), TotalVariation(), one),
+        Row("fft", "definition", plain_fft, FFT(), pair),
+        Row("focal-frequency", "the authors' package", None if focal is None else focal(), FocalFrequency(), pair),
+        Row("wavelet", "definition", plain_wavelet, Wavelet(input_range=(0, 1)), pair),
+        Row("color", "HSLuv by its reference", plain_color, Color(luma=0, input_range=(0, 1)), pair),
+        Row("ldl", "definition", plain_ldl, LDL(input_range=(0, 1)), three),
+    ]
 
 
 def main() -> None:
-    """Print a table of medians and ratios."""
-    print("Image losses, forward + backward (CPU time of one thread, medians of interleaved runs; aim: at most 1.0)")
-    installed = packages()
-    print(f"{'loss':<17}{'beside':<26}{'shape':<16}{'theirs ms':>10}{'ours ms':>10}{'ours/theirs':>13}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for shape in SHAPES:
-            generator = torch.Generator().manual_seed(0)
-            y_fake, y, y_ema = torch.rand(3, *shape, generator=generator).unbind()
-            y_fake = y_fake.clone().requires_grad_()
-            mask = (torch.rand(shape[0], 1, *shape[2:], generator=generator) > 0.5).float()
-            pair = (y_fake, y)
-            rows: tuple[tuple[str, str, Callable[..., Any] | None, Callable[..., Any], tuple[Tensor, ...]], ...] = (
-                ("l1", "torch", nn.L1Loss(), L1(), pair),
-                ("l2", "torch", nn.MSELoss(), L2(), pair),
-                ("huber", "torch", nn.HuberLoss(), Huber(), pair),
-                ("smooth-l1", "torch", nn.SmoothL1Loss(), SmoothL1(), pair),
-                ("l1:masked", "definition", masked_l1, L1(), (*pair, mask)),
-                ("tv", "kornia", installed.get("tv"), TotalVariation(), (y_fake,)),
-                ("fft", "definition", plain_fft, FFT(), pair),
-                (
-                    "focal-frequency",
-                    "package of the authors",
-                    installed.get("focal-frequency"),
-                    FocalFrequency(),
-                    pair,
-                ),
-                ("wavelet", "definition", plain_wavelet, Wavelet(), pair),
-                ("color", "HSLuv by its reference", plain_color, Color(luma=0, input_range=(0, 1)), pair),
-                ("ldl", "definition", plain_ldl, LDL(), (*pair, y_ema)),
-            )
-            for name, beside, theirs, ours, inputs in rows:
-                if theirs is None:
-                    continue
-                functions = {"theirs": partial(step, theirs, *inputs), "ours": partial(step, ours, *inputs)}
-                calls = 10 if beside == "torch" and shape[0] == 1 else 1
-                slow, fast = medians(functions, calls=calls, rounds=ROUNDS).values()
-                size = "x".join(map(str, shape))
-                print(
-                    f"{name:<17}{beside:<26}{size:<16}{slow * 1e3:>10.2f}{fast * 1e3:>10.2f}{fast / slow:>13.2f}",
-                    flush=True,
-                )
-    finally:
-        torch.set_num_threads(threads)
+    """Print a table of ratios."""
+    print_table("Image losses", rows(), device_of_command_line())
 
 
 if __name__ == "__main__":

@@ -1,28 +1,23 @@
-"""What LPIPS and DISTS cost forward and backward, beside the packages of their authors, of one backbone."""
+"""What LPIPS and DISTS cost beside the packages of their authors and beside piq, of one random backbone."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
-import itertools
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from interleaved import medians
+from beside import Row, device_of_command_line, images, library, print_table
 from nectargan_lpips import DISTS, LPIPS
 from nectargan_lpips.backbones import ALEXNET, SQUEEZENET, VGG16, Backbone
 from nectargan_vgg.weights import RandomWeights
 from torch import Tensor, nn
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-
-SHAPES = ((1, 3, 256, 256), (8, 3, 256, 256))
-ROUNDS = {1: 9, 8: 3}
 
 
 class _Fire(nn.Module):
@@ -42,7 +37,7 @@ class _Fire(nn.Module):
 def _network(backbone: Backbone, *features: nn.Module) -> Callable[..., types.SimpleNamespace]:
     """Make what torchvision calls a model, with our random weights."""
 
-    def model(pretrained: bool = True) -> types.SimpleNamespace:
+    def model(pretrained: bool = True, progress: bool = True) -> types.SimpleNamespace:
         network = nn.ModuleDict({"features": nn.Sequential(*features)})
         network.load_state_dict(RandomWeights(backbone.checkpoint).load(dict(backbone.checkpoint.parameters)))
         return types.SimpleNamespace(features=network["features"])
@@ -87,6 +82,9 @@ def stub() -> Iterator[None]:
     networks = {
         "alexnet": _network(ALEXNET, *_alexnet()),
         "vgg16": _network(VGG16, *_vgg16()),
+        # piq imports one name, and derives classes from the others.
+        "vgg19": None,
+        "inception": types.SimpleNamespace(**{f"Inception{letter}": nn.Module for letter in "ABCDE"}),
         "squeezenet1_1": _network(SQUEEZENET, *_squeezenet()),
     }
     vars(models).update(networks)
@@ -103,81 +101,90 @@ def stub() -> Iterator[None]:
                 sys.modules[name] = before[name]
 
 
-def _theirs() -> tuple[dict[str, LossFunction], list[str]]:
-    """Return the losses of the authors' packages by our names, and a note of each package that is not there."""
-    losses: dict[str, LossFunction] = {}
-    notes = []
+def piq() -> Any:
+    """Import piq; None where it is not installed."""
+    with stub():
+        return library("piq", "pip install --no-deps piq")
+
+
+def _of_lpips(package: Any, variant: str) -> Callable[[Tensor, Tensor], Tensor]:
     with stub(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        try:
-            package: Any = importlib.import_module("lpips")
-            for variant in ("vgg", "alex", "squeeze"):
-                module = package.LPIPS(net=variant, verbose=False)
-                losses[f"lpips:{variant}"] = lambda y_fake, y, module=module: module(y_fake, y).mean()
-        except ImportError as error:
-            notes.append(f"lpips is left out ({error}); pip install --no-deps lpips, and tqdm")
-        try:
-            package = importlib.import_module("DISTS_pytorch")
-            dists = package.DISTS(load_weights=False)
-            dists.alpha.data.fill_(1.0)
-            dists.beta.data.fill_(1.0)
-            losses["dists"] = lambda y_fake, y: dists((y_fake + 1) / 2, (y + 1) / 2, require_grad=True).mean()
-        except ImportError as error:
-            notes.append(f"DISTS-pytorch is left out ({error}); pip install --no-deps DISTS-pytorch")
-    return losses, notes
+        return _Mean(package.LPIPS(net=variant, verbose=False))
 
 
-def _ours(theirs: Mapping[str, LossFunction]) -> dict[str, LossFunction]:
-    """Return our losses; the heads of LPIPS are those in the package `lpips`."""
-    variants = ("vgg", "alex", "squeeze")
-    losses: dict[str, LossFunction] = {
-        f"lpips:{variant}": LPIPS(variant, backbone="random") for variant in variants if f"lpips:{variant}" in theirs
-    }
-    return losses | {"dists": DISTS(backbone="random", weights="equal")}
+class _Mean(nn.Module):
+    """The mean over the samples of a module, from the range of images that it expects."""
+
+    def __init__(self, module: nn.Module, unit: bool = False, **arguments: Any) -> None:
+        super().__init__()
+        self.module, self.unit, self.arguments = module, unit, arguments
+
+    def forward(self, y_fake: Tensor, y: Tensor) -> Tensor:
+        if self.unit:
+            y_fake, y = (y_fake + 1) / 2, (y + 1) / 2
+        result: Tensor = self.module(y_fake, y, **self.arguments).mean()
+        return result
 
 
-def _step(loss: LossFunction, shape: tuple[int, ...]) -> Callable[[], None]:
-    y_fake, y = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).unbind()
-    y_fake = y_fake.clone().requires_grad_()
-
-    def step() -> None:
-        y_fake.grad = None
-        loss(y_fake, y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-
-    return step
-
-
-def _difference(ours: LossFunction, theirs: LossFunction) -> float:
-    y_fake, y = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).unbind()
-    with torch.no_grad():
-        return abs(ours(y_fake, y) - theirs(y_fake, y)).item() / theirs(y_fake, y).item()
+def _of_piq(package: Any, kind: str, weights: Any) -> nn.Module:
+    """Make a loss of piq, which fetches weights when it is made."""
+    loaded = torch.hub.load_state_dict_from_url
+    torch.hub.load_state_dict_from_url = lambda *_, **__: weights
+    try:
+        with stub():
+            return _Mean(getattr(package, kind)(), unit=True)
+    finally:
+        torch.hub.load_state_dict_from_url = loaded
 
 
-def compare(ours: Mapping[str, LossFunction], theirs: Mapping[str, LossFunction]) -> None:
-    """Print a line for each loss and shape."""
-    print(f"{'loss':<15}{'shape':<14}{'theirs ms':>11}{'ours ms':>10}{'ours/theirs':>13}{'difference':>12}")
-    for name, shape in itertools.product(theirs, SHAPES):
-        steps = {"theirs": _step(theirs[name], shape), "ours": _step(ours[name], shape)}
-        slow, fast = medians(steps, calls=1, rounds=ROUNDS[shape[0]]).values()
-        size = "x".join(map(str, shape))
-        print(
-            f"{name:<15}{size:<14}{slow * 1e3:>11.0f}{fast * 1e3:>10.0f}{fast / slow:>13.2f}"
-            f"{_difference(ours[name], theirs[name]):>12.0e}"
+def rows() -> list[Row]:
+    """Return each variant beside the packages; the heads of LPIPS are those in the package `lpips`."""
+    with stub(), contextlib.redirect_stdout(io.StringIO()):
+        lpips, authors = (library(name, "") for name in ("lpips", "DISTS_pytorch"))
+    for module, name in ((lpips, "lpips tqdm"), (authors, "DISTS-pytorch")):
+        if module is None:
+            print(f"{name.split()[0]} is not measured: pip install --no-deps {name}")
+    quality = piq()
+    heads = "equal" if lpips is None else None
+    found = [
+        Row(
+            f"lpips:{variant}",
+            "lpips",
+            None if lpips is None else _of_lpips(lpips, variant),
+            LPIPS(variant, backbone="random", heads=heads),  # type: ignore[arg-type]  # they are such literals
+            images(),
         )
+        for variant in ("vgg", "alex", "squeeze")
+    ]
+    channels = (64, 128, 256, 512, 512)
+    ones = [torch.ones(1, count, 1, 1) for count in channels]
+    of_dists = {key: torch.ones(1, 3 + sum(channels), 1, 1) for key in ("alpha", "beta")}
+    equal = LPIPS("vgg", backbone="random", heads="equal")
+    dists = DISTS(backbone="random", weights="equal")
+    if authors is not None:
+        with stub():
+            theirs = authors.DISTS(load_weights=False)
+        for parameter in (theirs.alpha, theirs.beta):
+            parameter.data.fill_(1.0)
+    return [
+        *found,
+        Row("lpips:vgg", "piq", None if quality is None else _of_piq(quality, "LPIPS", ones), equal, images()),
+        Row(
+            "dists",
+            "DISTS-pytorch",
+            None if authors is None else _Mean(theirs, unit=True, require_grad=True),
+            dists,
+            images(),
+        ),
+        Row("dists", "piq", None if quality is None else _of_piq(quality, "DISTS", of_dists), dists, images()),
+    ]
 
 
 def main() -> None:
-    """Print a table of medians and ratios."""
-    print("LPIPS and DISTS, forward + backward, beside lpips and DISTS-pytorch (aim: no slower)")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        theirs, notes = _theirs()
-        if theirs:
-            compare(_ours(theirs), theirs)
-        print(*notes, sep="\n", end="\n" if notes else "")
-    finally:
-        torch.set_num_threads(threads)
+    """Print a table of ratios."""
+    print_table("LPIPS and DISTS, of random backbones", rows(), device_of_command_line())
+    print("piq's DISTS normalises the image before it compares it, and so differs")
 
 
 if __name__ == "__main__":

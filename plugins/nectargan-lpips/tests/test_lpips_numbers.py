@@ -241,7 +241,7 @@ def test_half_precision_images_are_computed_in_float32(build, kind, options, dty
 @pytest.mark.parametrize(("kind", "options"), LOSSES)
 @pytest.mark.parametrize(("dtype", "bound", "cosine"), [(torch.float16, 0.005, 0.95), (torch.bfloat16, 0.03, 0.7)])
 def test_a_network_of_half_precision_is_within_its_bound(build, kind, options, dtype, bound, cosine):
-    y_fake, y = images(1, 3, 32, 32, dtype=torch.float32)
+    y_fake, y = images(4, 3, 32, 32, dtype=torch.float32)
     rough, gradient = value_and_gradient(build(kind, options).to(dtype), y_fake, y)
     exact, expected = value_and_gradient(build(kind, options), y_fake, y)
     assert rough.dtype == torch.float32

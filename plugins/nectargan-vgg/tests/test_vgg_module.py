@@ -7,11 +7,11 @@ import weakref
 
 import pytest
 import torch
-from nectargan_vgg import VGGPerceptual, VGGStyle
+from nectargan_vgg import VGGContextual, VGGPerceptual, VGGStyle
 from torch.autograd.graph import saved_tensors_hooks
 
 SMALL = {"relu1_2": 1.0, "relu2_1": 1.0}
-KINDS = pytest.mark.parametrize("kind", [VGGPerceptual, VGGStyle])
+KINDS = pytest.mark.parametrize("kind", [VGGPerceptual, VGGStyle, VGGContextual])
 
 
 def images(*shape, seed=0, dtype=torch.float32):
@@ -144,13 +144,23 @@ def test_autocast_does_not_lower_the_precision(weights):
     assert torch.equal(inside, loss(y_fake, y))
 
 
-def test_after_to_bfloat16_it_computes_in_half_precision(weights):
-    y_fake, y = images(1, 3, 16, 16)
-    exact = VGGPerceptual(SMALL, checkpoint=weights)(y_fake, y)
-    rough = VGGPerceptual(SMALL, checkpoint=weights).to(torch.bfloat16)(y_fake, y)
-    assert rough.dtype == torch.float32
+@KINDS
+@pytest.mark.parametrize("way", ["to", "precision"])
+def test_in_bfloat16_the_value_is_right_to_one_percent_and_the_gradient_to_twenty(weights, kind, way):
+    found = []
+    for precision in ("float32", "bfloat16"):
+        y_fake, y = images(1, 3, 32, 32)
+        loss = kind(SMALL, checkpoint=weights, **({"precision": precision} if way == "precision" else {}))
+        if way == "to":
+            loss.to(getattr(torch, precision))
+        value = loss(y_fake.requires_grad_(), y)
+        value.backward()
+        assert (value.dtype, {tensor.dtype for tensor in tensors(loss)}) == (torch.float32, {getattr(torch, precision)})
+        found.append((value, y_fake.grad))
+    (exact, gradient), (rough, rough_gradient) = found
     assert rough != exact
-    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0)
+    torch.testing.assert_close(rough, exact, rtol=0.01, atol=0)
+    assert (rough_gradient - gradient).norm() < 0.2 * gradient.norm()
 
 
 @pytest.mark.parametrize("resize", [None, 12])
@@ -162,6 +172,14 @@ def test_channels_last_images_stay_so_through_the_network(weights, resize):
 
     loss = VGGPerceptual(SMALL, criterion, resize=resize, checkpoint=weights)
     loss(*(image.to(memory_format=torch.channels_last) for image in images(2, 3, 16, 16)))
+
+
+@KINDS
+def test_channels_last_images_give_the_same(weights, kind):
+    y_fake, y = images(2, 3, 16, 16)
+    loss = kind(SMALL, checkpoint=weights)
+    last = loss(*(image.to(memory_format=torch.channels_last) for image in (y_fake, y)))
+    torch.testing.assert_close(last, loss(y_fake, y), rtol=1e-5, atol=1e-6)
 
 
 @KINDS
@@ -187,7 +205,7 @@ def test_a_loss_built_under_inference_mode_still_trains(weights):
     assert y_fake.grad.abs().sum() > 0
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [VGGPerceptual, VGGStyle])
 @pytest.mark.parametrize("criterion", ["l1", "l2"])
 def test_nothing_that_depends_on_the_target_alone_is_kept_for_backward(weights, kind, criterion):
     loss = kind(SMALL, criterion, checkpoint=weights)
@@ -256,6 +274,8 @@ def test_images_too_small_for_the_layers_are_refused(weights):
         ({"layers": "relu1_2"}, "maps names to weights"),
         ({"layers": {"relu1_2": float("nan")}}, "weight of the layer relu1_2"),
         ({"criterion": "l3"}, "criterion is .* not 'l3'"),
+        ({"criterion": "fro", "reduction": "none"}, "one norm over the whole batch.*'none'"),
+        ({"precision": "float16"}, "precision is .* not 'float16'"),
         ({"reduction": "avg"}, "reduction is .* not 'avg'"),
         ({"input_range": (1.0, -1.0)}, "black < white"),
         ({"by_layer": "yes"}, "by_layer is True or False, not .yes."),
@@ -282,3 +302,18 @@ def test_a_criterion_that_returns_another_number_of_values_is_refused(weights):
 def test_repr_shows_the_arguments():
     text = repr(VGGStyle({"relu1_1": 1.0}, checkpoint="random"))
     assert text.startswith("VGGStyle(layers={'relu1_1': 1.0}, criterion='l2', normalize=True")
+    assert text.endswith("gram='pixels')")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (VGGPerceptual, {"criterion": "l3"}),
+        (VGGStyle, {"gram": "channels"}),
+        (VGGContextual, {"band_width": 0.0}),
+    ],
+)
+def test_an_invalid_argument_is_refused_before_weights_are_read(kind, arguments, monkeypatch):
+    monkeypatch.setattr("nectargan_vgg.layered.weight_source", lambda *_: pytest.fail("weights are read"))
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is "):
+        kind(**arguments)

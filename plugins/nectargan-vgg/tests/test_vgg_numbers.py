@@ -94,6 +94,33 @@ def test_any_subset_of_layers_counts_with_its_weights(weights, state, layers):
     torch.testing.assert_close(loss, plain_perceptual(state, y_fake, y, layers), rtol=1e-6, atol=1e-6)
 
 
+# The layers of BasicSR's configurations of ESRGAN and of Real-ESRGAN and LDL: all before the activation.
+OF_ESRGAN = {"conv5_4": 1.0}
+OF_REAL_ESRGAN = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+EVERY_CONVOLUTION = {name: 1.0 for name in SEQUENCE if name.startswith("conv")}
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+@pytest.mark.parametrize("layers", [OF_ESRGAN, OF_REAL_ESRGAN, EVERY_CONVOLUTION, {"conv5_4": 1.0, "relu5_4": 2.0}])
+def test_convolutions_are_compared_before_the_activation(deep_weights, deep_state, layers, by_layer):
+    y_fake, y = images(2, 3, 32, 32)
+    loss = VGGPerceptual(layers, checkpoint=deep_weights, by_layer=by_layer)
+    expected_fake = y_fake.clone().requires_grad_()
+    fake, real = (plain_features(deep_state, imagenet(image), layers) for image in (expected_fake, y))
+    assert min(fake[name].min() for name in layers if name.startswith("conv")) < 0
+    expected = {name: weight * F.l1_loss(fake[name], real[name]) for name, weight in layers.items()}
+    sum(expected.values()).backward()
+    found = loss(y_fake.requires_grad_(), y)
+    if by_layer:
+        assert list(found) == sorted(layers, key=SEQUENCE.index)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    total = sum(found.values()) if by_layer else found
+    torch.testing.assert_close(total, sum(expected.values()), rtol=1e-5, atol=1e-6)
+    total.backward()
+    torch.testing.assert_close(y_fake.grad, expected_fake.grad, rtol=1e-4, atol=1e-8)
+
+
 @pytest.mark.parametrize("layers", [{"relu5_4": 1.0}, dict.fromkeys(SEQUENCE, 1.0)], ids=["relu5_4", "all"])
 def test_deepest_layers_are_where_torchvision_has_them(deep_weights, deep_state, layers):
     y_fake, y = images(1, 3, 32, 32)
@@ -171,8 +198,51 @@ def test_default_layers_of_style_are_those_of_gatys(deep_weights):
     assert layers == dict.fromkeys(["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"], 0.2)
 
 
+def of_basicsr(state, y_fake, y, layers, criterion, style):
+    """The perceptual, or the style loss of BasicSR's `PerceptualLoss`, of images from -1 to 1."""
+    total = 0
+    for name, weight in layers.items():
+        fake, real = (plain_features(state, imagenet(image), layers)[name] for image in (y_fake, y))
+        if style:
+            n, c, h, w = fake.shape
+            fake, real = (
+                torch.einsum("nip,njp->nij", f.view(n, c, -1), f.view(n, c, -1)) / (c * h * w) for f in (fake, real)
+            )
+        if criterion == "fro":
+            total = total + weight * (fake - real).square().sum().sqrt()
+        else:
+            total = total + weight * (F.l1_loss if criterion == "l1" else F.mse_loss)(fake, real)
+    return total
+
+
+@pytest.mark.parametrize("style", [False, True], ids=["perceptual", "style"])
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fro"])
+@pytest.mark.parametrize("layers", [OF_REAL_ESRGAN, {"conv5_4": 1.0}], ids=["Real-ESRGAN", "ESRGAN"])
+def test_values_and_gradients_are_those_of_basicsr(deep_weights, deep_state, layers, criterion, style):
+    y_fake, y = images(2, 3, 32, 32)
+    expected_fake = y_fake.clone().requires_grad_()
+    expected = of_basicsr(deep_state, expected_fake, y, layers, criterion, style)
+    options = {"layers": layers, "criterion": criterion, "checkpoint": deep_weights}
+    loss = VGGStyle(gram="elements", **options) if style else VGGPerceptual(**options)
+    found = loss(y_fake.requires_grad_(), y)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    found.backward()
+    expected.backward()
+    scale = expected_fake.grad.abs().max().item()
+    torch.testing.assert_close(y_fake.grad, expected_fake.grad, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_the_norm_of_equal_images_has_a_gradient_of_zero(weights):
+    y = images(1, 3, 8, 8)[0]
+    y_fake = y.clone().requires_grad_()
+    loss = VGGPerceptual({"relu1_1": 1.0}, "fro", checkpoint=weights)(y_fake, y)
+    loss.backward()
+    assert loss == 0
+    assert not y_fake.grad.any()
+
+
 @pytest.mark.parametrize("kind", [VGGPerceptual, VGGStyle])
-@pytest.mark.parametrize("criterion", ["l1", "l2"])
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fro"])
 def test_gradients_of_both_images_are_right_in_float64(weights, kind, criterion):
     y_fake, y = (image.requires_grad_() for image in images(1, 1, 4, 4, dtype=torch.float64))
     loss = kind({"relu1_1": 1.0, "conv2_1": 0.5}, criterion, checkpoint=weights).double()

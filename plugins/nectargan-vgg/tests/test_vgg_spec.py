@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nectargan_vgg import VGGPerceptual, VGGStyle, network, vgg
+from nectargan_vgg import VGGContextual, VGGPerceptual, VGGStyle, network, vgg
 
 from nectargan_core import Config, LossManager
 from nectargan_core.errors import NectarganWarning, SpecError, WeightsError
@@ -28,6 +28,21 @@ class TestVGG(Small):
 class TestByLayer(Small):
     name = "vgg:perceptual"
     options = {**Small.options, "by_layer": True, "reduction": "none"}
+
+
+class TestContextual(Small):
+    name = "vgg:contextual"
+    gradcheck = True
+
+
+class TestOfBasicSR(Small):
+    name = "vgg:style"
+    options = {"checkpoint": "random", "layers": {"conv1_2": 0.1}, "criterion": "fro", "gram": "elements"}
+
+
+class TestInBfloat16(Small):
+    name = "vgg"
+    options = {**Small.options, "precision": "bfloat16"}
 
 
 def images(batch):
@@ -66,6 +81,42 @@ def test_style_is_a_variant(deep_weights):
     assert type(losses["G_STYLE"].function) is VGGStyle
 
 
+def test_contextual_is_a_variant(deep_weights):
+    losses = vgg(Config(), "contextual", checkpoint=deep_weights)
+    assert list(losses) == ["G_CONTEXTUAL"]
+    assert (losses["G_CONTEXTUAL"].tags, losses["G_CONTEXTUAL"].loss_weight) == (["G"], 1.0)
+    assert type(losses["G_CONTEXTUAL"].function) is VGGContextual
+
+
+def test_every_option_of_contextual_reaches_the_module(weights):
+    options = {"layers": {"relu1_1": 0.5}, "band_width": 0.1, "epsilon": 2e-5, "positions": None, "center": "batch"}
+    function = vgg(Config(), "contextual", checkpoint=weights, **options)["G_CONTEXTUAL"].function
+    assert {name: getattr(function, name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "variants"),
+    [
+        ("perceptual", {"gram": "elements"}, "style"),
+        ("contextual", {"gram": "elements"}, "style"),
+        ("contextual", {"criterion": "l1"}, "perceptual or style"),
+        ("style", {"band_width": 0.1}, "contextual"),
+        ("perceptual", {"positions": None}, "contextual"),
+    ],
+)
+def test_an_option_of_another_variant_is_refused(variant, options, variants):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is for the variant {variants}, not '{variant}'"):
+        vgg(Config(), variant, checkpoint="random", **options)
+
+
+def test_the_losses_of_basicsr_are_a_formula_with_options(deep_weights):
+    options = {"layers": {"conv5_4": 1.0}, "criterion": "l1", "checkpoint": str(deep_weights)}
+    given = {"vgg": options, "vgg:style": {**options, "gram": "elements"}}
+    manager = LossManager.from_spec("vgg + 50*vgg:style", options=given, weights={"G_VGG": 1.0})
+    assert manager.get_loss_weights() == {"G_VGG": 1.0, "G_STYLE": 50.0}
+    assert manager.get_registered_losses()["G_STYLE"].function.gram == "elements"
+
+
 @pytest.mark.parametrize("variant", ["perceptual", "style"])
 def test_every_option_reaches_the_module(weights, variant):
     options = {
@@ -76,6 +127,7 @@ def test_every_option_reaches_the_module(weights, variant):
         "resize": 24,
         "reduction": "sum",
         "by_layer": True,
+        **({"gram": "elements"} if variant == "style" else {}),
     }
     built = vgg(Config(), variant, checkpoint=weights, **options)
     function = next(iter(built.values())).function

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nectargan_core import check_images
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,6 +35,7 @@ class FeatureLoss(nn.Module, ABC):
         by_layer: Whether to return the distance of each layer.
         normalize: Whether images are mapped to the mean and standard deviation of ImageNet, or to those that the
             subclass has in `_mean` and `_std`.
+        precision: The dtype that the network is made in; `.to()` changes it.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -51,6 +53,7 @@ class FeatureLoss(nn.Module, ABC):
         reduction: Reduction,
         by_layer: bool,
         normalize: bool = True,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
@@ -60,21 +63,25 @@ class FeatureLoss(nn.Module, ABC):
             raise ValueError(f"input_range is (black, white) with black < white, not {input_range!r}")
         if not isinstance(by_layer, bool):
             raise ValueError(f"by_layer is True or False, not {by_layer!r}")
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f'precision is "float32" or "bfloat16", not {precision!r}')
         self.normalize = normalize
         self.input_range = (float(low), float(high))
         self.resize = resize
         self.reduction = reduction
         self.by_layer = by_layer
         # An empty tensor that follows .to() and pickling, and so gives the device and dtype of the network.
-        self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
+        self.register_buffer("_anchor", torch.empty(0, dtype=getattr(torch, precision)), persistent=False)
 
     @torch.inference_mode(False)  # tensors made here may be shared with other losses, and autograd must accept them
     def _attach(self) -> None:
         # Not by nn.Module's __setattr__: a submodule would be in the parent's parameters and checkpoint.
         self.__dict__["_network"] = self._network_on(self._anchor.device, self._anchor.dtype)
         low, high = self.input_range
-        std = self._anchor.new_tensor(self._std).reshape(3, 1, 1)
-        mean = self._anchor.new_tensor(self._mean).reshape(3, 1, 1)
+        # In float32 at least: rounded to half precision they would shift and stretch all images alike.
+        precise = self._anchor.new_empty(0, dtype=torch.promote_types(self._anchor.dtype, torch.float32))
+        std = precise.new_tensor(self._std).reshape(3, 1, 1)
+        mean = precise.new_tensor(self._mean).reshape(3, 1, 1)
         self._scale = 1 / ((high - low) * std)
         self._shift = (-low / (high - low) - mean) / std
 
@@ -154,12 +161,12 @@ class FeatureLoss(nn.Module, ABC):
             )
 
     def _prepared(self, image: Tensor) -> Tensor:
-        image = image.to(self._anchor.dtype)
+        image = image.to(self._shift.dtype)
         if self.resize is not None:
             image = F.interpolate(image, self.resize, mode="bilinear", antialias=True)
         if self.normalize:
-            return torch.addcmul(self._shift, image, self._scale)
-        return image.expand(-1, 3, -1, -1)
+            image = torch.addcmul(self._shift, image, self._scale)
+        return image.to(self._anchor.dtype).expand(-1, 3, -1, -1)
 
 
 def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
