@@ -86,8 +86,8 @@ def vgg(
     Formula:
         perceptual: sum over layers l of w_l · mean |F_l(y_fake) - F_l(y)|
         style: sum over layers l of w_l · mean (Gram(F_l(y_fake)) - Gram(F_l(y)))²
-        contextual: sum over layers l of w_l · -log mean over j of max over i of CX_ij; CX_ij = the share of vector j of y
-            in what is similar to vector i of y_fake
+        contextual: sum over layers l of w_l · -log mean over j of max over i of CX_ij; CX_ij = the share of vector j of
+            y in what is similar to vector i of y_fake
 
     Source:
         perceptual: Johnson, Alahi and Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
