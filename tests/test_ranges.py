@@ -147,6 +147,104 @@ def test_inputs_by_parameter_are_looked_at():
     assert "'y'" in message
 
 
+# Logits
+
+
+def of_scores(pred_fake, **fields):
+    """Return what a manager warns of that computes one loss of these scores."""
+    loss = LMLoss(
+        name="G_GAN", function=nothing_of, inputs=("pred_fake",), ranges={"pred_fake": "logits"}, tags=["G"], **fields
+    )
+    made = manager_of(loss)
+    return warned(lambda: made.compute_losses({"pred_fake": pred_fake}))
+
+
+PROBABILITIES = torch.linspace(0.05, 0.95, 64).reshape(1, 1, 8, 8)
+CLASSES = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+
+
+def test_the_warning_of_probabilities_says_what_the_network_must_end_with():
+    assert of_scores(PROBABILITIES) == [
+        "loss 'G_GAN' expects the values of the input 'pred_fake' to be logits, which have no bounds, and at its first "
+        "computation they were from 0.05 to 0.95, as after a sigmoid; the last layer of the network that makes them "
+        "must have no sigmoid or softmax, since the loss applies what it needs"
+    ]
+    (message,) = of_scores(CLASSES)
+    assert "from 0.1 to 0.6, and their sums over dimension 1 were 1, as after a softmax; the last layer" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_probabilities_of_any_dtype_are_warned_of(dtype):
+    scores = torch.randn(4, 21, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert len(of_scores(scores.softmax(1))) == len(of_scores((3 * scores).sigmoid())) == 1
+    assert len(of_scores(torch.eye(3, dtype=dtype))) == 1
+    assert of_scores(scores) == of_scores(scores.log_softmax(1)) == []
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        PROBABILITIES - 0.1,
+        PROBABILITIES + 0.1,
+        PROBABILITIES.flatten()[1:],
+        PROBABILITIES.clamp(0.15),
+        PROBABILITIES.clamp(max=0.85),
+        CLASSES[0],
+        CLASSES.T,
+        CLASSES * 1.01,
+        CLASSES[:, :1],
+        torch.zeros(1, 1, 30, 30),
+        torch.zeros(2, 10),
+        torch.full((1, 1, 9, 9), float("nan")),
+        torch.tensor([[float("inf"), 0.0]]),
+        torch.empty(0, 2),
+        torch.eye(3, dtype=torch.int64),
+        torch.eye(9, dtype=torch.bool)[None, None],
+        PROBABILITIES.to("meta"),
+        PROBABILITIES.to_sparse(),
+        PROBABILITIES.to(torch.float8_e4m3fn),
+        None,
+        "text",
+        {"out": PROBABILITIES},
+        [],
+        [[]],
+    ],
+)
+def test_what_may_be_scores_is_not_warned_of(scores):
+    assert of_scores(scores) == []
+
+
+def test_scores_in_a_list_are_looked_at_as_a_whole():
+    low, high = PROBABILITIES.clamp(max=0.5), PROBABILITIES.clamp(0.5)
+    assert len(of_scores([low, high])) == len(of_scores((PROBABILITIES[..., :4], PROBABILITIES[..., 4:]))) == 1
+    assert of_scores([low, low]) == of_scores([PROBABILITIES, SIGNED]) == of_scores([CLASSES, CLASSES / 2]) == []
+    assert len(of_scores([CLASSES, torch.eye(2)])) == 1
+
+
+def test_of_a_list_in_a_list_the_last_is_the_score():
+    assert of_scores([[PROBABILITIES, SIGNED * 3], [PROBABILITIES, SIGNED]]) == []
+    assert len(of_scores([[SIGNED, PROBABILITIES], [SIGNED * 9, PROBABILITIES]])) == 1
+
+
+def test_scores_and_ranges_of_one_loss_are_looked_at_by_themselves():
+    loss = expecting({"y_fake": "logits", "y": (-1.0, 1.0)}, function=nothing_of)
+    made = manager_of(loss)
+    inputs = {"y_fake": PROBABILITIES, "y": POSITIVE * 9}
+    first, second = warned(lambda: made.compute_losses(inputs))
+    assert "'y_fake' to be logits" in first
+    assert "'y' to be from -1 to 1" in second
+    assert warned(lambda: made.compute_losses(inputs)) == []
+
+
+def test_scores_on_a_device_are_read_with_the_values_of_the_losses(done):
+    loss = LMLoss(name="D", function=nothing_of, inputs=("scores",), ranges={"scores": "logits"})
+    made = manager_of(loss)
+    assert warned(lambda: made.compute_losses({"scores": [OnDevice(CLASSES.double()), CLASSES]})) == []
+    assert not {"tolist", "item", "_local_scalar_dense"} & set(done)
+    (message,) = warned(made.get_loss_values)
+    assert "from 0.1 to 0.6" in message
+
+
 # When it is looked at
 
 
@@ -381,6 +479,10 @@ def test_ranges_are_numbers_that_cannot_be_changed():
         loss.ranges["y"] = (0.0, 2.0)
 
 
+def test_a_range_may_be_the_word_logits():
+    assert expecting({"y": "logits", "y_fake": [0, 1]}).ranges == {"y": "logits", "y_fake": (0.0, 1.0)}
+
+
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
@@ -391,6 +493,8 @@ def test_ranges_are_numbers_that_cannot_be_changed():
         ({"y": (float("nan"), 0)}, "finite"),
         ({"y": (0, 1, 2)}, "2 items"),
         ({"y": "-1..1"}, "tuple"),
+        ({"y": "logit"}, "'logits'"),
+        ({"z": "logits"}, "ranges names the input 'z'"),
         ({"y": 1.0}, "tuple"),
         ([("y", (0, 1))], "dictionary"),
         ({1: (0, 1)}, "string"),

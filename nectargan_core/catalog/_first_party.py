@@ -8,13 +8,18 @@ from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
+        "boundary": "nectargan-segmentation",
+        "ce": "nectargan-segmentation",
         "charbonnier": "nectargan-charbonnier",
         "color": "nectargan-image",
         "cut": "nectargan-cyclegan",
         "cyclegan": "nectargan-cyclegan",
+        "dice": "nectargan-segmentation",
+        "dice-ce": "nectargan-segmentation",
         "dists": "nectargan-lpips",
         "feature-matching": "nectargan-gan",
         "fft": "nectargan-image",
+        "focal": "nectargan-segmentation",
         "focal-frequency": "nectargan-image",
         "gan": "nectargan-gan",
         "gradient-penalty": "nectargan-gan",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import (
@@ -75,9 +75,9 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
         skip_when_zero: Whether the function is left uncalled while the weight is 0.
         as_is: Inputs that are passed as they are given, also where a function without arguments would be called for
             its value; each is one of `inputs`.
-        ranges: The least and the greatest value that an input may have, by its name, such as `{"y": (-1.0, 1.0)}`; each
-            is one of `inputs`. A manager looks at the values once, when the loss is first computed, and warns if they
-            cannot be in the range.
+        ranges: The least and the greatest value that an input may have, by its name, such as `{"y": (-1.0, 1.0)}`, or
+            `"logits"` for scores without bounds; each is one of `inputs`. A manager looks at the values once, when the
+            loss is first computed, and warns if they cannot be in the range, or are probabilities and no logits.
         last_loss_map: Where a manager hands out the loss: the last weighted result, detached; nan for a loss that
             has not run.
         history: Where a manager hands out the loss: the records that are in memory.
@@ -110,7 +110,7 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     inputs: tuple[_Name, ...] | dict[_Name, _Name] = ("y_fake", "y")
     skip_when_zero: bool = True
     as_is: tuple[_Name, ...] = ()
-    ranges: dict[_Name, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
+    ranges: dict[_Name, tuple[FiniteFloat, FiniteFloat] | Literal["logits"]] = Field(default_factory=dict)
 
     # Type checkers see the arguments that pydantic gives `__init__`.
     if not TYPE_CHECKING:
@@ -172,10 +172,12 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
 
     @field_validator("ranges")
     @classmethod
-    def _ranges_are_not_empty(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        for name, (low, high) in value.items():
-            if not low < high:
-                raise ValueError(f"the range of {name!r} is (low, high) with low < high, not {(low, high)}")
+    def _ranges_are_not_empty(
+        cls, value: dict[str, tuple[float, float] | Literal["logits"]]
+    ) -> dict[str, tuple[float, float] | Literal["logits"]]:
+        for name, range_ in value.items():
+            if range_ != "logits" and not range_[0] < range_[1]:
+                raise ValueError(f"the range of {name!r} is (low, high) with low < high, not {range_}")
         return value
 
     @model_validator(mode="after")

@@ -88,7 +88,7 @@ class Renaming:
                     f"function; rename_inputs gives it {given!r} for both, so give them different names"
                 )
         # Where two inputs become one, the range of the first counts: only a warning depends on it.
-        ranges: dict[str, tuple[float, float]] = {}
+        ranges: dict[str, Any] = {}
         for read, expected in loss.ranges.items():
             ranges.setdefault(renames.get(read, read), expected)
         return {"inputs": inputs, "as_is": as_is, "ranges": ranges}

@@ -1,5 +1,7 @@
 """The specs by their names: variants, weights, options, lazy computation, and training with them."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,21 @@ def test_the_relativistic_ones_read_both():
         "D_real": ("pred_real", "pred_fake"),
         "D_fake": ("pred_fake", "pred_real"),
     }
+
+
+@pytest.mark.parametrize("variant", ["vanilla", "hinge", "wgan", "softplus", "relativistic", "lsgan"])
+def test_a_manager_warns_of_predictions_that_are_probabilities_but_for_lsgan(variant):
+    losses = LossManager.from_spec(f"gan:{variant}")
+    judgement = torch.linspace(0, 1, 72).reshape(2, 1, 6, 6)
+    inputs = {"pred_fake": judgement, "pred_real": [[judgement * 9, judgement]]}
+    if variant == "relativistic":
+        inputs["pred_real"] = [judgement]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        losses.compute_losses(inputs)
+    messages = [str(each.message) for each in caught]
+    assert all("must have no sigmoid or softmax" in each for each in messages)
+    assert len(messages) == {"lsgan": 0, "relativistic": 6}.get(variant, 3)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def gan(
     The formulas, and their sources, are those of `Adversarial` and `Relativistic`. The losses make their own targets;
     `compute_loss_xy("G_GAN", prediction, target)` uses the target given, but for `relativistic`, whose second input is
     the other prediction. A prediction is a tensor, or a list with an entry for each discriminator; an entry may be a
-    list of which the last tensor counts.
+    list of which the last tensor counts. It has to be what the last layer returns, without a sigmoid: but for `lsgan`,
+    a manager warns once if the predictions are from 0 to 1, as probabilities are.
 
     The weights of `D_real` and `D_fake` are 1. Where a paper halves the total of the discriminator, as pix2pix does,
     the training loop halves it.
@@ -79,13 +80,20 @@ def gan(
     real: tuple[str, ...] = ("pred_real",)
     if subspec == "relativistic":
         fake, real = fake + real, real + fake
-    weight = config.loss_weight("gan", default=1.0)
+
+    def loss(name: str, role: Role, inputs: tuple[str, ...], weight: float = 1.0) -> LMLoss:
+        # lsgan draws predictions to its labels, which are 0 and 1.
+        ranges = {} if subspec == "lsgan" else dict.fromkeys(inputs, "logits")
+        return LMLoss(
+            name=name, function=function(role), loss_weight=weight, tags=[name[0]], inputs=inputs, ranges=ranges
+        )
+
     losses = [
-        LMLoss(name="G_GAN", function=function("generator"), loss_weight=weight, tags=["G"], inputs=fake),
-        LMLoss(name="D_real", function=function("real"), tags=["D"], inputs=real),
-        LMLoss(name="D_fake", function=function("fake"), tags=["D"], inputs=fake),
+        loss("G_GAN", "generator", fake, config.loss_weight("gan", default=1.0)),
+        loss("D_real", "real", real),
+        loss("D_fake", "fake", fake),
     ]
-    return {loss.name: loss for loss in losses}
+    return {each.name: each for each in losses}
 
 
 def feature_matching(config: Config, *, over_discriminators: OverDiscriminators = "mean") -> dict[str, LMLoss]:
