@@ -59,6 +59,9 @@ def vgg(
     features: dict[str, Tensor] = {}
     position = 0
     for block, count in enumerate(convolutions, start=1):
+        if block > 1:
+            image = pool(image)
+            position += 1
         for number in range(1, count + 1):
             weight, bias = (parameters.get(f"features.{position}.{kind}") for kind in ("weight", "bias"))
             if weight is None:
@@ -66,6 +69,4 @@ def vgg(
             features[f"conv{block}_{number}"] = functional.conv2d(image, weight, bias, padding=1)
             image = features[f"relu{block}_{number}"] = features[f"conv{block}_{number}"].relu()
             position += 2
-        image = pool(image)
-        position += 1
     return features
