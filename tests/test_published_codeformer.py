@@ -130,7 +130,9 @@ def loss_of_the_vqgan(iteration, network, critic, gt):
 def loss_of_the_codes(network, logits, lq_feat, codes):
     """`codeformer_idx_model.py`, lines 106 to 116."""
     quant_feat = network.quantize.vectors(codes, lq_feat)
-    return (quant_feat.detach() - lq_feat).pow(2).mean() + functional.cross_entropy(logits.permute(0, 2, 1), codes) * 0.5
+    return (quant_feat.detach() - lq_feat).pow(2).mean() + functional.cross_entropy(
+        logits.permute(0, 2, 1), codes
+    ) * 0.5
 
 
 def loss_of_the_fusion(iteration, network, critic, codes, lq, gt):
@@ -227,9 +229,7 @@ def test_the_fusion_has_the_authors_total_and_gradients(iterations):
             "last_layer": network.fusion.weight,
         }
         losses = manager.compute_losses(inputs, query="G")
-        published.assert_same(
-            losses.total, loss_of_the_fusion(iteration, network, critic, codes, lq, gt), network
-        )
+        published.assert_same(losses.total, loss_of_the_fusion(iteration, network, critic, codes, lq, gt), network)
 
         losses = manager.compute_losses({"pred_real": critic(gt), "pred_fake": critic(output.detach())}, query="D")
         assert bool(losses.ran) == (iteration > 5_001)

@@ -107,9 +107,7 @@ def perceptual(output: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
         weight_source(VGG19_WEIGHTS, "random"), shapes, torch.get_default_device(), torch.float32
     )
     mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    fake, real = (
-        published.vgg(((image + 1) / 2 - mean) / std, weights, published.VGG19) for image in (output, gt)
-    )
+    fake, real = (published.vgg(((image + 1) / 2 - mean) / std, weights, published.VGG19) for image in (output, gt))
     content = style = torch.zeros(())
     for name, weight in PERCEPTUAL.items():
         content = content + functional.l1_loss(fake[name], real[name]) * weight
