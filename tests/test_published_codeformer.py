@@ -1,4 +1,4 @@
-"""CodeFormer's objectives, as `docs/published-objectives.md` writes them: totals and gradients are those of the authors.
+"""CodeFormer's objectives, as `docs/published-objectives.md` writes them: totals and gradients are the authors'.
 
 The other side of each comparison follows sczhou/CodeFormer, commit b33cc7d: `basicsr/models/vqgan_model.py`,
 `codeformer_idx_model.py` and `codeformer_joint_model.py` for the three stages, `basicsr/losses/losses.py` and
