@@ -69,6 +69,8 @@ class Autoencoder(nn.Module):
 def networks() -> tuple[Autoencoder, nn.Module, Autoencoder]:
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Conv2d(3, 6, 4, stride=2), nn.LeakyReLU(0.2), nn.Conv2d(6, 1, 3))
+    # With gradients larger than those of the reconstruction, so that the adaptive weight is below its end.
+    nn.init.normal_(critic[-1].weight, std=20.0)
     return Autoencoder(), critic, Autoencoder().requires_grad_(False)
 
 
@@ -171,6 +173,8 @@ def test_the_vqgan_has_the_authors_total_and_gradients_on_both_sides_of_the_star
         inputs = {**images_of(output, gt), "z_e": z_e, "z_q": z_q, "pred_fake": lambda fake=output: critic(fake)}
         losses = manager.compute_losses({**inputs, "last_layer": network.last.weight}, query="G")
         published.assert_same(losses.total, loss_of_the_vqgan(iteration, network, critic, gt), network)
+        applied = manager.get_loss_weights("G_GAN", None)["G_GAN"]
+        assert 0.0 < applied < 0.8 if iteration > 30_001 else applied == 0.0
 
         judged = {"pred_real": critic(gt), "pred_fake": critic(output.detach())}
         losses = manager.compute_losses(judged, query="D")
@@ -230,6 +234,8 @@ def test_the_fusion_has_the_authors_total_and_gradients(iterations):
         }
         losses = manager.compute_losses(inputs, query="G")
         published.assert_same(losses.total, loss_of_the_fusion(iteration, network, critic, codes, lq, gt), network)
+        applied = manager.get_loss_weights("G_GAN", None)["G_GAN"]
+        assert 0.0 < applied < 0.1 if iteration > 5_001 else applied == 0.0
 
         losses = manager.compute_losses({"pred_real": critic(gt), "pred_fake": critic(output.detach())}, query="D")
         assert bool(losses.ran) == (iteration > 5_001)

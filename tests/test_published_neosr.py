@@ -198,3 +198,19 @@ def test_pixel_losses_are_those_of_neosr(name):
     ((_, lq, gt),) = batches((1,))
     losses = manager.compute_losses({"y_fake": generator(lq), "y": gt})
     published.assert_same(losses.total, PIXEL[name](generator(lq), gt), generator)
+
+
+@pytest.mark.parametrize(
+    ("variant", "criterion"), [("vanilla", functional.binary_cross_entropy_with_logits), ("lsgan", functional.mse_loss)]
+)
+def test_adversarial_losses_are_those_of_neosr(variant, criterion):
+    """`gan_loss.py`, with `bce` and `mse`."""
+    manager = LossManager.from_spec(f"0.3*gan:{variant}")
+    generator, critic = networks()
+    ((_, lq, gt),) = batches((1,))
+    fake, real = critic(generator(lq)), critic(gt)
+    expected = 0.3 * criterion(fake, torch.ones_like(fake))
+    published.assert_same(manager.compute_losses({"pred_fake": fake}, query="G").total, expected, generator)
+    expected = criterion(real, torch.ones_like(real)) + criterion(fake, torch.zeros_like(fake))
+    losses = manager.compute_losses({"pred_fake": fake, "pred_real": real}, query="D")
+    published.assert_same(losses.total, expected, critic)
