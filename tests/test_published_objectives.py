@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from published import assert_same, gradients
 from torch import nn
 from torch.nn import functional
 
@@ -84,15 +85,6 @@ def networks():
 def images(step, size=2):
     generator = torch.Generator().manual_seed(step)
     return torch.rand(size, 3, 8, 8, generator=generator), torch.rand(size, 3, 8, 8, generator=generator)
-
-
-def gradients(total, network):
-    return torch.cat([each.reshape(-1) for each in torch.autograd.grad(total, network.parameters(), retain_graph=True)])
-
-
-def assert_same(total, expected, network):
-    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(gradients(total, network), gradients(expected, network), rtol=1e-4, atol=1e-7)
 
 
 def test_vqgan_weighs_its_discriminator_by_the_last_layer_from_step_10_000_on(parts):

@@ -56,14 +56,14 @@ def l2_pool(features):
     return (F.conv2d(features**2, window, stride=2, padding=1, groups=features.shape[1]) + 1e-12).sqrt()
 
 
-def plain_dists(network, weights, y_fake, y):
-    """Equations 4 to 6 of Ding et al., a value for each sample."""
+def plain_dists(network, weights, y_fake, y, normalize=imagenet):
+    """Equations 4 to 6 of Ding et al., a value for each sample of images from 0 to 1."""
     network = copy.deepcopy(network).to(y.dtype)
     alpha, beta = (weights[name].to(y.dtype).flatten() for name in ("alpha", "beta"))
     total = alpha.sum() + beta.sum()
 
     def maps(image):
-        found, features = [image], imagenet(image)
+        found, features = [image], normalize(image)
         for position, layer in enumerate(network):
             features = l2_pool(features) if isinstance(layer, torch.nn.MaxPool2d) else layer(features)
             if position in COMPARED["vgg"]:
@@ -71,7 +71,7 @@ def plain_dists(network, weights, y_fake, y):
         return found
 
     score, channel = 0.0, 0
-    for fake, real in zip(maps((y_fake + 1) / 2), maps((y + 1) / 2), strict=True):
+    for fake, real in zip(maps(y_fake), maps(y), strict=True):
         width = fake.shape[1]
         means = [each.mean((2, 3)) for each in (fake, real)]
         variances = [each.var((2, 3), correction=0) for each in (fake, real)]
@@ -104,6 +104,16 @@ def test_lpips_and_its_gradient_are_those_of_the_equation(features, head_states,
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_lpips_without_normalization_takes_images_as_the_network_does(backbones, heads, variant):
+    y_fake, y = images(2, 3, 40, 40)
+    options = {"backbone": backbones[variant], "heads": heads[variant]}
+    expected = value_and_gradient(LPIPS(variant, **options).double(), y_fake, y)[0]
+    prepared = [imagenet((image + 1) / 2) for image in (y_fake, y)]
+    found = value_and_gradient(LPIPS(variant, normalize=False, **options).double(), *prepared)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_lpips_in_float32_is_the_equation_in_float64(features, head_states, backbones, heads, variant):
     y_fake, y = images(2, 3, 40, 40)
     loss = LPIPS(variant, backbone=backbones[variant], heads=heads[variant])(y_fake.float(), y.float())
@@ -117,7 +127,7 @@ def test_dists_and_its_gradient_are_those_of_the_equation(features, alpha_and_be
     loss = DISTS(backbone=backbones["vgg"], weights=dists_weights, reduction="none").double()
     found = value_and_gradient(loss, *images(*shape))
     expected = value_and_gradient(
-        lambda y_fake, y: plain_dists(features["vgg"], alpha_and_beta, y_fake, y), *images(*shape)
+        lambda y_fake, y: plain_dists(features["vgg"], alpha_and_beta, (y_fake + 1) / 2, (y + 1) / 2), *images(*shape)
     )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -125,8 +135,18 @@ def test_dists_and_its_gradient_are_those_of_the_equation(features, alpha_and_be
 def test_dists_in_float32_is_the_equation_in_float64(features, alpha_and_beta, backbones, dists_weights):
     y_fake, y = images(2, 3, 40, 40)
     loss = DISTS(backbone=backbones["vgg"], weights=dists_weights)(y_fake.float(), y.float())
-    expected = plain_dists(features["vgg"], alpha_and_beta, y_fake, y).mean()
+    expected = plain_dists(features["vgg"], alpha_and_beta, (y_fake + 1) / 2, (y + 1) / 2).mean()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_dists_without_normalization_takes_images_as_they_are(features, alpha_and_beta, backbones, dists_weights):
+    options = {"backbone": backbones["vgg"], "weights": dists_weights, "reduction": "none"}
+    found = value_and_gradient(DISTS(normalize=False, **options).double(), *images(2, 3, 40, 40))
+    expected = value_and_gradient(
+        lambda y_fake, y: plain_dists(features["vgg"], alpha_and_beta, y_fake, y, lambda image: image),
+        *images(2, 3, 40, 40),
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -71,11 +71,17 @@ def test_the_config_and_a_factor_give_the_weight():
 
 
 def test_options_reach_the_module():
-    options = {"input_range": (0.0, 1.0), "resize": 64, "reduction": "sum", "by_layer": True}
+    options = {"normalize": False, "input_range": (0.0, 1.0), "resize": 64, "reduction": "sum", "by_layer": True}
     given = {name: {**each, **options} for name, each in OPTIONS.items()}
     losses = LossManager.from_spec("lpips:alex + dists", options=given).get_registered_losses()
     for loss in losses.values():
         assert {name: getattr(loss.function, name) for name in options} == options
+
+
+def test_without_normalization_no_range_is_expected():
+    options = {name: {**each, "normalize": False} for name, each in OPTIONS.items()}
+    manager = LossManager.from_spec("lpips:squeeze + dists", options=options)
+    manager.compute_losses({"y_fake": torch.rand(1, 3, 32, 32), "y": 4 * torch.rand(1, 3, 32, 32)})
 
 
 def test_a_wrong_option_is_named():

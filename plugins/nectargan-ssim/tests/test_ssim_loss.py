@@ -10,7 +10,9 @@ from nectargan_ssim import MSSSIM, SSIM, window
 from scipy.ndimage import correlate1d
 
 KINDS = pytest.mark.parametrize(
-    "loss", [SSIM(), MSSSIM(scale_weights=(0.3, 0.7)), SSIM(5, 0.8, (0.0, 255.0))], ids=["ssim", "ms-ssim", "small"]
+    "loss",
+    [SSIM(), MSSSIM(scale_weights=(0.3, 0.7)), SSIM(5, 0.8, (0.0, 255.0)), MSSSIM(5, padding="zeros")],
+    ids=["ssim", "ms-ssim", "small", "padded"],
 )
 PAPER = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -24,7 +26,7 @@ def images(*shape, seed=0, noise=0.3, dtype=torch.float64):
     return y_fake.to(dtype), y.to(dtype)
 
 
-def maps(first, second, size=11, sigma=1.5, width=2.0, black=-1.0):
+def maps(first, second, size=11, sigma=1.5, width=2.0, black=-1.0, border=0):
     """Return luminance, and contrast times structure, of two planes by pixel: equations 6, 13 and 14 to 16 of 2004."""
     window = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
     window /= window.sum()
@@ -34,7 +36,7 @@ def maps(first, second, size=11, sigma=1.5, width=2.0, black=-1.0):
         edge = size // 2
         return blurred[edge:-edge, edge:-edge]
 
-    first, second = first - black, second - black
+    first, second = (np.pad(plane - black, border) for plane in (first, second))
     m, n = mean(first), mean(second)
     variance, other = mean((first - first.mean()) ** 2), mean((second - second.mean()) ** 2)
     variance -= (m - first.mean()) ** 2
@@ -107,6 +109,35 @@ def test_window_and_weights_are_those_given(size, sigma, weights):
     expected = ms_ssim(y_fake, y, weights, size=size, sigma=sigma)
     loss = MSSSIM(size, sigma, scale_weights=weights, reduction="none")
     np.testing.assert_allclose(loss(y_fake, y).numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 3, 24, 33)])
+def test_with_padding_the_image_goes_on_in_black(shape):
+    y_fake, y = images(*shape)
+    loss = SSIM(padding="zeros", reduction="none")
+    np.testing.assert_allclose(loss(y_fake, y).numpy(), ssim(y_fake, y, border=5), rtol=1e-9)
+    loss = MSSSIM(scale_weights=(0.3, 0.7), padding="zeros", reduction="none")
+    np.testing.assert_allclose(loss(y_fake, y).numpy(), ms_ssim(y_fake, y, (0.3, 0.7), border=5), rtol=1e-9)
+
+
+def test_over_the_batch_the_mean_of_all_is_raised_to_a_power():
+    y_fake, y = images(2, 3, 24, 32, noise=0.8)
+    y_fake[1] = y[1]
+    found = MSSSIM(5, scale_weights=(0.3, 0.7), average="batch")(y_fake, y).item()
+    _, pairs = planes(y_fake, y)
+    fine = np.mean([maps(*pair, size=5)[1] for pair in pairs])
+    coarse = np.mean([np.prod(maps(*map(halved, pair), size=5), axis=0) for pair in pairs])
+    assert found == pytest.approx(1 - fine**0.3 * coarse**0.7, rel=1e-9)
+    assert found != pytest.approx(MSSSIM(5, scale_weights=(0.3, 0.7))(y_fake, y).item(), rel=1e-3)
+
+
+def test_over_the_batch_a_negative_mean_gives_1_and_no_gradient():
+    y_fake, y = images(1, 3, 24, 24)
+    y_fake = (-y).requires_grad_()
+    loss = MSSSIM(scale_weights=(0.3, 0.7), average="batch")(y_fake, y)
+    loss.backward()
+    assert loss.item() == 1.0
+    assert not y_fake.grad.any()
 
 
 @pytest.mark.parametrize("kind", [SSIM, lambda **options: MSSSIM(scale_weights=(0.3, 0.7), **options)])
@@ -290,7 +321,7 @@ def test_it_has_no_state_and_is_pickled_small(loss):
 
 
 def test_it_shows_its_arguments():
-    assert repr(SSIM()) == "SSIM(window_size=11, sigma=1.5, input_range=(-1.0, 1.0), reduction='mean')"
+    assert repr(SSIM()) == "SSIM(window_size=11, sigma=1.5, input_range=(-1.0, 1.0), reduction='mean', padding='valid')"
     assert "scale_weights=(0.3, 0.7), reduction='sum'" in repr(MSSSIM(scale_weights=[0.3, 0.7], reduction="sum"))
 
 
@@ -308,6 +339,7 @@ def test_it_shows_its_arguments():
             for bad in ((1.0, -1.0), (0, 0), (0,), (0, 1, 2), (0, math.inf), (math.nan, 1), 255, "ab", None, (True, 2))
         ],
         ({"reduction": "median"}, '"mean", "sum" or "none", not'),
+        ({"padding": "same"}, '"valid" or "zeros", not'),
     ],
 )
 def test_options_out_of_range_are_refused(kind, options, message):
@@ -321,7 +353,20 @@ def test_scale_weights_out_of_range_are_refused(bad):
         MSSSIM(scale_weights=bad)
 
 
+def test_an_average_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="MSSSIM: average is .*, not 'image'"):
+        MSSSIM(average="image")
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_over_the_batch_there_is_no_value_for_each_sample(reduction):
+    with pytest.raises(ValueError, match=f"one value for all samples, and reduction='{reduction}' needs one for each"):
+        MSSSIM(average="batch", reduction=reduction)
+
+
 def test_images_that_are_too_small_are_refused():
+    with pytest.raises(ValueError, match="MSSSIM expects at least 16x16 pixels for 5 scales; .* have 24x15: give"):
+        MSSSIM(padding="zeros")(*images(1, 3, 24, 15))
     with pytest.raises(ValueError, match="SSIM expects at least 11x11 pixels for a window of 11; .* have 10x40: give"):
         SSIM()(*images(1, 3, 10, 40))
     with pytest.raises(ValueError, match="MSSSIM expects at least 176x176 pixels .* 11 and 5 scales; .* have 256x175"):

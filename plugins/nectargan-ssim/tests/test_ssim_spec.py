@@ -36,11 +36,12 @@ def test_the_weights_are_those_of_the_configuration():
 
 
 def test_every_option_reaches_the_modules():
-    shared = {"window_size": 5, "sigma": 0.8, "input_range": (0.0, 1.0)}
-    options = {"ssim": shared, "ms-ssim": {**shared, "scale_weights": (0.4, 0.6)}}
+    shared = {"window_size": 5, "sigma": 0.8, "input_range": (0.0, 1.0), "padding": "zeros"}
+    options = {"ssim": shared, "ms-ssim": {**shared, "scale_weights": (0.4, 0.6), "average": "batch"}}
     ssim, ms_ssim = LossManager.from_spec("ssim + ms-ssim", options=options).get_registered_losses().values()
-    assert repr(ssim.function) == repr(SSIM(5, 0.8, (0.0, 1.0)))
-    assert repr(ms_ssim.function) == repr(MSSSIM(5, 0.8, (0.0, 1.0), (0.4, 0.6)))
+    assert repr(ssim.function) == repr(SSIM(5, 0.8, (0.0, 1.0), padding="zeros"))
+    expected = MSSSIM(5, 0.8, (0.0, 1.0), (0.4, 0.6), padding="zeros", average="batch")
+    assert repr(ms_ssim.function) == repr(expected)
     assert ssim.ranges == ms_ssim.ranges == {"y": (0.0, 1.0)}
 
 

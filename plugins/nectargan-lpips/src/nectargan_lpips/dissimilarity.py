@@ -68,7 +68,9 @@ class DISTS(FeatureLoss):
     autocast too, unless `.to(dtype)` changes its dtype; means and variances are float32 at least.
 
     Args:
-        input_range: The values that stand for black and white in the images.
+        normalize: Whether to bring `input_range` to 0 to 1, in which the images are compared, and that to the mean and
+            standard deviation of ImageNet, by channel, as the network expects. False passes the images unchanged.
+        input_range: The values that stand for black and white in the images; `normalize=False` ignores it.
         resize: Height and width in pixels that images are brought to first, bilinear and antialiased; an int for a
             square; None for the size that they have. The authors resize to 256 on the shorter side.
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample, shape (N,).
@@ -102,6 +104,7 @@ class DISTS(FeatureLoss):
     def __init__(
         self,
         *,
+        normalize: bool = True,
         input_range: tuple[float, float] = (-1.0, 1.0),
         resize: int | tuple[int, int] | None = None,
         reduction: Reduction = "mean",
@@ -109,7 +112,7 @@ class DISTS(FeatureLoss):
         weights: str | os.PathLike[str] | None = None,
         by_layer: bool = False,
     ) -> None:
-        super().__init__(input_range, resize, reduction, by_layer)
+        super().__init__(input_range, resize, reduction, by_layer, normalize)
         self._source = weight_source(VGG16_OF_DISTS.checkpoint, backbone)
         self._weights = learned_source(ALPHA_AND_BETA, weights)
         self._attach()
@@ -130,7 +133,7 @@ class DISTS(FeatureLoss):
         names = ["image", *VGG16_OF_DISTS.stages]
         distances: dict[str, Tensor] = {}
         for number, name in enumerate(names):
-            if number == 1:
+            if number == 1 and self.normalize:
                 fake, real = network.normalized(fake), network.normalized(real)
             if number:
                 stage = network.stages[number - 1]
@@ -141,7 +144,8 @@ class DISTS(FeatureLoss):
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
         return ", ".join(
-            f"{name}={getattr(self, name)!r}" for name in ("input_range", "resize", "reduction", "by_layer")
+            f"{name}={getattr(self, name)!r}"
+            for name in ("input_range", "resize", "reduction", "by_layer", "normalize")
         )
 
 

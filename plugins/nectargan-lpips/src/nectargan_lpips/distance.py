@@ -44,7 +44,9 @@ class LPIPS(FeatureLoss):
     Args:
         variant: The network: `"vgg"` (VGG16), `"alex"` (AlexNet) or `"squeeze"` (SqueezeNet 1.1). The authors recommend
             `"alex"` to measure, and `"vgg"` to optimize, which is the default here.
-        input_range: The values that stand for black and white in the images.
+        normalize: Whether to map `input_range` to the mean and standard deviation of ImageNet, by channel, as the
+            network expects. False passes the images unchanged.
+        input_range: The values that stand for black and white in the images; `normalize=False` ignores it.
         resize: Height and width in pixels that images are brought to first, bilinear and antialiased; an int for a
             square; None for the size that they have.
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample, shape (N,).
@@ -85,6 +87,7 @@ class LPIPS(FeatureLoss):
         self,
         variant: Variant = "vgg",
         *,
+        normalize: bool = True,
         input_range: tuple[float, float] = (-1.0, 1.0),
         resize: int | tuple[int, int] | None = None,
         reduction: Reduction = "mean",
@@ -92,7 +95,7 @@ class LPIPS(FeatureLoss):
         heads: str | os.PathLike[str] | None = None,
         by_layer: bool = False,
     ) -> None:
-        super().__init__(input_range, resize, reduction, by_layer)
+        super().__init__(input_range, resize, reduction, by_layer, normalize)
         if variant not in _BACKBONES:
             raise ValueError(f'LPIPS: variant is "vgg", "alex" or "squeeze", not {variant!r}')
         self.variant = variant
@@ -125,7 +128,8 @@ class LPIPS(FeatureLoss):
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
         return ", ".join(
-            f"{name}={getattr(self, name)!r}" for name in ("variant", "input_range", "resize", "reduction", "by_layer")
+            f"{name}={getattr(self, name)!r}"
+            for name in ("variant", "input_range", "resize", "reduction", "by_layer", "normalize")
         )
 
 

@@ -18,6 +18,7 @@ def lpips(
     config: Config,
     subspec: Literal["vgg", "alex", "squeeze"] = "vgg",
     *,
+    normalize: bool = True,
     input_range: tuple[float, float] = (-1.0, 1.0),
     resize: int | tuple[int, int] | None = None,
     reduction: Reduction = "mean",
@@ -33,7 +34,10 @@ def lpips(
     Args:
         config: The configuration with the weight, and with the device that the network is loaded to.
         subspec: The network: `"vgg"` (VGG16), `"alex"` (AlexNet) or `"squeeze"` (SqueezeNet 1.1).
-        input_range: The values of black and white in the images.
+        normalize: Whether `input_range` is mapped to the mean and standard deviation of ImageNet, as the network
+            expects; False passes the images unchanged.
+        input_range: The values of black and white in the images, for `normalize`. A manager warns once if the values of
+            `y` cannot be in it.
         resize: The size that images are brought to first, bilinear and antialiased: an int for a square, or (height,
             width).
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample.
@@ -71,18 +75,16 @@ def lpips(
             backbone=backbone,
             heads=heads,
             by_layer=by_layer,
+            normalize=normalize,
         )
     weight = config.loss_weight("lpips", default=1.0)
-    return {
-        "G_LPIPS": LMLoss(
-            name="G_LPIPS", function=function, loss_weight=weight, tags=["G"], ranges={"y": function.input_range}
-        )
-    }
+    return _built("G_LPIPS", function, weight)
 
 
 def dists(
     config: Config,
     *,
+    normalize: bool = True,
     input_range: tuple[float, float] = (-1.0, 1.0),
     resize: int | tuple[int, int] | None = None,
     reduction: Reduction = "mean",
@@ -96,7 +98,10 @@ def dists(
 
     Args:
         config: The configuration with the weight, and with the device that the network is loaded to.
-        input_range: The values of black and white in the images.
+        normalize: Whether `input_range` is mapped to 0 to 1 for the image, and to the mean and standard deviation of
+            ImageNet for the network; False passes the images unchanged.
+        input_range: The values of black and white in the images, for `normalize`. A manager warns once if the values of
+            `y` cannot be in it.
         resize: The size that images are brought to first, bilinear and antialiased: an int for a square, or (height,
             width).
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample.
@@ -132,13 +137,16 @@ def dists(
             backbone=backbone,
             weights=weights,
             by_layer=by_layer,
+            normalize=normalize,
         )
     weight = config.loss_weight("dists", default=1.0)
-    return {
-        "G_DISTS": LMLoss(
-            name="G_DISTS", function=function, loss_weight=weight, tags=["G"], ranges={"y": function.input_range}
-        )
-    }
+    return _built("G_DISTS", function, weight)
+
+
+def _built(name: str, function: LPIPS | DISTS, weight: float) -> dict[str, LMLoss]:
+    # Not of y_fake: without a last tanh a generator leaves the range now and then, which is no mistake.
+    ranges = {"y": function.input_range} if function.normalize else {}
+    return {name: LMLoss(name=name, function=function, loss_weight=weight, tags=["G"], ranges=ranges)}
 
 
 def _device(config: Config) -> contextlib.AbstractContextManager[object]:

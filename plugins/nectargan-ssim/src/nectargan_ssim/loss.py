@@ -15,6 +15,8 @@ from nectargan_core import check_images
 from nectargan_ssim.window import gaussian, windowed_means
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
+Padding: TypeAlias = Literal["valid", "zeros"]
+Average: TypeAlias = Literal["channel", "batch"]
 
 # K1 and K2 of the paper, of which the constants that keep the quotients from 0/0 are made.
 _K1, _K2 = 0.01, 0.03
@@ -25,7 +27,9 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 class _SimilarityLoss(nn.Module):
     """Base of both losses: the window, the range of the images, the distances of two images, the reduction."""
 
-    def __init__(self, window_size: int, sigma: float, input_range: tuple[float, float], reduction: Reduction) -> None:
+    def __init__(
+        self, window_size: int, sigma: float, input_range: tuple[float, float], reduction: Reduction, padding: Padding
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         if isinstance(window_size, bool) or not isinstance(window_size, int) or window_size < 3 or not window_size % 2:
@@ -34,10 +38,13 @@ class _SimilarityLoss(nn.Module):
             raise ValueError(f"{name}: sigma is a number of pixels above 0, not {sigma!r}")
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f'{name}: reduction is "mean", "sum" or "none", not {reduction!r}')
+        if padding not in ("valid", "zeros"):
+            raise ValueError(f'{name}: padding is "valid" or "zeros", not {padding!r}')
         self.window_size = window_size
         self.sigma = float(sigma)
         self.input_range = _checked_range(name, input_range)
         self.reduction = reduction
+        self.padding = padding
         self._weights = gaussian(window_size, self.sigma)
 
     def _distances(self, y_fake: Tensor, y: Tensor, luminance: bool) -> tuple[Tensor, Tensor | None]:
@@ -49,6 +56,10 @@ class _SimilarityLoss(nn.Module):
         five, of which that of the target has no gradient.
         """
         low, high = self.input_range
+        if self.padding == "zeros":
+            margin = self.window_size // 2
+            y_fake, y = (F.pad(image - low, (margin, margin, margin, margin)) for image in (y_fake, y))
+            low, high = 0.0, high - low
         images = [y_fake, y, (y_fake + y).square(), (y_fake - y).square()]
         mean, mean_y, square_of_total, square_of_difference = windowed_means(images, self._weights)
         mean_of_total = mean + mean_y
@@ -73,7 +84,7 @@ class _SimilarityLoss(nn.Module):
         """Show the arguments where the module is printed."""
         return ", ".join(
             f"{name}={getattr(self, name)!r}"
-            for name in ("window_size", "sigma", "input_range", "scale_weights", "reduction")
+            for name in ("window_size", "sigma", "input_range", "scale_weights", "reduction", "padding", "average")
             if hasattr(self, name)
         )
 
@@ -96,6 +107,8 @@ class SSIM(_SimilarityLoss):
         sigma: Standard deviation of the window in pixels, above 0.
         input_range: The values that stand for black and white in the images.
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample, shape (N,).
+        padding: `"valid"` for windows that lie within the image, or `"zeros"` for a window around each pixel, where the
+            image goes on in black beyond its edges, as in `pytorch-ssim`.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -118,8 +131,9 @@ class SSIM(_SimilarityLoss):
         sigma: float = 1.5,
         input_range: tuple[float, float] = (-1.0, 1.0),
         reduction: Reduction = "mean",
+        padding: Padding = "valid",
     ) -> None:
-        super().__init__(window_size, sigma, input_range, reduction)
+        super().__init__(window_size, sigma, input_range, reduction, padding)
 
     def forward(self, y_fake: Tensor, y: Tensor) -> Tensor:
         """Compare two images.
@@ -137,7 +151,8 @@ class SSIM(_SimilarityLoss):
             TypeError: If an image is no tensor of a floating-point dtype.
         """
         check_images("SSIM", y_fake=y_fake, y=y)
-        _check_size("SSIM", y, self.window_size, f"a window of {self.window_size}", "a smaller window_size")
+        if self.padding == "valid":
+            _check_size("SSIM", y, self.window_size, f"a window of {self.window_size}", "a smaller window_size")
         dtype = torch.promote_types(y_fake.dtype, y.dtype)
         precise = torch.promote_types(dtype, torch.float32)
         with _without_autocast(y.device.type):
@@ -166,6 +181,11 @@ class MSSSIM(_SimilarityLoss):
         scale_weights: The weight of each scale, from the finest to the coarsest, above 0, one at least. Those of the
             paper have the sum 1.
         reduction: `"mean"` or `"sum"` over the samples, or `"none"` for one value per sample, shape (N,).
+        padding: `"valid"` for windows that lie within the image, or `"zeros"` for a window around each pixel, where the
+            image goes on in black beyond its edges. Images may then be as small as a pixel at the coarsest scale.
+        average: What is raised to a power: `"channel"` for the mean of each channel of each sample, or `"batch"` for
+            one mean over all of them, which takes a `reduction` of `"mean"`. With `padding="zeros"`, it is the
+            `mssim_loss` of neosr for images whose sizes are divisible by 16.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -191,9 +211,19 @@ class MSSSIM(_SimilarityLoss):
         input_range: tuple[float, float] = (-1.0, 1.0),
         scale_weights: Sequence[float] = _SCALE_WEIGHTS,
         reduction: Reduction = "mean",
+        padding: Padding = "valid",
+        average: Average = "channel",
     ) -> None:
-        super().__init__(window_size, sigma, input_range, reduction)
+        super().__init__(window_size, sigma, input_range, reduction, padding)
         self.scale_weights = _checked_weights(scale_weights)
+        if average not in ("channel", "batch"):
+            raise ValueError(f'MSSSIM: average is "channel" or "batch", not {average!r}')
+        if average == "batch" and reduction != "mean":
+            raise ValueError(
+                f'MSSSIM: average="batch" gives one value for all samples, and reduction={reduction!r} needs one for '
+                'each; use average="channel"'
+            )
+        self.average = average
 
     def forward(self, y_fake: Tensor, y: Tensor) -> Tensor:
         """Compare two images.
@@ -212,9 +242,13 @@ class MSSSIM(_SimilarityLoss):
         """
         check_images("MSSSIM", y_fake=y_fake, y=y)
         scales = len(self.scale_weights)
-        least = self.window_size * 2 ** (scales - 1)
-        needed = f"a window of {self.window_size} and {scales} scale{'s' * (scales > 1)}"
-        _check_size("MSSSIM", y, least, needed, "fewer scale_weights or a smaller window_size")
+        needed = f"{scales} scale{'s' * (scales > 1)}"
+        if self.padding == "valid":
+            advice = 'fewer scale_weights, a smaller window_size, padding="zeros"'
+            needed = f"a window of {self.window_size} and {needed}"
+            _check_size("MSSSIM", y, self.window_size * 2 ** (scales - 1), needed, advice)
+        else:
+            _check_size("MSSSIM", y, 2 ** (scales - 1), needed, "fewer scale_weights")
         dtype = torch.promote_types(y_fake.dtype, y.dtype)
         precise = torch.promote_types(dtype, torch.float32)
         with _without_autocast(y.device.type):
@@ -228,7 +262,8 @@ class MSSSIM(_SimilarityLoss):
         for scale, weight in enumerate(self.scale_weights):
             if scale:
                 y_fake, y = F.avg_pool2d(y_fake, 2), F.avg_pool2d(y, 2)
-            distance = 2 * _joined(*self._distances(y_fake, y, luminance=scale == last)).mean((2, 3))
+            distances = _joined(*self._distances(y_fake, y, luminance=scale == last))
+            distance = 2 * (distances.mean((2, 3)) if self.average == "channel" else distances.mean())
             exists = exists & (distance < 1)
             # The derivative at 1 is infinite, and would be nan times the 0 below.
             logarithm = logarithm + weight * torch.log1p(-torch.where(distance < 1, distance, 0))
