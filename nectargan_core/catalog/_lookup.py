@@ -329,8 +329,9 @@ def _not_found(installed: Installed, now: Settings, group: str, name: str, provi
     hints = "".join(f"; {hint}" for hint in _hints(installed, now, group, name, provider))
     # An entry point without a name cannot be asked for.
     names = [known for known in _names(installed, group) if known]
-    is_misnamed = any(_offers(installed, misnamed, name)[0] for misnamed in installed.misnamed)
-    close = "" if is_misnamed else did_you_mean(name, (known for known in names if known != name))
+    # A name that some group has, such as that of a schedule where a spec is asked for, is not a misspelt one.
+    is_known = any(_offers(installed, each, name)[0] for each in (*GROUPS, *installed.misnamed))
+    close = "" if is_known else did_you_mean(name, (known for known in names if known != name))
     if not hints and not close:
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         hints = f"; installed are {', '.join(names[:20])}{more}" if names else "; none is installed at all"

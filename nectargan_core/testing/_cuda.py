@@ -20,6 +20,8 @@ Gradients: TypeAlias = Mapping[str, Sequence[Tensor | None]]
 
 _RELATIVE = 1e-2
 _ABSOLUTE = 1e-4
+# Of a deep network the gradient is another one where rounding brings a value to the other side of a kink.
+_OF_GRADIENTS = 5e-2
 
 
 def cuda(loss: LossSubject) -> None:
@@ -90,7 +92,7 @@ def _compare_gradients(found: Gradients, expected: Gradients) -> None:
             if gradient is None or other is None:
                 continue
             distance, length = float((gradient.cpu() - other).norm()), float(other.norm())
-            if not distance <= _RELATIVE * length + 1e-7:
+            if not distance <= _OF_GRADIENTS * length + 1e-7:
                 raise CheckFailed(
                     f"on a CUDA device the gradient with respect to {name!r} differs from the CPU's, "
                     f"by {distance / max(length, 1e-12):.2g} of its length"

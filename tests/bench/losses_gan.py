@@ -113,9 +113,17 @@ class Generator(nn.Module):
         return image
 
 
-def of_generator(loss: Callable[..., Tensor]) -> Callable[[Tensor, nn.Module], Tensor]:
-    """Return a loss of images and latents as one of latents and the generator."""
-    return lambda w, generator: loss(generator(w), w)
+class OfGenerator(nn.Module):
+    """A loss of images and latents as one of latents and the generator."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, w: Tensor, generator: nn.Module) -> Tensor:
+        """Compute the loss of the images that the generator makes of latents."""
+        result: Tensor = self.loss(generator(w), w)
+        return result
 
 
 def predictions(batch: int) -> Sequence[Tensor]:
@@ -167,7 +175,7 @@ def rows() -> list[Row]:
         Row("feature-matching", "plain code", plain_matching, FeatureMatching(), features),
         Row("r1", "plain code", plain_r1, SquaredGradient(), judged(1)),
         Row("gradient-penalty", "plain code", plain_penalty, GradientPenalty(), judged(2)),
-        Row("path-length", "plain code", of_generator(PlainPathLength()), of_generator(PathLength()), latents),
+        Row("path-length", "plain code", OfGenerator(PlainPathLength()), OfGenerator(PathLength()), latents),
     ]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from nectargan_image import LDL
+from nectargan_image.artifacts import _variance_of_rows, _variance_of_windows
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nectargan_core.testing import LossTests
@@ -149,3 +150,9 @@ def test_images_of_two_shapes_are_refused():
 
 def test_it_shows_its_arguments():
     assert repr(LDL(ksize=5)) == "LDL(ksize=5, input_range=(-1.0, 1.0))"
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_both_ways_to_compute_the_variance_in_a_window_agree(size):
+    image = torch.rand(2, 1, 20, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_variance_of_rows(image, size), _variance_of_windows(image, size))
