@@ -17,7 +17,8 @@ from nectargan_core.config import Config
 from nectargan_core.errors import NectarganError, WeightsError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives import build, variants_of
-from nectargan_core.testing._inputs import MakeInputs
+from nectargan_core.testing._example_inputs import examples_of
+from nectargan_core.testing._inputs import ExampleInputs, MakeInputs
 from nectargan_core.testing._outcomes import NotApplicable
 from nectargan_core.testing._subject import LossSubject
 
@@ -37,7 +38,7 @@ class SpecSubject:
         variant: The only variant to look at; None for all.
         options: Keyword arguments of the spec.
         config: The configuration to build it with.
-        make_inputs: Makes inputs of its losses for a batch size; None for the vocabulary.
+        make_inputs: Makes inputs of its losses for a batch size; None for those of the plugin and of the vocabulary.
         gradcheck: Whether gradients are compared with numerical ones.
     """
 
@@ -61,6 +62,11 @@ class SpecSubject:
     def variants(self) -> tuple[str | None, ...]:
         """Its variants; None stands for a spec without variants, or whose variants are not known."""
         return (self.variant,) if self.variant is not None else variants_of(self.spec) or (None,)
+
+    @functools.cached_property
+    def examples(self) -> ExampleInputs:
+        """What makes the plugin's own inputs for a batch size."""
+        return examples_of(self.plugin)
 
     @property
     def doc(self) -> str:
@@ -124,7 +130,9 @@ class SpecSubject:
                         continue
                     seen.append(key)
                 label = loss.name + (f" of {variant!r}" if variant is not None else "")
-                subject = LossSubject(loss.function, loss.inputs, self.make_inputs, self.gradcheck, numberless)
+                subject = LossSubject(
+                    loss.function, loss.inputs, self.make_inputs, self.gradcheck, numberless, self.examples
+                )
                 result.append((label, subject))
         return result
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from nectargan_vqgan import CodebookLoss, vqgan
+from nectargan_vqgan import CodebookLoss, example_inputs, vqgan
 
 from nectargan_core import Config, LossManager, Schedule
 from nectargan_core.errors import MissingInputError, SpecError, UnknownVariantError
@@ -22,11 +22,6 @@ class TestVQGAN(LossSpecTests):
         "trains": "a step of the weighting needs a network; test_vqgan_numbers.py has several",
     }
 
-    def make_inputs(self, batch_size):
-        images = {name: torch.rand(batch_size, 3, 16, 16) * 2 - 1 for name in ("y_fake", "y")}
-        judgements = {name: torch.randn(batch_size, 1, 4, 4) for name in ("pred_real", "pred_fake")}
-        return {**images, **judgements, "codebook_loss": torch.rand(batch_size, 4, 2, 2)}
-
 
 class TestCodebookLoss(LossTests):
     function = CodebookLoss()
@@ -34,7 +29,7 @@ class TestCodebookLoss(LossTests):
     gradcheck = True
 
     def make_inputs(self, batch_size):
-        return {"codebook_loss": torch.rand(batch_size, 4, 2, 2)}
+        return example_inputs(batch_size)
 
 
 def build(term="vqgan", options=None, **keywords):
