@@ -197,7 +197,10 @@ def test_the_checks_of_an_installed_plugin_run_too(check):
 
 
 # What the tests of the plugins skip, with the same reason.
-MEANT = {"gradient-penalty": ["deterministic=it draws where between the images it looks"]}
+MEANT = {
+    "gradient-penalty": ["deterministic=it draws where between the images it looks"],
+    "esrgan": ["differentiable=of one prediction the discriminator takes the mean as a constant"],
+}
 # What calls `G_PL` is in the tests of its plugin: its images have to be made of its latents, which the kit cannot.
 OF_LATENTS = ("path-length", "stylegan2")
 # Of what a machine may lack: a device, and files with weights.

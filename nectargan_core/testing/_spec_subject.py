@@ -16,11 +16,12 @@ from nectargan_core._messages import one_line
 from nectargan_core.config import Config
 from nectargan_core.errors import NectarganError, WeightsError
 from nectargan_core.losses import LMLoss
-from nectargan_core.objectives import build, variants_of
+from nectargan_core.objectives import Objective, build, variants_of
 from nectargan_core.testing._example_inputs import examples_of
 from nectargan_core.testing._inputs import ExampleInputs, MakeInputs
 from nectargan_core.testing._outcomes import NotApplicable
 from nectargan_core.testing._subject import LossSubject
+from nectargan_core.weightings import Balance
 
 Losses = dict[str, LMLoss]
 """What a spec builds, by name."""
@@ -79,13 +80,20 @@ class SpecSubject:
 
     def build(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> Losses:
         """Build the losses of a variant by name."""
+        return self._objective(variant, device, config, factor).losses
+
+    def balances(self, variant: str | None) -> list[Balance]:
+        """Return what balances the losses of a variant, as the spec says."""
+        return self._objective(variant, "meta").balances
+
+    def _objective(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> Objective:
         # A copy, since a spec that changes it must not change what later ones are given.
         config = (copy.deepcopy(self.config) if config is None else config).on_device(device)
         options = {self.plugin.name: self.options} if self.options else None
         with warnings.catch_warnings():
             # Of a weight that is 0, which is asked for here.
             warnings.simplefilter("ignore")
-            return build(f"{factor}{self.term(variant)}", (), {"options": options}, config).losses
+            return build(f"{factor}{self.term(variant)}", (), {"options": options}, config)
 
     @functools.cached_property
     def built(self) -> dict[str | None, Losses | Exception]:

@@ -406,8 +406,14 @@ def _train(spec: SpecSubject, variant: str | None, losses: Losses) -> None:
     options = {spec.plugin.name: spec.options} if spec.options else None
     where = _of(variant)
     try:
+        # Inputs of the kit do not depend on parameters, by which some weightings differentiate the losses.
+        left_out = {each.query: None for each in spec.balances(variant) if each.weighting.wrt not in (None, *values)}
         manager = LossManager.from_spec(
-            spec.term(variant), spec.config.on_device("cpu"), enable_logging=False, options=options
+            spec.term(variant),
+            spec.config.on_device("cpu"),
+            enable_logging=False,
+            options=options,
+            weightings=left_out,
         )
         for step in range(2):
             manager.tick(epoch=0)
