@@ -970,6 +970,17 @@ def test_a_gradient_penalty_is_not_blamed_for_what_the_compiler_does_not_take():
     assert "gradient penalty" in skipped("compiles", gradient_penalty, inputs=("discriminator", "y"))
 
 
+def test_nor_where_it_is_kept_from_the_compiler():
+    kept = torch.compiler.disable(gradient_penalty)
+    called = skipped("compiles", lambda discriminator, y: kept(discriminator, y), inputs=("discriminator", "y"))
+    assert "gradient penalty" in called
+
+
+def test_a_loss_that_is_kept_from_the_compiler_without_need_is_found():
+    kept = torch.compiler.disable(nn.functional.l1_loss)
+    assert "torch.compile(fullgraph=True) does not take it" in failure("compiles", lambda y_fake, y: kept(y_fake, y))
+
+
 # What a generated input can be equal to
 
 

@@ -250,7 +250,8 @@ def test_an_input_of_its_own_that_is_documented_is_no_fault(acme):
     expression = '{"G_GLOW": ' + loss(inputs='("y_fake", "edges")') + "}"
     documented = acme(returning(expression, "Build it of `edges`, (N, 1, H, W) from 0 to 1."))
     passes("inputs", documented)
-    assert "say with make_inputs how it is made" in outcome("finite", documented).message
+    said = outcome("finite", documented).message
+    assert "say with make_inputs how it is made, or with the function example_inputs in the module of the spec" in said
 
 
 def test_inputs_of_its_own_are_made_by_the_author(acme):
@@ -261,6 +262,102 @@ def test_inputs_of_its_own_are_made_by_the_author(acme):
         return {"y_fake": torch.rand(size, 1, 8, 8), "edges": torch.rand(size, 1, 8, 8)}
 
     check_loss_spec("glow", make_inputs=make_inputs, skip=ALONE)
+
+
+OF_EDGES = returning('{"G_GLOW": ' + loss(inputs='("y_fake", "edges")') + "}", "Build it of `edges`.")
+EXAMPLES = """
+def example_inputs(batch_size):
+    generator = torch.Generator().manual_seed(batch_size)
+    return {"edges": torch.rand(batch_size, 3, 32, 32, generator=generator)}
+"""
+
+
+def test_inputs_of_its_own_are_made_by_its_module(acme):
+    subject = acme(OF_EDGES + EXAMPLES)
+    results = {each.name: run_check(each, subject, ALONE) for each in CHECKS}
+    assert {result.state for result in results.values()} == {"passed", "skipped"}
+    assert {name for name, result in results.items() if result.state == "skipped"} == {*ALONE, "gradcheck", "cuda"}
+
+
+def test_a_command_a_function_and_a_class_use_the_inputs_of_the_module(acme):
+    plugin = acme(OF_EDGES + EXAMPLES).plugin
+    assert {each.check: each.state for each in examine(plugin, skip=ALONE)}["trains"] == "passed"
+    check_loss_spec("glow", skip=ALONE)
+
+    class TestGlow(LossSpecTests):
+        name = "glow"
+
+    TestGlow().test_trains()
+
+
+def test_what_a_test_makes_goes_before_what_the_module_makes(acme):
+    acme(OF_EDGES + EXAMPLES.replace("3, 32, 32", "no_such_size"))
+
+    def make_inputs(size):
+        return {"y_fake": torch.rand(size, 1, 8, 8), "edges": torch.rand(size, 1, 8, 8)}
+
+    check_loss_spec("glow", make_inputs=make_inputs, skip=ALONE)
+
+
+def test_an_input_of_the_table_may_have_another_shape(acme):
+    examples = """
+    def example_inputs(batch_size):
+        made = torch.rand(2, batch_size, 1, 4000, generator=torch.Generator().manual_seed(batch_size))
+        return {"y_fake": made[0].requires_grad_(), "y": made[1]}
+
+    class Waveforms(Glow):
+        def forward(self, y_fake, y):
+            assert y_fake.shape == y.shape and y_fake.shape[1:] == (1, 4000)
+            return super().forward(y_fake, y)
+    """
+    subject = acme(of_loss(function="Waveforms()") + textwrap.dedent(examples))
+    passes("finite", subject)
+    passes("batch_size", subject)
+    passes("trains", subject)
+
+
+def test_an_input_of_the_table_is_generated_beside_one_of_the_module(acme):
+    source = """
+    class Both(nn.Module):
+        def forward(self, made, pred_fake):
+            return made.mean() + pred_fake.mean()
+
+    def example_inputs(batch_size):
+        return {"made": torch.rand(batch_size, 3, requires_grad=True)}
+    """
+    built = '{"G_GLOW": ' + loss(function="Both()", inputs='("made", "pred_fake")') + "}"
+    (_, subject) = acme(returning(built, "Build it of `made`.") + textwrap.dedent(source)).subjects[0]
+    assert set(subject.inputs().leaves) == {"made", "pred_fake"}
+
+
+def test_the_numbers_of_the_module_are_not_those_of_the_table(acme):
+    (_, subject) = acme(OF_EDGES + EXAMPLES).subjects[0]
+    values = subject.values()
+    assert not torch.equal(values["edges"], values["y_fake"] / 2 + 0.5)
+
+
+def test_an_input_that_neither_makes_is_named_with_those_that_the_module_makes(acme):
+    found = outcome("finite", acme(OF_EDGES + EXAMPLES.replace('"edges"', '"egdes"')))
+    assert found.state == "skipped"
+    assert found.message.startswith("it reads 'edges', which is an input of its own")
+    assert found.message.endswith("the function example_inputs in the module of the spec, which makes egdes")
+
+
+@pytest.mark.parametrize(
+    ("examples", "expected"),
+    [
+        ("example_inputs = 3", "acme.example_inputs is 3; it must be a function that takes a batch size"),
+        ("def example_inputs(): return {}", "acme.example_inputs(2) raised TypeError"),
+        ("def example_inputs(size): return [size]", "acme.example_inputs(2) returned [2]; return a dict of inputs"),
+        ("def example_inputs(size): pass", "acme.example_inputs(2) returned None; return a dict of inputs"),
+        ("def example_inputs(size): raise SystemExit(3)", "acme.example_inputs(2) raised SystemExit: 3"),
+        ("def example_inputs(size): return {}[size]", "raised KeyError: 2 (acme.py, line"),
+    ],
+)
+def test_a_fault_of_the_function_of_the_module_is_found(acme, examples, expected):
+    subject = acme(OF_EDGES + "\n" + examples + "\n")
+    fails("finite", subject, expected)
+    fails("trains", subject, expected)
 
 
 @pytest.mark.parametrize("inputs", ['("y_fake",)', '("y_fake", "y", "x")', '{"fake": "y_fake", "y": "y"}'])

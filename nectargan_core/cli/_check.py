@@ -77,7 +77,7 @@ def _plugins(name: str) -> list[Plugin]:
 
 def _not_found(asked: str, name: str, errors: Mapping[str, PluginNotFoundError]) -> str:
     """Return the error of the catalog that knows most of the name."""
-    for says in ("Did you mean", "it is offered by", "pip install"):
+    for says in ("it is offered by", "Did you mean", "pip install"):
         for error in errors.values():
             if says in str(error):
                 return str(error)

@@ -1,6 +1,6 @@
 """Objectives: from a formula or a spec function to losses, with the weights and schedules that the caller asked for."""
 
-from nectargan_core.objectives._build import KEYWORDS, Spec
+from nectargan_core.objectives._build import KEYWORDS, Objective, Spec
 from nectargan_core.objectives._describe import (
     LossDescription,
     OptionDescription,
@@ -18,6 +18,7 @@ from nectargan_core.objectives._variants import variants_of
 __all__ = [
     "KEYWORDS",
     "LossDescription",
+    "Objective",
     "OptionDescription",
     "Spec",
     "SpecDescription",

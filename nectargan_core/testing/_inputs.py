@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,10 @@ from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 from nectargan_core.testing._vocabulary import VOCABULARY
 
 MakeInputs = Callable[[int], "Mapping[str, object] | None"]
-"""Makes the inputs for a batch size, in float32 on the CPU; None for those of the vocabulary."""
+"""Makes the inputs for a batch size, in float32 on the CPU; None for those of the plugin and of the vocabulary."""
+
+ExampleInputs = Callable[[int], Mapping[str, object]]
+"""Makes inputs of a plugin by name for a batch size, in float32 on the CPU; `CheckFailed` where it has a fault."""
 
 Case = Literal["random", "equal", "zero", "unmasked"]
 
@@ -32,6 +35,8 @@ CASES: Mapping[Case, str] = {
 # Which input a generated one may become equal to.
 _TARGETS = {"y_fake": "y", "pred_fake": "pred_real", "features_fake": "features_real"}
 _IMAGES = ("x", "y", "y_fake")
+# Above every batch size.
+_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -52,22 +57,37 @@ class Inputs:
         return [value for value in self.values.values() if isinstance(value, nn.Module)]
 
 
-def made(names: Sequence[str], make_inputs: MakeInputs | None, batch_size: int) -> dict[str, object]:
+@dataclass(frozen=True)
+class Made:
+    """Inputs as they were made.
+
+    Args:
+        values: The inputs by name.
+        of_vocabulary: The names of those that were made by the vocabulary, so that what they may be is known.
+    """
+
+    values: Mapping[str, object]
+    of_vocabulary: Collection[str] = ()
+
+
+def made(
+    names: Sequence[str], make_inputs: MakeInputs | None, batch_size: int, examples: ExampleInputs | None = None
+) -> Made:
     """Make the inputs that a loss reads.
 
+    Args:
+        names: Their names.
+        make_inputs: Makes all of them; None, or what returns None, for `examples` and the vocabulary.
+        batch_size: The batch size.
+        examples: Makes those that the vocabulary does not have, or has in another shape; None where there is no plugin.
+
     Raises:
-        CheckFailed: If `make_inputs` does not make them all.
-        NotApplicable: If there is no `make_inputs`, and the vocabulary does not have them all.
+        CheckFailed: If `make_inputs` does not make them all, or `examples` has a fault.
+        NotApplicable: If there is no `make_inputs`, and neither `examples` nor the vocabulary have them all.
     """
     given = None if make_inputs is None else make_inputs(batch_size)
     if given is None:
-        for name in names:
-            if name not in VOCABULARY:
-                raise NotApplicable(
-                    f"it reads {name!r}, which is an input of its own; say with make_inputs how it is made"
-                )
-        generator = torch.Generator().manual_seed(batch_size)
-        return {name: VOCABULARY[name].make(batch_size, generator) for name in names}
+        return _by_name(names, None if examples is None else examples(batch_size), batch_size)
     if not isinstance(given, Mapping):
         raise CheckFailed(f"make_inputs returned {shown(given)}; return a dict of inputs by their names")
     missing = [name for name in names if name not in given]
@@ -76,7 +96,30 @@ def made(names: Sequence[str], make_inputs: MakeInputs | None, batch_size: int) 
             f"make_inputs made {listed(map(str, given))}, without {listed(missing)}, which the loss reads; return all "
             "that it reads, by name"
         )
-    return {name: given[name] for name in names}
+    return Made({name: given[name] for name in names})
+
+
+def _by_name(names: Sequence[str], own: Mapping[str, object] | None, batch_size: int) -> Made:
+    """Take inputs of the plugin, if there is one, and make the others by the vocabulary."""
+    taken = {name: own[name] for name in names if name in own} if own else {}
+    others = [name for name in names if name not in taken]
+    for name in others:
+        if name not in VOCABULARY:
+            how = "say with make_inputs how it is made"
+            if own is not None:
+                how += ", or with the function example_inputs in the module of the spec"
+            how += f", which makes {listed(map(str, own))}" if own else ""
+            raise NotApplicable(f"it reads {name!r}, which is an input of its own; {how}")
+    # Another seed than that of the plugin, whose first random image would be the first of the vocabulary, too.
+    generator = torch.Generator().manual_seed(batch_size + bool(taken) * _SEED)
+    values: dict[str, object] = {name: VOCABULARY[name].make(batch_size, generator) for name in others}
+    if any(tensor.requires_grad for value in taken.values() for tensor in _floating(value)):
+        # Where the plugin says which of its inputs are generated, those of the vocabulary must not cease to be.
+        values = {
+            name: mapped(value, lambda tensor: tensor.requires_grad_()) if VOCABULARY[name].generated else value
+            for name, value in values.items()
+        }
+    return Made({name: taken[name] if name in taken else values[name] for name in names}, frozenset(others))
 
 
 def generated_among(values: Mapping[str, object]) -> tuple[str, ...]:
@@ -87,21 +130,16 @@ def generated_among(values: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(asked or known or anything)
 
 
-def in_case(values: Mapping[str, object], case: Case, *, vocabulary: bool) -> dict[str, object] | None:
-    """Return inputs as a case has them; None where the case is none of these inputs.
-
-    Args:
-        values: Inputs as they were made.
-        case: What they are to be like.
-        vocabulary: Whether they were made from the vocabulary, so that what they may be is known.
-    """
+def in_case(made: Made, case: Case) -> dict[str, object] | None:
+    """Return inputs as a case has them; None where the case is none of these inputs."""
+    values = made.values
     if case == "random":
         return dict(values)
     if case == "equal":
         changed = {name: target for name in generated_among(values) if (target := _target(name, values)) is not None}
         return {**values, **changed} if changed else None
-    names = [name for name in values if name in (_IMAGES if case == "zero" else ("mask",))]
-    if not vocabulary or not names:
+    names = [name for name in made.of_vocabulary if name in (_IMAGES if case == "zero" else ("mask",))]
+    if not names:
         return None
     return {**values, **{name: mapped(values[name], torch.zeros_like) for name in names}}
 

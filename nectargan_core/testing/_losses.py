@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -219,7 +220,7 @@ def compiles(loss: LossSubject) -> None:
         except Exception as error:
             if "not supported on Python" in str(error):
                 raise NotApplicable(one_line(error)) from error
-            if "using `torch.autograd.grad`" in str(error):
+            if "using `torch.autograd.grad`" in str(error) or _takes_gradients(loss):
                 raise NotApplicable(
                     "torch.compile(fullgraph=True) does not take torch.autograd.grad(), as a gradient penalty needs it"
                 ) from error
@@ -234,6 +235,13 @@ def compiles(loss: LossSubject) -> None:
             f"compiled {difference}; it depends on what changes between calls and is no tensor: keep such a state in a "
             "buffer"
         )
+
+
+def _takes_gradients(loss: LossSubject) -> bool:
+    """Whether it calls `torch.autograd.grad()`, also where it keeps that from the compiler."""
+    with mock.patch.object(torch.autograd, "grad", wraps=torch.autograd.grad) as grad:
+        loss.call()
+    return grad.called
 
 
 def deterministic(loss: LossSubject) -> None:

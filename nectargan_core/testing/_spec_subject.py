@@ -16,10 +16,12 @@ from nectargan_core._messages import one_line
 from nectargan_core.config import Config
 from nectargan_core.errors import NectarganError, WeightsError
 from nectargan_core.losses import LMLoss
-from nectargan_core.objectives import build, variants_of
-from nectargan_core.testing._inputs import MakeInputs
+from nectargan_core.objectives import Objective, build, variants_of
+from nectargan_core.testing._example_inputs import examples_of
+from nectargan_core.testing._inputs import ExampleInputs, MakeInputs
 from nectargan_core.testing._outcomes import NotApplicable
 from nectargan_core.testing._subject import LossSubject
+from nectargan_core.weightings import Balance
 
 Losses = dict[str, LMLoss]
 """What a spec builds, by name."""
@@ -37,7 +39,7 @@ class SpecSubject:
         variant: The only variant to look at; None for all.
         options: Keyword arguments of the spec.
         config: The configuration to build it with.
-        make_inputs: Makes inputs of its losses for a batch size; None for the vocabulary.
+        make_inputs: Makes inputs of its losses for a batch size; None for those of the plugin and of the vocabulary.
         gradcheck: Whether gradients are compared with numerical ones.
     """
 
@@ -62,6 +64,11 @@ class SpecSubject:
         """Its variants; None stands for a spec without variants, or whose variants are not known."""
         return (self.variant,) if self.variant is not None else variants_of(self.spec) or (None,)
 
+    @functools.cached_property
+    def examples(self) -> ExampleInputs:
+        """What makes the plugin's own inputs for a batch size."""
+        return examples_of(self.plugin)
+
     @property
     def doc(self) -> str:
         """Its docstring."""
@@ -73,13 +80,20 @@ class SpecSubject:
 
     def build(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> Losses:
         """Build the losses of a variant by name."""
+        return self._objective(variant, device, config, factor).losses
+
+    def balances(self, variant: str | None) -> list[Balance]:
+        """Return what balances the losses of a variant, as the spec says."""
+        return self._objective(variant, "meta").balances
+
+    def _objective(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> Objective:
         # A copy, since a spec that changes it must not change what later ones are given.
         config = (copy.deepcopy(self.config) if config is None else config).on_device(device)
         options = {self.plugin.name: self.options} if self.options else None
         with warnings.catch_warnings():
             # Of a weight that is 0, which is asked for here.
             warnings.simplefilter("ignore")
-            return build(f"{factor}{self.term(variant)}", (), {"options": options}, config).losses
+            return build(f"{factor}{self.term(variant)}", (), {"options": options}, config)
 
     @functools.cached_property
     def built(self) -> dict[str | None, Losses | Exception]:
@@ -124,7 +138,9 @@ class SpecSubject:
                         continue
                     seen.append(key)
                 label = loss.name + (f" of {variant!r}" if variant is not None else "")
-                subject = LossSubject(loss.function, loss.inputs, self.make_inputs, self.gradcheck, numberless)
+                subject = LossSubject(
+                    loss.function, loss.inputs, self.make_inputs, self.gradcheck, numberless, self.examples
+                )
                 result.append((label, subject))
         return result
 

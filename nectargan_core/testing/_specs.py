@@ -234,7 +234,8 @@ def check_loss_spec(
         name: The name of the spec, such as `"sobel"`; also `"provider/name"`, and `"name:variant"` for one variant.
         options: Keyword arguments of the spec.
         config: What it is built with: a `Config`, or a mapping; None for an empty one.
-        make_inputs: Makes the inputs of all its losses for a batch size, as for `check_loss`.
+        make_inputs: Makes the inputs of all its losses for a batch size, as for `check_loss`. None for those that
+            the function `example_inputs` in the module of the spec makes, and the others as the vocabulary has them.
         gradcheck: Whether to compare gradients with finite differences in float64.
         skip: Reasons for leaving out checks, by their names.
 
@@ -285,7 +286,7 @@ class LossSpecTests(CheckCases):
     gradcheck: ClassVar[bool] = False
 
     def make_inputs(self, batch_size: int) -> Mapping[str, object] | None:
-        """Make the inputs of all losses for a batch size, as for `check_loss`; None for the vocabulary."""
+        """Make the inputs of all losses for a batch size, as for `check_loss_spec`; None for those of the plugin."""
         return None
 
     def subject(self) -> SpecSubject:
@@ -401,12 +402,18 @@ def _train(spec: SpecSubject, variant: str | None, losses: Losses) -> None:
         for loss in losses.values()
         for name in (loss.inputs.values() if isinstance(loss.inputs, dict) else loss.inputs)
     )
-    values = made(tuple(reads), spec.make_inputs, 2)
+    values = made(tuple(reads), spec.make_inputs, 2, spec.examples).values
     options = {spec.plugin.name: spec.options} if spec.options else None
     where = _of(variant)
     try:
+        # Inputs of the kit do not depend on parameters, by which some weightings differentiate the losses.
+        left_out = {each.query: None for each in spec.balances(variant) if each.weighting.wrt not in (None, *values)}
         manager = LossManager.from_spec(
-            spec.term(variant), spec.config.on_device("cpu"), enable_logging=False, options=options
+            spec.term(variant),
+            spec.config.on_device("cpu"),
+            enable_logging=False,
+            options=options,
+            weightings=left_out,
         )
         for step in range(2):
             manager.tick(epoch=0)

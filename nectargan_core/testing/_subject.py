@@ -15,7 +15,7 @@ from nectargan_core.losses import module_of
 from nectargan_core.testing._call import Call, Parameters, called, settings_restored
 from nectargan_core.testing._comparing import difference_of
 from nectargan_core.testing._generators import seeded
-from nectargan_core.testing._inputs import CASES, Case, Inputs, MakeInputs, in_case, made, prepared
+from nectargan_core.testing._inputs import CASES, Case, ExampleInputs, Inputs, Made, MakeInputs, in_case, made, prepared
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable
 
 _BATCH = 2
@@ -28,9 +28,10 @@ class LossSubject:
     Args:
         function: The function or module.
         reads: The names of its inputs, in the order of its parameters, or by parameter.
-        make_inputs: Makes them for a batch size; None for the vocabulary.
+        make_inputs: Makes them for a batch size; None for those of the plugin and of the vocabulary.
         gradcheck: Whether its gradient is compared with a numerical one.
         numberless: Why there are no numbers to check; the function is then on the meta device.
+        examples: Makes the plugin's own inputs for a batch size; None where there is no plugin.
     """
 
     function: Callable[..., Any]
@@ -38,7 +39,8 @@ class LossSubject:
     make_inputs: MakeInputs | None = None
     gradcheck: bool = False
     numberless: str = ""
-    _made: dict[int, dict[str, object]] = field(default_factory=dict)
+    examples: ExampleInputs | None = None
+    _made: dict[int, Made] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,8 +58,8 @@ class LossSubject:
         """Return inputs as they are made; None where the case is none of these inputs."""
         if batch not in self._made:
             with seeded(batch):
-                self._made[batch] = made(self.names, self.make_inputs, batch)
-        return in_case(self._made[batch], case, vocabulary=self._from_vocabulary)
+                self._made[batch] = made(self.names, self.make_inputs, batch, self.examples)
+        return in_case(self._made[batch], case)
 
     def inputs(self, case: Case = "random", batch: int = _BATCH, **conversion: Any) -> Inputs:
         """Return copies of the inputs for one call; `conversion` as for `prepared`."""
@@ -97,10 +99,6 @@ class LossSubject:
         if isinstance(self.plain, Exception):
             return False
         return bool(difference_of(self.call(seed=2), self.plain))
-
-    @property
-    def _from_vocabulary(self) -> bool:
-        return self.make_inputs is None or self.make_inputs(1) is None
 
 
 def needs_numbers(loss: LossSubject) -> None:

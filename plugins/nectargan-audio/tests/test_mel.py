@@ -224,9 +224,6 @@ class TestMel(LossSpecTests):
     name = "mel"
     gradcheck = True
 
-    def make_inputs(self, batch_size):
-        return dict(zip(("y_fake", "y"), waveforms(batch_size, 1, 2048), strict=True))
-
 
 class TestSeveralResolutions(LossTests):
     function = LogMel(sample_rate=8000, n_fft=(128, 256), n_mels=(8, 16))

@@ -192,9 +192,6 @@ class TestSTFT(LossSpecTests):
     name = "stft"
     gradcheck = True
 
-    def make_inputs(self, batch_size):
-        return dict(zip(("y_fake", "y"), waveforms(batch_size, 1, 2048), strict=True))
-
 
 class TestOneResolution(LossTests):
     function = MultiResolutionSTFT(n_fft=256, hop_length=None, win_length=None)

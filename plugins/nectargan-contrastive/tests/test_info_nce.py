@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from nectargan_contrastive import InfoNCE, NTXent, info_nce
+from nectargan_contrastive import InfoNCE, NTXent, example_inputs, info_nce
 
 from nectargan_core import Config, LossManager
 from nectargan_core.errors import SpecError
@@ -138,20 +138,18 @@ def test_repr_shows_the_arguments():
     assert repr(NTXent(temperature=0.5)) == "NTXent(temperature=0.5, normalize=True)"
 
 
-class Embeddings:
-    def make_inputs(self, batch_size):
-        return dict(zip(("queries", "keys"), embeddings(batch_size, 16), strict=True))
-
-
-class TestInfoNCE(Embeddings, LossSpecTests):
+class TestInfoNCE(LossSpecTests):
     name = "info-nce"
     gradcheck = True
 
 
-class TestSymmetric(Embeddings, LossTests):
+class TestSymmetric(LossTests):
     function = InfoNCE(symmetric=True, normalize=False)
     inputs = ("queries", "keys")
     gradcheck = True
+
+    def make_inputs(self, batch_size):
+        return example_inputs(batch_size)
 
 
 def test_the_plain_form_is_the_default():

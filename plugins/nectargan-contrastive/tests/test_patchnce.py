@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from nectargan_contrastive import PatchNCE, patchnce, sample_patches
+from nectargan_contrastive import PatchNCE, example_inputs, patchnce, sample_patches
 
 from nectargan_core import Config, LossManager
 from nectargan_core.errors import SpecError
@@ -238,21 +238,18 @@ def test_repr_shows_the_arguments():
     assert repr(PatchNCE()) == "PatchNCE(temperature=0.07, negatives='image', num_patches=None, normalize=True)"
 
 
-class Patches:
-    def make_inputs(self, batch_size):
-        fake, real = patches((batch_size, 16, 8), (batch_size, 9, 4))
-        return {"patches_fake": [each.requires_grad_() for each in fake], "patches_real": real}
-
-
-class TestPatchNCE(Patches, LossSpecTests):
+class TestPatchNCE(LossSpecTests):
     name = "patchnce"
     gradcheck = True
 
 
-class TestNegativesOfTheBatch(Patches, LossTests):
+class TestNegativesOfTheBatch(LossTests):
     function = PatchNCE(negatives="batch", normalize=False)
     inputs = ("patches_fake", "patches_real")
     gradcheck = True
+
+    def make_inputs(self, batch_size):
+        return example_inputs(batch_size)
 
 
 class TestDrawnMaps(LossTests):

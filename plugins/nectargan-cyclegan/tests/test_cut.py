@@ -15,23 +15,12 @@ from nectargan_core.testing import LossSpecTests
 
 # They start processes, which takes longer than all other checks.
 INSTALLED = dict.fromkeys(("entry_point", "imports"), "the spec `cyclegan` of the same module is checked so")
-PATCHES = ("patches_fake", "patches_real", "patches_identity", "patches_y")
 
 
 class TestCUT(LossSpecTests):
     name = "cut"
     gradcheck = True
     skip = INSTALLED
-
-    def make_inputs(self, batch_size):
-        generator = torch.Generator().manual_seed(batch_size)
-        shapes = [(batch_size, 9, 5), (batch_size, 6, 4)]
-        made = {name: [torch.randn(shape, generator=generator) for shape in shapes] for name in PATCHES}
-        for name in ("patches_fake", "patches_identity"):
-            made[name] = [each.requires_grad_() for each in made[name]]
-        for name in ("pred_real", "pred_fake"):
-            made[name] = torch.randn(batch_size, 1, 6, 6, generator=generator).requires_grad_()
-        return made
 
 
 class Generator(nn.Module):

@@ -14,15 +14,7 @@ COMPILED = {"compiles": "the tests of the plugins that the losses are of do it"}
 NAMES = ["G_L1", "G_VGG", "G_GAN", "D_real", "D_fake"]
 
 
-class Images(LossSpecTests):
-    skip = COMPILED
-
-    def make_inputs(self, batch_size):
-        images = {name: torch.rand(batch_size, 3, 16, 16) * 2 - 1 for name in ("y_fake", "y", "y_usm")}
-        return images | {name: torch.randn(batch_size, 1, 4, 4) for name in ("pred_fake", "pred_real")}
-
-
-class TestESRGAN(Images):
+class TestESRGAN(LossSpecTests):
     name = "esrgan"
     options = {"checkpoint": "random"}
     skip = {
@@ -32,13 +24,13 @@ class TestESRGAN(Images):
     }
 
 
-class TestESRGANWithMeansThatCount(Images):
+class TestESRGANWithMeansThatCount(LossSpecTests):
     name = "esrgan"
     options = {"checkpoint": "random", "detach_mean": False}
     skip = {**COMPILED, **INSTALLED}
 
 
-class TestRealESRGAN(Images):
+class TestRealESRGAN(LossSpecTests):
     name = "real-esrgan"
     options = {"checkpoint": "random", "by_layer": True}
     skip = {**COMPILED, **INSTALLED}
@@ -48,7 +40,7 @@ class TestRealESRGAN(Images):
 @pytest.mark.parametrize("name", ["esrgan", "real-esrgan"])
 def test_each_entry_point_keeps_its_contract(name):
     skip = {each: reason for each, reason in TestESRGAN.skip.items() if each not in INSTALLED}
-    check_loss_spec(name, options={"checkpoint": "random"}, make_inputs=Images().make_inputs, skip=skip)
+    check_loss_spec(name, options={"checkpoint": "random"}, skip=skip)
 
 
 def build(name, **keywords):

@@ -14,7 +14,6 @@ from nectargan_core.errors import SpecError, UnknownVariantError
 from nectargan_core.testing import LossSpecTests, check_loss_spec
 
 PENALTIES = {"r1": "D_R1", "r2": "D_R2", "gradient-penalty": "D_GP"}
-COMPILES = "it differentiates a gradient, which torch.compile cannot"
 DRAWS = "it draws where between the images it looks"
 # They start processes, which takes longer than all other checks.
 INSTALLED = dict.fromkeys(("entry_point", "imports"), "it is in a slow test below")
@@ -41,18 +40,18 @@ class TestFeatureMatching(LossSpecTests):
 class TestR1(LossSpecTests):
     name = "r1"
     gradcheck = True
-    skip = {**INSTALLED, "compiles": COMPILES}
+    skip = INSTALLED
 
 
 class TestLazyR2(LossSpecTests):
     name = "r2"
     options = {"every": 16}
-    skip = {**INSTALLED, "compiles": COMPILES}
+    skip = INSTALLED
 
 
 class TestGradientPenalty(LossSpecTests):
     name = "gradient-penalty"
-    skip = {**INSTALLED, "compiles": COMPILES, "deterministic": DRAWS}
+    skip = {**INSTALLED, "deterministic": DRAWS}
 
 
 class TestPathLength(LossSpecTests):
@@ -65,7 +64,7 @@ class TestPathLength(LossSpecTests):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["feature-matching", "gradient-penalty", "path-length", "r1", "r2"])
 def test_each_entry_point_keeps_its_contract(name):
-    check_loss_spec(name, skip={"compiles": COMPILES, "deterministic": DRAWS})
+    check_loss_spec(name, skip={"deterministic": DRAWS})
 
 
 def networks():

@@ -10,20 +10,17 @@ from torch import nn
 
 from nectargan_core.testing import LossTests
 
-COMPILES = "it differentiates a gradient, which torch.compile cannot"
-
 
 class TestSquaredGradient(LossTests):
     function = SquaredGradient()
     inputs = ("y", "discriminator")
     gradcheck = True
-    skip = {"compiles": COMPILES}
 
 
 class TestGradientPenalty(LossTests):
     function = GradientPenalty()
     inputs = ("y", "y_fake", "discriminator")
-    skip = {"compiles": COMPILES, "deterministic": "it draws where between the images it looks"}
+    skip = {"deterministic": "it draws where between the images it looks"}
 
 
 def critic(dtype=torch.float32, channels=3):

@@ -40,10 +40,7 @@ class OfGenerator(nn.Module):
 class TestPathLength(LossTests):
     function = OfGenerator()
     inputs = ("w", "generator")
-    skip = {
-        "compiles": "it differentiates a gradient, which torch.compile cannot",
-        "deterministic": "it draws the image that the Jacobian is multiplied by",
-    }
+    skip = {"deterministic": "it draws the image that the Jacobian is multiplied by"}
 
     def make_inputs(self, batch_size):
         latents = torch.randn(batch_size, 2, 4, generator=torch.Generator().manual_seed(batch_size))

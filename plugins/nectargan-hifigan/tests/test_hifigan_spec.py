@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from nectargan_hifigan import example_inputs
 
 from nectargan_core import LossManager
 from nectargan_core.errors import SpecError
@@ -12,15 +13,6 @@ WEIGHTS = {"G_GAN": 1.0, "G_FM": 2.0, "G_MEL": 45.0, "D_real": 1.0, "D_fake": 1.
 
 class TestHiFiGAN(LossSpecTests):
     name = "hifigan"
-
-    def make_inputs(self, batch_size):
-        judgements = {name: [torch.randn(batch_size, size) for size in (12, 9)] for name in ("pred_real", "pred_fake")}
-        features = {
-            name: [[torch.randn(batch_size, 4, 16), torch.randn(batch_size, 1, 8)], [torch.randn(batch_size, 2, 8, 3)]]
-            for name in ("features_real", "features_fake")
-        }
-        waveforms = {name: torch.rand(batch_size, 1, 2048) * 2 - 1 for name in ("y_fake", "y")}
-        return judgements | features | waveforms
 
 
 def test_weights_are_those_of_the_authors():
@@ -50,7 +42,7 @@ def test_it_is_the_formula_of_the_readme():
     )
     manager = LossManager.from_spec("hifigan")
     assert manager.get_loss_weights() == formula.get_loss_weights()
-    inputs = TestHiFiGAN().make_inputs(2)
+    inputs = example_inputs(2)
     expected = formula.compute_losses(inputs)
     found = manager.compute_losses(inputs)
     assert {name: loss.item() for name, loss in found.items()} == {name: loss.item() for name, loss in expected.items()}

@@ -78,11 +78,6 @@ class TestWavelet(Others):
 class TestLDL(Others):
     name = "ldl"
 
-    def make_inputs(self, batch_size):
-        generator = torch.Generator().manual_seed(batch_size)
-        y_fake, y, y_ema = torch.rand(3, batch_size, 3, 16, 16, generator=generator) * 2 - 1
-        return {"y_fake": y_fake.requires_grad_(), "y": y, "y_ema": y_ema}
-
 
 def inputs():
     generator = torch.Generator().manual_seed(0)

@@ -10,30 +10,25 @@ from nectargan_core.testing import LossSpecTests
 COMPILED = {"compiles": "test_it_compiles_into_one_graph does it: it takes long with this network"}
 
 
-class Small(LossSpecTests):
-    def make_inputs(self, batch_size):
-        return {name: torch.rand(batch_size, 3, 32, 32) * 2 - 1 for name in ("y_fake", "y")}
-
-
-class TestLPIPS(Small):
+class TestLPIPS(LossSpecTests):
     name = "lpips"
     options = {"backbone": "random", "heads": "equal"}
     skip = COMPILED
 
 
-class TestAlex(Small):
+class TestAlex(LossSpecTests):
     name = "lpips:alex"
     options = {"backbone": "random", "heads": "equal"}
     gradcheck = True
 
 
-class TestSqueezeByLayer(Small):
+class TestSqueezeByLayer(LossSpecTests):
     name = "lpips:squeeze"
     options = {"backbone": "random", "heads": "equal", "by_layer": True, "reduction": "none"}
     skip = COMPILED
 
 
-class TestDISTS(Small):
+class TestDISTS(LossSpecTests):
     name = "dists"
     options = {"backbone": "random", "weights": "equal"}
     gradcheck = True

@@ -14,7 +14,6 @@ class TestStyleGAN2(LossSpecTests):
     """`G_PL` is left out where it would be called, since its images have to be made of its latents."""
 
     name = "stylegan2"
-    skip = {"compiles": "two of its losses differentiate a gradient, which torch.compile cannot"}
 
 
 def weights_at(manager, step):

@@ -110,9 +110,6 @@ def test_repr_shows_the_weights():
 class TestVQ(LossSpecTests):
     name = "vq"
 
-    def make_inputs(self, batch_size):
-        return dict(zip(("z_e", "z_q"), pair(batch_size, 4, 8, 8), strict=True))
-
 
 class TestCommitment(LossTests):
     function = VQ(codebook_weight=0.0)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from nectargan_vqgan import CodebookLoss, vqgan
+from nectargan_vqgan import CodebookLoss, example_inputs, vqgan
 
 from nectargan_core import Config, LossManager, Schedule
 from nectargan_core.errors import MissingInputError, SpecError, UnknownVariantError
@@ -17,15 +17,7 @@ WEIGHTS = {"G_L1": 1.0, "G_LPIPS": 1.0, "G_GAN": 0.8, "G_CODEBOOK": 1.0, "D_real
 class TestVQGAN(LossSpecTests):
     name = "vqgan"
     options = RANDOM
-    skip = {
-        "compiles": "the tests of the plugins that the losses are of do it",
-        "trains": "a step of the weighting needs a network; test_vqgan_numbers.py has several",
-    }
-
-    def make_inputs(self, batch_size):
-        images = {name: torch.rand(batch_size, 3, 16, 16) * 2 - 1 for name in ("y_fake", "y")}
-        judgements = {name: torch.randn(batch_size, 1, 4, 4) for name in ("pred_real", "pred_fake")}
-        return {**images, **judgements, "codebook_loss": torch.rand(batch_size, 4, 2, 2)}
+    skip = {"compiles": "the tests of the plugins that the losses are of do it"}
 
 
 class TestCodebookLoss(LossTests):
@@ -34,7 +26,7 @@ class TestCodebookLoss(LossTests):
     gradcheck = True
 
     def make_inputs(self, batch_size):
-        return {"codebook_loss": torch.rand(batch_size, 4, 2, 2)}
+        return example_inputs(batch_size)
 
 
 def build(term="vqgan", options=None, **keywords):
