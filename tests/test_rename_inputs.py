@@ -247,3 +247,17 @@ def test_each_input_is_replaced_once_and_by_what_is_said_for_the_loss_first(gene
 def test_ranges_are_those_of_the_inputs_that_are_given(renames, ranges):
     manager = LossManager.from_spec("ranged", rename_inputs=renames)
     assert manager.get_registered_losses()["G_R"].ranges == ranges
+
+
+def test_the_input_of_a_weighting_that_a_spec_brings_is_renamed():
+    options = {"vqgan": {"backbone": "random", "heads": "equal", "disc_start": 0}}
+    manager = LossManager.from_spec("vqgan", options=options)
+    renames = {"y_fake": "second", "last_layer": "second_layer"}
+    manager.register_spec("vqgan", options=options, prefix="b_", rename_inputs=renames)
+    layers = {"last_layer": torch.nn.Conv2d(3, 3, 1), "second_layer": torch.nn.Conv2d(3, 3, 1)}
+    x, y = (torch.rand(2, 1, 3, 32, 32) * 2 - 1).unbind()
+    inputs = {name: layer.weight for name, layer in layers.items()} | {"codebook_loss": x.mean(), "y": y}
+    inputs |= {"y_fake": layers["last_layer"](x), "second": layers["second_layer"](x)}
+    pred_fake = inputs["y_fake"].mean() + inputs["second"].mean()
+    manager.compute_losses({**inputs, "pred_fake": pred_fake}, query="G").total.backward()
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in layers.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nectargan_core import _arguments as arguments
@@ -10,8 +10,9 @@ from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.config import ConfiguredWeight
 from nectargan_core.errors import UnknownLossError
 from nectargan_core.losses import LMLoss, check_schedule
-from nectargan_core.objectives._renaming import Renaming
+from nectargan_core.objectives._renaming import NOTHING_RENAMED, Renaming
 from nectargan_core.schedules import Schedule
+from nectargan_core.weightings import Weighting
 
 
 def adjust(
@@ -19,7 +20,8 @@ def adjust(
     weights: Mapping[str, float] | None = None,
     schedules: Mapping[str, Schedule] | None = None,
     prefix: str = "",
-    rename_inputs: Mapping[str, str | Mapping[str, str]] | None = None,
+    renaming: Renaming = NOTHING_RENAMED,
+    brought: Iterable[Weighting] = (),
 ) -> dict[str, LMLoss]:
     """Return the losses of an objective under their final names, with the weights and schedules asked for.
 
@@ -29,8 +31,9 @@ def adjust(
         schedules: Schedules by final name. They replace weights and schedules of config and spec; an end that
             is left out is the weight that the loss would have had.
         prefix: Put before every name.
-        rename_inputs: The inputs that losses are given, by the inputs that they read: for all of them, and by final
-            name for one, which beats those for all.
+        renaming: The inputs that losses are given, by the inputs that they read: for all of them, and by final name for
+            one, which beats those for all.
+        brought: The weightings that the specs of the objective bring, whose inputs are renamed, too.
 
     Raises:
         UnknownLossError: If a weight, schedule or renaming is for a loss that the objective does not have.
@@ -45,7 +48,6 @@ def adjust(
         weights = arguments.mapping("weights", weights, "{'G_L1': 100.0}")
     if schedules is not None:
         schedules = arguments.mapping("schedules", schedules, "{'G_L1': Schedule(end=10, target_value=0.0)}")
-    renaming = Renaming.read({} if rename_inputs is None else rename_inputs)
     final = {prefix + name: loss for name, loss in losses.items()}
     for what, given in (("weight", weights), ("schedule", schedules), ("renaming of inputs", renaming.own)):
         for name in given or ():
@@ -56,7 +58,7 @@ def adjust(
                     name=name,
                     known=tuple(final),
                 )
-    renaming.check(final)
+    renaming.check(final, brought)
     for name, loss in final.items():
         update: dict[str, Any] = renaming.fields(name, loss)
         if prefix:

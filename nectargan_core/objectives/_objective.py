@@ -12,6 +12,7 @@ from nectargan_core.config import Config
 from nectargan_core.objectives._adjust import adjust, warn_of_zeros
 from nectargan_core.objectives._balances import balances_of
 from nectargan_core.objectives._build import KEYWORDS, Objective, Spec, build_called, build_named
+from nectargan_core.objectives._renaming import NOTHING_RENAMED, Renaming
 from nectargan_core.schedules import Schedule
 from nectargan_core.weightings import Weighting
 
@@ -68,7 +69,10 @@ def _of_formula(
     rename_inputs: Mapping[str, str | Mapping[str, str]] | None = None,
 ) -> Objective:
     built = build_named(formula, config, options)
-    losses = adjust(built.losses, weights, schedules, prefix, rename_inputs)
+    renaming = NOTHING_RENAMED if rename_inputs is None else Renaming.read(rename_inputs)
+    brought = [balance.weighting for balance in built.balances]
+    losses = adjust(built.losses, weights, schedules, prefix, renaming, brought)
     warn_of_zeros(losses)
-    balances = balances_of(built.balances, losses, weightings, prefix)
+    renamed = [balance._replace(weighting=renaming.weighting(balance.weighting)) for balance in built.balances]
+    balances = balances_of(renamed, losses, weightings, prefix)
     return replace(built, name=formula, losses=losses, balances=balances)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import SpecError
 from nectargan_core.losses import LMLoss
+from nectargan_core.weightings import Weighting
 
 _ALL = "{'y': 'y_sharp'}"
 _ONE = "{'G_L1': {'y': 'y_sharp'}}"
@@ -45,9 +46,10 @@ class Renaming:
                 )
         return renaming
 
-    def check(self, losses: Mapping[str, LMLoss]) -> None:
-        """Raise `SpecError` for an input that is to be renamed and that no loss reads, or not the loss it is for."""
+    def check(self, losses: Mapping[str, LMLoss], weightings: Iterable[Weighting] = ()) -> None:
+        """Raise `SpecError` for an input that is to be renamed and that is not read, or not by the loss it is for."""
         every = dict.fromkeys(name for loss in losses.values() for name in _reads(loss))
+        every |= dict.fromkeys(weighting.wrt for weighting in weightings if isinstance(weighting.wrt, str))
         for read in self.general:
             if read not in every:
                 advice = f"; for the loss of this name alone give a mapping, as in {_ONE}" if read in losses else ""
@@ -92,6 +94,15 @@ class Renaming:
         for read, expected in loss.ranges.items():
             ranges.setdefault(renames.get(read, read), expected)
         return {"inputs": inputs, "as_is": as_is, "ranges": ranges}
+
+    def weighting(self, weighting: Weighting) -> Weighting:
+        """Return a weighting of the objective, of gradients by the input that stands for the one of its spec."""
+        if not isinstance(weighting.wrt, str) or weighting.wrt not in self.general:
+            return weighting
+        return weighting.model_copy(update={"wrt": self.general[weighting.wrt]})
+
+
+NOTHING_RENAMED = Renaming({}, {})
 
 
 def _reads(loss: LMLoss) -> tuple[str, ...]:

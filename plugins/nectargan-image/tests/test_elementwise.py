@@ -142,9 +142,9 @@ def test_a_mask_may_have_any_dtype_of_real_numbers(dtype):
 @each_loss
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("mask", [None, masks(2, 1, 8, 8)], ids=["plain", "masked"])
-def test_half_precision_is_rounded_only_once_at_the_end(loss, formula, dtype, mask):
+def test_half_precision_is_computed_and_returned_in_float32(loss, formula, dtype, mask):
     y_fake, y = images(2, 3, 8, 8, dtype=dtype)
-    assert torch.equal(loss(y_fake, y, mask), loss(y_fake.float(), y.float(), mask).to(dtype))
+    assert torch.equal(loss(y_fake, y, mask), loss(y_fake.float(), y.float(), mask))
 
 
 def test_the_square_of_half_precision_is_finite_for_images_up_to_255():
@@ -214,3 +214,9 @@ def test_a_complex_mask_is_refused():
     y = torch.zeros(1, 3, 8, 8)
     with pytest.raises(TypeError, match="a mask of real numbers; it is torch.complex64"):
         L1()(y, y, torch.ones(1, 1, 8, 8, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("value", [None, [torch.zeros(1)], np.zeros(1)])
+def test_what_is_no_tensor_is_refused(value):
+    with pytest.raises(TypeError, match=f"L1 expects two images that are tensors; .*{type(value).__name__}"):
+        L1()(torch.zeros(1), value)

@@ -231,3 +231,10 @@ def test_a_network_with_deep_supervision_learns_the_labels():
         totals.append(losses.total.item())
     assert totals[-1] < totals[0] / 4
     assert (logits[0].argmax(1) == labels[:, 0]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(label_smoothing=0.1), Focal(), Focal(gamma=0.0)])
+def test_minus_100_is_no_class_unless_it_is_the_index_to_ignore(loss):
+    labels = torch.tensor([[0, 1, -100]])
+    with pytest.raises(ValueError, match="from -100 to 1"):
+        loss(torch.zeros(1, 2, 3), labels)

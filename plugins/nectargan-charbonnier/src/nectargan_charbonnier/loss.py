@@ -63,15 +63,14 @@ class Charbonnier(nn.Module):
                 is 0. None: each element counts alike.
 
         Returns:
-            The loss, or the map, in the dtype that the two images promote to.
+            The loss, or the map, in float32, or in float64 for images in float64.
 
         Raises:
             TypeError: If an image is not of a floating-point dtype, or the mask is complex.
             ValueError: If the shapes do not fit.
         """
         _check_images(y_fake, y)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         loss = torch.sqrt((y_fake.to(precise) - y.to(precise)).square() + self.epsilon**2)
         counted = None
         if mask is not None:
@@ -84,7 +83,7 @@ class Charbonnier(nn.Module):
             loss = loss.mean() if counted is None else loss.sum() / counted
         elif self.reduction == "sum":
             loss = loss.sum()
-        return loss.to(dtype)
+        return loss
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""

@@ -42,7 +42,7 @@ def patchnce(
         ValueError: If an argument is out of its range.
 
     Formula:
-        mean over layers and patches i of -log(exp(f_i·r_i / t) / sum_j exp(f_i·r_j / t)); t = temperature
+        mean over layers and patches i of -log(exp(f_i·r_i / t) / sum_j exp(f_i·r_j / t)); t = temperature; of vectors of length 1
 
     Source:
         Park et al., "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020, arXiv:2007.15651,
@@ -95,9 +95,9 @@ def info_nce(
         ValueError: If `temperature` is not above 0 and finite.
 
     Formula:
-        plain: mean over i of -log(exp(q_i·k_i / t) / sum_j exp(q_i·k_j / t)); t = temperature
+        plain: mean over i of -log(exp(q_i·k_i / t) / sum_j exp(q_i·k_j / t)); t = temperature; of vectors of length 1
         nt-xent: mean over all 2N embeddings i of -log(exp(z_i·z_p / t) / sum over j ≠ i of exp(z_i·z_j / t)); p = the
-            other of the sample
+            other of the sample; of vectors of length 1
 
     Source:
         plain: van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018,

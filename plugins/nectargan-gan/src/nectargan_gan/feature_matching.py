@@ -85,8 +85,10 @@ class FeatureMatching(nn.Module):
 
 
 def _distance(fake: Tensor, real: Tensor) -> Tensor:
-    difference = (fake - real).abs()
-    return difference.mean() if difference.dtype in _PRECISE else difference.mean(dtype=torch.float32)
+    if fake.dtype not in _PRECISE or real.dtype not in _PRECISE:
+        precise = torch.promote_types(torch.promote_types(fake.dtype, real.dtype), torch.float32)
+        fake, real = fake.to(precise), real.to(precise)
+    return (fake - real).abs().mean()
 
 
 def _maps(name: str, features: object) -> list[list[Tensor]]:

@@ -63,7 +63,7 @@ class LDL(nn.Module):
                 gets no gradient.
 
         Returns:
-            The loss, in the dtype that `y_fake` and `y` promote to.
+            The loss, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, are not (N, C, H, W), or height or width are too small for the window.
@@ -76,8 +76,7 @@ class LDL(nn.Module):
                 f"LDL with a ksize of {self.ksize} expects images with more than {margin} pixels in each direction; "
                 f"they are {tuple(y.shape)}: give larger images or a smaller ksize"
             )
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         low, high = self.input_range
         y = y.to(precise)
         residual = (y - y_fake.to(precise)).abs().sum(1, keepdim=True) / (high - low)
@@ -85,7 +84,7 @@ class LDL(nn.Module):
             of_average = (y - y_ema.to(precise)).abs().sum(1, keepdim=True) / (high - low)
             counts = residual >= of_average
         weights = _fifth_root(residual.var((1, 2, 3), keepdim=True)) * _local_variance(residual, self.ksize)
-        return ((weights * residual * counts).mean() / y.shape[1]).to(dtype)
+        return (weights * residual * counts).mean() / y.shape[1]
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""

@@ -78,15 +78,14 @@ class Color(nn.Module):
             y: The target, of the same shape.
 
         Returns:
-            The weighted components by name, in the dtype that the two images promote to.
+            The weighted components by name, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, or are not (N, 3, H, W).
             TypeError: If an image is not of a floating-point dtype.
         """
         check_images("Color", channels=3, y_fake=y_fake, y=y)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         low, high = self.input_range
         y_fake, y = ((image.to(precise) - low) / (high - low) for image in (y_fake, y))
         components: dict[str, Tensor] = {}
@@ -104,7 +103,7 @@ class Color(nn.Module):
             red, green, blue = (y_fake - y).unbind(1)
             luma = red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
             components["luma"] = self.luma * luma.abs().mean()
-        return {name: component.to(dtype) for name, component in components.items()}
+        return components
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""

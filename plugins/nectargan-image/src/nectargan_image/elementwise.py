@@ -52,12 +52,14 @@ class Elementwise(nn.Module):
                 None: each element counts alike.
 
         Returns:
-            The loss, or the map, in the dtype that the two images promote to.
+            The loss, or the map, in float32, or in float64 for images in float64.
 
         Raises:
-            TypeError: If an image is not of a floating-point dtype, or the mask is complex.
+            TypeError: If an image is no tensor of a floating-point dtype, or the mask is complex.
             ValueError: If the shapes do not fit.
         """
+        if not (isinstance(y_fake, Tensor) and isinstance(y, Tensor)):
+            _refuse_types(type(self).__name__, y_fake, y)
         if y_fake.shape != y.shape:
             _refuse_shapes(type(self).__name__, y_fake, y)
         # Most calls end here, as fast as the module that torch has.
@@ -65,11 +67,10 @@ class Elementwise(nn.Module):
             return self.distance(y_fake, y, self.reduction)
         if not (y_fake.is_floating_point() and y.is_floating_point()):
             _refuse_dtypes(type(self).__name__, y_fake, y)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         y_fake, y = y_fake.to(precise), y.to(precise)
         if mask is None:
-            return self.distance(y_fake, y, self.reduction).to(dtype)
+            return self.distance(y_fake, y, self.reduction)
         check_mask(type(self).__name__, mask, y)
         share = mask.to(precise)
         loss = self.distance(y_fake, y, "none") * share
@@ -77,7 +78,7 @@ class Elementwise(nn.Module):
             loss = masked_mean(loss, share)
         elif self.reduction == "sum":
             loss = loss.sum()
-        return loss.to(dtype)
+        return loss
 
     def distance(self, y_fake: Tensor, y: Tensor, reduction: Reduction) -> Tensor:
         """Return the distance of two images of one dtype, reduced."""
@@ -211,6 +212,13 @@ class SmoothL1(Elementwise):
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
         return f"beta={self.beta:g}, {super().extra_repr()}"
+
+
+def _refuse_types(name: str, y_fake: object, y: object) -> NoReturn:
+    raise TypeError(
+        f"{name} expects two images that are tensors; y_fake is of type {type(y_fake).__name__} and y of type "
+        f"{type(y).__name__}: give tensors, one loss for each where there are several"
+    )
 
 
 # Unlike images, two tensors that are compared element by element may have any number of dimensions.

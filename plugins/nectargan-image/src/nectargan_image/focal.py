@@ -68,7 +68,7 @@ class FocalFrequency(nn.Module):
             y: The target, of the same shape.
 
         Returns:
-            The loss, in the dtype that the two images promote to.
+            The loss, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, or are not (N, C, H, W), or `patch_factor` does not divide H and W.
@@ -82,8 +82,7 @@ class FocalFrequency(nn.Module):
                 f"FocalFrequency: patch_factor {factor} divides the height and the width of images; they are "
                 f"{height} and {width}: crop them to multiples of it"
             )
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         difference = y_fake.to(precise) - y.to(precise)
         if self.ave_spectrum:
             difference = difference.mean(0, keepdim=True)
@@ -91,7 +90,7 @@ class FocalFrequency(nn.Module):
         patches = difference.reshape(batch, channels, factor, height // factor, factor, width // factor)
         power = spectrum(patches, "ortho", rows=3).square().sum(-1)
         columns = (self._weights(power.detach()) * power).sum((0, 1, 2, 3, 4))
-        return mean_of_all(columns, width // factor, difference.numel()).to(dtype)
+        return mean_of_all(columns, width // factor, difference.numel())
 
     def _weights(self, power: Tensor) -> Tensor:
         weights = power.sqrt() if self.alpha == 1 else power ** (self.alpha / 2)

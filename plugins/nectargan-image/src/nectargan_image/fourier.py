@@ -89,21 +89,20 @@ class FFT(nn.Module):
             y: The target, of the same shape.
 
         Returns:
-            The loss, in the dtype that the two images promote to.
+            The loss, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, or are not (N, C, H, W).
             TypeError: If an image is not of a floating-point dtype.
         """
         check_images("FFT", y_fake=y_fake, y=y)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         difference = y_fake.to(precise) - y.to(precise)
         if not difference.is_cpu:
             # Few kernels are faster there than half of the work.
-            return torch.view_as_real(torch.fft.fft2(difference, norm=self.norm)).abs().mean().to(dtype)
+            return torch.view_as_real(torch.fft.fft2(difference, norm=self.norm)).abs().mean()
         columns = spectrum(difference, self.norm).abs().sum((0, 1, 2, 4))
-        return mean_of_all(columns, difference.shape[-1], 2 * difference.numel()).to(dtype)
+        return mean_of_all(columns, difference.shape[-1], 2 * difference.numel())
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""

@@ -32,7 +32,7 @@ class TotalVariation(nn.Module):
             y_fake: The generated image, (N, C, H, W), floating point, in any range.
 
         Returns:
-            The loss, in the dtype of the image.
+            The loss, in float32, or in float64 for an image in float64.
 
         Raises:
             ValueError: If the shape is not (N, C, H, W).
@@ -40,7 +40,7 @@ class TotalVariation(nn.Module):
         """
         check_images("TotalVariation", y_fake=y_fake)
         image = y_fake.to(torch.promote_types(y_fake.dtype, torch.float32))
-        return (_mean_difference(image, 3) + _mean_difference(image, 2)).to(y_fake.dtype)
+        return _mean_difference(image, 3) + _mean_difference(image, 2)
 
 
 def _mean_difference(image: Tensor, dimension: int) -> Tensor:

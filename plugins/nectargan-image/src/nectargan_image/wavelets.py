@@ -139,20 +139,19 @@ class Wavelet(nn.Module):
             y: The target, of the same shape.
 
         Returns:
-            The weighted components by name, in the dtype that the two images promote to.
+            The weighted components by name, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, or are not (N, 3, H, W) or (N, 1, H, W).
             TypeError: If an image is not of a floating-point dtype.
         """
         check_images("Wavelet", channels=(1, 3), y_fake=y_fake, y=y)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         low, high = self.input_range
         difference = (y_fake.to(precise) - y.to(precise)) / (high - low)
         means = _means_of_bands(_luma(difference), self.filters.to(difference))
         return {
-            name: (weight * mean).to(dtype)
+            name: weight * mean
             for name, weight, mean in zip(_BANDS, self.weights, means.unbind(), strict=True)
             if weight
         }

@@ -78,15 +78,14 @@ class Laplacian(nn.Module):
             y: The target, of the same shape.
 
         Returns:
-            The loss, or the map, in the dtype that the two images promote to.
+            The loss, or the map, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, or are not (N, C, H, W); if the images are on different devices.
             TypeError: If an image is no tensor of a floating-point dtype.
         """
         check_images("Laplacian", y_fake=y_fake, y=y)
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         # The mean first: the difference of all channels would be another full-size image in memory.
         grey = y_fake.mean(1, keepdim=True, dtype=precise) - y.mean(1, keepdim=True, dtype=precise)
         detail: Tensor = _Laplace.apply(grey)  # type: ignore[no-untyped-call]  # untyped in torch
@@ -95,7 +94,7 @@ class Laplacian(nn.Module):
             loss = loss.mean()
         elif self.reduction == "sum":
             loss = loss.sum()
-        return loss.to(dtype)
+        return loss
 
     def extra_repr(self) -> str:
         """Show the reduction where the module is printed."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor
 
 from nectargan_segmentation.arguments import not_negative
+from nectargan_segmentation.labels import EVERY_NUMBER_COUNTS
 from nectargan_segmentation.supervision import Numbers, SegmentationLoss
 
 
@@ -58,7 +59,9 @@ class CrossEntropy(SegmentationLoss):
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
         weights = self.weights_of(logits.shape[1], logits)
         if self.ignore_index is None:
-            return F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing)
+            return F.cross_entropy(
+                logits, labels, weights, ignore_index=EVERY_NUMBER_COUNTS, label_smoothing=self.label_smoothing
+            )
         total = F.cross_entropy(
             logits,
             labels,

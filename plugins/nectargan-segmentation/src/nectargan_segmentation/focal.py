@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor
 
 from nectargan_segmentation.arguments import not_negative, several, yes_or_no
-from nectargan_segmentation.labels import one_hot
+from nectargan_segmentation.labels import EVERY_NUMBER_COUNTS, one_hot
 from nectargan_segmentation.supervision import Numbers, SegmentationLoss, check_background
 
 
@@ -19,7 +19,8 @@ class Focal(SegmentationLoss):
     channels in both cases. Half-precision logits are computed in float32.
 
     Args:
-        gamma: How much less what is known well counts; at least 0. With 0 it is a cross-entropy.
+        gamma: How much less what is known well counts; at least 0. With 0 it is a cross-entropy; the mean
+            is over the classes, too, so that with a softmax it is that of `ce` divided by their number.
         alpha: The a: of all classes but the first, and of the right answer yes; 1 - alpha is that of the first class,
             and of the answer no. Or a number for each channel, the background among them; the answer no then has 1.
             None for 1.
@@ -86,7 +87,7 @@ class Focal(SegmentationLoss):
             if counts is not None:
                 loss = loss * counts.unsqueeze(1)
         else:
-            loss = self._focused(F.cross_entropy(logits, labels, reduction="none"))
+            loss = self._focused(F.cross_entropy(logits, labels, ignore_index=EVERY_NUMBER_COUNTS, reduction="none"))
             factors = self._factors(alpha, weights, channels, logits)
             if factors is not None:
                 loss = loss * factors[labels]

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from torch import Tensor
 
+EVERY_NUMBER_COUNTS = torch.iinfo(torch.int64).min
+"""What no label is, for the `ignore_index` of torch, which is -100 where none is given."""
+
 
 def class_numbers(owner: str, logits: object, labels: object) -> tuple[Tensor, Tensor]:
     """Check that logits and labels fit, but for the sizes of images.

@@ -237,7 +237,7 @@ def focal(
         ValueError: If an option is out of its range.
 
     Formula:
-        mean (1 - p)^gamma · -log p; p = softmax(logits)[labels]
+        mean over pixels and classes of (1 - p)^gamma · -log p · [class = label]; p = softmax(logits)
 
     Source:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002, equations 4 and 5; the options

@@ -73,12 +73,12 @@ class _SimilarityLoss(nn.Module):
         squared_total = (mean_of_total - 2 * low if low else mean_of_total).square()
         return structure, squared_difference / (squared_total + squared_difference).add_(2 * (_K1 * (high - low)) ** 2)
 
-    def _reduced(self, losses: Tensor, dtype: torch.dtype) -> Tensor:
+    def _reduced(self, losses: Tensor) -> Tensor:
         """Reduce losses, the first dimension of which are the samples."""
         if self.reduction == "mean":
-            return losses.mean().to(dtype)
+            return losses.mean()
         losses = losses.flatten(1).mean(1)
-        return (losses.sum() if self.reduction == "sum" else losses).to(dtype)
+        return losses.sum() if self.reduction == "sum" else losses
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
@@ -143,7 +143,7 @@ class SSIM(_SimilarityLoss):
             y: The target, of the same shape.
 
         Returns:
-            The loss, or one value per sample, in the dtype that the two images promote to.
+            The loss, or one value per sample, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, are not (N, C, H, W), or are smaller than the window; if the images are on
@@ -153,11 +153,10 @@ class SSIM(_SimilarityLoss):
         check_images("SSIM", y_fake=y_fake, y=y)
         if self.padding == "valid":
             _check_size("SSIM", y, self.window_size, f"a window of {self.window_size}", "a smaller window_size")
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         with _without_autocast(y.device.type):
             structure, luminance = self._distances(y_fake.to(precise), y.to(precise), luminance=True)
-            return self._reduced(_joined(structure, luminance), precise).mul(2).to(dtype)
+            return self._reduced(_joined(structure, luminance)).mul(2)
 
 
 class MSSSIM(_SimilarityLoss):
@@ -233,7 +232,7 @@ class MSSSIM(_SimilarityLoss):
             y: The target, of the same shape.
 
         Returns:
-            The loss, or one value per sample, in the dtype that the two images promote to.
+            The loss, or one value per sample, in float32, or in float64 for images in float64.
 
         Raises:
             ValueError: If the shapes differ, are not (N, C, H, W), or are too small for the scales; if the images are
@@ -249,10 +248,9 @@ class MSSSIM(_SimilarityLoss):
             _check_size("MSSSIM", y, self.window_size * 2 ** (scales - 1), needed, advice)
         else:
             _check_size("MSSSIM", y, 2 ** (scales - 1), needed, "fewer scale_weights")
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
-        precise = torch.promote_types(dtype, torch.float32)
+        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         with _without_autocast(y.device.type):
-            return self._reduced(self._loss(y_fake.to(precise), y.to(precise)), dtype)
+            return self._reduced(self._loss(y_fake.to(precise), y.to(precise)))
 
     def _loss(self, y_fake: Tensor, y: Tensor) -> Tensor:
         """Return the loss of each channel of each sample, (N, C)."""

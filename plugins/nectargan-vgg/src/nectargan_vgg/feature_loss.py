@@ -38,7 +38,8 @@ class FeatureLoss(nn.Module, ABC):
         precision: The dtype that the network is made in; `.to()` changes it.
 
     Raises:
-        ValueError: If an argument is invalid.
+        TypeError: If `input_range` is no pair of numbers.
+        ValueError: If another argument is invalid.
     """
 
     _mean: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN
@@ -58,6 +59,8 @@ class FeatureLoss(nn.Module, ABC):
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+        if not isinstance(input_range, (tuple, list)) or len(input_range) != 2 or not all(map(_is_number, input_range)):
+            raise TypeError(f"input_range is (black, white), two numbers such as (0.0, 1.0), not {input_range!r}")
         low, high = input_range
         if not low < high:
             raise ValueError(f"input_range is (black, white) with black < white, not {input_range!r}")
@@ -123,8 +126,8 @@ class FeatureLoss(nn.Module, ABC):
             y: The target, of the same shape.
 
         Returns:
-            The loss, or one value per sample, in the dtype that the two images promote to; with `by_layer` that of each
-            layer, weighted, by its name, the sum of which is the loss.
+            The loss, or one value per sample, in float32, or in float64 for images in float64; with `by_layer` that of
+            each layer, weighted, by its name, the sum of which is the loss.
 
         Raises:
             ValueError: If the shapes differ, are not as above, or are too small for the layers; if the images are
@@ -134,7 +137,7 @@ class FeatureLoss(nn.Module, ABC):
         self._check(y_fake, y)
         with _without_autocast(y_fake.device.type):
             distances = self._distances(self._prepared(y_fake), self._prepared(y))
-        dtype = torch.promote_types(y_fake.dtype, y.dtype)
+        dtype = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
         if self.by_layer:
             return {name: self._reduced(distance).to(dtype) for name, distance in distances.items()}
         total = torch.zeros((), device=y_fake.device)
@@ -167,6 +170,10 @@ class FeatureLoss(nn.Module, ABC):
         if self.normalize:
             image = torch.addcmul(self._shift, image, self._scale)
         return image.to(self._anchor.dtype).expand(-1, 3, -1, -1)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
