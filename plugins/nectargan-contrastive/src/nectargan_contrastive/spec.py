@@ -42,7 +42,8 @@ def patchnce(
         ValueError: If an argument is out of its range.
 
     Formula:
-        mean over layers and patches i of -log(exp(f_i·r_i / t) / sum_j exp(f_i·r_j / t)); t = temperature; of vectors of length 1
+        mean over layers and patches i of -log(exp(f_i·r_i / t) / sum_j exp(f_i·r_j / t)); t = temperature; of
+        vectors of length 1
 
     Source:
         Park et al., "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020, arXiv:2007.15651,

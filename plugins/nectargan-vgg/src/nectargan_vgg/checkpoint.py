@@ -67,8 +67,8 @@ class Checkpoint:
         return WeightsError(
             f"weights of {self.network}: {cause}.\n"
             f"Ways out: download {self.url} elsewhere and put it into {cache_folder()}{name}; or name a local file "
-            f'with {self.option}=PATH (by name: options={{"{self.spec}": {{"{self.option}": PATH}}}}){variable}, where an '
-            f'objective such as "esrgan" has the options under its own name'
+            f'with {self.option}=PATH (by name: options={{"{self.spec}": {{"{self.option}": PATH}}}}){variable}, where '
+            f'an objective such as "esrgan" has the options under its own name'
             f"{self.advice and '; or '}{self.advice}."
         )
 
