@@ -14,6 +14,7 @@ COMPILED = {"compiles": "the tests of the plugins that the losses are of do it"}
 NAMES = ["G_L1", "G_VGG", "G_GAN", "D_real", "D_fake"]
 
 
+@pytest.mark.slow
 class TestESRGAN(LossSpecTests):
     name = "esrgan"
     options = {"checkpoint": "random"}
@@ -24,6 +25,7 @@ class TestESRGAN(LossSpecTests):
     }
 
 
+@pytest.mark.slow
 class TestESRGANWithMeansThatCount(LossSpecTests):
     name = "esrgan"
     options = {"checkpoint": "random", "detach_mean": False}

@@ -10,6 +10,7 @@ from nectargan_core.testing import LossSpecTests
 COMPILED = {"compiles": "test_it_compiles_into_one_graph does it: it takes long with this network"}
 
 
+@pytest.mark.slow
 class TestLPIPS(LossSpecTests):
     name = "lpips"
     options = {"backbone": "random", "heads": "equal"}
@@ -28,6 +29,7 @@ class TestSqueezeByLayer(LossSpecTests):
     skip = COMPILED
 
 
+@pytest.mark.slow
 class TestDISTS(LossSpecTests):
     name = "dists"
     options = {"backbone": "random", "weights": "equal"}

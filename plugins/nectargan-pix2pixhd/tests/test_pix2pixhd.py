@@ -17,11 +17,13 @@ from nectargan_core.testing import LossSpecTests
 INSTALLED = dict.fromkeys(("entry_point", "imports"), "the spec `pix2pixhd` of the same module is checked so")
 
 
+@pytest.mark.slow
 class TestPix2pixHD(LossSpecTests):
     name = "pix2pixhd"
     options = {"checkpoint": "random"}
 
 
+@pytest.mark.slow
 class TestSPADE(LossSpecTests):
     name = "spade"
     options = {"checkpoint": "random"}

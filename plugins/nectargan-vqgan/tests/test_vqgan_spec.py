@@ -14,6 +14,7 @@ RANDOM = {"backbone": "random", "heads": "equal"}
 WEIGHTS = {"G_L1": 1.0, "G_LPIPS": 1.0, "G_GAN": 0.8, "G_CODEBOOK": 1.0, "D_real": 0.5, "D_fake": 0.5}
 
 
+@pytest.mark.slow
 class TestVQGAN(LossSpecTests):
     name = "vqgan"
     options = RANDOM
