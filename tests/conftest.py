@@ -38,12 +38,12 @@ def pytest_collection_modifyitems(items):
     """Mark tests of plugins by what they cost.
 
     No coverage is measured in them: it is that of core, which has its own tests, and costs a third of the time. The
-    checks of the kit that start a process, which imports torch, are slow, and so is the one that compiles.
+    checks of the kit that start a process, which imports torch, are slow, and so is what compiles.
     """
     for item in items:
         if item.path.is_relative_to(ROOT / "plugins"):
             item.add_marker("no_cover")
-            if item.name in ("test_entry_point", "test_imports", "test_compiles"):
+            if item.name in ("test_entry_point", "test_imports") or "compile" in item.name:
                 item.add_marker("slow")
 
 

@@ -217,6 +217,7 @@ def of_basicsr(state, y_fake, y, layers, criterion, style):
 
 @pytest.mark.parametrize("style", [False, True], ids=["perceptual", "style"])
 @pytest.mark.parametrize("criterion", ["l1", "l2", "fro"])
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [OF_REAL_ESRGAN, {"conv5_4": 1.0}], ids=["Real-ESRGAN", "ESRGAN"])
 def test_values_and_gradients_are_those_of_basicsr(deep_weights, deep_state, layers, criterion, style):
     y_fake, y = images(2, 3, 32, 32)
