@@ -610,7 +610,7 @@ def lines_of(error):
 def problem_of(error, allowed):
     """Say what is wrong with an error; None if it is documented, and ours."""
     lines = list(lines_of(error))
-    if any("self.function(" in line or line in ("raw = function(*given)", "return value()") for line in lines):
+    if any("self.called(" in line or line in ("raw = function(*given)", "return value()") for line in lines):
         return None  # It comes out of the function of a loss, or a lazy input.
     if NectarganError in allowed and type(error) is NectarganError:
         return None

@@ -130,6 +130,11 @@ def compute(plugin, variant):
     if "w" in names:
         inputs["w"] = torch.randn(2, 3, requires_grad=True)
         inputs["y_fake"] = (inputs["w"].sin() @ torch.rand(3, 3))[..., None, None].expand(2, 3, 16, 16)
+    if plugin.name == "vqgan":
+        # Its weighting differentiates what comes out of the last layer.
+        inputs["last_layer"] = torch.ones(3, 1, 1, requires_grad=True)
+        inputs["y_fake"] = inputs["y_fake"].detach() * inputs["last_layer"]
+        inputs["pred_fake"] = inputs["y_fake"].mean((1, 2, 3)).unsqueeze(1)
     manager.tick(epoch=0)
     losses = manager.compute_losses(inputs)
     assert set(losses) == set(manager.get_registered_losses()), losses
