@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, NoReturn
 
 import torch
@@ -16,7 +17,7 @@ Reduction = Literal["mean", "sum", "none"]
 _PRECISE = (torch.float32, torch.float64)
 
 
-class Elementwise(nn.Module):
+class Elementwise(nn.Module, ABC):
     """What the four losses share: the checks, the dtypes, the mask and the reduction.
 
     Half-precision tensors are computed in float32, under autocast too: the square of a difference above 255 is
@@ -80,9 +81,9 @@ class Elementwise(nn.Module):
             loss = loss.sum()
         return loss
 
+    @abstractmethod
     def distance(self, y_fake: Tensor, y: Tensor, reduction: Reduction) -> Tensor:
         """Return the distance of two images of one dtype, reduced."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ Numbers = Sequence[float]
 _PRECISE = (torch.float32, torch.float64)
 
 
-class SegmentationLoss(nn.Module):
+class SegmentationLoss(nn.Module, ABC):
     """A loss of logits and class numbers, of one output of a network or of several.
 
     Of a list of outputs, from fine to coarse, it is the sum of the losses of each, weighted by `scales`. The labels
@@ -106,6 +107,7 @@ class SegmentationLoss(nn.Module):
         check_numbers(owner, labels, channels, self.ignore_index)
         raise error
 
+    @abstractmethod
     def of_output(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one output.
 
@@ -113,7 +115,6 @@ class SegmentationLoss(nn.Module):
             logits: (N, K, ...), in float32 or float64.
             labels: (N, ...), in int64.
         """
-        raise NotImplementedError
 
     def weights_of(self, channels: int, like: Tensor) -> Tensor | None:
         """Return the weights of the classes in the dtype and on the device of a tensor.
