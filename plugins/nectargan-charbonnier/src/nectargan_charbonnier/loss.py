@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from torch import Tensor, nn
+from nectargan_image.elementwise import Elementwise, Reduction
+from torch import Tensor
 
 # The square of epsilon is a normal number of single precision from about 1e-19 to 1e19. If it were 0, the derivative
 # of equal elements would be nan.
 _SMALLEST, _LARGEST = 1e-18, 1e18
 
 
-class Charbonnier(nn.Module):
+class Charbonnier(Elementwise):
     """Mean of sqrt(d² + epsilon²) over all elements, where d = y_fake - y.
 
     The loss of an element is about d²/(2·epsilon) + epsilon where d is small, and abs(d) where it is large; of equal
@@ -40,75 +39,21 @@ class Charbonnier(nn.Module):
     Deterministic Half-Quadratic Regularization Algorithms for Computed Imaging", ICIP 1994, have the function.
     """
 
-    def __init__(self, *, epsilon: float = 1e-3, reduction: Literal["mean", "sum", "none"] = "mean") -> None:
-        super().__init__()
+    def __init__(self, *, epsilon: float = 1e-3, reduction: Reduction = "mean") -> None:
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)):
             raise TypeError(f"Charbonnier: epsilon is a number from {_SMALLEST:g} to {_LARGEST:g}, got {epsilon!r}")
         if not _SMALLEST <= epsilon <= _LARGEST:
             raise ValueError(f"Charbonnier: epsilon is a number from {_SMALLEST:g} to {_LARGEST:g}, got {epsilon!r}")
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f'Charbonnier: reduction is "mean", "sum" or "none", got {reduction!r}')
+        super().__init__(reduction)
         self.epsilon = float(epsilon)
-        self.reduction = reduction
 
-    def forward(self, y_fake: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compare two images element by element.
-
-        Args:
-            y_fake: The generated image, of any shape, such as (N, C, H, W); floating point, in any range.
-            y: The target, of the same shape.
-            mask: How much each element counts, at least 0: of the same shape, or with sizes of 1 in their place, such
-                as (N, 1, H, W); of any dtype of real numbers, or bool. The mean is then the sum of the elements times
-                the mask, divided by the sum of the mask over all elements, channels included. Where nothing counts it
-                is 0. None: each element counts alike.
-
-        Returns:
-            The loss, or the map, in float32, or in float64 for images in float64.
-
-        Raises:
-            TypeError: If an image is not of a floating-point dtype, or the mask is complex.
-            ValueError: If the shapes do not fit.
-        """
-        _check_images(y_fake, y)
-        precise = torch.promote_types(torch.promote_types(y_fake.dtype, y.dtype), torch.float32)
-        loss = torch.sqrt((y_fake.to(precise) - y.to(precise)).square() + self.epsilon**2)
-        counted = None
-        if mask is not None:
-            _check_mask(mask, y)
-            share = mask.to(precise)
-            loss = loss * share
-            # The mask counts once for each element that it stands for. Of a mask of zeros the sum of the loss is 0.
-            counted = (share.sum() * (loss.numel() / share.numel())).clamp_min(torch.finfo(precise).tiny)
-        if self.reduction == "mean":
-            loss = loss.mean() if counted is None else loss.sum() / counted
-        elif self.reduction == "sum":
-            loss = loss.sum()
-        return loss
+    def distance(self, y_fake: Tensor, y: Tensor, reduction: Reduction) -> Tensor:
+        """Return the Charbonnier loss of two images of one dtype, reduced."""
+        loss = torch.sqrt((y_fake - y).square() + self.epsilon**2)
+        if reduction == "mean":
+            return loss.mean()
+        return loss.sum() if reduction == "sum" else loss
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
-        return f"epsilon={self.epsilon:g}, reduction={self.reduction!r}"
-
-
-def _check_images(y_fake: Tensor, y: Tensor) -> None:
-    if y_fake.shape != y.shape:
-        raise ValueError(
-            "Charbonnier expects two images of one shape; "
-            f"y_fake is {tuple(y_fake.shape)} and y is {tuple(y.shape)}: crop or resize one of them"
-        )
-    if not (y_fake.is_floating_point() and y.is_floating_point()):
-        raise TypeError(
-            f"Charbonnier expects floating-point images; y_fake is {y_fake.dtype} and y is {y.dtype}: "
-            "convert with .float()"
-        )
-
-
-def _check_mask(mask: Tensor, y: Tensor) -> None:
-    fits = mask.dim() == y.dim() and all(size in (1, of) for size, of in zip(mask.shape, y.shape, strict=True))
-    if not fits:
-        raise ValueError(
-            f"Charbonnier expects a mask of the shape of the images, {tuple(y.shape)}, or with sizes of 1 in it; the "
-            f"mask is {tuple(mask.shape)}: resize it, or add a dimension with .unsqueeze(1)"
-        )
-    if mask.is_complex():
-        raise TypeError(f"Charbonnier expects a mask of real numbers; it is {mask.dtype}: convert with .real")
+        return f"epsilon={self.epsilon:g}, {super().extra_repr()}"
