@@ -194,6 +194,11 @@ class BoundLoss:
         self._position: float | None = None
         self._weight_changed()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the loss counts."""
+        return self._enabled
+
     def enable(self, enabled: bool) -> None:
         """Let the loss count, or count 0."""
         self._enabled = enabled
