@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import math
 import os
@@ -449,10 +450,12 @@ class LossManager:
 
     def _recorded(self) -> Callable[[], Objective]:
         """Return what makes the record of the losses as they are now; it does not hold the manager."""
+        return self._contents.recorder(*self._registered(), self._totals)
+
+    def _registered(self) -> tuple[list[tuple[LMLoss, bool]], list[Balance]]:
         registry = self._registry
         losses = [(loss.loss, loss.enabled) for loss in registry]
-        balances = [Balance(each.definition, each.names, each.asked) for each in registry.weightings]
-        return self._contents.recorder(losses, balances, self._totals)
+        return losses, [Balance(each.definition, each.names, each.asked) for each in registry.weightings]
 
     def manifest(self) -> Objective:
         """Return the record of the objective: what its losses are now, and which releases they come from.
@@ -1422,6 +1425,13 @@ class LossManager:
         where = f", experiment_dir={str(self.experiment_dir)!r}" if self.experiment_dir else ""
         losses = listed(self._registry.losses) if self._registry.losses else "no losses"
         return f"LossManager({losses}{where})"
+
+    def _repr_html_(self) -> str:
+        try:
+            # What a function was made with may be on a device, which nobody waits for only to look at a manager.
+            return self._contents.outline(*self._registered(), self._totals)._repr_html_()
+        except Exception:  # noqa: BLE001 # a notebook would show the traceback
+            return f"<p>{html.escape(printable(repr(self)))}</p>"
 
 
 def _end(recorder: Recorder, registry: Registry) -> None:

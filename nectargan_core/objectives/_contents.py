@@ -8,7 +8,7 @@ from typing import Any
 
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Built, Origin
-from nectargan_core.objectives._functions import FunctionDescription, described
+from nectargan_core.objectives._functions import FunctionDescription, described, path_of
 from nectargan_core.objectives._objective import Objective, ObjectiveTerm
 from nectargan_core.objectives._record import record
 from nectargan_core.weightings import Balance
@@ -65,11 +65,26 @@ class Contents:
         terms = [term for term, _ in self._terms]
         return partial(record, losses, self._origins, terms, balances, totals, self._description)
 
+    def outline(
+        self,
+        losses: Sequence[tuple[LMLoss, bool]],
+        balances: Iterable[Balance],
+        totals: tuple[float | None, int | None],
+    ) -> Objective:
+        """Return the record without arguments and weight files, and so without a fingerprint; it reads no tensor."""
+        terms = [term for term, _ in self._terms]
+        made = record(losses, self._origins, terms, balances, totals, _path_alone)
+        return made.model_copy(update={"fingerprint": None})
+
     def _description(self, loss: LMLoss) -> FunctionDescription:
         known = self._functions.get(loss.name)
         if known is None or known[0] is not loss.function:
             known = self._functions[loss.name] = (loss.function, described(loss.function))
         return known[1]
+
+
+def _path_alone(loss: LMLoss) -> FunctionDescription:
+    return FunctionDescription(path_of(loss.function), {})
 
 
 def name_of_term(term: ObjectiveTerm) -> str:

@@ -28,6 +28,9 @@ import tomli_w
 
 _SUFFIXES = (".toml", ".json")
 _LOG_SUFFIX = ".jsonl"
+FILE_ENDS = (*_SUFFIXES, _LOG_SUFFIX)
+"""What the name of a file ends with that an objective is read from."""
+
 # An objective is some kilobytes; a file of this size is none.
 _LARGEST = 16 << 20
 

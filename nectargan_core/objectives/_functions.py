@@ -75,20 +75,46 @@ def public_path(kind: type) -> str:
     return f"torch.nn:{kind.__name__}" if getattr(nn, kind.__name__, None) is kind else label_of(kind)
 
 
-def _described(function: Any, depth: int) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+def path_of(function: Any) -> str:
+    """Return the import path of a loss function, or of the class that it is made of; no other attribute is read."""
     if isinstance(function, functools.partial):
-        path, known, unknown = _described(function.func, depth)
+        return path_of(function.func)
+    if isinstance(function, MethodType):
+        return label_of(function.__func__)
+    function = _uncompiled(function)
+    return label_of(function) if _is_code(function) else public_path(type(function))
+
+
+def _uncompiled(function: Any) -> Any:
+    return _attribute(function, "_orig_mod", function)  # what torch.compile wraps
+
+
+def _is_code(function: Any) -> bool:
+    return isinstance(function, type) or _attribute(function, "__qualname__", None) is not None
+
+
+def _attribute(function: Any, name: str, default: Any) -> Any:
+    try:
+        return getattr(function, name, default)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        return default
+
+
+def _described(function: Any, depth: int) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    path = path_of(function)
+    if isinstance(function, functools.partial):
+        _, known, unknown = _described(function.func, depth)
         given = {**{str(number): value for number, value in enumerate(function.args)}, **function.keywords}
         own, others = _plain_items(given, depth)
         return path, {**known, **own}, (*(name for name in unknown if name not in given), *others)
     if isinstance(function, MethodType):
         owner = function.__self__
         _, known, unknown = _described(owner, depth) if not isinstance(owner, type) else ("", {}, ())
-        return label_of(function.__func__), known, unknown
-    function = getattr(function, "_orig_mod", function)  # what torch.compile wraps
-    if isinstance(function, type) or hasattr(function, "__qualname__"):
-        return label_of(function), {}, ("its closure",) if getattr(function, "__closure__", None) else ()
-    return public_path(type(function)), *_made_with(function, depth)
+        return path, known, unknown
+    function = _uncompiled(function)
+    if _is_code(function):
+        return path, {}, ("its closure",) if _attribute(function, "__closure__", None) else ()
+    return path, *_made_with(function, depth)
 
 
 def _made_with(made: object, depth: int) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -118,7 +144,7 @@ def _plain_items(values: Mapping[str, Any], depth: int) -> tuple[dict[str, Any],
     for name, value in values.items():
         try:
             known[name] = plain(value, depth + 1)
-        except _NotPlainError:
+        except Exception:  # noqa: BLE001 # besides what no file can hold, an object that raises anything
             unknown.append(name)
     return known, tuple(unknown)
 
