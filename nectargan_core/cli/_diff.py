@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from nectargan_core.cli._describe import read_record
-from nectargan_core.cli._table import print_note, print_table
+from nectargan_core.cli._table import fits, print_note, print_table
 from nectargan_core.errors import NectarganError
 
 if TYPE_CHECKING:
@@ -54,10 +54,19 @@ def diff(a: str, b: str, as_json: bool) -> None:
             print_note(f"{letter}: {_called(text, record)} (fingerprint {str(record.fingerprint)[:_DIGITS]})")
         click.echo()
         if found:
-            print_table(["what", "of", "A", "B"], [[each.kind, each.name, each.before, each.after] for each in found])
+            _print_table([[each.kind, each.name, each.before, each.after] for each in found])
         _print_sum({each.kind for each in found}, before, after)
     if found:
         sys.exit(_DIFFERENT)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    headings = ["what", "of", "A", "B"]
+    if fits(headings, rows):
+        print_table(headings, rows)
+    else:
+        stacked = [[kind, name, f"A: {before}\nB: {after}"] for kind, name, before, after in rows]
+        print_table(["what", "of", "A, below it B"], stacked)
 
 
 def _called(text: str, record: Objective) -> str:

@@ -54,6 +54,11 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
                 click.echo(line)
 
 
+def fits(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+    """Whether the longest words of all columns stand side by side, so that `print_table` prints no blocks."""
+    return _widths([list(headings), *([_safe(cell) or "-" for cell in row] for row in rows)], _available()) is not None
+
+
 def filled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows without the columns that are empty in each row.
 

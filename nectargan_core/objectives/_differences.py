@@ -320,10 +320,10 @@ def function_of(loss: ObjectiveLoss) -> str:
         >>> from nectargan_core import Objective
         >>> data = {"function": "torch.nn:HuberLoss", "arguments": {"delta": 0.5}}
         >>> function_of(Objective(losses={"G_HUBER": data}).losses["G_HUBER"])
-        'torch.nn:HuberLoss(delta=0.5)'
+        'torch.nn:HuberLoss (delta=0.5)'
     """
     arguments = arguments_of(loss.arguments, loss.unknown)
-    return f"{loss.function or 'none'}({arguments})" if arguments else loss.function or "none"
+    return f"{loss.function or 'none'} ({arguments})" if arguments else loss.function or "none"
 
 
 def arguments_of(known: Mapping[str, Any], unknown: Sequence[str] = ()) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nectargan_core import _arguments as arguments
-from nectargan_core._messages import one_line
+import torch
+
+from nectargan_core._messages import one_line, shown
 from nectargan_core.config import Config
 from nectargan_core.errors import LossLogError, NectarganError, PluginNotFoundError, SpecError, SpecSyntaxError
 from nectargan_core.objectives._file import FILE_ENDS
@@ -15,6 +16,7 @@ from nectargan_core.objectives._objective import Objective
 from nectargan_core.objectives._record import record_of
 from nectargan_core.objectives._request import build
 from nectargan_core.schedules import Scheduler
+from nectargan_core.weightings import bind
 
 # For schedules that are relative to a run of which nobody knows the length: any will do to look at them.
 _SOME_LENGTH = (1.0, None)
@@ -44,17 +46,21 @@ def record_from(source: str) -> Objective:
         >>> record_from(str(path)).losses["G_L1"].arguments
         {'reduction': 'mean'}
     """
-    given = _read(arguments.text("source", source))
+    if not isinstance(source, str):
+        raise TypeError(f"source must be a str, a formula or the path of a file, got {shown(source)}")
+    given = _read(source)
     if isinstance(given, Objective) and given.is_record:
         return given
     totals = (given.total_epochs, given.total_steps) if isinstance(given, Objective) else (None, None)
     length = _SOME_LENGTH if totals == (None, None) else totals
     try:
-        # What a manager on the meta device gives a spec: nothing is loaded or computed there.
+        # What a manager on the meta device gives a spec, where nothing is loaded or computed; and its checks.
         built = build(given, (), {}, Config().on_device("meta"), length)
         for loss in built.losses.values():
             if loss.schedule.is_scheduled:
                 Scheduler(loss.schedule, loss_name=loss.name, total_epochs=length[0], total_steps=length[1])
+        with torch.random.fork_rng(devices=[]):
+            bind(built.balances, built.losses, [], None)
         return record_of(built, *totals)
     except (SpecSyntaxError, PluginNotFoundError) as error:
         if isinstance(given, str) and "/" in given.replace(os.sep, "/"):
