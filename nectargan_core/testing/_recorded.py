@@ -21,8 +21,8 @@ from nectargan_core.testing._outcomes import CheckFailed, NotApplicable, NotKnow
 from nectargan_core.testing._subject import LossSubject
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-# Parameters of torch's own losses that `reduction` has replaced.
-_REPLACED = ("size_average", "reduce")
+# Parameters of torch's own losses that `reduction` has replaced, and those that say where a module is.
+_NO_ARGUMENTS = ("size_average", "reduce", "device", "dtype")
 _LARGEST_TENSOR = 1024
 _UNKNOWN = "a record cannot say what {} was given for {}, so that losses with other values look alike"
 
@@ -91,7 +91,7 @@ def _parameters(made: object) -> list[str]:
         found = inspect.signature(type(made)).parameters.values()
     except (TypeError, ValueError):  # a class written in C
         return []
-    return [each.name for each in found if each.name not in _REPLACED or not isinstance(made, nn.Module)]
+    return [each.name for each in found if each.name not in _NO_ARGUMENTS or not isinstance(made, nn.Module)]
 
 
 def _is_plain(value: Any) -> bool:
