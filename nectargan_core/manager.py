@@ -71,6 +71,8 @@ _monotonic = time.monotonic
 # What is recorded of the gradient of a loss.
 _GRADIENTS = {"grad_norm": "norms", "grad_share": "shares", "grad_cosine": "cosines"}
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
+# The differences between objectives that loading the weights of a state removes.
+_WEIGHTS = {"weight", "schedule", "enabled", "length"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
 
@@ -392,7 +394,9 @@ class LossManager:
             raise
         self._contents.add(built, replace=replace)
         for name in built.disabled:
-            self._registry[name].enable(False)
+            disabled = self._registry[name]
+            disabled.enable(False)
+            disabled.registered = (disabled.loss, False)
         self._describe()
 
     def _register(
@@ -448,14 +452,13 @@ class LossManager:
         if self._recorder.log is not None:
             self._recorder.log.describe(partial(_header_fields, self.objective, self._totals, self._recorded()))
 
-    def _recorded(self) -> Callable[[], Objective]:
-        """Return what makes the record of the losses as they are now; it does not hold the manager."""
-        return self._contents.recorder(*self._registered(), self._totals)
+    def _recorded(self, *, registered: bool = False) -> Callable[[], Objective]:
+        """Return what makes the record of the losses as they are now, or were `registered`; it holds no manager."""
+        losses = [loss.registered if registered else (loss.loss, loss.enabled) for loss in self._registry]
+        return self._contents.recorder(losses, self._balances(), self._totals)
 
-    def _registered(self) -> tuple[list[tuple[LMLoss, bool]], list[Balance]]:
-        registry = self._registry
-        losses = [(loss.loss, loss.enabled) for loss in registry]
-        return losses, [Balance(each.definition, each.names, each.asked) for each in registry.weightings]
+    def _balances(self) -> list[Balance]:
+        return [Balance(each.definition, each.names, each.asked) for each in self._registry.weightings]
 
     def manifest(self) -> Objective:
         """Return the record of the objective: what its losses are now, and which releases they come from.
@@ -1344,11 +1347,13 @@ class LossManager:
         Raises:
             ObjectiveError: If its losses are others, and `strict`.
         """
-        saved, here = state["losses"].keys(), self._registry.losses.keys()
-        if "manifest" in state:
-            found = Objective.from_dict(state["manifest"]).differences(self.manifest())
+        saved = _registered_record(state)
+        if saved is None:
+            there, here = state["losses"].keys(), self._registry.losses.keys()
+            found = tuple(Difference("loss", name, *_who_has(name in there)) for name in sorted(there ^ here))
         else:
-            found = tuple(Difference("loss", name, *_who_has(name in saved)) for name in sorted(saved ^ here))
+            # What was changed by hand since is a part of the run, and no other objective.
+            found = saved.differences(self._recorded(registered=True)())
         others = [each for each in found if each.kind in OF_LOSSES]
         if others and strict:
             lines = "".join(f"\n  {each.told()}" for each in others)
@@ -1357,10 +1362,12 @@ class LossManager:
                 "Register the same ones, or load it with strict=False, so that each loss that both have gets its part",
                 differences=tuple(others),
             )
-        told = [each for each in found if not (weights == "current" and each.kind in ("weight", "schedule", "enabled"))]
+        # Weightings are compared where their states are loaded.
+        untold = {"fingerprint", "weighting", *(_WEIGHTS if weights == "current" else ())}
+        told = [each for each in found if each.kind not in untold]
         if not told:
             return ""
-        replaced = any(each.kind in ("weight", "schedule", "enabled") for each in told)
+        replaced = any(each.kind in _WEIGHTS for each in told)
         goes = "; weights and schedules are now those of the state" if replaced else ""
         lines = "".join(f"\n  {each.told()}" for each in told)
         return f"the state was saved with another objective{goes}:{lines}"
@@ -1429,7 +1436,8 @@ class LossManager:
     def _repr_html_(self) -> str:
         try:
             # What a function was made with may be on a device, which nobody waits for only to look at a manager.
-            return self._contents.outline(*self._registered(), self._totals)._repr_html_()
+            losses = [(loss.loss, loss.enabled) for loss in self._registry]
+            return self._contents.outline(losses, self._balances(), self._totals)._repr_html_()
         except Exception:  # noqa: BLE001 # a notebook would show the traceback
             return f"<p>{html.escape(printable(repr(self)))}</p>"
 
@@ -1481,6 +1489,18 @@ def _agreed_totals(objective: Objective, totals: tuple[float | None, int | None]
     return totals
 
 
+def _registered_record(state: Mapping[str, Any]) -> Objective | None:
+    """Return the record in a state, with the weights and schedules that the losses were registered with."""
+    if state.get("manifest") is None:
+        return None
+    record = Objective.from_dict(state["manifest"])
+    losses = dict(record.losses)
+    for name, saved in state["losses"].items():
+        if name in losses and saved.get("registered") is not None:
+            losses[name] = losses[name].model_copy(update=saved["registered"])
+    return record.model_copy(update={"losses": losses})
+
+
 def _who_has(state: bool) -> tuple[str, str]:
     return ("there", "absent") if state else ("absent", "there")
 
@@ -1529,8 +1549,8 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 for name, loss in state["losses"].items()
             )
             and all(map(is_state, state.get("weightings", {}).items()))
-            and (state.get("manifest") is None or Objective.from_dict(state["manifest"]).is_record)
         )
+        _registered_record(state)
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
         valid = False
     if not valid:

@@ -25,7 +25,7 @@ from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
 from nectargan_core.objectives._objective import ObjectiveTerm
-from nectargan_core.objectives._terms import term_of_function
+from nectargan_core.objectives._terms import plugin_of, term_of_function
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
 from nectargan_core.schedules import reasons
 from nectargan_core.weightings import Balance, Losses
@@ -190,9 +190,14 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
         args, kwargs = bound.args, bound.kwargs
     result = Built()
     advice = f"; {label} is a class, so give a function or an object of it" if isinstance(spec, type) else ""
-    result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), Origin(label))
+    plugin, term = plugin_of(spec), term_of_function(spec, bound)
+    own = term.options.get(plugin.name, {}) if plugin is not None else {}
+    origin = Origin(label, plugin, term.formula, own)
+    result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), origin)
     result = _build_terms(further, config, {}, result)
-    result.terms = [(term_of_function(spec, bound, rest), frozenset(result.losses))]
+    if term.formula is not None:
+        term = term.model_copy(update={"formula": f"{term.formula}{rest}"})
+    result.terms = [(term, frozenset(result.losses))]
     return result
 
 

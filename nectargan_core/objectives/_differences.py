@@ -269,6 +269,8 @@ def _install(dist: str | None, record: Objective) -> str:
 def _how_to_get(loss: ObjectiveLoss, record: Objective) -> str:
     if loss.provider is not None:
         return _install(loss.provider, record)
+    if loss.function is not None and loss.function.startswith("torch.nn:"):
+        return "register it in Python, by register_loss_fn"
     if loss.function is not None and "<" in loss.function:
         return "its function has no import path; register it in Python, by register_loss_fn"
     return "a file brings no function but plugins and classes of torch.nn; register it in Python, by register_loss_fn"

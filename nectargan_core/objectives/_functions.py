@@ -123,6 +123,8 @@ def _made_with(made: object, depth: int) -> tuple[dict[str, Any], tuple[str, ...
         parameters = inspect.signature(type(made)).parameters.values()
     except (TypeError, ValueError):  # a class written in C
         return {}, ("its arguments",)
+    if type(made).__init__ is nn.Module.__init__:
+        return {}, ()
     given: dict[str, Any] = {}
     missing: list[str] = []
     if isinstance(made, (nn.Sequential, nn.ModuleList)):

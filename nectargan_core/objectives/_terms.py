@@ -48,15 +48,19 @@ def term_of_formula(
     )
 
 
-def term_of_function(spec: Callable[..., Any], bound: inspect.BoundArguments | None, further: str) -> ObjectiveTerm:
+def plugin_of(spec: Callable[..., Any]) -> catalog.Plugin | None:
+    """Return the installed plugin whose spec a function is; None where it is of none."""
+    return next((entry.plugin for entry in catalog.plugins(catalog.SPECS) if entry.plugin.imported() is spec), None)
+
+
+def term_of_function(spec: Callable[..., Any], bound: inspect.BoundArguments | None) -> ObjectiveTerm:
     """Write down a spec function that was called: as a formula where it is that of an installed plugin.
 
     Args:
         spec: The function.
         bound: What it was called with; None where that is not known.
-        further: The formula of further terms, with a `+` before it; empty for none.
     """
-    plugin = next((entry.plugin for entry in catalog.plugins(catalog.SPECS) if entry.plugin.imported() is spec), None)
+    plugin = plugin_of(spec)
     if plugin is None or bound is None:
         return ObjectiveTerm(function=label_of(spec))
     given = dict(bound.arguments)
@@ -69,7 +73,7 @@ def term_of_function(spec: Callable[..., Any], bound: inspect.BoundArguments | N
     given.pop(next(iter(bound.signature.parameters), ""), None)  # the config
     variant = given.pop(SUBSPEC, None)
     name = plugin.name if variant is None else f"{plugin.name}:{variant}"
-    return term_of_formula(f"{name}{further}", {plugin.name: given} if given else None)
+    return term_of_formula(name, {plugin.name: given} if given else None)
 
 
 def _is_none_by_default(formula: str, name: str, option: str) -> bool:
