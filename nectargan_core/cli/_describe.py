@@ -59,7 +59,6 @@ def read_record(source: str) -> Objective:
 
 def _print(record: Objective) -> None:
     print_note(record.name or "no formula")
-    print_note(f"fingerprint {record.fingerprint}")
     if not record.losses:
         print_note("It has no losses.")
     for headings, rows in (
@@ -78,6 +77,7 @@ def _print(record: Objective) -> None:
     if record.total_steps is not None:
         print_note(f"total_steps {record.total_steps}")
     print_note(", ".join(f"{name} {version}".strip() for name, version in (record.versions | record.providers).items()))
+    print_note(f"fingerprint {record.fingerprint}")
 
 
 def _losses(record: Objective) -> tuple[list[str], list[list[str]]]:

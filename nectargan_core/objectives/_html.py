@@ -78,8 +78,10 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     kept = [index for index in range(len(headings)) if any(row[index] for row in filled)]
     if not kept:
         return ""
-    head = "".join(f"<th>{_safe(headings[index])}</th>" for index in kept)
-    body = "".join(f"<tr>{''.join(f'<td>{_safe(row[index])}</td>' for index in kept)}</tr>" for row in filled)
+    # A notebook aligns numbers, to the right.
+    left = ' style="text-align:left"'
+    head = "".join(f"<th{left}>{_safe(headings[index])}</th>" for index in kept)
+    body = "".join(f"<tr>{''.join(f'<td{left}>{_safe(row[index])}</td>' for index in kept)}</tr>" for row in filled)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
