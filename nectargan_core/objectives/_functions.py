@@ -78,7 +78,7 @@ def public_path(kind: type) -> str:
 def _described(function: Any, depth: int) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if isinstance(function, functools.partial):
         path, known, unknown = _described(function.func, depth)
-        given = {**{str(number): value for number, value in enumerate(function.args)}, **function.keywords}
+        given = {**{f"argument {number}": value for number, value in enumerate(function.args, 1)}, **function.keywords}
         own, others = _plain_items(given, depth)
         return path, {**known, **own}, (*(name for name in unknown if name not in given), *others)
     if isinstance(function, MethodType):
@@ -97,7 +97,7 @@ def _made_with(made: object, depth: int) -> tuple[dict[str, Any], tuple[str, ...
         parameters = inspect.signature(type(made)).parameters.values()
     except (TypeError, ValueError):  # a class written in C
         return {}, ("its arguments",)
-    if type(made).__init__ is nn.Module.__init__:
+    if type(made).__init__ in (nn.Module.__init__, object.__init__):
         return {}, ()
     given: dict[str, Any] = {}
     missing: list[str] = []
@@ -231,7 +231,9 @@ def _weight_files(function: Callable[..., Any]) -> dict[str, str]:
                 f"{shown(files)}; they are left out of the record"
             )
             continue
-        found.update(files)
+        for name, digest in files.items():
+            # Two files of one name, from two folders, are two.
+            found[name if found.get(name, digest) == digest else f"{name} ({type(each).__name__})"] = digest
     return found
 
 

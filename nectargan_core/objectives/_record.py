@@ -74,7 +74,8 @@ def record(
             _note(origin.plugin, providers)
         for name in _names(loss.schedule):
             _note_named(catalog.SCHEDULES, name, providers)
-        weight_files |= function.weight_files
+        for name, digest in function.weight_files.items():
+            weight_files[name if weight_files.get(name, digest) == digest else f"{name} ({loss.name})"] = digest
     for weighting in weightings.values():
         _note_named(catalog.WEIGHTINGS, weighting.weighting, providers)
     total_epochs, total_steps = totals
