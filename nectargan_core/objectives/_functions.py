@@ -42,13 +42,11 @@ class FunctionDescription:
         arguments: What it was made with, as plain data: the attributes of an object that have the names of parameters
             of its class, and the keywords of a `functools.partial`. None is left out, since TOML cannot write it.
         unknown: The parameters of which it is not known what was given.
-        weight_files: The SHA-256 of each file with pretrained weights that its numbers come from, by file name.
     """
 
     path: str
     arguments: dict[str, Any]
     unknown: tuple[str, ...] = ()
-    weight_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -67,7 +65,7 @@ def described(function: Callable[..., Any]) -> FunctionDescription:
         False
     """
     path, known, unknown = _described(function, 0)
-    return FunctionDescription(path, _without_none(known), unknown, _weight_files(function))
+    return FunctionDescription(path, _without_none(known), unknown)
 
 
 def public_path(kind: type) -> str:
@@ -213,8 +211,8 @@ def _key(key: object) -> str:
     raise _NotPlainError
 
 
-def _weight_files(function: Callable[..., Any]) -> dict[str, str]:
-    """Return what the modules of a function say of the files that their weights come from."""
+def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the SHA-256 of each file with pretrained weights that a loss function reads, as its modules say."""
     module = module_of(function)
     found: dict[str, str] = {}
     for each in () if module is None else module.modules():
