@@ -440,6 +440,7 @@ class LossManager:
             )
             for name, loss in losses.items()
         ]
+        self._contents.describe(losses.values(), replace=replace)
         registry.add(made, replace=replace)
         for weighting in weightings:
             registry.balance(weighting, [registry[name] for name in weighting.names])
@@ -454,11 +455,10 @@ class LossManager:
 
     def _recorded(self, *, registered: bool = False) -> Callable[[], Objective]:
         """Return what makes the record of the losses as they are now, or were `registered`; it holds no manager."""
-        losses = [loss.registered if registered else (loss.loss, loss.enabled) for loss in self._registry]
-        return self._contents.recorder(losses, self._balances(), self._totals)
-
-    def _balances(self) -> list[Balance]:
-        return [Balance(each.definition, each.names, each.asked) for each in self._registry.weightings]
+        registry = self._registry
+        losses = [loss.registered if registered else (loss.loss, loss.enabled) for loss in registry]
+        balances = [Balance(each.definition, each.names, each.asked) for each in registry.weightings]
+        return self._contents.recorder(losses, balances, self._totals)
 
     def manifest(self) -> Objective:
         """Return the record of the objective: what its losses are now, and which releases they come from.
@@ -1435,9 +1435,7 @@ class LossManager:
 
     def _repr_html_(self) -> str:
         try:
-            # What a function was made with may be on a device, which nobody waits for only to look at a manager.
-            losses = [(loss.loss, loss.enabled) for loss in self._registry]
-            return self._contents.outline(losses, self._balances(), self._totals)._repr_html_()
+            return self.manifest()._repr_html_()
         except Exception:  # noqa: BLE001 # a notebook would show the traceback
             return f"<p>{html.escape(printable(repr(self)))}</p>"
 

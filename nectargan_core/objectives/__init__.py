@@ -25,6 +25,7 @@ from nectargan_core.objectives._differences import (
 )
 from nectargan_core.objectives._file import located
 from nectargan_core.objectives._from_text import record_from
+from nectargan_core.objectives._functions import described
 from nectargan_core.objectives._objective import Objective
 from nectargan_core.objectives._record import record_of
 from nectargan_core.objectives._request import build
@@ -48,6 +49,7 @@ __all__ = [
     "build",
     "describe_spec",
     "describe_specs",
+    "described",
     "first_sentence",
     "inputs_of",
     "located",

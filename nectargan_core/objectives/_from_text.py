@@ -64,7 +64,8 @@ def record_from(source: str) -> Objective:
         return record_of(built, *totals)
     except (SpecSyntaxError, PluginNotFoundError) as error:
         if isinstance(given, str) and "/" in given.replace(os.sep, "/"):
-            error.args = (f"{error} Neither is there a file or directory {given!r}.",)
+            first, *place = str(error).split("\n")
+            error.args = ("\n".join([f"{first} Neither is there a file or directory {given!r}.", *place]),)
         raise
     except NectarganError:
         raise
