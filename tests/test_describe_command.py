@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -111,12 +110,28 @@ class TestFormula:
         assert "built" in done.stderr
 
     def test_a_warning_is_printed_to_standard_error(self, alone):
-        code = "def zero(config):\n    return {'a': LMLoss(name='a', function=torch.nn.L1Loss(), loss_weight=0.0)}\n"
-        alone.install("acme", specs={"zero": "acme:zero"}, modules={"acme.py": HEAD + code})
-        done = CliRunner().invoke(main, ["describe", "zero"])
-        assert done.exit_code == 0
-        assert "Warning: " not in done.stdout
-        assert ("Warning: " in done.stderr) is warns("zero")
+        code = (
+            "import warnings\n"
+            "from nectargan_core.errors import NectarganWarning\n"
+            "def odd(config):\n"
+            "    warnings.warn('it is odd', NectarganWarning)\n"
+            "    return {'a': LMLoss(name='a', function=torch.nn.L1Loss())}\n"
+        )
+        alone.install("acme", specs={"odd": "acme:odd"}, modules={"acme.py": HEAD + code})
+        done = CliRunner().invoke(main, ["describe", "odd"])
+        assert (done.exit_code, done.stderr) == (0, "Warning: it is odd\n")
+        assert "it is odd" not in done.stdout
+
+    def test_a_warning_of_something_else_stays_one(self, alone):
+        code = (
+            "import warnings\n"
+            "def odd(config):\n"
+            "    warnings.warn('it is old', UserWarning)\n"
+            "    return {'a': LMLoss(name='a', function=torch.nn.L1Loss())}\n"
+        )
+        alone.install("acme", specs={"odd": "acme:odd"}, modules={"acme.py": HEAD + code})
+        with pytest.warns(UserWarning, match="it is old"):
+            run("odd")
 
     @pytest.mark.parametrize(
         ("text", "error"),
@@ -151,12 +166,17 @@ class TestFormula:
         alone.install("acme", specs={"odd": "acme:odd"}, modules={"acme.py": HEAD + code})
         assert "acme:Proxy" in run("odd")
 
-
-def warns(formula):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        LossManager.from_spec(formula)
-    return bool(caught)
+    def test_an_argument_that_raises_whenever_it_is_looked_at_is_not_known(self, alone):
+        code = (
+            "class Proxy:\n"
+            "    def __getattr__(self, name): raise OSError(name)\n"
+            "class Holds:\n"
+            "    def __init__(self, made): self.made = made\n"
+            "    def __call__(self, y_fake, y): return y\n"
+            "def odd(config):\n    return {'a': LMLoss(name='a', function=Holds(Proxy()))}\n"
+        )
+        alone.install("acme", specs={"odd": "acme:odd"}, modules={"acme.py": HEAD + code})
+        assert record_from("odd").losses["a"].unknown == ["made"]
 
 
 FILE = """

@@ -54,6 +54,8 @@ def read_record(source: str) -> Objective:
     for warning in caught:
         if issubclass(warning.category, NectarganWarning):
             print_note(f"Warning: {warning.message}", err=True)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return record
 
 

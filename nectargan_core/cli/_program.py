@@ -27,7 +27,7 @@ class _Program(click.Group):
 @click.group(cls=_Program)
 @click.version_option(package_name="nectargan-core")
 def main() -> None:
-    """Look at what NectarGAN finds installed, and at what it would do, and begin a plugin of your own."""
+    """Look at what is installed, at objectives and at what runs had, and begin a plugin of your own."""
 
 
 main.add_command(check)
