@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nectargan_core._messages import listed
+from nectargan_core._names import is_label
 from nectargan_core.errors import SpecSyntaxError
 from nectargan_core.objectives._grammar import parse
+from nectargan_core.schedules import schedules_in
 
 if TYPE_CHECKING:
     from nectargan_core.objectives._objective import ExtraLoss, Objective, ObjectiveLoss, ObjectiveWeighting
@@ -132,7 +134,7 @@ def _of_loss(name: str, before: ObjectiveLoss, after: ObjectiveLoss, install: st
                 yield Difference("argument", place, first, second, "give the term the same options")
     yield from compared("meaning", lambda loss: f"version {loss.version}", install)
     yield from compared("weight", weight_of)
-    yield from compared("schedule", schedule_of)
+    yield from compared("schedule", schedule_of, _how_to_schedule(name, before))
     yield from compared("enabled", lambda loss: str(loss.enabled))
     yield from compared("tags", lambda loss: listed(sorted(set(loss.tags))), install)
     yield from compared("inputs", inputs_of, "rename_inputs gives a loss another input")
@@ -170,17 +172,12 @@ def _options(name: str, text: str, record: Objective) -> dict[str, Any]:
             continue
         if text in words and name.startswith(term.prefix):
             options |= {**term.options.get(short, {}), **term.options.get(text, {})}
-    return without_files(options, record.weight_files)
+    # Of a weight file the content counts, which is compared by itself, and not the place.
+    return {key: value for key, value in options.items() if not _is_weight_file(value, record.weight_files)}
 
 
-def without_files(options: Mapping[str, Any], weight_files: Mapping[str, str]) -> dict[str, Any]:
-    """Return options without those that name a weight file, of which the content counts and not the place."""
-    return {
-        name: value
-        for name, value in options.items()
-        if not (isinstance(value, str) or hasattr(value, "__fspath__"))
-        or str(value).replace("\\", "/").rpartition("/")[2] not in weight_files
-    }
+def _is_weight_file(value: object, weight_files: Mapping[str, str]) -> bool:
+    return isinstance(value, str) and value.replace("\\", "/").rpartition("/")[2] in weight_files
 
 
 def _places(name: str, before: object, after: object) -> Iterator[tuple[str, str, str]]:
@@ -213,7 +210,7 @@ def _of_weightings(before: Objective, after: Objective) -> Iterator[Difference]:
     for losses in dict.fromkeys((*both[0], *both[1])):
         found = (record.get(losses) for record in both)
         first, second = ("none" if each is None else weighting_of(each) for each in found)
-        yield from _said("weighting", ", ".join(losses), first, second)
+        yield from _said("weighting", ", ".join(losses), first, second, _how_to_weight(both[0].get(losses)))
 
 
 def _of_length(before: Objective, after: Objective) -> Iterator[Difference]:
@@ -276,6 +273,18 @@ def _how_to_get(loss: ObjectiveLoss, record: Objective) -> str:
     return "a file brings no function but plugins and classes of torch.nn; register it in Python, by register_loss_fn"
 
 
+def _how_to_schedule(name: str, loss: ObjectiveLoss) -> str:
+    if loss.schedule is None or not any(is_label(str(each.schedule)) for each in schedules_in(loss.schedule)):
+        return ""
+    return f"a file brings no function; give the schedule in Python, by schedules={{{name!r}: ...}} or set_schedule"
+
+
+def _how_to_weight(weighting: ObjectiveWeighting | None) -> str:
+    if weighting is None or not is_label(weighting.weighting):
+        return ""
+    return "a file brings no class; give the weighting in Python, by weightings= or set_weighting"
+
+
 def _source(loss: ObjectiveLoss) -> str:
     provider = f" of {loss.provider}" if loss.provider else ""
     return f"{loss.function or 'a loss'}{provider}, weight {weight_of(loss)}"
@@ -311,8 +320,8 @@ def schedule_of(loss: ObjectiveLoss | ExtraLoss) -> str:
         ends += f" to {_number(schedule.target_value * schedule.factor)}"
     start, end = _number(schedule.start_epoch), schedule.end_epoch
     when = f"{start} to {_number(end)}" if end is not None else f"{start} on"
-    params = schedule.model_dump(mode="json")["params"]
-    return f"{schedule.model_dump(mode='json')['schedule']}{ends}, {schedule.unit} {when}{_params(params)}"
+    said = schedule.model_dump(mode="json", exclude_defaults=True)
+    return f"{said.get('schedule', schedule.schedule)}{ends}, {schedule.unit} {when}{_params(said.get('params', {}))}"
 
 
 def function_of(loss: ObjectiveLoss) -> str:

@@ -16,7 +16,6 @@ from nectargan_core._names import read_name
 from nectargan_core.errors import NectarganError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Built, Origin
-from nectargan_core.objectives._differences import without_files
 from nectargan_core.objectives._extra import written
 from nectargan_core.objectives._functions import FunctionDescription, described, weight_files_of
 from nectargan_core.objectives._objective import (
@@ -110,7 +109,7 @@ def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) 
         said["tags"] = sorted(set(loss.tags))
         if loss.unknown or "<" in (loss.function or ""):
             said["term"] = loss.term
-            said["options"] = without_files(options.get(name, {}), objective.weight_files)
+            said["options"] = _without_files(options.get(name, {}), objective.weight_files)
         losses[name] = said
     weightings = [weighting.model_dump(mode="json") for weighting in objective.weightings.values()]
     counted = {
@@ -130,6 +129,16 @@ def _same_numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _same_numbers(item) for key, item in value.items()}
     return [_same_numbers(item) for item in value] if isinstance(value, list) else value
+
+
+def _without_files(options: Mapping[str, Any], weight_files: Mapping[str, str]) -> dict[str, Any]:
+    """Return options without those that name a weight file, of which the content counts and not the place."""
+    return {
+        name: value
+        for name, value in options.items()
+        if not (isinstance(value, str) or hasattr(value, "__fspath__"))
+        or str(value).replace("\\", "/").rpartition("/")[2] not in weight_files
+    }
 
 
 def _entry(
