@@ -28,11 +28,10 @@ import tomli_w
 
 _SUFFIXES = (".toml", ".json")
 _LOG_SUFFIX = ".jsonl"
-FILE_ENDS = (*_SUFFIXES, _LOG_SUFFIX)
-"""What the name of a file ends with that an objective is read from."""
-
 # An objective is some kilobytes; a file of this size is none.
 _LARGEST = 16 << 20
+FILE_ENDS = (*_SUFFIXES, _LOG_SUFFIX)
+"""What the name of a file ends with that an objective is read from."""
 
 
 def read_data(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
