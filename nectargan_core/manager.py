@@ -1342,7 +1342,7 @@ class LossManager:
             ObjectiveError: If its losses are others, and `strict`.
         """
         saved, here = state["losses"].keys(), self._registry.losses.keys()
-        if "manifest" in state:
+        if state.get("manifest") is not None:
             found = Objective.from_dict(state["manifest"]).differences(self.manifest())
         else:
             found = tuple(Difference("loss", name, *_who_has(name in saved)) for name in sorted(saved ^ here))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nectargan_core._messages import listed, shown
+from nectargan_core._names import is_label
+from nectargan_core.schedules import schedules_in
 
 if TYPE_CHECKING:
-    from nectargan_core.objectives._objective import Objective, ObjectiveLoss
+    from nectargan_core.objectives._objective import Objective, ObjectiveLoss, ObjectiveWeighting
 
 OF_LOSSES = frozenset({"loss", "function", "argument", "inputs", "meaning", "weight file"})
 """The kinds of differences by which losses are others, whatever their weights are."""
@@ -113,7 +115,7 @@ def _of_loss(name: str, before: ObjectiveLoss, after: ObjectiveLoss, install: st
                 yield Difference("argument", f"{name}.{argument}", _value(values[0]), _value(values[1]), fix)
     yield from compared("meaning", lambda loss: f"version {loss.version}", install)
     yield from compared("weight", weight_of)
-    yield from compared("schedule", schedule_of)
+    yield from compared("schedule", schedule_of, _how_to_schedule(name, before))
     yield from compared("enabled", lambda loss: str(loss.enabled))
     yield from compared("tags", lambda loss: listed(sorted(set(loss.tags))), install)
     yield from compared("inputs", inputs_of, "rename_inputs gives a loss another input")
@@ -131,7 +133,7 @@ def _of_weightings(before: Objective, after: Objective) -> Iterator[Difference]:
     ]
     for losses in dict.fromkeys((*both[0], *both[1])):
         first, second = (_weighting(record.get(losses)) for record in both)
-        yield from _said("weighting", ", ".join(losses), first, second)
+        yield from _said("weighting", ", ".join(losses), first, second, _how_to_weight(both[0].get(losses)))
 
 
 def _weighting(weighting: Any) -> str:
@@ -201,6 +203,18 @@ def _how_to_get(loss: ObjectiveLoss, record: Objective) -> str:
     return "a file brings no function but plugins and classes of torch.nn; register it in Python, by register_loss_fn"
 
 
+def _how_to_schedule(name: str, loss: ObjectiveLoss) -> str:
+    if loss.schedule is None or not any(is_label(str(each.schedule)) for each in schedules_in(loss.schedule)):
+        return ""
+    return f"a file brings no function; give the schedule in Python, by schedules={{{name!r}: ...}} or set_schedule"
+
+
+def _how_to_weight(weighting: ObjectiveWeighting | None) -> str:
+    if weighting is None or not is_label(weighting.weighting):
+        return ""
+    return "a file brings no class; give the weighting in Python, by weightings= or set_weighting"
+
+
 def _source(loss: ObjectiveLoss) -> str:
     return f"{loss.function}" + (f" of {loss.provider}" if loss.provider else "")
 
@@ -235,8 +249,8 @@ def schedule_of(loss: ObjectiveLoss) -> str:
         ends += f" to {_number(schedule.target_value * schedule.factor)}"
     start, end = _number(schedule.start_epoch), schedule.end_epoch
     when = f"{start} to {_number(end)}" if end is not None else f"{start} on"
-    params = schedule.model_dump(mode="json")["params"]
-    return f"{schedule.model_dump(mode='json')['schedule']}{ends}, {schedule.unit} {when}{_params(params)}"
+    said = schedule.model_dump(mode="json", exclude_defaults=True)
+    return f"{said.get('schedule', schedule.schedule)}{ends}, {schedule.unit} {when}{_params(said.get('params', {}))}"
 
 
 def _params(params: Mapping[str, Any]) -> str:

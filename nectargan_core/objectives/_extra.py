@@ -42,6 +42,8 @@ def written(loss: LMLoss, description: FunctionDescription) -> ExtraLoss | None:
     kind = type(loss.function)
     if not (description.path.startswith(_MODULE) and isinstance(loss.function, nn.Module) and description.is_complete):
         return None
+    if loss.as_is or loss.version != 1:  # which a file does not say of such a loss
+        return None
     arguments = {name: value for name, value in description.arguments.items() if value is not None}
     try:
         again = described(_module(description.path, arguments))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import importlib_metadata
@@ -68,8 +68,8 @@ def rebuild(
         _add_term(built, objective, number, term, passed, config, of_formula)
     _refuse_unused(objective, passed)
     _add_extra(built, objective)
-    _set_losses(built, objective, totals)
-    built.balances = _balances(built, objective)
+    _set_losses(built, objective, totals, schedules)
+    built.balances = _balances(built, objective, weightings)
     if objective.is_record:
         _compare(built, objective, totals, passed, strict)
     built.losses = adjust(built.losses, weights, schedules)
@@ -97,7 +97,9 @@ def _add_term(
     of_formula: Callable[..., Built],
 ) -> None:
     if term.formula is None:
-        return  # of a record; its losses are missed
+        # Of a record. Those of its losses that are classes of torch.nn are extra ones, and the others are missed.
+        built.terms.append((term, frozenset()))
+        return
     source, key = objective.source, f"terms[{number}]" if len(objective.terms) > 1 else ""
     with located(source, _joined(key, "formula")):
         summands = parse(term.formula)
@@ -164,18 +166,17 @@ def _naming_releases(objective: Objective) -> Iterator[None]:
     try:
         yield
     except PluginNotFoundError as error:
-        lines = [install_line(dist, version) for dist, version in objective.providers.items() if not _installed(dist)]
+        lines = [install_line(dist, version) for dist, version in objective.providers.items() if not _version_of(dist)]
         if lines:
             error.args = (f"{error} The record was made with releases that are not installed: {'; '.join(lines)}",)
         raise
 
 
-def _installed(dist: str) -> bool:
+def _version_of(dist: str) -> str | None:
     try:
-        importlib_metadata.version(dist)
+        return importlib_metadata.version(dist)
     except importlib_metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 # Extra losses
@@ -194,12 +195,14 @@ def _add_extra(built: Built, objective: Objective) -> None:
 # What is set for losses
 
 
-def _set_losses(built: Built, objective: Objective, totals: Totals) -> None:
+def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapping[str, Schedule] | None) -> None:
     disabled = set()
+    # A record has the labels of functions, for which the caller may give them.
+    given = dict(passed) if objective.is_record and isinstance(passed, Mapping) else {}
     for name, entry in objective.losses.items():
         with located(objective.source, f"losses.{name}"):
             if name in built.losses:
-                built.losses[name] = _as_set(built.losses[name], entry, totals)
+                built.losses[name] = _as_set(built.losses[name], entry, totals, given.get(name))
             elif not entry.is_record:
                 raise UnknownLossError(
                     f"this objective has no loss {name!r}, only {listed(built.losses)}; correct the name, or remove "
@@ -218,20 +221,22 @@ def _set_losses(built: Built, objective: Objective, totals: Totals) -> None:
     built.losses = {name: built.losses[name] for name in dict.fromkeys((*order, *built.losses))}
 
 
-def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals) -> LMLoss:
+def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals, passed: Schedule | None) -> LMLoss:
     update: dict[str, Any] = {}
     if entry.weight is not None:
         update["loss_weight"] = entry.weight
     schedule = entry.schedule
     if schedule is not None:
-        with contextlib.suppress(ScheduleError) if entry.is_record else contextlib.nullcontext():
-            # Of a function that is not to be had here, the record differs from what is built.
-            functions = Functions(functions_in(loss.schedule), f"loss {loss.name!r}")
-            update["schedule"] = with_functions(schedule, functions)
+        known = [each for source in (loss.schedule, passed) for each in functions_in(source)]
+        try:
+            update["schedule"] = with_functions(schedule, Functions(known, f"loss {loss.name!r}"))
+        except ScheduleError:
+            if not entry.is_record:
+                raise
+            # Without a function that is not to be had here the weight stays what it was at first.
+            schedule = update["schedule"] = Schedule()
     elif entry.is_record:
         update["schedule"] = Schedule()
-    if entry.is_record and schedule is not None and "schedule" not in update:
-        return loss
     if not update:
         return loss
     changed = loss.model_copy(update=update)
@@ -249,11 +254,16 @@ def _check(loss: LMLoss, totals: Totals) -> None:
 # Weightings
 
 
-def _balances(built: Built, objective: Objective) -> list[Balance]:
+def _balances(
+    built: Built, objective: Objective, passed: Mapping[str, Weighting | str | None] | None
+) -> list[Balance]:
     given: list[Balance] = []
+    # A record has the labels of classes, for which a spec may bring them, or the caller give them.
+    known = [each.weighting for each in built.balances]
+    known += [each for each in dict(passed or {}).values() if isinstance(each, Weighting)]
     for key, weighting in objective.weightings.items():
         with located(objective.source, f"weightings.{key}"):
-            balance = _balance(built, key, weighting, whole=objective.is_record)
+            balance = _balance(built, key, weighting, known, whole=objective.is_record)
         if balance is not None:
             given.append(balance)
     replaced = {name for balance in given for name in balance.names}
@@ -262,25 +272,30 @@ def _balances(built: Built, objective: Objective) -> list[Balance]:
         return checked_balances(kept + given)
 
 
-def _balance(built: Built, key: str, weighting: ObjectiveWeighting, *, whole: bool) -> Balance | None:
+def _balance(
+    built: Built, key: str, weighting: ObjectiveWeighting, known: Iterable[Weighting], *, whole: bool
+) -> Balance | None:
     asked = [key] if weighting.losses is None else list(weighting.losses)
     names = tuple(loss.name for loss in found_by(asked, built.losses.values()))
     if not whole and (not names or (weighting.losses and len(names) < len(asked))):
-        known = (*built.losses, *sorted({tag for loss in built.losses.values() for tag in loss.tags}))
-        missing = next(name for name in asked if name not in known)
+        there = (*built.losses, *sorted({tag for loss in built.losses.values() for tag in loss.tags}))
+        missing = next(name for name in asked if name not in there)
         raise UnknownLossError(
-            f"{missing!r} is the name or tag of no loss of this objective; there are {listed(known)}."
-            f"{did_you_mean(missing, known)}",
+            f"{missing!r} is the name or tag of no loss of this objective; there are {listed(there)}."
+            f"{did_you_mean(missing, there)}",
             name=missing,
-            known=known,
+            known=there,
         )
     for brought in built.balances:
-        # A spec may bring a class, for which the record has its label.
         if brought.names == names and ObjectiveWeighting.of(brought.weighting, list(names)) == weighting:
             return brought
-    if not names or (whole and is_label(weighting.weighting)):
+    definition: Weighting | None = weighting.definition
+    if whole and is_label(weighting.weighting):
+        recorded = ObjectiveWeighting.of(weighting.definition, list(names))
+        definition = next((each for each in known if ObjectiveWeighting.of(each, list(names)) == recorded), None)
+    if not names or definition is None:
         return None
-    balance = Balance(weighting.definition, names, key)
+    balance = Balance(definition, names, key)
     with torch.random.fork_rng(devices=[]):
         bind([balance], built.losses, [], None)
     return balance
@@ -293,6 +308,8 @@ def _compare(built: Built, objective: Objective, totals: Totals, passed: Options
     if totals == (None, None):
         totals = (objective.total_epochs, objective.total_steps)
     found = [*differences(objective, record_of(built, *totals)), *_unwritten(objective, passed)]
+    # What is not in use here, and is there: what it is missed for is said already.
+    found = [each for each in found if not (each.kind == "version" and each.before == _version_of(each.name))]
     if not found:
         return
     where = f"{objective.source}: " if objective.source else ""
