@@ -712,7 +712,7 @@ def test_the_header_of_a_log_rebuilds_the_objective_in_a_new_process(tmp_path, s
         run.register_loss_fn("G_HUBER", nn.HuberLoss(delta=0.5), 5.0, tags=["G", "B", "A"])
         run.set_weighting(Weighting("relobralo"), "G")
         run.tick(epoch=0)
-        x = torch.randn(1, 3, 16, 16, requires_grad=True)
+        x = torch.randn(1, 3, 16, 16, requires_grad=True).tanh()
         run.compute_losses({name: x / 2 for name in ("y_fake", "y", "pred_fake", "pred_real")})
     found = subprocess.run(
         [sys.executable, "-c", PROCESS, tmp_path],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -220,7 +220,7 @@ def _build_terms(
         if plugin not in result.plugins:
             result.plugins.append(plugin)
         keywords = {**options.get(term.name, {}), **options.get(str(term), {})}
-        _check_options(spec, keywords, plugin)
+        check_options(spec, keywords, plugin)
         if term.variant is not None:
             check_variant(spec, str(term), term.variant, plugin)
             keywords[SUBSPEC] = term.variant
@@ -281,7 +281,8 @@ def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspe
         raise SpecError(message) from None
 
 
-def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
+def check_options(spec: Spec, options: Iterable[str], plugin: catalog.Plugin) -> None:
+    """Raise `SpecError` for an option that a spec is known not to have."""
     try:
         signature = inspect.signature(spec)
     except (TypeError, ValueError):

@@ -42,6 +42,7 @@ _EXPECTED = {
     "list_type": "expected a list",
     "dict_type": "expected a table of keys and values",
     "model_type": "expected a table of keys and values",
+    "string_unicode": "expected text that UTF-8 can write",
     "string_too_short": "expected a text that is not empty",
     "finite_number": "expected a finite number",
 }

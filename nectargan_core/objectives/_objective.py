@@ -15,7 +15,7 @@ from nectargan_core._messages import listed, shown
 from nectargan_core._params import plain_params
 from nectargan_core.errors import NectarganError, ObjectiveError
 from nectargan_core.objectives._differences import Difference, differences
-from nectargan_core.objectives._file import invalid, located, read_data, write_data
+from nectargan_core.objectives._file import invalid, key_of, located, read_data, write_data
 from nectargan_core.objectives._html import as_html
 from nectargan_core.schedules import Schedule, functions_in, schedules_in
 from nectargan_core.weightings import Weighting
@@ -60,13 +60,13 @@ def _check_schedule(value: Schedule | None) -> Schedule | None:
     return value
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
+def _plain(value: dict[str, Any], *inside: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, item in value.items():
         try:
             made.update(plain_params({name: item}))
         except ValueError as error:
-            raise ValueError(f"{shown(name)} {str(error).removeprefix('params ')}") from None
+            raise ValueError(f"{key_of(*inside, name)} {str(error).removeprefix('params ')}") from None
     return made
 
 
@@ -121,7 +121,7 @@ class ObjectiveTerm(_Part, frozen=True):
     @field_validator("options")
     @classmethod
     def _options_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: _plain(options) for name, options in value.items()}
+        return {name: _plain(options, name) for name, options in value.items()}
 
     @field_validator("prefix")
     @classmethod
@@ -349,7 +349,7 @@ class Objective(_Part, frozen=True):
     @field_validator("options")
     @classmethod
     def _options_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: _plain(options) for name, options in value.items()}
+        return {name: _plain(options, name) for name, options in value.items()}
 
     @field_validator("total_epochs", mode="plain")
     @classmethod

@@ -13,23 +13,35 @@ from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core._names import is_label
 from nectargan_core.config import Config
-from nectargan_core.errors import ObjectiveError, PluginNotFoundError, ScheduleError, SpecError, UnknownLossError
+from nectargan_core.errors import (
+    DuplicateLossError,
+    NectarganError,
+    ObjectiveError,
+    PluginError,
+    PluginNotFoundError,
+    ScheduleError,
+    SpecError,
+    UnknownLossError,
+    UnknownVariantError,
+)
 from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._adjust import adjust
 from nectargan_core.objectives._balances import balances_of, checked_balances
 from nectargan_core.objectives._build import Built, Origin
 from nectargan_core.objectives._differences import Difference, differences, install_line
 from nectargan_core.objectives._extra import made
-from nectargan_core.objectives._file import located
+from nectargan_core.objectives._file import key_of, located
 from nectargan_core.objectives._grammar import Summand, parse
 from nectargan_core.objectives._objective import Objective, ObjectiveLoss, ObjectiveTerm, ObjectiveWeighting
 from nectargan_core.objectives._options import typed_options
 from nectargan_core.objectives._record import record_of
-from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
+from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, schedules_in, with_functions
 from nectargan_core.weightings import Balance, Weighting, bind
 
 Options = Mapping[str, Mapping[str, Any]]
 Totals = tuple[float | None, int | None]
+
+_OF_FORMULA = (PluginError, UnknownVariantError, DuplicateLossError)
 
 
 def rebuild(
@@ -96,27 +108,32 @@ def _add_term(
     config: Config,
     of_formula: Callable[..., Built],
 ) -> None:
+    if term.formula is None and not objective.is_record:
+        with located(objective.source, key_of("terms", number, "function")):
+            raise ObjectiveError('only a record has a function here; write a formula, such as formula = "gan:hinge"')
     if term.formula is None:
-        # Of a record. Those of its losses that are classes of torch.nn are extra ones, and the others are missed.
+        # Those of its losses that are classes of torch.nn are extra ones, and the others are missed.
         built.terms.append((term, frozenset()))
         return
-    source, key = objective.source, f"terms[{number}]" if len(objective.terms) > 1 else ""
+    source, key = objective.source, key_of("terms", number) if len(objective.terms) > 1 else ""
     with located(source, _joined(key, "formula")):
         summands = parse(term.formula)
     names = _names(summands)
     for name in term.options:
         if name not in names:
-            with located(source, _joined(key, f"options.{name}")):
+            with located(source, key_of("terms", number, "options", name)):
                 raise SpecError(f"the formula has no term {name!r}, only {listed(names)}.{did_you_mean(name, names)}")
-    written = _merged(names, objective.options, term.options)
     with _naming_releases(objective):
-        with located(source, _joined(key, "options")):
-            typed = typed_options(summands, written)
-        with located(source, key):
+        typed: list[Options] = []
+        for own, written in ((("options",), objective.options), (("terms", number, "options"), term.options)):
+            with located(source):
+                typed.append(typed_options(summands, _merged(names, written), own))
+        # What the formula itself is wrong in has its key; all else says what it is about.
+        with located(source, key), _located_only(_OF_FORMULA, source, _joined(key, "formula")):
             part = of_formula(
                 term.formula,
                 config,
-                options=_merged(names, typed, passed) or None,
+                options=_merged(names, *typed, passed) or None,
                 prefix=term.prefix,
                 rename_inputs=term.rename_inputs or None,
             )
@@ -131,6 +148,15 @@ def _add_term(
         part.leave_out(name)
     with located(source, key):
         built.merge(part)
+
+
+@contextlib.contextmanager
+def _located_only(kinds: tuple[type[NectarganError], ...], path: object, key: str) -> Iterator[None]:
+    try:
+        yield
+    except kinds:
+        with located(path, key):
+            raise
 
 
 def _names(summands: tuple[Summand, ...]) -> list[str]:
@@ -150,10 +176,10 @@ def _merged(names: list[str], *sources: Options) -> dict[str, dict[str, Any]]:
 def _refuse_unused(objective: Objective, passed: Options) -> None:
     """Raise for options of a term that no formula has."""
     names = [name for term in objective.terms if term.formula is not None for name in _names(parse(term.formula))]
-    for given, source, where in ((objective.options, objective.source, "options."), (passed, None, "")):
+    for given, source, where in ((objective.options, objective.source, "options"), (passed, None, "")):
         for name in given:
             if name not in names:
-                with located(source, f"{where}{name}" if where else ""):
+                with located(source, key_of(where, name) if where else ""):
                     raise SpecError(
                         f"options are given for {name!r}, which is no term of this objective; it has {listed(names)}."
                         f"{did_you_mean(name, names)}"
@@ -184,12 +210,14 @@ def _version_of(dist: str) -> str | None:
 
 def _add_extra(built: Built, objective: Objective) -> None:
     for number, extra in enumerate(objective.extra):
-        with located(objective.source, f"extra[{number}]"):
-            loss = made(extra)
+        with located(objective.source, key_of("extra", number)):
+            # A record is of losses that need not have been called by their inputs.
+            loss = made(extra, called=not objective.is_record)
             part = Built(losses={loss.name: loss}, origins={loss.name: Origin(f"extra[{number}]")})
             built.merge(part)
-            # It has no origin, as one that is registered in Python.
-            del built.origins[loss.name]
+    for extra in objective.extra:
+        # It has no origin, as one that is registered in Python.
+        del built.origins[extra.name]
 
 
 # What is set for losses
@@ -200,9 +228,16 @@ def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapp
     # A record has the labels of functions, for which the caller may give them.
     given = dict(passed) if objective.is_record and isinstance(passed, Mapping) else {}
     for name, entry in objective.losses.items():
-        with located(objective.source, f"losses.{name}"):
+        with located(objective.source, key_of("losses", name)):
+            if entry.is_record and not objective.is_record:
+                raise ObjectiveError(
+                    "function: only a record, which has a fingerprint, says where a function comes from; remove it, "
+                    "and what goes with it",
+                    key="function",
+                )
             if name in built.losses:
-                built.losses[name] = _as_set(built.losses[name], entry, totals, given.get(name))
+                with located(objective.source, key_of("losses", name, "schedule") if entry.schedule else ""):
+                    built.losses[name] = _as_set(built.losses[name], entry, totals, given.get(name))
             elif not entry.is_record:
                 raise UnknownLossError(
                     f"this objective has no loss {name!r}, only {listed(built.losses)}; correct the name, or remove "
@@ -213,7 +248,7 @@ def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapp
         if not entry.enabled and name in built.losses:
             disabled.add(name)
     for number, extra in enumerate(objective.extra):
-        with located(objective.source, f"extra[{number}]"):
+        with located(objective.source, key_of("extra", number, "schedule")):
             _check(built.losses[extra.name], totals)
     built.disabled = frozenset(disabled)
     # In the order of the record: the order of a sum counts for its last bit.
@@ -247,6 +282,11 @@ def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals, passed: Schedule
 
 def _check(loss: LMLoss, totals: Totals) -> None:
     """Evaluate the schedule of a loss as it is when the loss is registered, so that an error can name its place."""
+    if totals == (None, None) and any(each.unit == "fraction" for each in schedules_in(loss.schedule)):
+        raise ScheduleError(
+            "it has unit = \"fraction\", and the length of the run is not known; write total_epochs or total_steps at "
+            "the top of the file, or give it to LossManager"
+        )
     if loss.schedule.is_scheduled:
         Scheduler(loss.schedule, loss_name=loss.name, total_epochs=totals[0], total_steps=totals[1])
 
@@ -262,7 +302,7 @@ def _balances(
     known = [each.weighting for each in built.balances]
     known += [each for each in dict(passed or {}).values() if isinstance(each, Weighting)]
     for key, weighting in objective.weightings.items():
-        with located(objective.source, f"weightings.{key}"):
+        with located(objective.source, key_of("weightings", key)):
             balance = _balance(built, key, weighting, known, whole=objective.is_record)
         if balance is not None:
             given.append(balance)
@@ -275,15 +315,21 @@ def _balances(
 def _balance(
     built: Built, key: str, weighting: ObjectiveWeighting, known: Iterable[Weighting], *, whole: bool
 ) -> Balance | None:
-    asked = [key] if weighting.losses is None else list(weighting.losses)
-    names = tuple(loss.name for loss in found_by(asked, built.losses.values()))
-    if not whole and (not names or (weighting.losses and len(names) < len(asked))):
+    if weighting.losses is not None and not weighting.losses and not whole:
+        raise ObjectiveError("losses: it lists none; name some, or remove it, for those that its key finds", key="losses")
+    if weighting.losses is None:
+        names = tuple(loss.name for loss in found_by([key], built.losses.values()))
+        missing, what = [] if names else [key], "name or tag"
         there = (*built.losses, *sorted({tag for loss in built.losses.values() for tag in loss.tags}))
-        missing = next(name for name in asked if name not in there)
+    else:
+        names = tuple(name for name in built.losses if name in weighting.losses)
+        missing, what = [name for name in weighting.losses if name not in names], "name"
+        there = tuple(built.losses)
+    if missing and not whole:
         raise UnknownLossError(
-            f"{missing!r} is the name or tag of no loss of this objective; there are {listed(there)}."
-            f"{did_you_mean(missing, there)}",
-            name=missing,
+            f"{missing[0]!r} is the {what} of no loss of this objective; there are {listed(there)}."
+            f"{did_you_mean(missing[0], there)}",
+            name=missing[0],
             known=there,
         )
     for brought in built.balances:
