@@ -1519,13 +1519,23 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 for name, loss in state["losses"].items()
             )
             and all(map(is_state, state.get("weightings", {}).items()))
-            and (state.get("manifest") is None or Objective.from_dict(state["manifest"]).is_record)
+            and (state.get("manifest") is None or _is_record_of(state["manifest"], state["losses"]))
         )
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
         valid = False
     if not valid:
         raise ValueError("expected what LossManager.state_dict() returned, in version 1")
     return {**state, "epoch": arguments.epoch(state["epoch"])}
+
+
+def _is_record_of(manifest: Mapping[str, Any], losses: Mapping[str, Any]) -> bool:
+    """Whether a part of a state is the record of the losses that are in it, too."""
+    record = Objective.from_dict(manifest)
+    return (
+        record.is_record
+        and record.losses.keys() == losses.keys()
+        and all(entry.is_record for entry in record.losses.values())
+    )
 
 
 def _refuse_in_graphs(what: str) -> None:

@@ -77,12 +77,66 @@ KEYS = [
     "total_epochs", "total_steps", "terms", "weightings", "", "G_L1", "a.b", "__class__", "delta", "subspec", "config",
 ]  # fmt: skip
 VALUES = [
-    None, True, False, 0, -1, 1, 2, 7, 10**6, 2**63, 10**400, -0.0, 0.5, 1e308, 5e-324, -1e308, float("nan"), float("inf"), "", "x", "G_L1",
-    "l1", "gan:hinge", "l1 + l1", "1e400*l1", "-1*l1", "torch.nn:L1Loss", "torch.nn:Module", "torch.nn:functional", "mean",
-    "torch.nn:NLLLoss", "canary:fire", "canary", "os:system", "builtins:eval", "cosine", "linear", "relobralo", "gradnorm", "acme/x",
-    "../../canary", "\u2028", "\x00", "\\", '"', "名前", "\ud800", [], {}, [1, 2], [None], [[]], ["G"], {"a": 1}, {"schedule": "linear"},
-    {"schedule": "canary:fire"}, {"schedule": {"schedule": 3}}, {"formula": "l1"}, {"function": "canary:fire"},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2,
+    7,
+    10**6,
+    2**63,
+    10**400,
+    -0.0,
+    0.5,
+    1e308,
+    5e-324,
+    -1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "G_L1",
+    "l1",
+    "gan:hinge",
+    "l1 + l1",
+    "1e400*l1",
+    "-1*l1",
+    "torch.nn:L1Loss",
+    "torch.nn:Module",
+    "torch.nn:functional",
+    "mean",
+    "torch.nn:NLLLoss",
+    "canary:fire",
+    "canary",
+    "os:system",
+    "builtins:eval",
+    "cosine",
+    "linear",
+    "relobralo",
+    "gradnorm",
+    "acme/x",
+    "../../canary",
+    "\u2028",
+    "\x00",
+    "\\",
+    '"',
+    "名前",
+    "\ud800",
+    [],
+    {},
+    [1, 2],
+    [None],
+    [[]],
+    ["G"],
+    {"a": 1},
+    {"schedule": "linear"},
+    {"schedule": "canary:fire"},
+    {"schedule": {"schedule": 3}},
+    {"formula": "l1"},
+    {"function": "canary:fire"},
+]
 ALLOWED = ("torch", "nectargan", "numpy", "encodings", "pydantic")
 
 
@@ -144,7 +198,9 @@ def changed_bytes(text, chance):
             [
                 b"",
                 bytes([chance.randrange(256)]),
-                chance.choice([b"=", b'"', b"'", b"[", b"]", b"{", b"}", b",", b".", b"\n", b"#", b"-", b"e", b"9", b"\\u"]),
+                chance.choice(
+                    [b"=", b'"', b"'", b"[", b"]", b"{", b"}", b",", b".", b"\n", b"#", b"-", b"e", b"9", b"\\u"]
+                ),
                 chance.choice(KEYS).encode(),
                 str(chance.choice(VALUES)).encode(errors="replace"),
                 text[start:end] * 2,
@@ -204,7 +260,15 @@ def main(directory, seed, count):
             return
         elif event == "import" and not arguments[0].startswith(ALLOWED):
             found.append(f"imported {arguments[0]}")
-        elif event in ("os.system", "subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.remove", "os.rename"):
+        elif event in (
+            "os.system",
+            "subprocess.Popen",
+            "os.exec",
+            "os.fork",
+            "os.posix_spawn",
+            "os.remove",
+            "os.rename",
+        ):
             found.append(f"{event} {arguments}")
         elif event == "open" and (
             "canary" in str(arguments[0])
@@ -224,7 +288,7 @@ def main(directory, seed, count):
         except errors.NectarganError as error:
             if len(str(error)) > 6000:
                 found.append(f"an error of {len(str(error))} characters")
-        except BaseException:
+        except BaseException:  # noqa: BLE001 # each is what is looked for
             found.append(traceback.format_exc()[-1500:])
         watching[0] = False
         for number in range(before, len(found)):

@@ -1,4 +1,4 @@
-"""Files that are no objective: each is one error that names file, key and what to do, and changes and imports nothing."""
+"""Files that are no objective: an error names file, key and what to do, and nothing is changed or imported."""
 
 import json
 import os
@@ -38,7 +38,12 @@ CE = EXTRA + 'function = "torch.nn:CrossEntropyLoss"\n'
 # What is in a file, the kind of the error, the key that it names, and what it says.
 WRONG = [
     # Keys that are not there, at every level
-    ('formul = "l1"', ObjectiveError, "formul", r"there are formula, prefix.*remove it, or correct it. Did you mean \"formula\"\?"),
+    (
+        'formul = "l1"',
+        ObjectiveError,
+        "formul",
+        r"there are formula, prefix.*remove it, or correct it. Did you mean \"formula\"\?",
+    ),
     ('terms = [{formula = "l1", prefx = "a"}]', ObjectiveError, "terms[0].prefx", 'Did you mean "prefix"'),
     (LOSS + "weigth = 1.0", ObjectiveError, "losses.G_L1.weigth", 'Did you mean "weight"'),
     (SCHEDULE + '{schedule = "cosine", endd = 2}', ObjectiveError, "losses.G_L1.schedule.endd", 'Did you mean "end"'),
@@ -74,23 +79,63 @@ WRONG = [
     (LOSS + "enabled = 1", ObjectiveError, "losses.G_L1.enabled", "expected true or false, got 1"),
     (SCHEDULE + '"cosine"', ObjectiveError, "losses.G_L1.schedule", "expected a table"),
     (SCHEDULE + "{schedule = 3}", ObjectiveError, "losses.G_L1.schedule.schedule", "expected text, got 3"),
-    (SCHEDULE + '{schedule = "cosine", end = "2"}', ObjectiveError, "losses.G_L1.schedule", "end must be a number, got '2'"),
-    (SCHEDULE + '{schedule = "cosine", end = 2, factor = true}', ObjectiveError, "losses.G_L1.schedule", "factor must be a"),
-    (SCHEDULE + '{schedule = "cosine", end = 2, target_value = nan}', ObjectiveError, "losses.G_L1.schedule.target_value", "finite"),
+    (
+        SCHEDULE + '{schedule = "cosine", end = "2"}',
+        ObjectiveError,
+        "losses.G_L1.schedule",
+        "end must be a number, got '2'",
+    ),
+    (
+        SCHEDULE + '{schedule = "cosine", end = 2, factor = true}',
+        ObjectiveError,
+        "losses.G_L1.schedule",
+        "factor must be a",
+    ),
+    (
+        SCHEDULE + '{schedule = "cosine", end = 2, target_value = nan}',
+        ObjectiveError,
+        "losses.G_L1.schedule.target_value",
+        "finite",
+    ),
     (SCHEDULE + '{schedule = "cosine", params = 3}', ObjectiveError, "losses.G_L1.schedule.params", "expected a table"),
     (FORMULA + "[options]\nl1 = 3", ObjectiveError, "options.l1", "expected a table"),
     (GAN + 'label_smoothing = "a"', SpecError, "options.gan.label_smoothing", "expected float, got 'a'"),
-    (GAN + "label_smoothing = nan", ObjectiveError, "options", "gan.label_smoothing may hold finite numbers only, got nan"),
-    (GAN + "label_smoothing = 2020-01-01", ObjectiveError, "options", r"gan.label_smoothing may hold .*, got datetime.date"),
+    (
+        GAN + "label_smoothing = nan",
+        ObjectiveError,
+        "options",
+        "gan.label_smoothing may hold finite numbers only, got nan",
+    ),
+    (
+        GAN + "label_smoothing = 2020-01-01",
+        ObjectiveError,
+        "options",
+        r"gan.label_smoothing may hold .*, got datetime.date",
+    ),
     (GAN + "detach_mean = 1", SpecError, "options.gan.detach_mean", "expected bool, got 1"),
     (GAN + 'over_discriminators = "mea"', SpecError, "options.gan.over_discriminators", "'mean' or 'sum'"),
-    ('formula = "ssim"\n[options.ssim]\ninput_range = [0, 1, 2]', SpecError, "options.ssim.input_range", r"expected tuple\[float, float\]"),
-    ('formula = "focal"\n[options.focal]\nclass_weights = [1.0, "a"]', SpecError, "options.focal.class_weights", "expected Sequence"),
+    (
+        'formula = "ssim"\n[options.ssim]\ninput_range = [0, 1, 2]',
+        SpecError,
+        "options.ssim.input_range",
+        r"expected tuple\[float, float\]",
+    ),
+    (
+        'formula = "focal"\n[options.focal]\nclass_weights = [1.0, "a"]',
+        SpecError,
+        "options.focal.class_weights",
+        "expected Sequence",
+    ),
     ('[[terms]]\nformula = "gan"\noptions = 3', ObjectiveError, "terms[0].options", "expected a table"),
     (FORMULA + '[weightings]\nG = "random"', ObjectiveError, "weightings.G", "expected a table"),
     (WEIGHTING + 'weighting = "random"\nparams = [1]', ObjectiveError, "weightings.G.params", "expected a table"),
     (WEIGHTING + 'weighting = "random"\nevery = 0', ObjectiveError, "weightings.G.every", "greater than or equal to 1"),
-    (WEIGHTING + 'weighting = "random"\nreduce = "sum"', ObjectiveError, "weightings.G.reduce", "should be 'mean', got 'sum'"),
+    (
+        WEIGHTING + 'weighting = "random"\nreduce = "sum"',
+        ObjectiveError,
+        "weightings.G.reduce",
+        "should be 'mean', got 'sum'",
+    ),
     (WEIGHTING + 'weighting = "random"\nwrt = 3', ObjectiveError, "weightings.G.wrt", "expected text"),
     (WEIGHTING + 'weighting = "random"\nlosses = "G_L1"', ObjectiveError, "weightings.G.losses", "expected a list"),
     ('[extra]\nname = "A"', ObjectiveError, "extra", "expected a list"),
@@ -113,21 +158,76 @@ WRONG = [
     ('terms = [{prefix = "a"}]', ObjectiveError, "terms[0]", "a term has a formula, such as"),
     ('without = ["G_L1"]', ObjectiveError, "", "a term has a formula, such as"),
     # What contradicts something else
-    (FORMULA + "total_epochs = 3\ntotal_steps = 3", ObjectiveError, "", "total_epochs and total_steps are both given; give one"),
-    (FORMULA + 'terms = [{formula = "l2"}]', ObjectiveError, "", r"formula at the top, and terms, are both given; write"),
-    (SCHEDULE + '{schedule = "cosine", start = 3, end = 2}', ObjectiveError, "losses.G_L1.schedule", r"start_epoch \(3\) is after"),
-    (SCHEDULE + '{schedule = "cosine", start = 3, start_epoch = 3}', ObjectiveError, "losses.G_L1.schedule", "give one of them"),
-    (SCHEDULE + '{schedule = "cosine", end = 2, unit = "fraction"}', ObjectiveError, "losses.G_L1.schedule", "is not from 0 to 1"),
-    (SCHEDULE + '{schedule = "cosine", end = 1, unit = "fraction"}', ScheduleError, "losses.G_L1.schedule", "write total_epochs"),
-    (LOSS + 'weight = 3.0\nschedule = {schedule = "cosine", end = 2, initial_value = 2.0}', ScheduleError, "losses.G_L1.schedule", "give one of them"),
+    (
+        FORMULA + "total_epochs = 3\ntotal_steps = 3",
+        ObjectiveError,
+        "",
+        "total_epochs and total_steps are both given; give one",
+    ),
+    (
+        FORMULA + 'terms = [{formula = "l2"}]',
+        ObjectiveError,
+        "",
+        r"formula at the top, and terms, are both given; write",
+    ),
+    (
+        SCHEDULE + '{schedule = "cosine", start = 3, end = 2}',
+        ObjectiveError,
+        "losses.G_L1.schedule",
+        r"start_epoch \(3\) is after",
+    ),
+    (
+        SCHEDULE + '{schedule = "cosine", start = 3, start_epoch = 3}',
+        ObjectiveError,
+        "losses.G_L1.schedule",
+        "give one of them",
+    ),
+    (
+        SCHEDULE + '{schedule = "cosine", end = 2, unit = "fraction"}',
+        ObjectiveError,
+        "losses.G_L1.schedule",
+        "is not from 0 to 1",
+    ),
+    (
+        SCHEDULE + '{schedule = "cosine", end = 1, unit = "fraction"}',
+        ScheduleError,
+        "losses.G_L1.schedule",
+        "write total_epochs",
+    ),
+    (
+        LOSS + 'weight = 3.0\nschedule = {schedule = "cosine", end = 2, initial_value = 2.0}',
+        ScheduleError,
+        "losses.G_L1.schedule",
+        "give one of them",
+    ),
     (WEIGHTING + 'weighting = "random"\nlosses = []', ObjectiveError, "weightings.G.losses", "it lists none"),
-    (WEIGHTING + 'weighting = "random"\n[weightings.G_L1]\nweighting = "dwa"', WeightingError, "weightings", "balanced by two"),
-    ('[[terms]]\nformula = "gan"\n[[terms]]\nformula = "gan:hinge"', DuplicateLossError, "terms[1]", "'G_GAN' is defined twice, by 'gan'"),
+    (
+        WEIGHTING + 'weighting = "random"\n[weightings.G_L1]\nweighting = "dwa"',
+        WeightingError,
+        "weightings",
+        "balanced by two",
+    ),
+    (
+        '[[terms]]\nformula = "gan"\n[[terms]]\nformula = "gan:hinge"',
+        DuplicateLossError,
+        "terms[1]",
+        "'G_GAN' is defined twice, by 'gan'",
+    ),
     ('formula = "l1 + l1"', DuplicateLossError, "formula", "'G_L1' is defined twice"),
-    ('formula = "l1"\n[[extra]]\nname = "G_L1"\nfunction = "torch.nn:L1Loss"', DuplicateLossError, "extra[0]", "defined twice"),
+    (
+        'formula = "l1"\n[[extra]]\nname = "G_L1"\nfunction = "torch.nn:L1Loss"',
+        DuplicateLossError,
+        "extra[0]",
+        "defined twice",
+    ),
     (HUBER + HUBER, DuplicateLossError, "extra[1]", r"'A' is defined twice, by extra\[0\] and by extra\[1\]"),
     # What only a record says
-    (LOSS + 'tags = ["a"]', ObjectiveError, "losses.G_L1", "tags: of the loss of a term only weight, schedule and enabled"),
+    (
+        LOSS + 'tags = ["a"]',
+        ObjectiveError,
+        "losses.G_L1",
+        "tags: of the loss of a term only weight, schedule and enabled",
+    ),
     (LOSS + 'inputs = ["a"]', ObjectiveError, "losses.G_L1", "its inputs by rename_inputs"),
     (LOSS + "version = 2", ObjectiveError, "losses.G_L1", "version: of the loss of a term"),
     (LOSS + 'function = "os:system"', ObjectiveError, "losses.G_L1.function", "only a record.*; remove it"),
@@ -138,11 +238,21 @@ WRONG = [
     ('formula = "os:system"', PluginNotFoundError, "formula", "no loss spec 'os' is installed"),
     ('formula = "gan:hing"', UnknownVariantError, "formula", 'Did you mean "hinge"'),
     ('formula = ""', SpecSyntaxError, "formula", "expected the name of a spec, found an empty string"),
-    ('[[terms]]\nformula = "gan"\n[[terms]]\nformula = "l1 +"\nprefix = "a"', SpecSyntaxError, "terms[1].formula", "at column 4"),
-    (FORMULA + '[losses.G_L2]\nweight = 1.0', UnknownLossError, "losses.G_L2", "correct the name, or remove the key"),
+    (
+        '[[terms]]\nformula = "gan"\n[[terms]]\nformula = "l1 +"\nprefix = "a"',
+        SpecSyntaxError,
+        "terms[1].formula",
+        "at column 4",
+    ),
+    (FORMULA + "[losses.G_L2]\nweight = 1.0", UnknownLossError, "losses.G_L2", "correct the name, or remove the key"),
     (FORMULA + 'without = ["G_L2"]', UnknownLossError, "without", 'Did you mean "G_L1"'),
     (FORMULA + 'rename_inputs = {q = "z"}', SpecError, "", "rename_inputs renames 'q', which no loss"),
-    (FORMULA + 'rename_inputs = {G_L2 = {y = "z"}}', UnknownLossError, "", "renaming of inputs is given for loss 'G_L2'"),
+    (
+        FORMULA + 'rename_inputs = {G_L2 = {y = "z"}}',
+        UnknownLossError,
+        "",
+        "renaming of inputs is given for loss 'G_L2'",
+    ),
     (FORMULA + "[options.l2]\na = 3", SpecError, "options.l2", "which is no term of this objective; it has l1, gan"),
     (FORMULA + '[options."gan:lsgan"]\na = 3', SpecError, 'options."gan:lsgan"', "which is no term"),
     ('[[terms]]\nformula = "gan"\noptions = {l1 = {a = 3}}', SpecError, "terms[0].options.l1", "only gan"),
@@ -153,28 +263,98 @@ WRONG = [
     (SCHEDULE + '{schedule = "cosin", end = 3}', UnknownScheduleError, "losses.G_L1.schedule", 'Did you mean "cosine"'),
     (SCHEDULE + '{schedule = "a b"}', ScheduleError, "losses.G_L1.schedule", "named by one name"),
     (SCHEDULE + '{schedule = "cosine"}', ScheduleError, "losses.G_L1.schedule", "set end_epoch"),
-    (SCHEDULE + '{schedule = "cosine", unit = "frac"}', ObjectiveError, "losses.G_L1.schedule.unit", "'step' or 'fraction'"),
-    (SCHEDULE + '{schedule = "polynomial", end = 2, params = {powr = 2}}', ScheduleError, "losses.G_L1.schedule", "it takes"),
-    (SCHEDULE + '{schedule = "product", end = 2, params = {factors = [{schedule = "cosin"}]}}', UnknownScheduleError, "losses.G_L1.schedule", "cosin"),
-    (SCHEDULE + '{schedule = "product", params = {factors = [{schedule = "cosine", foo = 3}]}}', ObjectiveError, "losses.G_L1.schedule.params", "foo"),
-    (SCHEDULE + '{schedule = "product", params = {factors = [{schedule = "cosine", end = "3"}]}}', ObjectiveError, "losses.G_L1.schedule", "end must be a number"),
-    (FORMULA + '[weightings.Q]\nweighting = "random"', UnknownLossError, "weightings.Q", "there are G_L1, G_GAN, D_real, D_fake, D, G"),
+    (
+        SCHEDULE + '{schedule = "cosine", unit = "frac"}',
+        ObjectiveError,
+        "losses.G_L1.schedule.unit",
+        "'step' or 'fraction'",
+    ),
+    (
+        SCHEDULE + '{schedule = "polynomial", end = 2, params = {powr = 2}}',
+        ScheduleError,
+        "losses.G_L1.schedule",
+        "it takes",
+    ),
+    (
+        SCHEDULE + '{schedule = "product", end = 2, params = {factors = [{schedule = "cosin"}]}}',
+        UnknownScheduleError,
+        "losses.G_L1.schedule",
+        "cosin",
+    ),
+    (
+        SCHEDULE + '{schedule = "product", params = {factors = [{schedule = "cosine", foo = 3}]}}',
+        ObjectiveError,
+        "losses.G_L1.schedule.params",
+        "foo",
+    ),
+    (
+        SCHEDULE + '{schedule = "product", params = {factors = [{schedule = "cosine", end = "3"}]}}',
+        ObjectiveError,
+        "losses.G_L1.schedule",
+        "end must be a number",
+    ),
+    (
+        FORMULA + '[weightings.Q]\nweighting = "random"',
+        UnknownLossError,
+        "weightings.Q",
+        "there are G_L1, G_GAN, D_real, D_fake, D, G",
+    ),
     (WEIGHTING + 'weighting = "random"\nlosses = ["G_L2"]', UnknownLossError, "weightings.G", 'Did you mean "G_L1"'),
-    (WEIGHTING + 'weighting = "random"\nlosses = ["G_L1", "G"]', UnknownLossError, "weightings.G", "the name of no loss"),
+    (
+        WEIGHTING + 'weighting = "random"\nlosses = ["G_L1", "G"]',
+        UnknownLossError,
+        "weightings.G",
+        "the name of no loss",
+    ),
     (WEIGHTING + 'weighting = "relobral"', PluginNotFoundError, "weightings.G", 'Did you mean "relobralo"'),
-    (WEIGHTING + 'weighting = "relobralo"\nparams = {temp = 1}', WeightingError, "weightings.G", "it takes alpha, temperature"),
-    (WEIGHTING + 'weighting = "relobralo"\nparams = {temperature = "a"}', WeightingError, "weightings.G", "a finite number"),
+    (
+        WEIGHTING + 'weighting = "relobralo"\nparams = {temp = 1}',
+        WeightingError,
+        "weightings.G",
+        "it takes alpha, temperature",
+    ),
+    (
+        WEIGHTING + 'weighting = "relobralo"\nparams = {temperature = "a"}',
+        WeightingError,
+        "weightings.G",
+        "a finite number",
+    ),
     (WEIGHTING + 'weighting = "gradnorm"', WeightingError, "weightings.G", "give wrt="),
     # Functions and classes by a label
     (SCHEDULE + '{schedule = "os:system", end = 2}', ScheduleError, "losses.G_L1.schedule", "publish it as a plugin"),
-    (SCHEDULE + '{schedule = "product", end = 2, params = {factors = [{schedule = "os:system"}]}}', ScheduleError, "losses.G_L1.schedule", "publish"),
+    (
+        SCHEDULE + '{schedule = "product", end = 2, params = {factors = [{schedule = "os:system"}]}}',
+        ScheduleError,
+        "losses.G_L1.schedule",
+        "publish",
+    ),
     (WEIGHTING + 'weighting = "os:system"', WeightingError, "weightings.G", "publish it as a plugin"),
-    (HUBER + 'schedule = {schedule = "os:system", end = 3}', ScheduleError, "extra[0].schedule", "publish it as a plugin"),
+    (
+        HUBER + 'schedule = {schedule = "os:system", end = 3}',
+        ScheduleError,
+        "extra[0].schedule",
+        "publish it as a plugin",
+    ),
     # Extra losses that torch.nn does not make
     (HUBER + "arguments = {delt = 1.0}", ObjectiveError, "extra[0].arguments.delt", 'Did you mean "delta"'),
-    (HUBER + 'arguments = {delta = "a"}', ObjectiveError, "extra[0].arguments", "delta must be of type float, got 'a'; correct"),
-    (HUBER + 'arguments = {reduction = "foo"}', ObjectiveError, "extra[0].arguments", "'none' or 'mean' or 'sum', got 'foo'"),
-    (CE + "arguments = {weight = [[1.0], [2.0, 3.0]]}", ObjectiveError, "extra[0].arguments", "expected sequence of length 1"),
+    (
+        HUBER + 'arguments = {delta = "a"}',
+        ObjectiveError,
+        "extra[0].arguments",
+        "delta must be of type float, got 'a'; correct",
+    ),
+    (
+        HUBER + 'arguments = {reduction = "foo"}',
+        ObjectiveError,
+        "extra[0].arguments",
+        "'none' or 'mean' or 'sum', got 'foo'",
+    ),
+    (
+        CE + "arguments = {weight = [[1.0], [2.0, 3.0]]}",
+        ObjectiveError,
+        "extra[0].arguments",
+        "expected sequence of length 1",
+    ),
     (CE + 'arguments = {weight = "a"}', ObjectiveError, "extra[0].arguments", "cannot be made with"),
     (CE + "arguments = {ignore_index = 1.5}", ObjectiveError, "extra[0].arguments", "ignore_index must be of type int"),
     (HUBER + "inputs = []", ObjectiveError, "extra[0].inputs", "is called with input, target"),
@@ -182,13 +362,39 @@ WRONG = [
     (HUBER + 'schedule = {schedule = "cosin"}', UnknownScheduleError, "extra[0].schedule", "cosine"),
     ('[[extra]]\nname = "a/b"\nfunction = "torch.nn:L1Loss"', ObjectiveError, "extra[0].name", "may not contain '/'"),
     *(
-        (EXTRA + f'function = "{function}"', ObjectiveError, "extra[0].function", "a class of torch.nn|no class|is not empty")
+        (
+            EXTRA + f'function = "{function}"',
+            ObjectiveError,
+            "extra[0].function",
+            "a class of torch.nn|no class|is not empty",
+        )
         for function in (
-            "os:system", "builtins:eval", "torch.nn.functional:l1_loss", "torch.nn:init.foo", "torch.nn:Module.x",
-            "torch.nn:functional", "torch.nn:init", "torch.nn:L1Los", "torch.nn:Module", "torch.nn:Sequential2",
-            "torch.nn:__class__", "torch.nn:Parameter", "torch.nn:ModuleDict", "torch.nn:Any", "torch.nn: L1Loss",
-            "torch.nn:L1Loss()", "torch.nn:\\uff2c1Loss", "torch.nn", "torch.nn:", ":L1Loss", "L1Loss", "torch.nn.L1Loss", "",
-            "torch.nn:L1Loss:x", "torch:nn.L1Loss", "torch.nn:factory_kwargs",
+            "os:system",
+            "builtins:eval",
+            "torch.nn.functional:l1_loss",
+            "torch.nn:init.foo",
+            "torch.nn:Module.x",
+            "torch.nn:functional",
+            "torch.nn:init",
+            "torch.nn:L1Los",
+            "torch.nn:Module",
+            "torch.nn:Sequential2",
+            "torch.nn:__class__",
+            "torch.nn:Parameter",
+            "torch.nn:ModuleDict",
+            "torch.nn:Any",
+            "torch.nn: L1Loss",
+            "torch.nn:L1Loss()",
+            "torch.nn:\\uff2c1Loss",
+            "torch.nn",
+            "torch.nn:",
+            ":L1Loss",
+            "L1Loss",
+            "torch.nn.L1Loss",
+            "",
+            "torch.nn:L1Loss:x",
+            "torch:nn.L1Loss",
+            "torch.nn:factory_kwargs",
         )
     ),
     # No TOML
@@ -201,7 +407,7 @@ WRONG = [
     ("total_epochs = " + "9" * 5000, ObjectiveError, "", "is no TOML: a number in it has too many digits"),
     (b"\xff\xfe", ObjectiveError, "", r"is not text in UTF-8 \(byte 0\); save it as UTF-8"),
     (b"\xef\xbb\xbfformula = 3", ObjectiveError, "", "is no TOML"),
-]  # fmt: skip
+]
 
 WRONG_JSON = [
     ("", "", "is no JSON: Expecting value"),
@@ -221,7 +427,7 @@ WRONG_JSON = [
     ('{"terms": [null]}', "terms[0]", "expected a table"),
     ('{"formula": "l1", "losses": {"": {"weight": 1}}}', 'losses.""', "not empty"),
     ('{"formula": "l1", "options": {"l1": {"a": ' + "[" * 60 + "]" * 60 + "}}}", "options", "nested 50 deep at most"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -288,7 +494,13 @@ def made_of(kind, path):
         ("missing", "a.jsonl", LossLogError, "there is no loss log at .*a.jsonl; give"),
         ("directory", "runs", LossLogError, "there is no loss_log.jsonl in .*runs"),
         ("directory", "a.toml", LossLogError, "there is no loss_log.jsonl in .*a.toml"),
-        pytest.param("FIFO", "a.toml", ObjectiveError, "a.toml is not an ordinary file", marks=pytest.mark.skipif(os.name == "nt", reason="no FIFO")),
+        pytest.param(
+            "FIFO",
+            "a.toml",
+            ObjectiveError,
+            "a.toml is not an ordinary file",
+            marks=pytest.mark.skipif(os.name == "nt", reason="no FIFO"),
+        ),
         ("huge", "a.json", ObjectiveError, "1073741824 bytes, which is too large"),
         ("loop", "a.toml", ObjectiveError, "cannot be read"),
         ('formula = "l1"', "a.txt", ObjectiveError, "ends with .toml or .json"),
@@ -296,7 +508,7 @@ def made_of(kind, path):
         ("no log", "a.jsonl", NectarganError, "a.jsonl"),
         ("", "a.jsonl", ObjectiveError, "this log has no record of its objective"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_file_of_an_objective_is_an_error(here, kind, name, error, said):
     path = here / name
     made_of(kind, path) if "\0" not in name and len(name) < 255 else None
@@ -343,7 +555,15 @@ def test_what_is_no_path_is_a_type_error(given):
 
 
 def test_an_extra_loss_is_made_on_the_cpu_without_drawing_random_numbers():
-    objective = Objective(extra=[{"name": "A", "function": "torch.nn:Bilinear", "arguments": {"in1_features": 2, "in2_features": 2, "out_features": 1}}])
+    objective = Objective(
+        extra=[
+            {
+                "name": "A",
+                "function": "torch.nn:Bilinear",
+                "arguments": {"in1_features": 2, "in2_features": 2, "out_features": 1},
+            }
+        ]
+    )
     before = torch.get_rng_state()
     with torch.device("meta"):
         manager = LossManager.from_spec(objective)
@@ -353,9 +573,17 @@ def test_an_extra_loss_is_made_on_the_cpu_without_drawing_random_numbers():
 
 def test_what_the_call_says_goes_before_the_file(here):
     path = here / "objective.toml"
-    path.write_text('formula = "l1 + gan"\ntotal_epochs = 10\n[losses.G_L1]\nweight = 5.0\n[options.gan]\nlabel_smoothing = 0.1\n')
+    path.write_text(
+        'formula = "l1 + gan"\ntotal_epochs = 10\n[losses.G_L1]\nweight = 5.0\n[options.gan]\nlabel_smoothing = 0.1\n'
+    )
     schedule = Schedule(unit="fraction", end=1, target_value=0.0)
-    manager = LossManager.from_spec(path, weights={"G_GAN": 2.0}, schedules={"G_L1": schedule}, total_epochs=20, options={"gan": {"label_smoothing": 0.2}})
+    manager = LossManager.from_spec(
+        path,
+        weights={"G_GAN": 2.0},
+        schedules={"G_L1": schedule},
+        total_epochs=20,
+        options={"gan": {"label_smoothing": 0.2}},
+    )
     record = manager.manifest()
     assert record.total_epochs == 20
     assert record.losses["G_GAN"].weight == 2.0

@@ -26,8 +26,9 @@ class Difference:
 
     Args:
         kind: What differs: `"loss"` (only one has it), `"function"`, `"argument"`, `"meaning"` (the version that a
-            plugin gives it), `"weight"`, `"schedule"`, `"enabled"`, `"tags"`, `"inputs"`, `"weighting"`,
-            `"weight file"`, `"length"`, `"provider"` (of a loss), `"version"` (of a distribution) or `"fingerprint"`.
+            plugin gives it), `"weight"`, `"schedule"`, `"enabled"`, `"tags"`, `"inputs"`, `"order"`, `"weighting"`,
+            `"weight file"`, `"option"` (an object that no file holds), `"length"`, `"provider"` (of a loss),
+            `"version"` (of a distribution) or `"fingerprint"`.
         name: Of what: a loss, `loss.argument`, a weighting, a file or a distribution.
         before: What the first record says.
         after: What the second one says.
@@ -88,13 +89,13 @@ def differences(before: Objective, after: Objective) -> tuple[Difference, ...]:
 def _of_losses(before: Objective, after: Objective) -> Iterator[Difference]:
     for name, loss in before.losses.items():
         if name not in after.losses:
-            yield Difference("loss", name, _source(loss), _ABSENT, _how_to_get(loss, before))
+            yield Difference("loss", name, _source(loss), _ABSENT, _how_to_get(loss, before, after))
     for name, loss in after.losses.items():
         if name not in before.losses:
             yield Difference("loss", name, _ABSENT, _source(loss), "")
     for name, loss in before.losses.items():
         if name in after.losses:
-            yield from _of_loss(name, loss, after.losses[name], _install(loss.provider, before))
+            yield from _of_loss(name, loss, after.losses[name], _install(loss.provider, before, after))
     shared = [name for name in before.losses if name in after.losses]
     order = [name for name in after.losses if name in before.losses]
     if shared != order:
@@ -191,13 +192,16 @@ def install_line(dist: str | None, version: str | None) -> str:
     return f"pip install {dist}=={_release(version)}" if dist and version else ""
 
 
-def _install(dist: str | None, record: Objective) -> str:
-    return install_line(dist, record.providers.get(dist or ""))
+def _install(dist: str | None, before: Objective, after: Objective) -> str:
+    """Return the command that installs the release of the first record, if the second has another one."""
+    version = before.providers.get(dist or "")
+    return "" if version == after.providers.get(dist or "") else install_line(dist, version)
 
 
-def _how_to_get(loss: ObjectiveLoss, record: Objective) -> str:
+def _how_to_get(loss: ObjectiveLoss, before: Objective, after: Objective) -> str:
     if loss.provider is not None:
-        return _install(loss.provider, record)
+        there = f"{loss.provider} {after.providers.get(loss.provider)} is here, and does not bring it"
+        return _install(loss.provider, before, after) or there
     if loss.function is not None and "<" in loss.function:
         return "its function has no import path; register it in Python, by register_loss_fn"
     return "a file brings no function but plugins and classes of torch.nn; register it in Python, by register_loss_fn"

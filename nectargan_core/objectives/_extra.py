@@ -76,7 +76,8 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module) and kind.forward is not nn.Module.forward):
         losses = [each for each in vars(nn) if each.endswith("Loss")]
         raise ObjectiveError(
-            f"function: torch.nn has no class {name!r} of modules that can be called.{did_you_mean(name, losses)}", key="function"
+            f"function: torch.nn has no class {name!r} of modules that can be called.{did_you_mean(name, losses)}",
+            key="function",
         )
     signature = inspect.signature(kind)
     takes = [parameter.name for parameter in signature.parameters.values() if parameter.kind not in (2, 4)]
@@ -132,7 +133,7 @@ def _check_inputs(extra: ExtraLoss, module: nn.Module) -> None:
         else:
             signature.bind(*extra.inputs)
     except TypeError as error:
-        names = [name for name in signature.parameters]
+        names = list(signature.parameters)
         raise ObjectiveError(
             f"inputs: {extra.function} is called with {listed(names)}, and cannot be with the inputs "
             f"{shown(extra.inputs)}: {error}; name one for each",

@@ -127,7 +127,9 @@ class ObjectiveTerm(_Part, frozen=True):
     @classmethod
     def _prefix_is_part_of_a_name(cls, value: str) -> str:
         if "/" in value:
-            raise ValueError(f"a prefix may not contain '/', which stands between a split and a loss, got {shown(value)}")
+            raise ValueError(
+                f"a prefix may not contain '/', which stands between a split and a loss, got {shown(value)}"
+            )
         return value
 
     @model_validator(mode="after")

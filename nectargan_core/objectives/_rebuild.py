@@ -262,7 +262,7 @@ def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals, passed: Schedule
         update["loss_weight"] = entry.weight
     schedule = entry.schedule
     if schedule is not None:
-        known = [each for source in (loss.schedule, passed) for each in functions_in(source)]
+        known = [each for source in (loss.schedule, passed) for each in functions_in(source or Schedule())]
         try:
             update["schedule"] = with_functions(schedule, Functions(known, f"loss {loss.name!r}"))
         except ScheduleError:
@@ -284,7 +284,7 @@ def _check(loss: LMLoss, totals: Totals) -> None:
     """Evaluate the schedule of a loss as it is when the loss is registered, so that an error can name its place."""
     if totals == (None, None) and any(each.unit == "fraction" for each in schedules_in(loss.schedule)):
         raise ScheduleError(
-            "it has unit = \"fraction\", and the length of the run is not known; write total_epochs or total_steps at "
+            'it has unit = "fraction", and the length of the run is not known; write total_epochs or total_steps at '
             "the top of the file, or give it to LossManager"
         )
     if loss.schedule.is_scheduled:
@@ -294,9 +294,7 @@ def _check(loss: LMLoss, totals: Totals) -> None:
 # Weightings
 
 
-def _balances(
-    built: Built, objective: Objective, passed: Mapping[str, Weighting | str | None] | None
-) -> list[Balance]:
+def _balances(built: Built, objective: Objective, passed: Mapping[str, Weighting | str | None] | None) -> list[Balance]:
     given: list[Balance] = []
     # A record has the labels of classes, for which a spec may bring them, or the caller give them.
     known = [each.weighting for each in built.balances]
@@ -316,7 +314,9 @@ def _balance(
     built: Built, key: str, weighting: ObjectiveWeighting, known: Iterable[Weighting], *, whole: bool
 ) -> Balance | None:
     if weighting.losses is not None and not weighting.losses and not whole:
-        raise ObjectiveError("losses: it lists none; name some, or remove it, for those that its key finds", key="losses")
+        raise ObjectiveError(
+            "losses: it lists none; name some, or remove it, for those that its key finds", key="losses"
+        )
     if weighting.losses is None:
         names = tuple(loss.name for loss in found_by([key], built.losses.values()))
         missing, what = [] if names else [key], "name or tag"
