@@ -1547,6 +1547,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 for name, loss in state["losses"].items()
             )
             and all(map(is_state, state.get("weightings", {}).items()))
+            and (state.get("manifest") is None or _is_record_of(state["manifest"], state["losses"]))
         )
         _registered_record(state)
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
@@ -1554,6 +1555,16 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
     if not valid:
         raise ValueError("expected what LossManager.state_dict() returned, in version 1")
     return {**state, "epoch": arguments.epoch(state["epoch"])}
+
+
+def _is_record_of(manifest: Mapping[str, Any], losses: Mapping[str, Any]) -> bool:
+    """Whether a part of a state is the record of the losses that are in it, too."""
+    record = Objective.from_dict(manifest)
+    return (
+        record.is_record
+        and record.losses.keys() == losses.keys()
+        and all(entry.is_record for entry in record.losses.values())
+    )
 
 
 def _refuse_in_graphs(what: str) -> None:

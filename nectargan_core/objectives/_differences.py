@@ -104,13 +104,13 @@ def differences(before: Objective, after: Objective) -> tuple[Difference, ...]:
 def _of_losses(before: Objective, after: Objective) -> Iterator[Difference]:
     for name, loss in before.losses.items():
         if name not in after.losses:
-            yield Difference("loss", name, _source(loss), _ABSENT, _how_to_get(loss, before))
+            yield Difference("loss", name, _source(loss), _ABSENT, _how_to_get(loss, before, after))
     for name, loss in after.losses.items():
         if name not in before.losses:
             yield Difference("loss", name, _ABSENT, _source(loss), "")
     for name, loss in before.losses.items():
         if name in after.losses:
-            found = list(_of_loss(name, loss, after.losses[name], _install(loss.provider, before)))
+            found = list(_of_loss(name, loss, after.losses[name], _install(loss.provider, before, after)))
             yield from found
             seen = {(each.name, each.before, each.after) for each in found if each.kind == "argument"}
             yield from _of_options(name, before, after, seen)
@@ -259,13 +259,16 @@ def install_line(dist: str | None, version: str | None) -> str:
     return f"pip install {dist}=={_release(version)}" if dist and version else ""
 
 
-def _install(dist: str | None, record: Objective) -> str:
-    return install_line(dist, record.providers.get(dist or ""))
+def _install(dist: str | None, before: Objective, after: Objective) -> str:
+    """Return the command that installs the release of the first record, if the second has another one."""
+    version = before.providers.get(dist or "")
+    return "" if version == after.providers.get(dist or "") else install_line(dist, version)
 
 
-def _how_to_get(loss: ObjectiveLoss, record: Objective) -> str:
+def _how_to_get(loss: ObjectiveLoss, before: Objective, after: Objective) -> str:
     if loss.provider is not None:
-        return _install(loss.provider, record)
+        there = f"{loss.provider} {after.providers.get(loss.provider)} is here, and does not bring it"
+        return _install(loss.provider, before, after) or there
     if loss.function is not None and loss.function.startswith("torch.nn:"):
         return "register it in Python, by register_loss_fn"
     if loss.function is not None and "<" in loss.function:
