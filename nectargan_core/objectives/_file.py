@@ -230,7 +230,8 @@ def _fields_at(model: type[BaseModel] | None, location: Iterable[int | str]) -> 
         else:
             current = _inner_model(current)
     fields = current.model_fields.items() if _is_model(current) else ()
-    return [str(field.validation_alias or name) for name, field in fields if not field.exclude]
+    recorded = getattr(current, "recorded", ())
+    return [str(field.validation_alias or name) for name, field in fields if not field.exclude and name not in recorded]
 
 
 def _is_model(kind: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -31,6 +31,9 @@ _TERM = ("formula", "prefix", "rename_inputs", "without")
 
 class _Part(FrozenModel, frozen=True):
     """A part of an objective: all text in it can be written to a file."""
+
+    recorded: ClassVar[frozenset[str]] = frozenset()
+    """The fields that only a record has, which a person does not write."""
 
     @field_validator("*")
     @classmethod
@@ -110,6 +113,8 @@ class ObjectiveTerm(_Part, frozen=True):
         unwritten: In a record, the options that hold what no file can hold, such as `"vgg.network"`.
     """
 
+    recorded = frozenset({"function", "unwritten"})
+
     formula: Annotated[str, Field(strict=True)] | None = None
     function: _Text | None = None
     prefix: Annotated[str, Field(strict=True)] = ""
@@ -157,6 +162,10 @@ class ObjectiveLoss(_Part, frozen=True):
         weighting: In a record, the key of the weighting that balances it.
     """
 
+    recorded = frozenset(
+        {"function", "arguments", "unknown", "tags", "inputs", "version", "provider", "term", "weighting"}
+    )
+
     weight: _Number | None = None
     schedule: _FileSchedule | None = None
     enabled: _Flag = True
@@ -184,8 +193,9 @@ class ObjectiveLoss(_Part, frozen=True):
     def _a_record_has_a_function(self) -> ObjectiveLoss:
         said = [
             name
-            for name in _RECORDED
-            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+            for name in type(self).model_fields
+            if name in self.recorded
+            and getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
         ]
         if said and self.function is None:
             raise ValueError(
@@ -198,9 +208,6 @@ class ObjectiveLoss(_Part, frozen=True):
     def is_record(self) -> bool:
         """Whether it says what a run had, and not only what is set."""
         return self.function is not None
-
-
-_RECORDED = ("arguments", "unknown", "tags", "inputs", "version", "provider", "term", "weighting")
 
 
 class ObjectiveWeighting(_Part, frozen=True):
@@ -310,6 +317,8 @@ class Objective(_Part, frozen=True):
         >>> objective.terms[0].formula, objective.losses["G_L1"].weight
         ('linear-demo + 10*other', 50.0)
     """
+
+    recorded = frozenset({"providers", "versions", "weight_files", "fingerprint"})
 
     total_epochs: int | float | None = None
     total_steps: _Whole | None = None

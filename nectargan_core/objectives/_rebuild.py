@@ -32,7 +32,7 @@ from nectargan_core.objectives._differences import Difference, differences, inst
 from nectargan_core.objectives._extra import made
 from nectargan_core.objectives._file import key_of, located
 from nectargan_core.objectives._grammar import Summand, parse
-from nectargan_core.objectives._objective import Objective, ObjectiveLoss, ObjectiveTerm, ObjectiveWeighting
+from nectargan_core.objectives._objective import Objective, ObjectiveLoss, ObjectiveWeighting
 from nectargan_core.objectives._options import typed_options
 from nectargan_core.objectives._record import record_of
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, schedules_in, with_functions
@@ -75,10 +75,12 @@ def rebuild(
     """
     strict = arguments.flag("strict", strict)
     passed = _options(options)
+    _refuse_empty(objective)
+    formulas = [_summands(objective, number) for number in range(len(objective.terms))]
+    _refuse_unused(objective, passed, [name for summands in formulas for name in _names(summands)])
     built = Built()
-    for number, term in enumerate(objective.terms):
-        _add_term(built, objective, number, term, passed, config, of_formula)
-    _refuse_unused(objective, passed)
+    for number, summands in enumerate(formulas):
+        _add_term(built, objective, number, summands, passed, config, of_formula)
     _add_extra(built, objective)
     _set_losses(built, objective, totals, schedules)
     built.balances = _balances(built, objective, weightings)
@@ -103,11 +105,12 @@ def _add_term(
     built: Built,
     objective: Objective,
     number: int,
-    term: ObjectiveTerm,
+    summands: tuple[Summand, ...],
     passed: Options,
     config: Config,
     of_formula: Callable[..., Built],
 ) -> None:
+    term = objective.terms[number]
     if term.formula is None and not objective.is_record:
         with located(objective.source, key_of("terms", number, "function")):
             raise ObjectiveError('only a record has a function here; write a formula, such as formula = "gan:hinge"')
@@ -115,9 +118,7 @@ def _add_term(
         # Those of its losses that are classes of torch.nn are extra ones, and the others are missed.
         built.terms.append((term, frozenset()))
         return
-    source, key = objective.source, key_of("terms", number) if len(objective.terms) > 1 else ""
-    with located(source, _joined(key, "formula")):
-        summands = parse(term.formula)
+    source, key = objective.source, _key(objective, number)
     names = _names(summands)
     for name in term.options:
         if name not in names:
@@ -159,6 +160,18 @@ def _located_only(kinds: tuple[type[NectarganError], ...], path: object, key: st
             raise
 
 
+def _key(objective: Objective, number: int) -> str:
+    """Return the key of a term, which has none of its own where it stands at the top of a file."""
+    return key_of("terms", number) if len(objective.terms) > 1 else ""
+
+
+def _summands(objective: Objective, number: int) -> tuple[Summand, ...]:
+    """Return the formula of a term; nothing for that of a record which a function was called for."""
+    formula = objective.terms[number].formula
+    with located(objective.source, _joined(_key(objective, number), "formula")):
+        return () if formula is None else parse(formula)
+
+
 def _names(summands: tuple[Summand, ...]) -> list[str]:
     return list(dict.fromkeys(word for each in summands for word in (each.term.name, str(each.term))))
 
@@ -173,9 +186,15 @@ def _merged(names: list[str], *sources: Options) -> dict[str, dict[str, Any]]:
     return merged
 
 
-def _refuse_unused(objective: Objective, passed: Options) -> None:
+def _refuse_empty(objective: Objective) -> None:
+    """Raise for an objective that a person has written and that has no losses: its formula was forgotten."""
+    if not (objective.terms or objective.extra or objective.is_record):
+        with located(objective.source, "formula"):
+            raise ObjectiveError('it is missing; write one, such as formula = "gan:hinge + 100*l1"')
+
+
+def _refuse_unused(objective: Objective, passed: Options, names: list[str]) -> None:
     """Raise for options of a term that no formula has."""
-    names = [name for term in objective.terms if term.formula is not None for name in _names(parse(term.formula))]
     for given, source, where in ((objective.options, objective.source, "options"), (passed, None, "")):
         for name in given:
             if name not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import importlib_metadata
 import torch
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from nectargan_core import catalog
 from nectargan_core._core_requirement import CORE
@@ -181,8 +184,38 @@ def _names(schedule: Schedule) -> Iterable[str]:
 
 
 def _note(plugin: catalog.Plugin, providers: dict[str, str]) -> None:
-    if plugin.key != CORE:
+    """Note the release of a plugin, and those of the plugins that its distribution builds on."""
+    if plugin.key != CORE and plugin.key not in providers:
         providers[plugin.key] = plugin.version or ""
+        providers |= _built_on(plugin.key, plugin.version)
+
+
+@functools.lru_cache(256)
+def _built_on(dist: str, version: str | None) -> dict[str, str]:
+    """Return the releases of plugins that a distribution requires, by its metadata."""
+    offering = {entry.plugin.key: entry.plugin.version or "" for entry in catalog.plugins()}
+    found: dict[str, str] = {}
+    asked = [dist]
+    while asked:
+        try:
+            required = importlib_metadata.requires(asked.pop()) or []
+        except importlib_metadata.PackageNotFoundError:
+            continue
+        for name in (_of_requirement(text) for text in required):
+            if name in offering and name not in (CORE, dist, *found):
+                found[name] = offering[name]
+                asked.append(name)
+    return found
+
+
+def _of_requirement(text: str) -> str:
+    """Return the name of a distribution that is required without an extra; empty for another one."""
+    try:
+        requirement = Requirement(text)
+        asked = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    except InvalidRequirement:
+        return ""
+    return canonicalize_name(requirement.name) if asked else ""
 
 
 def _note_named(group: str, name: str, providers: dict[str, str]) -> None:
