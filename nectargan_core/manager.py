@@ -1363,7 +1363,7 @@ class LossManager:
                 differences=tuple(others),
             )
         # Weightings are compared where their states are loaded.
-        untold = {"fingerprint", "weighting", *(_WEIGHTS if weights == "current" else ())}
+        untold = {"fingerprint", "order", "weighting", *(_WEIGHTS if weights == "current" else ())}
         told = [each for each in found if each.kind not in untold]
         if not told:
             return ""
