@@ -14,10 +14,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from published import of_the_page
 from torch import nn
 
 from nectargan_core import Config, LMLoss, LossManager, Objective, Schedule, Weighting, catalog
 from nectargan_core.errors import NectarganWarning, ObjectiveError, PluginNotFoundError, ScheduleError
+from nectargan_core.objectives import variants_of
 
 DIRECTORY = Path(tempfile.mkdtemp())
 SUFFIXES = (".toml", ".json")
@@ -722,3 +724,33 @@ def test_the_header_of_a_log_rebuilds_the_objective_in_a_new_process(tmp_path, s
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == run.manifest().fingerprint
+
+
+# Published objectives
+
+
+@pytest.mark.parametrize("name", sorted({entry.plugin.name for entry in catalog.plugins(catalog.SPECS)}))
+def test_a_published_objective_survives_file_and_back(name):
+    variants = variants_of(catalog.find(catalog.SPECS, name).load()) or ()
+    fingerprints = []
+    for term in (name, *(f"{name}:{variant}" for variant in variants)):
+        record = LossManager.from_spec(term, device="meta").manifest()  # without weight files
+        fingerprints.append(record.fingerprint)
+        for suffix in SUFFIXES:
+            again = rebuilt(through_file(record, suffix), device="meta").manifest()
+            assert (again, again.fingerprint) == (record, record.fingerprint)
+    # One variant is what the name alone stands for, and no two are the same.
+    assert len(set(fingerprints[1:])) == len(variants)
+    assert not variants or fingerprints[0] in fingerprints[1:]
+
+
+@pytest.mark.parametrize("name", ["gfpgan", "codeformer_1", "codeformer_2", "codeformer_3", "neosr"])
+def test_an_objective_of_the_page_survives_file_and_back(name):
+    assert_comes_back(of_the_page(name))
+
+
+def test_an_option_that_is_a_module_of_torch_comes_back(acme):
+    options = {"scaled": {"network": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))}}
+    record = assert_comes_back(LossManager.from_spec("scaled", options=options))
+    assert record.terms[0].unwritten == []
+    assert record.terms[0].options["scaled"]["network"]["function"] == "torch.nn:CrossEntropyLoss"
