@@ -415,6 +415,34 @@ def test_a_weighting_of_losses_that_no_query_finds_comes_back():
     assert "G_SSIM" not in assert_comes_back(manager).weightings["G"].losses
 
 
+def test_a_weighting_that_a_spec_brings_comes_back_with_the_names_that_a_prefix_makes():
+    manager = LossManager.from_spec("vqgan", prefix="a_", device="meta")
+    manager.register_spec("vqgan", prefix="b_", rename_inputs={"last_layer": "other_layer"})
+    manager.unregister("a_G_L1")
+    record = manager.manifest()
+    assert [each.wrt for each in record.weightings.values()] == ["last_layer", "other_layer"]
+    for suffix in SUFFIXES:
+        assert rebuilt(through_file(record, suffix), device="meta").manifest() == record
+    manager.set_weighting(None, ["a_G_LPIPS", "a_G_GAN"])
+    assert rebuilt(manager.manifest(), device="meta").manifest() == manager.manifest()
+
+
+@pytest.mark.parametrize("name", [each for each in vars(nn) if each.endswith("Loss")])
+def test_a_loss_of_torch_comes_back(name):
+    takes = {
+        "AdaptiveLogSoftmaxWithLoss": {"in_features": 4, "n_classes": 6, "cutoffs": [2]},
+        "LinearCrossEntropyLoss": {"in_features": 4, "num_classes": 6},
+    }
+    manager = LossManager()
+    manager.register_loss_fn("A", getattr(nn, name)(**takes.get(name, {})), 2.0)
+    # They have a function by default, and attributes that are not what was given.
+    if name in ("TripletMarginWithDistanceLoss", *takes):
+        with pytest.raises(ObjectiveError, match=r"loss A: .* absent; not all that it was made with can be written"):
+            rebuilt(manager.manifest())
+    else:
+        assert_comes_back(manager)
+
+
 def test_a_record_of_nothing_comes_back():
     assert_comes_back(LossManager())
     assert_comes_back(LossManager(total_steps=3))
