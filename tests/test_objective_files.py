@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from published import of_the_page
 from torch import nn
@@ -372,7 +372,15 @@ def managers(draw):
 
 
 @given(managers())
+@settings(max_examples=12)
 def test_a_record_through_a_file_builds_losses_of_the_same_record(manager):
+    assert_comes_back(manager)
+
+
+@pytest.mark.slow
+@given(managers())
+@settings(max_examples=200)
+def test_many_records_through_files_build_losses_of_the_same_records(manager):
     assert_comes_back(manager)
 
 

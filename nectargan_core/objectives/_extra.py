@@ -12,6 +12,7 @@ from torch import nn
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core.errors import ObjectiveError
 from nectargan_core.losses import LMLoss
+from nectargan_core.objectives._file import key_of
 from nectargan_core.objectives._functions import FunctionDescription, described
 from nectargan_core.objectives._objective import ExtraLoss
 
@@ -108,7 +109,7 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module) and kind.forward is not nn.Module.forward):
         losses = [each for each in vars(nn) if each.endswith("Loss")]
         raise ObjectiveError(
-            f"function: torch.nn has no class {name!r} of modules that can be called.{did_you_mean(name, losses)}",
+            f"function: torch.nn has no class {shown(name)} of modules that can be called.{did_you_mean(name, losses)}",
             key="function",
         )
     signature = inspect.signature(kind)
@@ -116,8 +117,8 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     for given in arguments:
         if given not in takes:
             raise ObjectiveError(
-                f"arguments.{given}: {path} takes no {given!r}, only {listed(takes)}.{did_you_mean(given, takes)}",
-                key=f"arguments.{given}",
+                f"{key_of('arguments', given)}: {path} takes no {shown(given)}, only {listed(takes)}.{did_you_mean(given, takes)}",
+                key=key_of("arguments", given),
             )
     try:
         # Whatever device is the default: a loss is moved when it is registered.

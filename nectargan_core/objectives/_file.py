@@ -161,7 +161,8 @@ def key_of(*parts: int | str) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            bare = part if _BARE.fullmatch(part) else printable(json.dumps(part[:_LONGEST_KEY], ensure_ascii=False))
+            part = part if len(part) <= _LONGEST_KEY else f"{part[:_LONGEST_KEY]}..."
+            bare = part if _BARE.fullmatch(part) else printable(json.dumps(part, ensure_ascii=False))
             text += f".{bare}" if text else bare
     return text
 
