@@ -116,9 +116,10 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     takes = [parameter.name for parameter in signature.parameters.values() if parameter.kind not in (2, 4)]
     for given in arguments:
         if given not in takes:
+            key, hint = key_of("arguments", given), did_you_mean(given, takes)
             raise ObjectiveError(
-                f"{key_of('arguments', given)}: {path} takes no {shown(given)}, only {listed(takes)}.{did_you_mean(given, takes)}",
-                key=key_of("arguments", given),
+                f"{key}: {path} takes no {shown(given)}, only {listed(takes)}.{hint}",
+                key=key,
             )
     try:
         # Whatever device is the default: a loss is moved when it is registered.
