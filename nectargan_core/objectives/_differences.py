@@ -203,7 +203,7 @@ def _how_to_get(loss: ObjectiveLoss, before: Objective, after: Objective) -> str
         there = f"{loss.provider} {after.providers.get(loss.provider)} is here, and does not bring it"
         return _install(loss.provider, before, after) or there
     if loss.function is not None and loss.function.startswith("torch.nn:"):
-        return "not all that it was made with can be written to a file; register it in Python, by register_loss_fn"
+        return "register it in Python, by register_loss_fn"
     if loss.function is not None and "<" in loss.function:
         return "its function has no import path; register it in Python, by register_loss_fn"
     return "a file brings no function but plugins and classes of torch.nn; register it in Python, by register_loss_fn"
