@@ -57,7 +57,7 @@ def test_a_state_has_the_record_as_plain_data():
 OTHERS = {
     "more": (lambda: LossManager.from_spec("pix2pix + ssim"), "loss", "G_SSIM", "loss G_SSIM: recorded absent, here"),
     "fewer": (lambda: LossManager.from_spec("gan"), "loss", "G_L1", "loss G_L1: recorded .*, here absent"),
-    "function": (huber_for_l1, "function", "G_L1", "function of G_L1: recorded .*:L1, here torch.nn:HuberLoss"),
+    "function": (huber_for_l1, "function", "G_L1", "function of G_L1: recorded .*:L1.*, here torch.nn:HuberLoss"),
     "inputs": (lambda: pix2pix(rename_inputs={"y": "z"}), "inputs", "G_L1", "recorded y_fake, y, here y_fake, z"),
 }
 
