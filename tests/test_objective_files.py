@@ -377,6 +377,25 @@ def test_a_record_through_a_file_builds_losses_of_the_same_record(manager):
     assert_comes_back(manager)
 
 
+@given(managers(), st.data())
+@settings(max_examples=12)
+def test_records_differ_where_something_is_told_and_fingerprints_where_that_affects_numbers(manager, draw):
+    before = manager.manifest()
+    name = draw.draw(st.sampled_from(list(before.losses)))
+    change = draw.draw(st.integers(0, 3))
+    if change == 0:
+        manager.set_weight(name, draw.draw(factors))
+    elif change == 1:
+        with contextlib.suppress(ScheduleError):
+            manager.set_schedule(name, draw.draw(schedules()))
+    elif change == 2:
+        manager.disable(name)
+    after = manager.manifest()
+    told = {each.kind for each in before.differences(after)}
+    assert (not told) is (before == after)
+    assert bool(told - {"order", "provider", "version"}) is (before.fingerprint != after.fingerprint)
+
+
 @pytest.mark.slow
 @given(managers())
 @settings(max_examples=200)

@@ -406,7 +406,8 @@ WRONG = [
     ("x = " + "[" * 10_000, ObjectiveError, "", "nested too deeply"),
     ("total_epochs = " + "9" * 5000, ObjectiveError, "", "is no TOML: a number in it has too many digits"),
     (b"\xff\xfe", ObjectiveError, "", r"is not text in UTF-8 \(byte 0\); save it as UTF-8"),
-    (b"\xef\xbb\xbfformula = 3", ObjectiveError, "", "is no TOML"),
+    (b"\xef\xbb\xbfformula = 3", ObjectiveError, "formula", "expected text"),
+    ('formula = "l1"'.encode("utf-16"), ObjectiveError, "", "is not text in UTF-8"),
 ]
 
 WRONG_JSON = [

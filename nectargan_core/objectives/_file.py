@@ -281,7 +281,7 @@ def _text_of(file: Path) -> str:
                 raise ObjectiveError(
                     f"{file} has {status.st_size} bytes, which is too large for an objective", path=str(file)
                 )
-            return opened.read().decode()
+            return opened.read().decode("utf-8-sig")  # which some editors begin a file with
     except UnicodeDecodeError as error:
         raise ObjectiveError(
             f"{file} is not text in UTF-8 (byte {error.start}); save it as UTF-8", path=str(file)
