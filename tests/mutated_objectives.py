@@ -136,6 +136,8 @@ VALUES = [
     {"schedule": {"schedule": 3}},
     {"formula": "l1"},
     {"function": "canary:fire"},
+    {"function": "torch.nn:L1Loss"},
+    {"function": "torch.nn:os", "arguments": 3},
 ]
 ALLOWED = ("torch", "nectargan", "numpy", "encodings", "pydantic")
 

@@ -57,7 +57,7 @@ def test_a_state_has_the_record_as_plain_data():
 OTHERS = {
     "more": (lambda: LossManager.from_spec("pix2pix + ssim"), "loss", "G_SSIM", "loss G_SSIM: recorded absent, here"),
     "fewer": (lambda: LossManager.from_spec("gan"), "loss", "G_L1", "loss G_L1: recorded .*, here absent"),
-    "function": (huber_for_l1, "function", "G_L1", "function of G_L1: recorded .*:L1, here torch.nn:HuberLoss"),
+    "function": (huber_for_l1, "function", "G_L1", "function of G_L1: recorded .*:L1.*, here torch.nn:HuberLoss"),
     "inputs": (lambda: pix2pix(rename_inputs={"y": "z"}), "inputs", "G_L1", "recorded y_fake, y, here y_fake, z"),
 }
 
@@ -379,9 +379,9 @@ def test_the_cost_of_a_record_grows_with_the_losses_and_not_their_square(tmp_pat
     original = _contents.described
     monkeypatch.setattr(_contents, "described", lambda function: described.append(function) or original(function))
     with LossManager(experiment_dir=tmp_path) as manager:
-        for number in range(300):
+        for number in range(100):
             manager.register_loss_fn(f"G_{number}", nn.L1Loss(), tags=["G"])
         for _ in range(3):
-            assert len(manager.manifest().losses) == 300
+            assert len(manager.manifest().losses) == 100
         manager.state_dict()
-    assert len([each for each in described if type(each) is nn.L1Loss]) == 300
+    assert len([each for each in described if type(each) is nn.L1Loss]) == 100

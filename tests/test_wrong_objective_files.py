@@ -406,7 +406,8 @@ WRONG = [
     ("x = " + "[" * 10_000, ObjectiveError, "", "nested too deeply"),
     ("total_epochs = " + "9" * 5000, ObjectiveError, "", "is no TOML: a number in it has too many digits"),
     (b"\xff\xfe", ObjectiveError, "", r"is not text in UTF-8 \(byte 0\); save it as UTF-8"),
-    (b"\xef\xbb\xbfformula = 3", ObjectiveError, "", "is no TOML"),
+    (b"\xef\xbb\xbfformula = 3", ObjectiveError, "formula", "expected text"),
+    ('formula = "l1"'.encode("utf-16"), ObjectiveError, "", "is not text in UTF-8"),
 ]
 
 WRONG_JSON = [
@@ -597,13 +598,39 @@ def test_a_loss_may_be_listed_twice_for_a_weighting(here):
     assert LossManager.from_spec(path).manifest().weightings["G"].losses == ["G_L1", "G_GAN"]
 
 
+def test_the_error_for_long_names_is_short(here):
+    long = "x" * 10**6
+    data = [
+        {long: 3},
+        {"formula": "l1", "losses": {long: {"weight": 1.0}}},
+        {"formula": "l1", "losses": {"G_L1": {long: 1.0}}},
+        {"formula": "l1", "options": {long: {"a": 1}}},
+        {"formula": "l1", "options": {"l1": {long: 1}}},
+        {"formula": "l1", "without": [long]},
+        {"formula": "l1", "weightings": {long: {"weighting": "random"}}},
+        {"formula": "!" + long},
+        {"extra": [{"name": "A", "function": "torch.nn:" + long}]},
+        {"extra": [{"name": "A", "function": "torch.nn:L1Loss", "arguments": {long: 1}}]},
+        {"extra": [{"name": "A", "function": "torch.nn:L1Loss", "arguments": {"reduction": long}}]},
+    ]
+    path = here / "objective.json"
+    too_long = []
+    for each in data:
+        path.write_text(json.dumps(each))
+        with pytest.raises(NectarganError) as refused:
+            LossManager.from_spec(path)
+        if len(str(refused.value)) > 2000:
+            too_long.append(f"{refused.value!r:.200}")
+    assert not too_long
+
+
 # Files that are changed at random
 
 MUTATED = Path(__file__).parent / "mutated_objectives.py"
 
 
 @pytest.mark.parametrize(
-    ("seed", "count"), [(0, 150), *(pytest.param(seed, 2500, marks=pytest.mark.slow) for seed in range(1, 5))]
+    ("seed", "count"), [(0, 200), *(pytest.param(seed, 2500, marks=pytest.mark.slow) for seed in range(1, 5))]
 )
 def test_mutated_files_raise_what_is_documented_and_import_nothing(tmp_path, seed, count):
     """Each is built, too; what a process of its own sees beside errors of the project is listed."""

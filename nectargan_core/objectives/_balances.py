@@ -48,7 +48,10 @@ def balances_of(
             replaced.update(names)
             if weighting is not None:
                 given.append(Balance(read_weighting(weighting), names, query))
-    final = [each._replace(names=tuple(prefix + name for name in each.names), prefix=prefix) for each in brought]
+    final = [
+        each._replace(names=tuple(prefix + name for name in each.names), prefix=prefix + each.prefix)
+        for each in brought
+    ]
     return checked_balances([balance for balance in final if replaced.isdisjoint(balance.names)] + given)
 
 

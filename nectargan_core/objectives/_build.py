@@ -292,7 +292,7 @@ def check_options(spec: Spec, options: Iterable[str], plugin: catalog.Plugin) ->
     for name in options:
         if name not in takes and not any_name:
             known = f"takes {', '.join(takes)}" if takes else "takes none"
-            raise SpecError(f"spec {plugin} has no option {name!r}; it {known}.{did_you_mean(name, takes)}")
+            raise SpecError(f"spec {plugin} has no option {shown(name)}; it {known}.{did_you_mean(name, takes)}")
 
 
 def _call(

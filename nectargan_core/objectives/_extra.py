@@ -12,10 +12,12 @@ from torch import nn
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core.errors import ObjectiveError
 from nectargan_core.losses import LMLoss
+from nectargan_core.objectives._file import key_of
 from nectargan_core.objectives._functions import FunctionDescription, described
 from nectargan_core.objectives._objective import ExtraLoss
 
 _MODULE = "torch.nn:"
+_FUNCTION, _ARGUMENTS = "function", "arguments"
 
 
 def made(extra: ExtraLoss, *, called: bool = True) -> LMLoss:
@@ -46,28 +48,59 @@ def made(extra: ExtraLoss, *, called: bool = True) -> LMLoss:
 
 def written(loss: LMLoss, description: FunctionDescription) -> ExtraLoss | None:
     """Return what a file says of a loss that was registered in Python; None where no file can bring it back."""
-    kind = type(loss.function)
-    if not (description.path.startswith(_MODULE) and isinstance(loss.function, nn.Module) and description.is_complete):
-        return None
     if loss.as_is or loss.version != 1:  # which a file does not say of such a loss
         return None
-    arguments = {name: value for name, value in description.arguments.items() if value is not None}
-    try:
-        again = described(_module(description.path, arguments))
-        # Made anew it must be the same, and nothing else must have been set on it.
-        same = again.arguments == description.arguments and isinstance(loss.function, kind)
-    except ObjectiveError:
-        same = False
-    if not same:
+    said = _written(loss.function, description)
+    if said is None:
         return None
     return ExtraLoss(
         name=loss.name,
-        function=description.path,
-        arguments=arguments,
+        function=said[_FUNCTION],
+        arguments=said[_ARGUMENTS],
         tags=list(loss.tags),
         inputs=dict(loss.inputs) if isinstance(loss.inputs, dict) else list(loss.inputs),
         skip_when_zero=loss.skip_when_zero,
     )
+
+
+def written_option(value: object) -> dict[str, Any] | None:
+    """Return how a file says that an option is a module of `torch.nn`; None for anything else.
+
+    Example:
+        >>> written_option(nn.HuberLoss(delta=0.5))
+        {'function': 'torch.nn:HuberLoss', 'arguments': {'reduction': 'mean', 'delta': 0.5}}
+    """
+    return _written(value, described(value)) if isinstance(value, nn.Module) else None
+
+
+def made_option(value: object) -> nn.Module | None:
+    """Return the module of `torch.nn` that an option in a file describes; None for any other option.
+
+    Raises:
+        ObjectiveError: If there is no such class, or it does not take the arguments.
+
+    Example:
+        >>> made_option({"function": "torch.nn:HuberLoss", "arguments": {"delta": 0.5}})
+        HuberLoss()
+    """
+    if not isinstance(value, Mapping) or not {_FUNCTION} <= value.keys() <= {_FUNCTION, _ARGUMENTS}:
+        return None
+    path, arguments = value[_FUNCTION], value.get(_ARGUMENTS, {})
+    if not isinstance(path, str) or not path.startswith(_MODULE) or not isinstance(arguments, Mapping):
+        return None
+    return _module(path, arguments)
+
+
+def _written(function: object, description: FunctionDescription) -> dict[str, Any] | None:
+    """Return path and arguments of a module of `torch.nn`; None for what these do not make anew."""
+    if not (description.path.startswith(_MODULE) and isinstance(function, nn.Module) and description.is_complete):
+        return None
+    arguments = {name: value for name, value in description.arguments.items() if value is not None}
+    try:
+        same = described(_module(description.path, arguments)).arguments == description.arguments
+    except ObjectiveError:
+        return None
+    return {_FUNCTION: description.path, _ARGUMENTS: arguments} if same else None
 
 
 def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -76,16 +109,17 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module) and kind.forward is not nn.Module.forward):
         losses = [each for each in vars(nn) if each.endswith("Loss")]
         raise ObjectiveError(
-            f"function: torch.nn has no class {name!r} of modules that can be called.{did_you_mean(name, losses)}",
+            f"function: torch.nn has no class {shown(name)} of modules that can be called.{did_you_mean(name, losses)}",
             key="function",
         )
     signature = inspect.signature(kind)
     takes = [parameter.name for parameter in signature.parameters.values() if parameter.kind not in (2, 4)]
     for given in arguments:
         if given not in takes:
+            key, hint = key_of("arguments", given), did_you_mean(given, takes)
             raise ObjectiveError(
-                f"arguments.{given}: {path} takes no {given!r}, only {listed(takes)}.{did_you_mean(given, takes)}",
-                key=f"arguments.{given}",
+                f"{key}: {path} takes no {shown(given)}, only {listed(takes)}.{hint}",
+                key=key,
             )
     try:
         # Whatever device is the default: a loss is moved when it is registered.

@@ -163,7 +163,8 @@ def key_of(*parts: int | str) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            bare = part if _BARE.fullmatch(part) else printable(json.dumps(part[:_LONGEST_KEY], ensure_ascii=False))
+            part = part if len(part) <= _LONGEST_KEY else f"{part[:_LONGEST_KEY]}..."
+            bare = part if _BARE.fullmatch(part) else printable(json.dumps(part, ensure_ascii=False))
             text += f".{bare}" if text else bare
     return text
 
@@ -283,7 +284,7 @@ def _text_of(file: Path) -> str:
                 raise ObjectiveError(
                     f"{file} has {status.st_size} bytes, which is too large for an objective", path=str(file)
                 )
-            return opened.read().decode()
+            return opened.read().decode("utf-8-sig")  # which some editors begin a file with
     except UnicodeDecodeError as error:
         raise ObjectiveError(
             f"{file} is not text in UTF-8 (byte {error.start}); save it as UTF-8", path=str(file)

@@ -118,6 +118,8 @@ def _made_with(made: object, depth: int) -> tuple[dict[str, Any], tuple[str, ...
     for parameter in parameters:
         if parameter.name in _NO_ARGUMENTS and isinstance(made, nn.Module):
             continue
+        if type(made).__init__ is nn.Module.__init__:  # which takes *args and **kwargs, and uses none
+            continue
         try:
             given[parameter.name] = getattr(made, parameter.name)
         except Exception:  # noqa: BLE001 # a property may raise anything

@@ -108,7 +108,8 @@ class ObjectiveTerm(_Part, frozen=True):
             not bring back.
         prefix: What is put before every loss name.
         rename_inputs: The inputs that losses are given, by those that they read; for one loss, by its name, a mapping.
-        options: Keyword arguments for the specs of this term, by the name of the term.
+        options: Keyword arguments for the specs of this term, by the name of the term. A table with a `function`, such
+            as `"torch.nn:HuberLoss"`, and its `arguments` stands for a module.
         without: Losses of the term that are left out, by final name, as `unregister` does.
         unwritten: In a record, the options that hold what no file can hold, such as `"vgg.network"`.
     """

@@ -14,6 +14,7 @@ from nectargan_core import catalog
 from nectargan_core._messages import shown
 from nectargan_core.errors import SpecError
 from nectargan_core.objectives._build import check_options
+from nectargan_core.objectives._extra import made_option
 from nectargan_core.objectives._file import key_of, located
 from nectargan_core.objectives._grammar import Summand
 from nectargan_core.objectives._variants import SUBSPEC, namespace_of
@@ -24,6 +25,8 @@ def typed_options(
 ) -> dict[str, dict[str, Any]]:
     """Return options of a file in the types that the specs of a formula ask for, such as a tuple for a list.
 
+    A table with a `function` of `torch.nn`, and its `arguments`, is that module.
+
     Args:
         summands: The summands of the formula.
         options: By the name of the term, or the whole term; as JSON holds them.
@@ -31,6 +34,7 @@ def typed_options(
 
     Raises:
         SpecError: If the spec does not have one, or has another type for it; the message begins with the key.
+        ObjectiveError: If a module cannot be made.
         PluginError: If a spec is missing, ambiguous, blocked or broken.
     """
     typed = {name: dict(keywords) for name, keywords in options.items()}
@@ -44,7 +48,8 @@ def typed_options(
                     where = key_of(*key, name, option)
                     with located(None, where):
                         check_options(spec, [option], plugin)
-                    typed[name][option] = _typed(spec, where, option, value)
+                        module = made_option(value)
+                    typed[name][option] = _typed(spec, where, option, value) if module is None else module
     return typed
 
 

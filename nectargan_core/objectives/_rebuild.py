@@ -10,7 +10,7 @@ import importlib_metadata
 import torch
 
 from nectargan_core import _arguments as arguments
-from nectargan_core._messages import did_you_mean, listed, warn
+from nectargan_core._messages import did_you_mean, listed, shown, warn
 from nectargan_core._names import is_label
 from nectargan_core.config import Config
 from nectargan_core.errors import (
@@ -123,7 +123,9 @@ def _add_term(
     for name in term.options:
         if name not in names:
             with located(source, key_of("terms", number, "options", name)):
-                raise SpecError(f"the formula has no term {name!r}, only {listed(names)}.{did_you_mean(name, names)}")
+                raise SpecError(
+                    f"the formula has no term {shown(name)}, only {listed(names)}.{did_you_mean(name, names)}"
+                )
     with _naming_releases(objective):
         typed: list[Options] = []
         for own, written in ((("options",), objective.options), (("terms", number, "options"), term.options)):
@@ -144,7 +146,7 @@ def _add_term(
                 known = tuple(part.losses)
                 hint = did_you_mean(name, known)
                 raise UnknownLossError(
-                    f"there is no loss {name!r} to leave out, only {listed(known)}.{hint}", name=name, known=known
+                    f"there is no loss {shown(name)} to leave out, only {listed(known)}.{hint}", name=name, known=known
                 )
         part.leave_out(name)
     with located(source, key):
@@ -200,8 +202,8 @@ def _refuse_unused(objective: Objective, passed: Options, names: list[str]) -> N
             if name not in names:
                 with located(source, key_of(where, name) if where else ""):
                     raise SpecError(
-                        f"options are given for {name!r}, which is no term of this objective; it has {listed(names)}."
-                        f"{did_you_mean(name, names)}"
+                        f"options are given for {shown(name)}, which is no term of this objective; it has "
+                        f"{listed(names)}.{did_you_mean(name, names)}"
                     )
 
 
@@ -259,8 +261,8 @@ def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapp
                     built.losses[name] = _as_set(built.losses[name], entry, totals, given.get(name))
             elif not entry.is_record:
                 raise UnknownLossError(
-                    f"this objective has no loss {name!r}, only {listed(built.losses)}; correct the name, or remove "
-                    f"the key.{did_you_mean(name, built.losses)}",
+                    f"this objective has no loss {shown(name)}, only {listed(built.losses)}; correct the name, or "
+                    f"remove the key.{did_you_mean(name, built.losses)}",
                     name=name,
                     known=tuple(built.losses),
                 )
@@ -346,7 +348,7 @@ def _balance(
         there = tuple(built.losses)
     if missing and not whole:
         raise UnknownLossError(
-            f"{missing[0]!r} is the {what} of no loss of this objective; there are {listed(there)}."
+            f"{shown(missing[0])} is the {what} of no loss of this objective; there are {listed(there)}."
             f"{did_you_mean(missing[0], there)}",
             name=missing[0],
             known=there,

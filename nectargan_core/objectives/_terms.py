@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nectargan_core import catalog
 from nectargan_core._names import label_of
+from nectargan_core.objectives._extra import written_option
 from nectargan_core.objectives._functions import plain_or_none
 from nectargan_core.objectives._grammar import parse
 from nectargan_core.objectives._objective import ObjectiveTerm
@@ -35,6 +36,8 @@ def term_of_formula(
             if value is None and _is_none_by_default(formula, name, option):
                 continue
             held = plain_or_none(value)
+            if held is None and (module := written_option(value)) is not None:
+                held = (module,)
             if held is None:
                 unwritten.append(f"{name}.{option}")
             else:
