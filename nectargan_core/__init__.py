@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nectargan_core.log import LossLog, Records
     from nectargan_core.losses import ComputedLosses, LMLoss
     from nectargan_core.manager import LossManager
+    from nectargan_core.objectives import Objective
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
     from nectargan_core.weightings import Losses, LossGradients, Weighting, WeightingStep
@@ -28,6 +29,7 @@ __all__ = [
     "LossLog",
     "LossManager",
     "Losses",
+    "Objective",
     "Records",
     "Schedule",
     "Scheduler",
@@ -57,6 +59,7 @@ _MODULES = {
     "LossLog": "log",
     "LossManager": "manager",
     "Losses": "weightings",
+    "Objective": "objectives",
     "Records": "log",
     "Schedule": "schedules",
     "Scheduler": "schedules",

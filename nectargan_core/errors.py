@@ -72,6 +72,21 @@ class UnknownVariantError(NectarganError, ValueError):
         self.known = known
 
 
+class ObjectiveError(NectarganError, ValueError):
+    """A file of an objective cannot be read or written, or what was built is not what a record or state says.
+
+    `path` is the file, `key` the place in it, `differences` are those between the record and what was built.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | None = None, key: str | None = None, differences: tuple[object, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.key = key
+        self.differences = differences
+
+
 class ConfigError(NectarganError, ValueError):
     """A configuration is missing, is not JSON, or has a value of the wrong type under `key`."""
 

@@ -28,6 +28,7 @@ from nectargan_core.errors import (
     DuplicateLossError,
     LossLogError,
     NectarganError,
+    ObjectiveError,
     ScheduleError,
     WeightingError,
 )
@@ -46,7 +47,17 @@ from nectargan_core.losses import (
     record_scalar,
     register_manager,
 )
-from nectargan_core.objectives import KEYWORDS, Spec, build
+from nectargan_core.objectives import (
+    FILE_KEYWORDS,
+    KEYWORDS,
+    OF_LOSSES,
+    Contents,
+    Difference,
+    Objective,
+    Spec,
+    build,
+    located,
+)
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
 from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, is_state, load_states, read_weighting
 
@@ -59,6 +70,8 @@ _monotonic = time.monotonic
 # What is recorded of the gradient of a loss.
 _GRADIENTS = {"grad_norm": "norms", "grad_share": "shares", "grad_cosine": "cosines"}
 _LOSS_KWARGS = {"weight_kwargs", "function_kwargs"}
+# The differences between objectives that loading the weights of a state removes.
+_WEIGHTS = {"weight", "schedule", "enabled", "length"}
 _STATE = {"step", "epoch", "ticked", "counts", "losses"}
 
 
@@ -141,8 +154,7 @@ class LossManager:
                 raise LossLogError(f"cannot log to it: {error}") from None
             if experiment_dir == "":
                 raise LossLogError("experiment_dir is empty; give a directory, or None to log nothing")
-        # The formula or spec function of each call that registered an objective, and those of its losses that are left.
-        self._objectives: list[tuple[str, frozenset[str]]] = []
+        self._contents = Contents()
         self._registry = Registry()
         # By this, compiled graphs find what they record scalars with.
         self._key = register_manager(self)
@@ -154,7 +166,7 @@ class LossManager:
         log = None
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
-            header = describe_run(self.experiment_dir, self.config, self.device, world_size, described, *self._totals)
+            header = describe_run(self.experiment_dir, self.config, self.device, world_size, described)
             try:
                 log = LogFile(self.experiment_dir, rank, resume, header, fsync)
             except (OSError, RuntimeError) as error:  # of a path with links that go round in circles, for example
@@ -172,7 +184,7 @@ class LossManager:
     @classmethod
     def from_spec(
         cls,
-        spec: str | Spec | None,
+        spec: str | Spec | os.PathLike[str] | Objective | None,
         config: ConfigLike | None = None,
         experiment_dir: str | os.PathLike[str] | None = None,
         **keywords: Any,
@@ -180,12 +192,13 @@ class LossManager:
         """Make a manager and give it the losses of an objective.
 
         Args:
-            spec: The formula of an objective, such as `"pix2pix + 10*vgg"`, or a spec function, which is
-                called with the config.
+            spec: The formula of an objective, such as `"pix2pix + 10*vgg"`; a file of one, as a `pathlib.Path`, or an
+                `Objective`; or a spec function, which is called with the config.
             config: As for `LossManager`.
             experiment_dir: As for `LossManager`.
-            **keywords: `weights`, `schedules`, `weightings`, `options`, `prefix` and `rename_inputs`, as for
-                `init_from_spec`, with a name; all others as for `LossManager`.
+            **keywords: `weights`, `schedules`, `weightings`, `options`, `prefix`, `rename_inputs` and `strict`, as for
+                `init_from_spec`; all others as for `LossManager`. Without `total_epochs` and `total_steps` the length
+                of the run is that of the file.
 
         Raises:
             NectarganError: As `LossManager` and `init_from_spec` raise.
@@ -193,11 +206,16 @@ class LossManager:
             ValueError: Likewise.
             pydantic.ValidationError: Likewise.
         """
-        adjustments = {key: keywords.pop(key) for key in KEYWORDS if key in keywords}
-        known = [*KEYWORDS, *list(inspect.signature(cls).parameters)[2:]]
+        own = dict.fromkeys((*KEYWORDS, *FILE_KEYWORDS))
+        adjustments = {key: keywords.pop(key) for key in own if key in keywords}
+        known = [*own, *list(inspect.signature(cls).parameters)[2:]]
         for name in keywords:
             if name not in known:
                 raise TypeError(f"from_spec takes no {name}=, only {', '.join(known)}.{did_you_mean(name, known)}")
+        if isinstance(spec, os.PathLike):
+            spec = Objective.load(spec)
+        if isinstance(spec, Objective):
+            spec, keywords = _of_one_length(spec, keywords)
         manager = cls(config, experiment_dir, **keywords)
         args = (manager.config,) if callable(spec) else ()
         try:
@@ -209,7 +227,7 @@ class LossManager:
     @property
     def objective(self) -> str | None:
         """The formulas, or names of spec functions, whose losses are registered, joined by `" + "`; None of none."""
-        return " + ".join(text for text, _ in self._objectives) or None
+        return self._contents.name
 
     # Registering
 
@@ -262,24 +280,28 @@ class LossManager:
             fields["schedule"] = schedule
         loss = LMLoss(**fields)
         self._register({loss.name: loss})
-        self._describe({loss.name: loss})
+        self._describe()
 
-    def init_from_spec(self, spec: str | Spec | None, *args: Any, **kwargs: Any) -> LossManager:
+    def init_from_spec(
+        self, spec: str | Spec | os.PathLike[str] | Objective | None, *args: Any, **kwargs: Any
+    ) -> LossManager:
         """Replace all losses by those of an objective.
 
         What is pending goes to the log first. A failure leaves the manager as it was.
 
         Args:
             spec: The formula of an objective: terms joined by `+`, each of them the name of a spec that may have a
-                factor, as in `"pix2pix + 10*vgg"`; or a spec function, which is called with what follows; or None for
-                no losses.
+                factor, as in `"pix2pix + 10*vgg"`; or a file, as a `pathlib.Path`, or an `Objective`; or a spec
+                function, which is called with what follows; or None for no losses.
             *args: Positional arguments for a spec function.
             **kwargs: Keyword arguments for a spec function. With a formula: `weights` and `schedules` by loss
                 name, which go before factors, config and spec; `weightings` by tag or loss name, which replace those
                 that specs bring for the same losses, None for none; `options`, keyword arguments for the specs by the
                 name of the term; `prefix`, put before every loss name; `rename_inputs`, which maps an input that losses
                 read to the input that they are given instead, for all losses (`{"y": "x"}`) or for one
-                (`{"G_L1": {"y": "y_sharp"}}`, by its name with the prefix, which beats what is said for all).
+                (`{"G_L1": {"y": "y_sharp"}}`, by its name with the prefix, which beats what is said for all). With a
+                file: `weights`, `schedules`, `weightings` and `options`, which go before what it says; and `strict`,
+                whether it is an error, and not only a warning, that what is built differs from a record.
 
         Returns:
             The manager.
@@ -289,6 +311,8 @@ class LossManager:
             PluginError: If a plugin is missing, ambiguous, blocked, broken or breaks its contract.
             UnknownVariantError: If a spec has no such variant.
             DuplicateLossError: If two terms define a loss of one name.
+            ObjectiveError: If a file cannot be read, or is no objective; with `strict`, if what is built differs from
+                the record that it is.
             UnknownLossError: If a weight, schedule, weighting or renaming is for no loss of the objective.
             ScheduleError: If a schedule cannot be evaluated, contradicts a weight, or is relative to a run whose length
                 the manager was not told.
@@ -305,7 +329,7 @@ class LossManager:
         self._add_spec(spec, args, kwargs, replace=True)
         return self
 
-    def register_spec(self, spec: str | Spec, *args: Any, **kwargs: Any) -> LossManager:
+    def register_spec(self, spec: str | Spec | os.PathLike[str] | Objective, *args: Any, **kwargs: Any) -> LossManager:
         """Add the losses of an objective to those that are registered.
 
         Takes, returns and raises what `init_from_spec` does.
@@ -351,15 +375,28 @@ class LossManager:
         for weighting in registry.weightings:
             weighting.without(removed)
         registry.remove(removed)
-        self._objectives = [(text, left - removed) for text, left in self._objectives if not left or left - removed]
-        self._describe({loss.name: loss.loss for loss in registry}, replace=True)
+        self._contents.remove(removed)
+        self._describe()
 
     def _add_spec(self, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, replace: bool) -> None:
-        built = build(spec, args, kwargs, self.config)
-        self._register(built.losses, built.plugins, spec=spec, replace=replace, balances=built.balances)
-        kept = [] if replace else self._objectives
-        self._objectives = [*kept, (built.name, frozenset(built.losses))] if built.name else kept
-        self._describe(built.losses, replace=replace)
+        totals = self._totals
+        if isinstance(spec, os.PathLike):
+            spec = Objective.load(spec)
+        try:
+            if isinstance(spec, Objective):
+                self._totals = _agreed_totals(spec, totals)
+            built = build(spec, args, kwargs, self.config, self._totals)
+            with located(spec.source if isinstance(spec, Objective) else None):
+                self._register(built.losses, built.plugins, spec=spec, replace=replace, balances=built.balances)
+        except BaseException:
+            self._totals = totals
+            raise
+        self._contents.add(built, replace=replace)
+        for name in built.disabled:
+            disabled = self._registry[name]
+            disabled.enable(False)
+            disabled.registered = (disabled.loss, False)
+        self._describe()
 
     def _register(
         self,
@@ -409,11 +446,36 @@ class LossManager:
             for bound in made:
                 observers.notify("nectargan_loss_registered", loss=bound.snapshot(False))
 
-    def _describe(self, losses: Mapping[str, LMLoss], *, replace: bool = False) -> None:
-        """Tell the log what the objective is now."""
+    def _describe(self) -> None:
+        """Tell the log what the objective is now; that is worked out when the log is written to."""
         if self._recorder.log is not None:
-            tags = {name: sorted(set(loss.tags)) for name, loss in losses.items()}
-            self._recorder.log.describe(self.objective, tags, replace=replace)
+            self._recorder.log.describe(partial(_header_fields, self.objective, self._totals, self._recorded()))
+
+    def _recorded(self, *, registered: bool = False) -> Callable[[], Objective]:
+        """Return what makes the record of the losses as they are now, or were `registered`; it holds no manager."""
+        registry = self._registry
+        losses = [loss.registered if registered else (loss.loss, loss.enabled) for loss in registry]
+        balances = [Balance(each.definition, each.names, each.asked) for each in registry.weightings]
+        return self._contents.recorder(losses, balances, self._totals)
+
+    def manifest(self) -> Objective:
+        """Return the record of the objective: what its losses are now, and which releases they come from.
+
+        Each loss has the import path of its function and what that was made with, as far as it is known, its weight,
+        schedule, tags, inputs and weighting; there are the versions of core, torch and each distribution that a plugin
+        comes from, the SHA-256 of published weight files, and a fingerprint of what affects numbers. Weights and
+        schedules are those that hold now, factors of weightings not included. `from_spec` builds the same losses from
+        it, `save` writes it to a file, and the header of the log and `state_dict()` have it.
+
+        Example:
+            >>> manager = LossManager(total_epochs=20)
+            >>> manager.register_loss_fn("G_HUBER", torch.nn.HuberLoss(delta=0.5), loss_weight=5.0, tags=["G"])
+            >>> manager.manifest().losses["G_HUBER"].arguments
+            {'reduction': 'mean', 'delta': 0.5}
+            >>> LossManager.from_spec(manager.manifest(), strict=True).manifest() == manager.manifest()
+            True
+        """
+        return self._recorded()()
 
     def _watch_observers(self) -> None:
         if self._observers.is_observed("nectargan_history_flushed"):
@@ -609,6 +671,7 @@ class LossManager:
         ended = [loss for loss in registry if loss.weighting is not None and loss.weighting in before]
         if weighting is None:
             registry.balance(None, ended)
+            self._describe()
             return
         definition = read_weighting(weighting, wrt)
         if ended and {loss.name for loss in ended} != {loss.name for loss in found}:
@@ -625,6 +688,7 @@ class LossManager:
         (made,) = bind([balance], self._taken(registry.losses), kept, self.device)
         self._observe((), made.plugins)
         registry.balance(made, found)
+        self._describe()
 
     def _taken(self, losses: Iterable[str]) -> set[str]:
         """Return the names that no weighting can have: of losses, and of what was recorded beside them."""
@@ -1226,26 +1290,41 @@ class LossManager:
         self._recorder.flush(wait=True)  # so that the log is not behind the state
         self._recorder.raise_pending_error()
         weightings = {weighting.label: weighting.state() for weighting in self._registry.weightings}
-        return {"version": 1, **self._recorder.state(), "losses": losses, "weightings": weightings}
+        manifest = self.manifest().to_dict()
+        return {
+            "version": 1,
+            **self._recorder.state(),
+            "losses": losses,
+            "weightings": weightings,
+            "manifest": manifest,
+        }
 
-    def load_state_dict(self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved") -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], weights: Literal["saved", "current"] = "saved", *, strict: bool = True
+    ) -> None:
         """Go on where a state was taken.
 
         What the log has beyond the state is superseded: it stays in the file, and reading leaves it out. Losses and
-        weightings get their part of the state by their names; a warning names those that only one of the two has.
+        weightings get their part of the state by their names. A warning names weights, schedules and releases that
+        differ from those of the state.
 
         Args:
             state: What `state_dict` returned.
             weights: Whether the losses get the weights, schedules and enabling of the state, or keep those that this
                 manager was made with. Weightings go on where they were in both cases.
+            strict: Whether it is an error that the losses of the state are others than those of this manager: other
+                names, functions, arguments, inputs or weight files. False: a warning, and each loss that both have gets
+                its part.
 
         Raises:
-            ValueError: If it is no such state; the manager is then as it was.
+            ObjectiveError: If the losses are others, and `strict`; the manager is then as it was.
+            ValueError: If it is no such state; likewise.
             pydantic.ValidationError: If a weight or schedule of the state cannot be read; likewise.
             NectarganError: If a schedule of the state cannot be used, or a weighting cannot load its part; likewise.
         """
         state = _checked_state(state)
         kept = arguments.one_of("weights", weights, ("saved", "current"))
+        differing = self._compared(state, kept, arguments.flag("strict", strict))
         saved = state["losses"]
         both = saved.keys() & self._registry.losses.keys() if kept == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
@@ -1257,9 +1336,39 @@ class LossManager:
         for name, (definition, scheduler) in restored.items():
             self._registry[name].redefine(definition, scheduler)
             self._registry[name].enable(saved[name]["enabled"])
-        if saved.keys() != self._registry.losses.keys():
-            differing = listed(sorted(saved.keys() ^ self._registry.losses.keys()))
-            warn(f"the state and this manager do not have the same losses; only one of them has {differing}")
+        if differing:
+            warn(differing)
+
+    def _compared(self, state: Mapping[str, Any], weights: str, strict: bool) -> str:
+        """Return what to warn of where a state is of another objective than the one that is registered.
+
+        Raises:
+            ObjectiveError: If its losses are others, and `strict`.
+        """
+        saved = _registered_record(state)
+        if saved is None:
+            there, here = state["losses"].keys(), self._registry.losses.keys()
+            found = tuple(Difference("loss", name, *_who_has(name in there)) for name in sorted(there ^ here))
+        else:
+            # What was changed by hand since is a part of the run, and no other objective.
+            found = saved.differences(self._recorded(registered=True)())
+        others = [each for each in found if each.kind in OF_LOSSES]
+        if others and strict:
+            lines = "".join(f"\n  {each.told()}" for each in others)
+            raise ObjectiveError(
+                f"the state is of other losses than those of this manager:{lines}\n"
+                "Register the same ones, or load it with strict=False, so that each loss that both have gets its part",
+                differences=tuple(others),
+            )
+        # Weightings are compared where their states are loaded.
+        untold = {"fingerprint", "weighting", *(_WEIGHTS if weights == "current" else ())}
+        told = [each for each in found if each.kind not in untold]
+        if not told:
+            return ""
+        replaced = any(each.kind in _WEIGHTS for each in told)
+        goes = "; weights and schedules are now those of the state" if replaced else ""
+        lines = "".join(f"\n  {each.told()}" for each in told)
+        return f"the state was saved with another objective{goes}:{lines}"
 
     def _restored(self, name: str, saved: Mapping[str, Any]) -> tuple[LMLoss, Scheduler | None]:
         """Return the definition of a loss with the weight or schedule that `BoundLoss.state` returned."""
@@ -1329,6 +1438,63 @@ def _end(recorder: Recorder, registry: Registry) -> None:
     registry.clear()
 
 
+def _header_fields(
+    name: str | None, totals: tuple[float | None, int | None], recorded: Callable[[], Objective]
+) -> dict[str, Any]:
+    """Return what the header of a log says of the objective."""
+    record = recorded()
+    return {
+        "objective": name,
+        "manifest": record.to_dict(),
+        "tags": {loss: sorted(set(entry.tags)) for loss, entry in record.losses.items()},
+        "total_epochs": totals[0],
+        "total_steps": totals[1],
+    }
+
+
+def _of_one_length(objective: Objective, keywords: dict[str, Any]) -> tuple[Objective, dict[str, Any]]:
+    """Return an objective and the keywords of a manager so that both say the same of the length of the run.
+
+    What the keywords say goes before what a person has written; a record stays as it is, and is compared.
+    """
+    given = {key: keywords[key] for key in ("total_epochs", "total_steps") if keywords.get(key) is not None}
+    if not given:
+        return objective, {**keywords, "total_epochs": objective.total_epochs, "total_steps": objective.total_steps}
+    if objective.is_record:
+        return objective, keywords
+    return objective.model_copy(update={"total_epochs": None, "total_steps": None}), keywords
+
+
+def _agreed_totals(objective: Objective, totals: tuple[float | None, int | None]) -> tuple[float | None, int | None]:
+    """Return the length of the run: that of the manager or, where it has none, of the objective."""
+    own = (objective.total_epochs, objective.total_steps)
+    if totals == (None, None):
+        return own
+    if own not in ((None, None), totals) and not objective.is_record and objective.uses_fractions:
+        lengths = " and ".join(f"{total:g}" for total in (*own, *totals) if total is not None)
+        warn(
+            f"the length of the run is {lengths} in the objective and in the manager; schedules with unit='fraction' "
+            "follow that of the manager"
+        )
+    return totals
+
+
+def _registered_record(state: Mapping[str, Any]) -> Objective | None:
+    """Return the record in a state, with the weights and schedules that the losses were registered with."""
+    if state.get("manifest") is None:
+        return None
+    record = Objective.from_dict(state["manifest"])
+    losses = dict(record.losses)
+    for name, saved in state["losses"].items():
+        if name in losses and saved.get("registered") is not None:
+            losses[name] = losses[name].model_copy(update=saved["registered"])
+    return record.model_copy(update={"losses": losses})
+
+
+def _who_has(state: bool) -> tuple[str, str]:
+    return ("there", "absent") if state else ("absent", "there")
+
+
 def _call_kwargs(loss_kwargs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
     if loss_kwargs is None:
         return {}
@@ -1374,6 +1540,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
             )
             and all(map(is_state, state.get("weightings", {}).items()))
         )
+        _registered_record(state)
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
         valid = False
     if not valid:

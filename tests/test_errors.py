@@ -33,6 +33,7 @@ KINDS = {
     "PluginBlockedError": PluginError,
     "AmbiguousPluginError": PluginError,
     "PluginContractError": TypeError,
+    "ObjectiveError": ValueError,
 }
 PLUGIN_ERRORS = [name for name in KINDS if issubclass(getattr(errors, name), PluginError)]
 CARRIED = {
@@ -40,6 +41,7 @@ CARRIED = {
     "DuplicateLossError": {"name": "G_L1"},
     "SpecSyntaxError": {"text": "a+", "column": 2},
     "UnknownVariantError": {"variant": "x", "known": ("a", "b")},
+    "ObjectiveError": {"path": "objective.toml", "key": "losses.G_L1", "differences": ("x",)},
     "ConfigError": {"path": "config.json", "key": "common.device"},
     "MissingInputError": {"loss_name": "G_L1", "input_name": "y", "given": ("x",)},
     "LossResultError": {"loss_name": "G_L1"},

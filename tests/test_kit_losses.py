@@ -179,7 +179,7 @@ def test_a_loss_that_raises_fails_one_check_with_the_line_and_leaves_out_the_oth
     message = failure("finite", broken)
     assert "y_fake (2, 3, 32, 32), y (2, 3, 32, 32) raised ZeroDivisionError: no (test_kit_losses.py, line " in message
     for name in NAMES:
-        if name not in ("finite", "gradcheck"):
+        if name not in ("finite", "gradcheck", "recorded"):
             assert skipped(name, broken) == "it cannot be called, as the check `finite` tells"
 
 
@@ -786,6 +786,160 @@ class Forgetting(Charbonnier):
 
 def test_a_pickle_that_forgets_is_found():
     assert "after pickling it gives other numbers" in failure("picklable", Forgetting())
+
+
+# What a record says of it
+
+
+class Deep(nn.Module):
+    """Says of one file, or of what it is given, that its numbers come from it."""
+
+    def __init__(self, files=None):
+        super().__init__()
+        self.files = {"deep.pth": "0f" * 32} if files is None else files
+
+    @property
+    def weight_files(self):
+        if isinstance(self.files, Exception):
+            raise self.files
+        return self.files
+
+    def forward(self, y_fake, y):
+        return (y_fake - y).abs().mean()
+
+
+class Scaled(nn.Module):
+    """Keeps neither of its arguments under its name."""
+
+    def __init__(self, scale=2.0, power=1.0):
+        super().__init__()
+        self.factor, self._power = scale, power
+
+    def forward(self, y_fake, y):
+        return self.factor * (y_fake - y).abs().pow(self._power).mean()
+
+
+class Kept(Scaled):
+    def __init__(self, scale=2.0, power=1.0):
+        super().__init__(scale, power)
+        self.scale, self.power = scale, power
+
+
+class Callable(Scaled):
+    def __init__(self, half, scale=2.0):
+        super().__init__(scale)
+        self.scale = scale
+
+
+class Composed(nn.Module):
+    def __init__(self, criterion, weights=(1.0, 2.0), dtype=torch.float32):
+        super().__init__()
+        self.criterion, self.dtype = criterion, dtype
+        self.register_buffer("weights", torch.as_tensor(weights))
+
+    def forward(self, y_fake, y):
+        return self.criterion(y_fake, y)
+
+
+class Anything(Scaled):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Raises(Scaled):
+    @property
+    def scale(self):
+        raise RuntimeError("no")
+
+
+class Plain:
+    """No module, which is called."""
+
+    def __init__(self, scale):
+        self._scale = scale
+
+    def __call__(self, y_fake, y):
+        return self._scale * (y_fake - y).abs().mean()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        nn.L1Loss(),
+        nn.CrossEntropyLoss(weight=torch.ones(3)),
+        Charbonnier(),
+        Kept(),
+        Composed(Kept()),
+        Composed(nn.HuberLoss(delta=2.0)),
+        Composed(F.l1_loss),
+        F.l1_loss,
+        functools.partial(F.huber_loss, delta=0.5),
+        functools.partial(Kept(), y=1.0),
+        Kept().forward,
+        lambda y_fake, y: y_fake.mean(),
+    ],
+)
+def test_arguments_that_can_be_read_pass(function):
+    passes("recorded", function)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (Scaled(), "what Scaled was given for scale, power, so"),
+        (Scaled().forward, "what Scaled was given for scale, power, so"),
+        (Callable(half=True), "what Callable was given for half, so"),
+        (Composed(Scaled()), "what Composed was given for criterion, so"),
+        (Composed(F.l1_loss, weights=torch.rand(2000)), "what Composed was given for weights, so"),
+        (Composed(object), "what Composed was given for criterion, so"),
+        (Anything(3.0), "what Anything was given for args, kwargs, so"),
+        (Raises(), "what Raises was given for scale, power, so"),
+        (Plain(2.0), "what Plain was given for scale, so"),
+        (functools.partial(F.huber_loss, delta=object()), "what the functools.partial was given for delta, so"),
+        (functools.partial(F.huber_loss, object()), "what the functools.partial was given for argument 1, so"),
+        (functools.partial(Plain(1.0), object()), "what Plain was given for scale, so"),
+    ],
+)
+def test_arguments_that_cannot_be_read_are_named_and_no_fault(function, expected):
+    message = skipped("recorded", function)
+    assert expected in message
+    advice = (
+        "give it plain data" if "partial" in expected else "keep each as an attribute of its name, as plain data: self."
+    )
+    assert advice in message
+    raise_nothing = {name: "it is not asked for" for name in NAMES if name != "recorded"}
+    check_loss(function, skip=raise_nothing)
+
+
+def test_weight_files_by_name_pass():
+    passes("recorded", Deep())
+    passes("recorded", Deep({}))
+    passes("recorded", Composed(Deep()))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["deep.pth"], "Deep.weight_files is ['deep.pth']; it must map file names to their SHA-256"),
+        ("deep.pth", "Deep.weight_files is 'deep.pth'"),
+        (dict, "it must map file names to their SHA-256; make it a property"),
+        ({"deep.pth": "0F" * 32}, "under 'deep.pth'; it must map file names to their SHA-256, 64 hexadecimal digits"),
+        ({"deep.pth": "0f" * 16}, "Deep.weight_files has '0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f' under 'deep.pth'"),
+        ({"deep.pth": b"0f" * 32}, "under 'deep.pth'"),
+        ({"deep.pth": None}, "Deep.weight_files has None under 'deep.pth'"),
+        ({Path("deep.pth"): "0f" * 32}, "Path('deep.pth')"),
+        (AttributeError("no"), "Deep.weight_files raised AttributeError"),
+        (KeyError("no"), "Deep.weight_files raised KeyError"),
+    ],
+)
+def test_weight_files_that_are_no_hashes_are_a_fault(files, expected):
+    assert expected in failure("recorded", Deep(files))
+    assert expected in failure("recorded", Composed(Deep(files)))
+    assert expected in failure("recorded", functools.partial(Deep(files)))
+
+
+def test_weight_files_that_are_missing_are_the_reason_to_leave_the_check_out():
+    assert skipped("recorded", Deep(WeightsError("there is no file"))) == "WeightsError: there is no file"
 
 
 # The function and the class

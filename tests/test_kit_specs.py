@@ -498,6 +498,33 @@ def test_a_loss_that_no_step_can_train_is_found(acme):
     fails("trains", acme(source), "raised RuntimeError")
 
 
+# What a record says of its losses
+
+
+UNKNOWN = """
+class Scaled(Glow):
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.factor = scale
+"""
+
+
+def test_what_cannot_be_read_is_said_of_one_of_several_losses_and_is_no_fault(acme):
+    both = '{"G_GLOW": ' + loss() + ', "G_SCALED": ' + loss("G_SCALED", function="Scaled()") + "}"
+    subject = acme(UNKNOWN + returning(both))
+    found = outcome("recorded", subject)
+    assert (found.state, found.message.partition(", so")[0]) == (
+        "skipped",
+        "G_SCALED: a record cannot say what Scaled was given for scale",
+    )
+    check_loss_spec("glow", skip=ALONE)
+
+
+def test_weight_files_that_are_no_hashes_are_a_fault(acme):
+    deep = "\nclass Deep(Glow):\n    weight_files = {'deep.pth': 'none'}\n"
+    fails("recorded", acme(deep + of_loss(function="Deep()")), "G_GLOW: Deep.weight_files has 'none' under 'deep.pth'")
+
+
 # Weight files
 
 
@@ -519,7 +546,7 @@ def test_without_weight_files_what_needs_numbers_is_left_out_with_the_reason(acm
     assert not [each for each in found.values() if each.state == "failed"]
     assert {name for name, each in found.items() if each.state == "passed"} == {
         "entry_point", "metadata", "imports", "contract", "docstring", "names", "inputs", "weights",
-        "device", "no_wait",
+        "device", "no_wait", "recorded",
     }  # fmt: skip
     assert found["trains"].message == found["finite"].message == "WeightsError: weights of Deep: no file"
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from logs import NAME, identity, manager_in, strictly, write
 
-from nectargan_core import LossLog, LossManager
+from nectargan_core import LossLog, LossManager, Objective
 from nectargan_core.errors import LossLogError, NectarganWarning
 
 CHECKSUM = ',"crc32":"'
@@ -142,13 +142,14 @@ def test_a_resumed_run_keeps_a_last_line_that_is_whole_without_its_line_feed(tmp
 # What lines hold
 
 
-def test_the_header_has_the_tags_of_the_losses_and_room_for_the_objective(tmp_path):
+def test_the_header_has_the_tags_of_the_losses_and_the_record_of_the_objective(tmp_path):
     with LossManager(experiment_dir=tmp_path) as manager:
         manager.register_loss_fn("a", identity, tags=["G", "pixel"])
         manager.register_loss_fn("b", identity, 0.0)
         manager.compute_loss_xy("a", torch.tensor(1.0), None)
     header = LossLog(tmp_path).header
-    assert (header["tags"], header["objective_record"]) == ({"a": ["G", "pixel"], "b": []}, None)
+    assert header["tags"] == {"a": ["G", "pixel"], "b": []}
+    assert Objective.from_dict(header["manifest"]) == manager.manifest()
 
 
 def test_losses_that_are_registered_later_are_in_the_header_of_the_same_run(tmp_path):

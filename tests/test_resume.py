@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nectargan_core import LossLog, LossManager, Schedule
-from nectargan_core.errors import NectarganWarning, ScheduleError, UnknownScheduleError
+from nectargan_core.errors import NectarganWarning, ObjectiveError, ScheduleError, UnknownScheduleError
 
 ZERO, ONE = torch.zeros(2), torch.ones(2)
 
@@ -182,9 +182,20 @@ def test_a_state_restores_weights_and_schedules(tmp_path):
         manager.compute_loss_xy("decaying", ZERO, ONE)
         state = manager.state_dict()
     with start(tmp_path / "b") as manager:
-        manager.register_loss_fn("decaying", torch.nn.L1Loss(), loss_weight=8.0)
+        manager.register_loss_fn("decaying", torch.nn.L1Loss(), loss_weight=4.0)
         manager.load_state_dict(state)
         assert manager.get_loss_weights() == {"G_L1": 3.0, "decaying": 2.0}
+
+
+def test_a_state_of_a_loss_that_was_registered_with_another_weight_is_warned_of(tmp_path):
+    with start(tmp_path / "a") as manager:
+        manager.set_weight("G_L1", 3.0)
+        state = manager.state_dict()
+    with LossManager() as manager:
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=8.0)
+        with pytest.warns(NectarganWarning, match="weight of G_L1: recorded 10, here 8"):
+            manager.load_state_dict(state)
+        assert manager.get_loss_weights() == {"G_L1": 3.0}
 
 
 def test_a_state_restores_which_losses_are_disabled(tmp_path):
@@ -291,8 +302,20 @@ def test_a_state_with_other_losses_is_warned_of_by_name(tmp_path):
         state = manager.state_dict()
     with start(tmp_path / "b") as manager:
         manager.register_loss_fn("new", torch.nn.L1Loss())
-        with pytest.warns(NectarganWarning, match="new"):
+        with pytest.warns(NectarganWarning, match="loss new: recorded absent, here torch.nn:L1Loss"):
+            manager.load_state_dict(state, strict=False)
+
+
+def test_a_state_with_other_losses_is_refused_with_the_difference(tmp_path):
+    with start(tmp_path / "a") as manager:
+        state = manager.state_dict()
+    with start(tmp_path / "b") as manager:
+        manager.register_loss_fn("new", torch.nn.L1Loss())
+        manager.set_weight("G_L1", 3.0)
+        with pytest.raises(ObjectiveError, match="loss new: recorded absent") as caught:
             manager.load_state_dict(state)
+        assert [each.name for each in caught.value.differences] == ["new"]
+        assert manager.get_loss_weights("G_L1") == {"G_L1": 3.0}
 
 
 def test_values_from_before_the_state_are_not_reported_by_the_new_manager(tmp_path, recwarn):

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from nectargan_core._messages import warn
+from nectargan_core._messages import one_line, warn
 from nectargan_core.errors import LossLogError
 from nectargan_core.log._format import check, encode_header
 
@@ -75,7 +75,8 @@ class LogFile:
         # Called when the same process opens the log again, to close the manager that has it open.
         self.on_taken_over: weakref.WeakMethod[Callable[[], None]] | None = None
         self._header = header
-        self._header_changed = False
+        # Returns what is new in the header since it was written.
+        self._described: Callable[[], Mapping[str, Any]] | None = None
         # The header line that the append of this number begins with.
         self._header_line, self._header_for = b"", -1
         self._descriptor: int | None = None
@@ -112,22 +113,14 @@ class LogFile:
         """How many appends were made."""
         return self._done[0]
 
-    def describe(self, objective: str | None, tags: Mapping[str, list[str]], *, replace: bool) -> None:
-        """Set what the header says of the losses; where it is written already, the next append begins with another one.
+    def describe(self, fields: Callable[[], Mapping[str, Any]]) -> None:
+        """Have the header say more from now on; where it is written already, the next append begins with another one.
 
         Args:
-            objective: The name of the objective.
-            tags: The tags of losses, by their names.
-            replace: Whether these are all losses, and not further ones.
+            fields: Returns what it says of the losses. It is called when the header is written; an error that it raises
+                becomes a warning.
         """
-        known: dict[str, list[str]] = self._header.setdefault("tags", {})
-        if objective != self._header.get("objective") or any(known.get(name) != own for name, own in tags.items()):
-            self._header_changed = True
-        if replace and known.keys() != tags.keys():
-            self._header["tags"] = known = {}
-            self._header_changed = True
-        known.update(tags)
-        self._header["objective"] = objective
+        self._described = fields
 
     def append(self, lines: str, number: int) -> None:
         """Write whole lines with one write, unless they are written.
@@ -200,9 +193,9 @@ class LogFile:
         if descriptor is None or not self._is_there(descriptor):
             return self._begin(number)
         if self._header_for != number and os.fstat(descriptor).st_size == 0:
-            self._expect_header(self._header, number)
-        elif self._header_for != number and self._header_changed:
-            self._expect_header({**self._header, "continued": True}, number)
+            self._expect_header(number)
+        elif self._header_for != number and self._described is not None:
+            self._expect_header(number, only_if_new=True, continued=True)
         return descriptor
 
     def _is_there(self, descriptor: int) -> bool:
@@ -238,29 +231,40 @@ class LogFile:
                 f"this run goes on in {self.path}"
             )
         _refuse_what_is_no_file(self.path)
-        header = self._header
+        more: dict[str, Any] = {}
         if self.path.exists() and self.path.stat().st_size:
             if self._resume or self._begun:
-                header = {**header, "resumed": True}
+                more["resumed"] = True
             else:
                 aside = free_name(self.path)
                 self.path.rename(aside)
-                header["moved_aside"] = aside.name
+                self._header["moved_aside"] = aside.name
         self._begun = True
         self.opened += 1
         descriptor = _open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._identity = _identity(self.path)
         _cut_torn_line(descriptor)
         self._done = (number, os.fstat(descriptor).st_size)
-        self._expect_header(header, number)
+        self._expect_header(number, **more)
         self._descriptor = descriptor  # last, so that an interrupt before it lets all of this be done again
         return descriptor
 
-    def _expect_header(self, header: dict[str, Any], number: int) -> None:
-        if "tags" in header:
-            header = {**header, "tags": dict(header["tags"])}  # Another thread may register a loss.
-        self._header_line, self._header_for = encode_header(header).encode(), number
-        self._header_changed = False
+    def _expect_header(self, number: int, *, only_if_new: bool = False, **more: Any) -> None:
+        """Let the append of a number begin with a header; if `only_if_new`, where it says something else by now."""
+        described = self._described
+        header = dict(self._header)
+        if described is not None:
+            try:
+                header.update(described())
+            except Exception as error:  # noqa: BLE001 # what is said of losses must not cost their records
+                warn(f"the objective cannot be recorded in the header of {self.path}: {one_line(error)}")
+        if not only_if_new or header != self._header:
+            line = encode_header({**header, **more}).encode()
+            self._header = header
+            self._header_line, self._header_for = line, number
+        # Last, so that an interrupt before it lets all of this be done again.
+        if self._described is described:
+            self._described = None
 
     # The lock
 

@@ -43,8 +43,6 @@ def describe_run(
     device: object,
     world_size: int | None,
     metadata: Mapping[str, Any],
-    total_epochs: float | None,
-    total_steps: int | None,
 ) -> dict[str, Any]:
     """Return what a header says about a run, as far as it is known; the metadata is what JSON can hold."""
     dataroot = config.dataloader.dataroot
@@ -54,17 +52,17 @@ def describe_run(
         length = sum(1 for _ in training.iterdir()) if training is not None and training.is_dir() else None
     return {
         "experiment": experiment_dir.name,
+        # What there is to say of the objective, once there is one.
         "objective": None,
-        # For what the objective was made of, once there is such a record.
-        "objective_record": None,
+        "manifest": None,
         "tags": {},
         "device": None if device is None else str(device),
         "dataroot": dataroot,
         "dataset_length": length,
         "started": time.time(),
         "world_size": world_size,
-        "total_epochs": total_epochs,
-        "total_steps": total_steps,
+        "total_epochs": None,
+        "total_steps": None,
         "metadata": metadata,
     }
 

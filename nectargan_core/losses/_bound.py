@@ -100,6 +100,7 @@ class BoundLoss:
         "name",
         "parameters",
         "reads",
+        "registered",
         "series",
         "skip_when_zero",
         "tags",
@@ -145,6 +146,8 @@ class BoundLoss:
         self.weighting: BoundWeighting | None = None
         self._warned_of_epoch = False
         self._loss: LMLoss = loss
+        # The definition that it was registered with, and whether it was enabled then.
+        self.registered = (loss, True)
         # What is called: the function or, until it has been called, what also looks at its inputs.
         self.called: Callable[..., Any] = self.function
         if loss.ranges:
@@ -193,6 +196,11 @@ class BoundLoss:
         # The epoch or step that `_weight` was last evaluated for. A schedule is pure, so once is enough.
         self._position: float | None = None
         self._weight_changed()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the loss counts."""
+        return self._enabled
 
     def enable(self, enabled: bool) -> None:
         """Let the loss count, or count 0."""
@@ -255,10 +263,12 @@ class BoundLoss:
             return self._weight  # A getter does not raise; the next computation does.
 
     def state(self, epoch: float) -> dict[str, Any]:
-        """Return weight, schedule and enabling as plain data."""
-        schedule = self.loss.schedule
-        definition = schedule.model_dump(mode="json") if schedule.is_scheduled else None
-        return {"weight": float(self.current_weight(epoch)), "schedule": definition, "enabled": self._enabled}
+        """Return weight, schedule and enabling as plain data; also those of the registration, where they have changed."""
+        state = _as_data(float(self.current_weight(epoch)), self.loss.schedule, self._enabled)
+        loss, enabled = self.registered
+        if (self.loss.loss_weight, self.loss.schedule, self._enabled) != (loss.loss_weight, loss.schedule, enabled):
+            state["registered"] = _as_data(float(loss.loss_weight), loss.schedule, enabled)
+        return state
 
     # Scope
 
@@ -634,6 +644,11 @@ class BoundLoss:
             return
         given = [_summary(arg) for arg in args] + [f"{name}={_summary(arg)}" for name, arg in (kwargs or {}).items()]
         error.add_note(f"in the function of loss {self.name!r}, called with ({', '.join(given)})")
+
+
+def _as_data(weight: float, schedule: Schedule, enabled: bool) -> dict[str, Any]:
+    definition = schedule.model_dump(mode="json") if schedule.is_scheduled else None
+    return {"weight": weight, "schedule": definition, "enabled": enabled}
 
 
 def _summary(value: object) -> str:

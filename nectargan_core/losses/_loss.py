@@ -78,6 +78,8 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
         ranges: The least and the greatest value that an input may have, by its name, such as `{"y": (-1.0, 1.0)}`, or
             `"logits"` for scores without bounds; each is one of `inputs`. A manager looks at the values once, when the
             loss is first computed, and warns if they cannot be in the range, or are probabilities and no logits.
+        version: An integer of at least 1 that the author raises when the loss of this name gives other numbers than
+            before with the same arguments; part of the fingerprint of an objective.
         last_loss_map: Where a manager hands out the loss: the last weighted result, detached; nan for a loss that
             has not run.
         history: Where a manager hands out the loss: the records that are in memory.
@@ -111,6 +113,7 @@ class LMLoss(FrozenModel, frozen=True, arbitrary_types_allowed=True):
     skip_when_zero: bool = True
     as_is: tuple[_Name, ...] = ()
     ranges: dict[_Name, tuple[FiniteFloat, FiniteFloat] | Literal["logits"]] = Field(default_factory=dict)
+    version: Annotated[int, Field(strict=True, ge=1, le=2**53)] = 1
 
     # Type checkers see the arguments that pydantic gives `__init__`.
     if not TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""Objectives: from a formula or a spec function to losses, with the weights and schedules that the caller asked for."""
+"""Objectives: from a formula, file or function to losses, the record of them, and differences between records."""
 
-from nectargan_core.objectives._build import KEYWORDS, Objective, Spec
+from nectargan_core.objectives._build import FILE_KEYWORDS, KEYWORDS, Built, Spec
+from nectargan_core.objectives._contents import Contents
 from nectargan_core.objectives._describe import (
     LossDescription,
     OptionDescription,
@@ -12,11 +13,20 @@ from nectargan_core.objectives._describe import (
     first_sentence,
     written_default,
 )
-from nectargan_core.objectives._objective import build
+from nectargan_core.objectives._differences import OF_LOSSES, Difference
+from nectargan_core.objectives._file import located
+from nectargan_core.objectives._objective import Objective
+from nectargan_core.objectives._record import record_of
+from nectargan_core.objectives._request import build
 from nectargan_core.objectives._variants import variants_of
 
 __all__ = [
+    "FILE_KEYWORDS",
     "KEYWORDS",
+    "OF_LOSSES",
+    "Built",
+    "Contents",
+    "Difference",
     "LossDescription",
     "Objective",
     "OptionDescription",
@@ -28,6 +38,8 @@ __all__ = [
     "describe_spec",
     "describe_specs",
     "first_sentence",
+    "located",
+    "record_of",
     "variants_of",
     "written_default",
 ]

@@ -49,7 +49,11 @@ def balances_of(
             if weighting is not None:
                 given.append(Balance(read_weighting(weighting), names, query))
     final = [each._replace(names=tuple(prefix + name for name in each.names), prefix=prefix) for each in brought]
-    balances = [balance for balance in final if replaced.isdisjoint(balance.names)] + given
+    return checked_balances([balance for balance in final if replaced.isdisjoint(balance.names)] + given)
+
+
+def checked_balances(balances: list[Balance]) -> list[Balance]:
+    """Return what balances losses; raise `WeightingError` where two balance one loss."""
     owners: dict[str, Balance] = {}
     for balance in balances:
         for name in balance.names:

@@ -24,12 +24,17 @@ from nectargan_core.errors import (
 from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
+from nectargan_core.objectives._objective import ObjectiveTerm
+from nectargan_core.objectives._terms import plugin_of, term_of_function
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
 from nectargan_core.schedules import reasons
 from nectargan_core.weightings import Balance, Losses
 
 KEYWORDS = ("weights", "schedules", "weightings", "options", "prefix", "rename_inputs")
 """What can be given with a formula."""
+
+FILE_KEYWORDS = ("weights", "schedules", "weightings", "options", "strict")
+"""What can be given with a file or an `Objective`."""
 
 _CONFIG = "config"
 
@@ -39,26 +44,50 @@ Spec = Callable[..., "dict[str, LMLoss]"]
 """What a spec plugin publishes: `(config)` or `(config, subspec)`, and options by keyword."""
 
 
-@dataclass
-class Objective:
-    """Losses by name, what balances them, the plugins that were loaded for them, and which term each came from.
+@dataclass(frozen=True)
+class Origin:
+    """Where a loss comes from.
 
-    `name` is the formula or the name of the spec function; None without losses.
+    Args:
+        label: What it is called in errors.
+        plugin: The plugin; None of a function that was called directly, and of a class of `torch.nn`.
+        term: The term of the formula, without a factor; None likewise.
+        options: The keyword arguments that the spec was given.
     """
 
-    name: str | None = None
+    label: str
+    plugin: catalog.Plugin | None = None
+    term: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Built:
+    """Losses by name, what balances them, the plugins that were loaded for them, and which term each came from.
+
+    Args:
+        losses: The losses under their final names.
+        balances: What balances them.
+        plugins: The plugins that were loaded.
+        origins: Where each loss comes from, by its name.
+        terms: What each call registered: the definition, and the names of its losses.
+        disabled: The losses that do not count.
+    """
+
     losses: dict[str, LMLoss] = field(default_factory=dict)
     balances: list[Balance] = field(default_factory=list)
     plugins: list[catalog.Plugin] = field(default_factory=list)
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    terms: list[tuple[ObjectiveTerm, frozenset[str]]] = field(default_factory=list)
+    disabled: frozenset[str] = frozenset()
 
-    def add(self, losses: Mapping[str, LMLoss], origin: str) -> None:
+    def add(self, losses: Mapping[str, LMLoss], origin: Origin) -> None:
         """Merge in the losses of one more term."""
         for name, loss in losses.items():
             if name in self.losses:
                 raise DuplicateLossError(
-                    f"loss {name!r} is defined twice, by {self.origins[name]} and by {origin}; leave one of them "
-                    "out, or register one under a prefix (register_spec(..., prefix='second_'))",
+                    f"loss {name!r} is defined twice, by {self.origins[name].label} and by {origin.label}; leave one "
+                    "of them out, or register one under a prefix (register_spec(..., prefix='second_'))",
                     name=name,
                 )
             self.losses[name] = loss
@@ -67,13 +96,44 @@ class Objective:
             found = tuple(loss.name for loss in found_by([query], losses.values()))
             if not found:
                 raise SpecError(
-                    f"{origin} brings the weighting {weighting.name!r} for {query!r}, which is the name or tag of none "
-                    f"of its losses {listed(losses)}"
+                    f"{origin.label} brings the weighting {weighting.name!r} for {query!r}, which is the name or tag "
+                    f"of none of its losses {listed(losses)}"
                 )
             self.balances.append(Balance(weighting, found, query))
 
+    def leave_out(self, name: str) -> None:
+        """Remove a loss, which is written down with the term that it comes from."""
+        del self.losses[name], self.origins[name]
+        self.balances = [
+            balance._replace(names=tuple(each for each in balance.names if each != name)) for balance in self.balances
+        ]
+        self.balances = [balance for balance in self.balances if balance.names]
+        self.terms = [
+            (term.model_copy(update={"without": sorted({*term.without, name})}), names - {name})
+            for term, names in self.terms
+        ]
 
-def build_named(objective: str, config: Config, options: Mapping[str, Mapping[str, Any]] | None = None) -> Objective:
+    def merge(self, other: Built) -> None:
+        """Merge in what another call would register.
+
+        Raises:
+            DuplicateLossError: If both have a loss of one name.
+        """
+        for name in other.losses:
+            if name in self.losses:
+                raise DuplicateLossError(
+                    f"loss {name!r} is defined twice, by {self.origins[name].label} and by "
+                    f"{other.origins[name].label}; leave one of them out, or give one of the terms a prefix",
+                    name=name,
+                )
+        self.losses |= other.losses
+        self.origins |= other.origins
+        self.balances += other.balances
+        self.terms += other.terms
+        self.plugins += [plugin for plugin in other.plugins if plugin not in self.plugins]
+
+
+def build_named(objective: str, config: Config, options: Mapping[str, Mapping[str, Any]] | None = None) -> Built:
     """Build the losses of an objective from its formula.
 
     Args:
@@ -97,10 +157,10 @@ def build_named(objective: str, config: Config, options: Mapping[str, Mapping[st
     if options is not None:
         for name, keywords in arguments.mapping("options", options, _OPTIONS).items():
             given[name] = arguments.mapping(f"options[{name!r}]", keywords, "{'layers': 3}")
-    return _build_terms(parse(objective), config, given, Objective())
+    return _build_terms(parse(objective), config, given, Built())
 
 
-def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], config: Config) -> Objective:
+def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], config: Config) -> Built:
     """Build the losses of a spec function with the arguments given.
 
     Where its parameter `subspec` is a `Literal` and the string given is none of its members, what follows the
@@ -108,6 +168,7 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
     whatever a manager takes as a configuration can be given.
     """
     further: tuple[Summand, ...] = ()
+    rest = ""
     bound = _bind(spec, args, kwargs)
     if bound is not None and bound.arguments.get(_CONFIG) is not None and wants_config(spec):
         bound.arguments[_CONFIG] = read_config(bound.arguments[_CONFIG])
@@ -122,22 +183,30 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
                 raise _unknown_variant(label, variant, variants)
             if start is not None:
                 further = parse(subspec, start)
+                rest = f" + {subspec[start:].strip()}"
             bound.arguments[SUBSPEC] = variant
         given = bound.arguments.get(_CONFIG)
         config = given if isinstance(given, Config) else config
         args, kwargs = bound.args, bound.kwargs
-    result = Objective()
+    result = Built()
     advice = f"; {label} is a class, so give a function or an object of it" if isinstance(spec, type) else ""
-    result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), label)
-    return _build_terms(further, config, {}, result)
+    plugin, term = plugin_of(spec), term_of_function(spec, bound)
+    own = term.options.get(plugin.name, {}) if plugin is not None else {}
+    origin = Origin(label, plugin, term.formula, own)
+    result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), origin)
+    result = _build_terms(further, config, {}, result)
+    if term.formula is not None:
+        term = term.model_copy(update={"formula": f"{term.formula}{rest}"})
+    result.terms = [(term, frozenset(result.losses))]
+    return result
 
 
 def _build_terms(
     summands: tuple[Summand, ...],
     config: Config,
     options: Mapping[str, Mapping[str, Any]],
-    result: Objective,
-) -> Objective:
+    result: Built,
+) -> Built:
     known = dict.fromkeys(key for each in summands for key in (each.term.name, str(each.term)))
     for name in options:
         if name not in known:
@@ -161,7 +230,9 @@ def _build_terms(
         seen, asked = (config, {}) if summand.factor is None else config.without_lambdas()
         losses = _checked(_call(spec, (seen,), keywords, str(plugin), asked), str(plugin), plugin)
         unread += [_unread(summand, key, value) for key, value in asked.items()]
-        result.add(with_factor(losses, summand), f"{str(summand)!r} ({plugin.dist} {plugin.version})")
+        label = f"{str(summand)!r} ({plugin.dist} {plugin.version})"
+        keywords.pop(SUBSPEC, None)
+        result.add(with_factor(losses, summand), Origin(label, plugin, str(term), keywords))
     for message in unread:
         warn(message)
     return result

@@ -3,7 +3,7 @@
 from nectargan_core.schedules._curves import exponential, interpolate, linear
 from nectargan_core.schedules._functions import Functions
 from nectargan_core.schedules._preview import plot, preview
-from nectargan_core.schedules._schedule import Curve, Schedule, functions_in, reasons, with_functions
+from nectargan_core.schedules._schedule import Curve, Schedule, functions_in, reasons, schedules_in, with_functions
 from nectargan_core.schedules._scheduler import Scheduler
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "plot",
     "preview",
     "reasons",
+    "schedules_in",
     "with_functions",
 ]

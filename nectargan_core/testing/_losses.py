@@ -35,6 +35,7 @@ from nectargan_core.testing._inputs import CASES, Inputs, MakeInputs, mapped, te
 from nectargan_core.testing._meta import device, no_wait
 from nectargan_core.testing._outcomes import Check, CheckFailed, NotApplicable, named, raise_failures, run_checks
 from nectargan_core.testing._precision import autocast, bfloat16, float16, float64
+from nectargan_core.testing._recorded import recorded
 from nectargan_core.testing._subject import LossSubject, moved, must_copy, needs_numbers, usable
 
 _ELSE = {
@@ -392,6 +393,7 @@ CHECKS: tuple[Check[LossSubject], ...] = tuple(
         inputs_unchanged,
         state_dict,
         picklable,
+        recorded,
     )
 )
 """The checks of a loss function."""
@@ -409,7 +411,7 @@ def check_loss(
 
     The checks, by the names that `skip` takes: `finite`, `differentiable`, `gradcheck`, `float16`, `bfloat16`,
     `float64`, `autocast`, `channels_last`, `batch_size`, `device`, `no_wait`, `cuda`, `compiles`, `deterministic`,
-    `inputs_unchanged`, `state_dict`, `picklable`. The random state of the process stays as it is.
+    `inputs_unchanged`, `state_dict`, `picklable`, `recorded`. The random state of the process stays as it is.
 
     Args:
         function: The module or function.

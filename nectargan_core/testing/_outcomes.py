@@ -20,6 +20,10 @@ class NotApplicable(Exception):  # noqa: N818 # no error: the check has nothing 
     """Raised by a check that has nothing to look at, with the reason."""
 
 
+class NotKnown(NotApplicable):
+    """Raised by a check that finds no fault, and something that cannot be known, which it says of each loss."""
+
+
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
     """One check.

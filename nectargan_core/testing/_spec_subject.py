@@ -16,7 +16,7 @@ from nectargan_core._messages import one_line
 from nectargan_core.config import Config
 from nectargan_core.errors import NectarganError, WeightsError
 from nectargan_core.losses import LMLoss
-from nectargan_core.objectives import Objective, build, variants_of
+from nectargan_core.objectives import Built, build, variants_of
 from nectargan_core.testing._example_inputs import examples_of
 from nectargan_core.testing._inputs import ExampleInputs, MakeInputs
 from nectargan_core.testing._outcomes import NotApplicable
@@ -86,7 +86,7 @@ class SpecSubject:
         """Return what balances the losses of a variant, as the spec says."""
         return self._objective(variant, "meta").balances
 
-    def _objective(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> Objective:
+    def _objective(self, variant: str | None, device: str, config: Config | None = None, factor: str = "") -> Built:
         # A copy, since a spec that changes it must not change what later ones are given.
         config = (copy.deepcopy(self.config) if config is None else config).on_device(device)
         options = {self.plugin.name: self.options} if self.options else None

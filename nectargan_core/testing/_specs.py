@@ -32,6 +32,7 @@ from nectargan_core.testing._outcomes import (
     Check,
     CheckFailed,
     NotApplicable,
+    NotKnown,
     Outcome,
     named,
     raise_failures,
@@ -188,10 +189,12 @@ def trains(spec: SpecSubject) -> None:
 def _of_each_loss(check: Check[LossSubject]) -> Check[SpecSubject]:
     @functools.wraps(check.run)
     def of_each_loss(spec: SpecSubject) -> None:
-        failed, left_out = [], []
+        failed, left_out, not_known = [], [], []
         for label, subject in spec.subjects:
             try:
                 check.run(subject)
+            except NotKnown as reason:
+                not_known.append(f"{label}: {reason}")
             except NotApplicable as reason:
                 left_out.append(str(reason))
             except CheckFailed as failure:
@@ -200,6 +203,8 @@ def _of_each_loss(check: Check[LossSubject]) -> Check[SpecSubject]:
                 failed.append(f"{label}: it raised {explained(error)}")
         if failed:
             raise CheckFailed("; ".join(failed))
+        if not_known:
+            raise NotKnown("; ".join(not_known))
         if left_out and len(left_out) == len(spec.subjects):
             raise NotApplicable("; ".join(dict.fromkeys(left_out)))
 

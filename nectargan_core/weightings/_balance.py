@@ -48,7 +48,7 @@ def bind(
     made: list[BoundWeighting] = []
     for weighting, names, query, scaler, prefix in balances:
         label = free_label(weighting, query, names, {*losses, *(each.label for each in (*kept, *made))})
-        bound = BoundWeighting(weighting, names, label, scaler, prefix)
+        bound = BoundWeighting(weighting, names, label, scaler, prefix, query)
         if device is not None and bound.parameters is not None:
             bound.parameters.to(device)
         made.append(bound)

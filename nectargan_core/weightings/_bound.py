@@ -58,6 +58,7 @@ class BoundWeighting:
         scaler: A `torch.amp.GradScaler`, through whose scale gradients are taken; None for none.
         prefix: What all names begin with, and the weighting does not see: it was brought by a spec whose losses were
             given the prefix, and its params may name losses.
+        asked: What the losses were asked for by; empty where that is not known.
 
     Raises:
         PluginError: If no weighting of the name is installed, or it cannot be used.
@@ -65,9 +66,16 @@ class BoundWeighting:
     """
 
     def __init__(
-        self, definition: Weighting, names: Sequence[str], label: str, scaler: Any = None, prefix: str = ""
+        self,
+        definition: Weighting,
+        names: Sequence[str],
+        label: str,
+        scaler: Any = None,
+        prefix: str = "",
+        asked: str = "",
     ) -> None:
         self.definition = definition
+        self.asked = asked or ",".join(names)
         self.names = tuple(names)
         self.label = label
         self.object = WeightingObject(definition, label)

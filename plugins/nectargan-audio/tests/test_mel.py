@@ -216,7 +216,8 @@ def test_an_argument_out_of_its_range_is_refused(arguments, error, said):
 
 def test_repr_shows_the_arguments():
     assert repr(LogMel()) == (
-        "LogMel(sample_rate=22050, n_fft=(1024,), hop_length=(256,), win_length=(1024,), n_mels=(80,), floor=1e-05)"
+        "LogMel(sample_rate=22050, n_fft=(1024,), hop_length=(256,), win_length=(1024,), n_mels=(80,), f_min=0, "
+        "f_max=None, mel_scale='slaney', norm='slaney', floor=1e-05)"
     )
 
 

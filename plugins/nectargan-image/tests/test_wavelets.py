@@ -119,4 +119,9 @@ def test_images_of_two_channels_are_refused():
 
 
 def test_it_shows_its_arguments():
-    assert repr(Wavelet(wavelet=DB2)).startswith("Wavelet(wavelet='custom', weights=(0.05, 0.025, 0.025, 0.02), input")
+    assert repr(Wavelet(wavelet="haar")).startswith("Wavelet(wavelet='haar', weights=(0.05, 0.025, 0.025, 0.02), input")
+
+
+def test_it_shows_which_filter_it_was_given():
+    assert Wavelet(wavelet=DB2).wavelet == tuple(map(float, DB2))
+    assert repr(Wavelet(wavelet=DB2)) != repr(Wavelet(wavelet=DB2[::-1]))

@@ -81,6 +81,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.sample_rate = positive_number("LogMel", "sample_rate", sample_rate)
         self.resolutions = resolutions("LogMel", n_fft, hop_length, win_length)
+        self.n_fft, self.hop_length, self.win_length = zip(*self.resolutions, strict=True)
         self.n_mels = whole_numbers("LogMel", "n_mels", n_mels, len(self.resolutions))
         self.floor = positive_number("LogMel", "floor", floor)
         for number, (resolution, bands) in enumerate(zip(self.resolutions, self.n_mels, strict=True)):
@@ -95,6 +96,8 @@ class LogMel(nn.Module):
                 )
             # Not float64, which not every device has.
             self.register_buffer(f"_bank{number}", bank.float(), persistent=False)
+        self.f_min, self.f_max = float(f_min), None if f_max is None else float(f_max)
+        self.mel_scale, self.norm = mel_scale, norm
 
     def forward(self, y_fake: Tensor, y: Tensor) -> Tensor:
         """Compare two waveforms.
@@ -132,10 +135,11 @@ class LogMel(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
-        n_fft, hop_length, win_length = zip(*self.resolutions, strict=True)
+        f_max = "None" if self.f_max is None else f"{self.f_max:g}"
         return (
-            f"sample_rate={self.sample_rate:g}, n_fft={n_fft}, hop_length={hop_length}, win_length={win_length}, "
-            f"n_mels={tuple(self.n_mels)}, floor={self.floor:g}"
+            f"sample_rate={self.sample_rate:g}, n_fft={self.n_fft}, hop_length={self.hop_length}, "
+            f"win_length={self.win_length}, n_mels={tuple(self.n_mels)}, f_min={self.f_min:g}, f_max={f_max}, "
+            f"mel_scale={self.mel_scale!r}, norm={self.norm!r}, floor={self.floor:g}"
         )
 
 

@@ -60,6 +60,7 @@ class MultiResolutionSTFT(nn.Module):
     ) -> None:
         super().__init__()
         self.resolutions = resolutions("MultiResolutionSTFT", n_fft, hop_length, win_length)
+        self.n_fft, self.hop_length, self.win_length = zip(*self.resolutions, strict=True)
         self.epsilon = positive_number("MultiResolutionSTFT", "epsilon", epsilon)
 
     def forward(self, y_fake: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -97,5 +98,6 @@ class MultiResolutionSTFT(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the arguments where the module is printed."""
-        n_fft, hop_length, win_length = zip(*self.resolutions, strict=True)
-        return f"n_fft={n_fft}, hop_length={hop_length}, win_length={win_length}, epsilon={self.epsilon:g}"
+        return (
+            f"n_fft={self.n_fft}, hop_length={self.hop_length}, win_length={self.win_length}, epsilon={self.epsilon:g}"
+        )

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor, nn
 
 from nectargan_gan.judgements import OverDiscriminators, check_reduction, judgements, over_discriminators, precise
-from nectargan_gan.roles import Role, as_target, check_role, cross_entropy, label_of, shown_label
+from nectargan_gan.roles import Role, as_target, check_role, checked_label, cross_entropy, own_label, shown_label
 
 Variant = Literal["vanilla", "lsgan", "hinge", "wgan", "softplus"]
 
@@ -77,7 +77,8 @@ class Adversarial(nn.Module):
             raise ValueError(f"Adversarial: {variant} has no labels, which label={label!r} could replace; leave it out")
         self.variant = variant
         self.role = role
-        self.label = label_of("Adversarial", role, label)
+        own = None if variant in _WITHOUT_LABELS else own_label(role)
+        self.label = own if label is None else checked_label("Adversarial", label)
         self.over_discriminators = over_discriminators
 
     def forward(self, prediction: Tensor | list[Tensor] | list[list[Tensor]], target: object = None) -> Tensor:
@@ -101,10 +102,11 @@ class Adversarial(nn.Module):
         """
         said = judgements("Adversarial", "the prediction", prediction)
         if target is None:
-            losses = [self._compared(precise(each), self.label) for each in said]
+            aim = own_label(self.role) if self.label is None else self.label
+            losses = [self._compared(precise(each), aim) for each in said]
         else:
-            aims = zip(map(precise, said), _targets(target, said), strict=True)
-            losses = [self._compared(each, aim.to(each.dtype)) for each, aim in aims]
+            pairs = zip(map(precise, said), _targets(target, said), strict=True)
+            losses = [self._compared(each, share.to(each.dtype)) for each, share in pairs]
         return over_discriminators(losses, self.over_discriminators)
 
     def _compared(self, prediction: Tensor, aim: float | Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nectargan_gan.judgements import OverDiscriminators, check_reduction, judgements, over_discriminators, precise
-from nectargan_gan.roles import Role, check_role, cross_entropy, label_of, shown_label
+from nectargan_gan.roles import Role, check_role, checked_label, cross_entropy, own_label, shown_label
 
 
 class Relativistic(nn.Module):
@@ -62,7 +62,10 @@ class Relativistic(nn.Module):
         if not isinstance(detach_mean, bool):
             raise TypeError(f"Relativistic: detach_mean is True or False, got {detach_mean!r}")
         self.role = role
-        self.label = label_of("Relativistic", role, label)
+        # None for the generator, which has two.
+        self.label = None if role == "generator" else own_label(role)
+        if label is not None:
+            self.label = checked_label("Relativistic", label)
         self.detach_mean = detach_mean
         self.over_discriminators = over_discriminators
 
@@ -97,7 +100,7 @@ class Relativistic(nn.Module):
         return over_discriminators(losses, self.over_discriminators)
 
     def _compared(self, prediction: Tensor, other: Tensor) -> Tensor:
-        if self.role == "generator":
+        if self.label is None:
             other = other.detach()
             towards = cross_entropy(prediction - other.mean(), 1.0)
             return (cross_entropy(other - prediction.mean(), 0.0) + towards) / 2

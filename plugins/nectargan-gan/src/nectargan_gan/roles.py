@@ -20,15 +20,18 @@ def check_role(owner: str, role: object) -> None:
         raise ValueError(f"{owner}: role is one of {', '.join(map(repr, _LABELS))}, not {role!r}")
 
 
-def label_of(owner: str, role: Role, label: object) -> float:
-    """Return the label that a role is compared with, or the one given in its place.
+def own_label(role: Role) -> float:
+    """Return the label that a role is compared with where no other is given."""
+    return _LABELS[role]
+
+
+def checked_label(owner: str, label: object) -> float:
+    """Return the label that is given in the place of that of a role.
 
     Raises:
         TypeError: If it is no number.
         ValueError: If it is not from 0 to 1.
     """
-    if label is None:
-        return _LABELS[role]
     if isinstance(label, bool) or not isinstance(label, (int, float)):
         raise TypeError(f"{owner}: label is a number from 0 to 1, got {label!r}")
     if not (isfinite(label) and 0 <= label <= 1):
@@ -36,9 +39,9 @@ def label_of(owner: str, role: Role, label: object) -> float:
     return float(label)
 
 
-def shown_label(role: Role, label: float) -> str:
-    """Return a label as an argument, or nothing where it is that of the role."""
-    return "" if label == _LABELS[role] else f", label={label:g}"
+def shown_label(role: Role, label: float | None) -> str:
+    """Return a label as an argument, or nothing where it is that of the role, or there is none."""
+    return "" if label is None or label == _LABELS[role] else f", label={label:g}"
 
 
 def as_target(label: float | Tensor, like: Tensor) -> Tensor:

@@ -119,8 +119,8 @@ class Wavelet(nn.Module):
         input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
-        self.wavelet = wavelet if isinstance(wavelet, str) else "custom"
         low = _low_pass(wavelet)
+        self.wavelet = wavelet if isinstance(wavelet, str) else tuple(low)
         high = [-tap if place % 2 == 0 else tap for place, tap in enumerate(reversed(low))]
         scale = math.fsum(low)
         self.register_buffer("filters", torch.tensor([[tap / scale for tap in low], high]), persistent=False)

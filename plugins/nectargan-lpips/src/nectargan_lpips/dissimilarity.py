@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from nectargan_vgg.feature_loss import IMAGENET_MEAN, IMAGENET_STD, FeatureLoss, Reduction
-from nectargan_vgg.weights import frozen_parameters, weight_source
+from nectargan_vgg.weights import WeightSource, frozen_parameters, weight_source
 from torch import Tensor, nn
 
 from nectargan_lpips.backbones import VGG16_OF_DISTS
@@ -113,9 +114,15 @@ class DISTS(FeatureLoss):
         by_layer: bool = False,
     ) -> None:
         super().__init__(input_range, resize, reduction, by_layer, normalize)
+        # No paths, which say nothing elsewhere: `weight_files` has the names and the hashes of the files.
+        self.backbone = "random" if backbone == "random" else None
+        self.weights = "equal" if weights == "equal" else None
         self._source = weight_source(VGG16_OF_DISTS.checkpoint, backbone)
         self._weights = learned_source(ALPHA_AND_BETA, weights)
         self._attach()
+
+    def _sources(self) -> Mapping[str, WeightSource]:
+        return {"backbone": self._source, "weights": self._weights}
 
     def _network_on(self, device: torch.device, dtype: torch.dtype) -> _Network:
         parameters = frozen_parameters(self._source, dict(VGG16_OF_DISTS.checkpoint.parameters), device, dtype)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
 from nectargan_vgg.feature_loss import FeatureLoss, Reduction
-from nectargan_vgg.weights import frozen_parameters, weight_source
+from nectargan_vgg.weights import WeightSource, frozen_parameters, weight_source
 from torch import Tensor, nn
 
 from nectargan_lpips.backbones import ALEXNET, SQUEEZENET, VGG16, Backbone
@@ -99,9 +99,15 @@ class LPIPS(FeatureLoss):
         if variant not in _BACKBONES:
             raise ValueError(f'LPIPS: variant is "vgg", "alex" or "squeeze", not {variant!r}')
         self.variant = variant
+        # No paths, which say nothing elsewhere: `weight_files` has the names and the hashes of the files.
+        self.backbone = "random" if backbone == "random" else None
+        self.heads = "equal" if heads == "equal" else None
         self._source = weight_source(_BACKBONES[variant].checkpoint, backbone)
         self._heads = learned_source(HEADS[variant], heads)
         self._attach()
+
+    def _sources(self) -> Mapping[str, WeightSource]:
+        return {"backbone": self._source, "heads": self._heads}
 
     def _network_on(self, device: torch.device, dtype: torch.dtype) -> _Network:
         backbone = _BACKBONES[self.variant]

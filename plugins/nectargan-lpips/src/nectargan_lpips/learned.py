@@ -50,6 +50,10 @@ class LearnedWeights:
         checkpoint = replace(self.checkpoint, advice=f"{self.checkpoint.advice} ({note})")
         return PublishedWeights(checkpoint).load(shapes)
 
+    def files(self) -> dict[str, str]:
+        """Return the name and the SHA-256 of the published file, which that of the distribution is, too."""
+        return PublishedWeights(self.checkpoint).files()
+
     def _installed(self) -> tuple[bytes | None, str]:
         """Return the content of the file, or say why it is not used."""
         try:
@@ -75,6 +79,10 @@ class EqualWeights:
     def load(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Return tensors of ones under these keys."""
         return {key: torch.ones(shape) for key, shape in shapes.items()}
+
+    def files(self) -> dict[str, str]:
+        """Return no file."""
+        return {}
 
 
 def learned_source(published: LearnedWeights, given: str | os.PathLike[str] | None) -> WeightSource:

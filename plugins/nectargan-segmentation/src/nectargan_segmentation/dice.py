@@ -180,6 +180,11 @@ class DiceCrossEntropy(nn.Module):
         self.cross_entropy = CrossEntropy(
             ignore_index=ignore_index, class_weights=class_weights, label_smoothing=label_smoothing, scales=scales
         )
+        self.include_background, self.sigmoid, self.batch = include_background, sigmoid, batch
+        self.squared_pred, self.jaccard = squared_pred, jaccard
+        self.smooth_nr, self.smooth_dr = self.dice.smooth_nr, self.dice.smooth_dr
+        self.ignore_index, self.class_weights = self.dice.ignore_index, self.dice.class_weights
+        self.label_smoothing, self.scales = self.cross_entropy.label_smoothing, self.dice.scales
 
     def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Compare logits with labels.

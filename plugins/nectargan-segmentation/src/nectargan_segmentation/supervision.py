@@ -41,7 +41,7 @@ class SegmentationLoss(nn.Module, ABC):
         True
     """
 
-    class_weights: Tensor | None
+    weights_of_classes: Tensor | None
 
     def __init__(
         self,
@@ -54,13 +54,9 @@ class SegmentationLoss(nn.Module, ABC):
         owner = type(self).__name__
         self.ignore_index = None if ignore_index is None else whole(owner, "ignore_index", ignore_index)
         self.scales = None if scales is None else several(owner, "scales", scales, "output")
-        self.register_buffer(
-            "class_weights",
-            None
-            if class_weights is None
-            else torch.tensor(several(owner, "class_weights", class_weights, "class"), dtype=torch.float64),
-            persistent=False,
-        )
+        self.class_weights = None if class_weights is None else several(owner, "class_weights", class_weights, "class")
+        of_classes = None if class_weights is None else torch.tensor(self.class_weights, dtype=torch.float64)
+        self.register_buffer("weights_of_classes", of_classes, persistent=False)
 
     def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """Compare logits with labels.
@@ -122,14 +118,14 @@ class SegmentationLoss(nn.Module, ABC):
         Raises:
             ValueError: If there are not so many as channels.
         """
-        if self.class_weights is None:
+        if self.weights_of_classes is None:
             return None
-        if len(self.class_weights) != channels:
+        if len(self.weights_of_classes) != channels:
             raise ValueError(
-                f"{type(self).__name__} has class_weights of {len(self.class_weights)} classes, and is given logits of "
-                f"{channels}; give a weight for each channel of the logits, the background among them"
+                f"{type(self).__name__} has class_weights of {len(self.weights_of_classes)} classes, and is given "
+                f"logits of {channels}; give a weight for each channel of the logits, the background among them"
             )
-        return self.class_weights.to(like)
+        return self.weights_of_classes.to(like)
 
     def counted(self, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return labels with 0 in the place of what does not count, and a map of what counts; None if all does."""
@@ -142,9 +138,7 @@ class SegmentationLoss(nn.Module, ABC):
         """Show the arguments that are not the default where the module is printed."""
         shown = []
         for name, parameter in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name)
-            value = tuple(value.tolist()) if isinstance(value, Tensor) else value
-            if value != parameter.default:
+            if (value := getattr(self, name)) != parameter.default:
                 shown.append(f"{name}={value!r}")
         return ", ".join(shown)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor, nn
 
 from nectargan_core import check_images
+from nectargan_vgg.weights import WeightSource
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -24,8 +25,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class FeatureLoss(nn.Module, ABC):
     """Base of losses that compare two images by a frozen network: its device, images as it expects them, the sum.
 
-    A subclass makes the network in `_network_on`, compares in `_distances`, and calls `_attach` at the end of its
-    `__init__`. The network is in `_network`, and not a submodule: it is in no optimizer and in no `state_dict`.
+    A subclass makes the network in `_network_on` of the weights in `_sources`, compares in `_distances`, and calls
+    `_attach` at the end of its `__init__`. The network is in `_network`, and not a submodule: it is in no optimizer and
+    in no `state_dict`.
 
     Args:
         input_range: The values that stand for black and white in the images.
@@ -87,6 +89,28 @@ class FeatureLoss(nn.Module, ABC):
         mean = precise.new_tensor(self._mean).reshape(3, 1, 1)
         self._scale = 1 / ((high - low) * std)
         self._shift = (-low / (high - low) - mean) / std
+
+    @property
+    def weight_files(self) -> dict[str, str]:
+        """The SHA-256 of each file that the weights are from, in hexadecimal digits, by its name.
+
+        A published file has its published name, also where a copy of its tensors is read, or a local file has the same
+        bytes. Of any other local file it is the SHA-256 of its bytes, which are read when this is first asked. Weights
+        that are from no file have none. On the meta device it is the same.
+
+        Raises:
+            WeightsError: If a local file cannot be read, or has changed since the loss was made.
+        """
+        found: dict[str, str] = {}
+        for option, source in self._sources().items():
+            for name, sha256 in source.files().items():
+                # Two local files of one name, in two folders.
+                found[name if found.get(name, sha256) == sha256 else f"{name} ({option})"] = sha256
+        return found
+
+    @abstractmethod
+    def _sources(self) -> Mapping[str, WeightSource]:
+        """Return where the weights come from, by the argument that names a local file."""
 
     @abstractmethod
     def _network_on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -40,6 +40,24 @@ def read_regular(path: Path, *, follow: bool = False) -> bytes:
     Raises:
         OSError: If it cannot be read, or is a pipe, a folder or another thing that is no regular file.
     """
+    with open_regular(path, follow=follow) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
+    """Open a regular file for reading.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a symlink.
+
+    Yields:
+        The file.
+
+    Raises:
+        OSError: As by `read_regular`.
+    """
     # Without O_NONBLOCK the opening of a pipe would wait for somebody to write to it.
     descriptor = os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY | (0 if follow else _NO_FOLLOW))
     with contextlib.ExitStack() as stack:
@@ -47,7 +65,7 @@ def read_regular(path: Path, *, follow: bool = False) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
+            yield file
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from nectargan_vgg import network
 from nectargan_vgg.feature_loss import FeatureLoss, Precision, Reduction
 from nectargan_vgg.network import LAYERS, VGG19
-from nectargan_vgg.weights import weight_source
+from nectargan_vgg.weights import WeightSource, weight_source
 
 
 class LayeredLoss(FeatureLoss):
@@ -52,8 +52,14 @@ class LayeredLoss(FeatureLoss):
     ) -> None:
         super().__init__(input_range, resize, reduction, by_layer, normalize, precision)
         self.layers = _checked_layers(layers)
+        # No path, which says nothing elsewhere: `weight_files` has the name and the hash of the file.
+        self.checkpoint = "random" if checkpoint == "random" else None
+        self.precision = precision
         self._source = weight_source(network.VGG19_WEIGHTS, checkpoint)
         self._attach()
+
+    def _sources(self) -> Mapping[str, WeightSource]:
+        return {"checkpoint": self._source}
 
     def _network_on(self, device: torch.device, dtype: torch.dtype) -> VGG19:
         positions = [LAYERS[name] for name in self.layers]

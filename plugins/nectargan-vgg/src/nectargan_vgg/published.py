@@ -71,6 +71,17 @@ class PublishedWeights:
                     self._keep_copy(full, state)
         return state
 
+    def files(self) -> dict[str, str]:
+        """Return the name and the SHA-256 of the published file, also where a slim copy of it is read."""
+        return {self.checkpoint.file: self.checkpoint.sha256}
+
+    def has_copy(self, sha256: str) -> bool:
+        """Say whether a file with this SHA-256 is a slim copy that this user made of the published one."""
+        try:
+            return any(records.is_recorded(self._name_of(layers, sha256)) for layers in range(1, self._layers() + 1))
+        except OSError:
+            return False
+
     def _from_copy(
         self, full: Path, shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[dict[str, Tensor] | None, list[str]]:
@@ -128,8 +139,11 @@ class PublishedWeights:
                 copy.write(data)
 
     def _record_name(self, layers: int, copy: bytes) -> str:
+        return self._name_of(layers, hashlib.sha256(copy).hexdigest())
+
+    def _name_of(self, layers: int, sha256: str) -> str:
         # With the hash of the published file, so that a copy of other weights is not taken for one of these.
-        return f"{self.checkpoint.sha256}-first{layers}-{hashlib.sha256(copy).hexdigest()}"
+        return f"{self.checkpoint.sha256}-first{layers}-{sha256}"
 
     def _fetch(self, full: Path) -> None:
         if full.is_dir() and not full.is_symlink():

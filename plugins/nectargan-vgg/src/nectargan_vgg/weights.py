@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 import os
 import threading
@@ -15,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from nectargan_vgg.checkpoint import Checkpoint, read_checkpoint
+from nectargan_vgg.files import open_regular
 from nectargan_vgg.published import PublishedWeights
+
+_CHUNK = 1 << 20
 
 
 class WeightSource(Protocol):
@@ -28,6 +33,16 @@ class WeightSource(Protocol):
 
         Raises:
             WeightsError: If they cannot be obtained.
+        """
+
+    def files(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the weights are from, in hexadecimal digits, by its name.
+
+        It is the published file that counts, also where a copy of its tensors is read. Weights that are from no file
+        have none.
+
+        Raises:
+            WeightsError: If a local file cannot be read, or has changed since this source was made.
         """
 
 
@@ -78,6 +93,25 @@ class LocalFile:
         """
         return read_checkpoint(self.checkpoint, self.path, shapes)
 
+    def files(self) -> dict[str, str]:
+        """Return the name and the SHA-256 of the file; those of the published one where it is that, or a copy of it.
+
+        The file is read when this is first asked, once in a process.
+
+        Raises:
+            WeightsError: If the file cannot be read, or has changed since this source was made.
+        """
+        try:
+            found = _sha256(self.path, self.modified, self.size)
+        except OSError as error:
+            raise self.checkpoint.error(
+                f"cannot tell the SHA-256 of {self.path} ({error.strerror or error})"
+            ) from error
+        published = PublishedWeights(self.checkpoint)
+        if found == self.checkpoint.sha256 or published.has_copy(found):
+            return published.files()
+        return {self.path.name: found}
+
 
 @dataclass(frozen=True)
 class RandomWeights:
@@ -95,6 +129,22 @@ class RandomWeights:
                 generator = torch.Generator().manual_seed(seed)
                 state[key] = torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
         return state
+
+    def files(self) -> dict[str, str]:
+        """Return no file."""
+        return {}
+
+
+@functools.cache
+def _sha256(path: Path, modified: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path, follow=True) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        stat = os.fstat(file.fileno())
+    if (stat.st_mtime_ns, stat.st_size) != (modified, size):
+        raise OSError("the file has changed since the loss was made")
+    return digest.hexdigest()
 
 
 _loaded: WeakValueDictionary[tuple[WeightSource, torch.device, torch.dtype, str], nn.Parameter] = WeakValueDictionary()

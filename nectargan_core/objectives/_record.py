@@ -1,0 +1,200 @@
+"""Records of objectives: each loss with its function, weight and origin, and a fingerprint of what affects numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import importlib_metadata
+import torch
+
+from nectargan_core import catalog
+from nectargan_core._core_requirement import CORE
+from nectargan_core._names import read_name
+from nectargan_core.errors import NectarganError
+from nectargan_core.losses import LMLoss
+from nectargan_core.objectives._build import Built, Origin
+from nectargan_core.objectives._extra import written
+from nectargan_core.objectives._functions import FunctionDescription, described
+from nectargan_core.objectives._objective import (
+    ExtraLoss,
+    Objective,
+    ObjectiveLoss,
+    ObjectiveTerm,
+    ObjectiveWeighting,
+)
+from nectargan_core.schedules import Schedule, schedules_in
+from nectargan_core.weightings import Balance
+
+Describe = Callable[[LMLoss], FunctionDescription]
+"""Gives the description of the function of a loss."""
+
+
+def record_of(built: Built, total_epochs: float | None = None, total_steps: int | None = None) -> Objective:
+    """Return the record of an objective that was built, and is not registered."""
+    losses = [(loss, name not in built.disabled) for name, loss in built.losses.items()]
+    terms = [term for term, _ in built.terms]
+    totals = (total_epochs, total_steps)
+    return record(losses, built.origins, terms, built.balances, totals, lambda loss: described(loss.function))
+
+
+def record(
+    losses: Sequence[tuple[LMLoss, bool]],
+    origins: Mapping[str, Origin],
+    terms: Sequence[ObjectiveTerm],
+    balances: Iterable[Balance],
+    totals: tuple[float | None, int | None],
+    describe: Describe,
+) -> Objective:
+    """Return the record of losses that are registered.
+
+    Args:
+        losses: The losses in their order, and whether each is enabled.
+        origins: Where each comes from, by its name; none of one that was registered by itself.
+        terms: The calls that registered terms.
+        balances: What balances which of the losses.
+        totals: The length of the run in epochs, and in steps.
+        describe: Gives the description of a function.
+    """
+    functions = {loss.name: describe(loss) for loss, _ in losses}
+    weightings = _weightings(balances)
+    key_of = {name: key for key, weighting in weightings.items() for name in weighting.losses or ()}
+    entries: dict[str, ObjectiveLoss] = {}
+    extra: list[ExtraLoss] = []
+    providers: dict[str, str] = {}
+    weight_files: dict[str, str] = {}
+    for loss, enabled in losses:
+        function, origin = functions[loss.name], origins.get(loss.name)
+        entries[loss.name] = _entry(loss, enabled, function, origin, key_of.get(loss.name))
+        if origin is None and (again := written(loss, function)) is not None:
+            extra.append(again)
+        if origin is not None and origin.plugin is not None:
+            _note(origin.plugin, providers)
+        for name in _names(loss.schedule):
+            _note_named(catalog.SCHEDULES, name, providers)
+        weight_files |= function.weight_files
+    for weighting in weightings.values():
+        _note_named(catalog.WEIGHTINGS, weighting.weighting, providers)
+    total_epochs, total_steps = totals
+    made = Objective(
+        total_epochs=total_epochs,
+        total_steps=total_steps,
+        terms=list(terms),
+        losses=entries,
+        weightings=weightings,
+        extra=extra,
+        providers=dict(sorted(providers.items())),
+        versions=_versions(),
+        weight_files=dict(sorted(weight_files.items())),
+    )
+    options = {loss.name: dict(origins[loss.name].options) for loss, _ in losses if loss.name in origins}
+    return made.model_copy(update={"fingerprint": fingerprint(made, options)})
+
+
+def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of what affects the numbers of an objective.
+
+    That is, for each loss: its name, its function and what it was made with, the version of its meaning, its weight,
+    schedule, tags and inputs, and whether it is enabled; then weightings, weight files, and the length of the run where
+    a schedule is relative to it. Where not all of a function is known, its term and options stand for it. The order of
+    the losses and the versions of distributions do not count.
+
+    Args:
+        objective: The record.
+        options: The options that the term of each loss was given, by the name of the loss.
+    """
+    losses = {}
+    for name, loss in objective.losses.items():
+        said = loss.model_dump(mode="json", exclude={"provider", "weighting", "term"})
+        said["tags"] = sorted(set(loss.tags))
+        if loss.unknown or "<" in (loss.function or ""):
+            said["term"] = loss.term
+            said["options"] = _without_files(options.get(name, {}), objective.weight_files)
+        losses[name] = said
+    weightings = [weighting.model_dump(mode="json") for weighting in objective.weightings.values()]
+    counted = {
+        "losses": losses,
+        "weightings": sorted(weightings, key=lambda each: json.dumps(each, sort_keys=True)),
+        "weight_files": dict(objective.weight_files),
+        "length": [objective.total_epochs, objective.total_steps] if objective.uses_fractions else None,
+    }
+    text = json.dumps(_same_numbers(counted), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same_numbers(value: Any) -> Any:
+    """Return data in which 1 and 1.0 are the same."""
+    if type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _same_numbers(item) for key, item in value.items()}
+    return [_same_numbers(item) for item in value] if isinstance(value, list) else value
+
+
+def _without_files(options: Mapping[str, Any], weight_files: Mapping[str, str]) -> dict[str, Any]:
+    """Return options without those that name a weight file, of which the content counts and not the place."""
+    return {
+        name: value
+        for name, value in options.items()
+        if not (isinstance(value, str) or hasattr(value, "__fspath__"))
+        or str(value).replace("\\", "/").rpartition("/")[2] not in weight_files
+    }
+
+
+def _entry(
+    loss: LMLoss, enabled: bool, function: FunctionDescription, origin: Origin | None, weighting: str | None
+) -> ObjectiveLoss:
+    # In text, so that what is a function is its label.
+    schedule = loss.schedule.model_dump(mode="json", exclude_defaults=True) if loss.schedule.is_scheduled else None
+    return ObjectiveLoss(
+        weight=float(loss.loss_weight),
+        schedule=None if schedule is None else Schedule.model_validate(schedule),
+        enabled=enabled,
+        function=function.path,
+        arguments=function.arguments,
+        unknown=list(function.unknown),
+        tags=list(loss.tags),
+        inputs=dict(loss.inputs) if isinstance(loss.inputs, dict) else list(loss.inputs),
+        version=loss.version,
+        provider=None if origin is None or origin.plugin is None else origin.plugin.key,
+        term=None if origin is None or function.is_complete else origin.term,
+        weighting=weighting,
+    )
+
+
+def _weightings(balances: Iterable[Balance]) -> dict[str, ObjectiveWeighting]:
+    """Return weightings by what their losses were asked for by, or by their losses where another one has that."""
+    found: dict[str, ObjectiveWeighting] = {}
+    for balance in balances:
+        key = balance.query if balance.query not in found else ",".join(balance.names)
+        found[key] = ObjectiveWeighting.of(balance.weighting, list(balance.names))
+    return found
+
+
+def _names(schedule: Schedule) -> Iterable[str]:
+    return (
+        each.schedule for each in schedules_in(schedule) if isinstance(each.schedule, str) and schedule.is_scheduled
+    )
+
+
+def _note(plugin: catalog.Plugin, providers: dict[str, str]) -> None:
+    if plugin.key != CORE:
+        providers[plugin.key] = plugin.version or ""
+
+
+def _note_named(group: str, name: str, providers: dict[str, str]) -> None:
+    try:
+        term = read_name(name, "plugin")
+        _note(catalog.find(group, term.name, term.provider), providers)
+    except NectarganError:
+        return  # a label, or what has been uninstalled since
+
+
+def _versions() -> dict[str, str]:
+    try:
+        core = {CORE: importlib_metadata.version(CORE)}
+    except importlib_metadata.PackageNotFoundError:
+        core = {}
+    return {**core, "torch": str(torch.__version__)}
