@@ -20,7 +20,7 @@ from nectargan_pix2pix.networks import Discriminator, Generator
 from nectargan_pix2pix.photos import Crops, Photographs
 from PIL import Image
 
-from nectargan_core import LossLog, Schedule
+from nectargan_core import LossLog, LossManager, Objective, Schedule
 from nectargan_core.errors import NectarganWarning
 
 TINY = ("--channels", "2", "--batch-size", "2", "--device", "cpu")
@@ -62,6 +62,7 @@ def test_a_run_writes_every_documented_file(finished):
         "loss_log.jsonl",
         "curves.png",
         "checkpoint.pt",
+        "manifest.json",
         "summary.txt",
         "grids/epoch_0001.png",
         "grids/epoch_0002.png",
@@ -189,6 +190,64 @@ def test_an_objective_without_losses_of_the_discriminator_says_so(data, tmp_path
     assert "No loss is tagged 'D': the discriminator is not trained.\n" in result.output
 
 
+OBJECTIVE = """
+formula = "gan + 100*l1"
+total_epochs = 2
+[losses.G_L1]
+schedule = { schedule = "linear", unit = "fraction", end = 1.0, target_value = 0.0 }
+[[extra]]
+name = "G_HUBER"
+function = "torch.nn:HuberLoss"
+arguments = { delta = 0.5 }
+weight = 5.0
+tags = ["G"]
+"""
+
+
+@pytest.fixture
+def objective(tmp_path):
+    path = tmp_path / "objective.toml"
+    path.write_text(OBJECTIVE)
+    return path
+
+
+def test_an_objective_file_is_trained_for_its_epochs(data, tmp_path, objective):
+    out = tmp_path / "out"
+    result = train("--objective", objective, "--data", data, "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
+    log = LossLog(out)
+    assert set(log.names) == {"G_GAN", "D_real", "D_fake", "G_L1", "G_HUBER"}
+    assert log.series("G_L1").weight.tolist() == [100, 100, 50, 50]
+
+
+def test_options_go_before_the_objective_file(data, tmp_path, objective):
+    out = tmp_path / "out"
+    given = ("--weight", "G_HUBER=7", "--schedule", "G_L1=linear:end=2,target_value=10", "--epochs", 1)
+    result = train("--objective", objective, *given, "--data", data, "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
+    log = LossLog(out)
+    assert set(log.series("G_HUBER").weight) == {7.0}
+    assert log.header["total_epochs"] == 1
+
+
+def test_the_manifest_beside_the_checkpoint_gives_the_same_losses(data, tmp_path, objective):
+    out = tmp_path / "out"
+    train("--objective", objective, "--data", data, "--out", out, *TINY)
+    manifest = Objective.load(out / "manifest.json")
+    assert manifest == Objective.load(out)
+    assert LossManager.from_spec(manifest, strict=True).manifest() == manifest
+    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert checkpoint["losses"]["manifest"]["fingerprint"] == manifest.fingerprint
+
+
+def test_the_manifest_of_a_run_is_an_objective_file(data, finished, tmp_path):
+    result = train("--objective", finished[0] / "manifest.json", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 0, result.output
+    for name in LossLog(finished[0]).names:
+        first, second = (LossLog(place).series(name).loss for place in (finished[0], tmp_path / "out"))
+        assert np.array_equal(first, second)
+
+
 def test_weights_and_schedules_can_be_given(data, tmp_path):
     given = ("--weight", "G_GAN=2", "--schedule", "G_L1=cosine:start=0,end=1,unit=fraction,target_value=0")
     result = train(*given, "--data", data, "--epochs", 2, "--out", tmp_path, *TINY)
@@ -240,6 +299,7 @@ def test_a_signal_ends_the_training_with_everything_saved(data, tmp_path, monkey
         "loss_log.jsonl",
         "curves.png",
         "checkpoint.pt",
+        "manifest.json",
         "summary.txt",
         "grids/epoch_0001_step_000001.png",
     }
@@ -456,6 +516,37 @@ def test_a_weight_or_schedule_that_cannot_be_read_is_refused(data, tmp_path, opt
 def test_a_weight_or_schedule_that_does_not_fit_is_refused(data, tmp_path, option, text, expected):
     assert expected in message(train(option, text, "--data", data, "--out", tmp_path / "out", *TINY))
     assert untouched(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("formula = 'gan +'", "column"),
+        ("formula = 'gan'\nspeed = 3", "speed"),
+        ("formula = ", "objective.toml"),
+        ("formula = 'gan + l1'\n[losses.G_L7]\nweight = 1.0", "G_L7"),
+        ("formula = 'l1'\n[[extra]]\nname = 'a'\nfunction = 'os:system'", "torch.nn"),
+        ("formula = 'l1'\ntotal_epochs = 2.5", "total_epochs"),
+    ],
+)
+def test_a_wrong_objective_file_is_refused(data, tmp_path, text, expected):
+    (tmp_path / "objective.toml").write_text(text)
+    result = train("--objective", tmp_path / "objective.toml", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 1
+    assert re.search(r"^Error: .*objective\.toml[: ]|^Error: the objective file ", result.output, re.M)
+    assert expected in result.output
+    assert untouched(tmp_path / "out")
+
+
+def test_an_objective_file_that_is_not_there_is_named(data, tmp_path):
+    result = train("--objective", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert "none.toml" in message(result)
+
+
+def test_a_formula_and_a_file_exclude_each_other(data, tmp_path, objective):
+    result = train("--objective", objective, "--spec", "l1", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 2
+    assert "give --spec or --objective, not both" in result.output
 
 
 def test_a_loss_is_given_one_weight(data, tmp_path):

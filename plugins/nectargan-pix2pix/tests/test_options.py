@@ -12,6 +12,7 @@ from nectargan_core import Schedule
 
 RUN = Options(
     spec="pix2pix",
+    objective=None,
     data=None,
     epochs=30,
     batch_size=8,
@@ -72,9 +73,13 @@ def test_options_are_plain_data_and_back():
     assert Options.of(asdict(RUN)) == RUN
 
 
-def test_other_options_are_refused():
-    with pytest.raises(ValueError, match="its options are"):
-        Options.of({**asdict(RUN), "speed": 3})
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"speed": 3}, "its options are"), ({"epochs": "3"}, "epochs is '3'"), ({"weights": None}, "weights is None")],
+)
+def test_other_options_are_refused(change, expected):
+    with pytest.raises(ValueError, match=expected):
+        Options.of({**asdict(RUN), **change})
 
 
 def test_options_that_are_given_again_do_not_differ():

@@ -242,6 +242,39 @@ def test_other_options_are_refused(data, whole, arguments, expected):
     assert files(whole) == before
 
 
+def test_an_objective_file_is_kept_by_the_run(data, tmp_path, monkeypatch):
+    path = tmp_path / "objective.toml"
+    path.write_text('formula = "gan + 100*l1"\n[losses.G_L1]\nweight = 50.0\n')
+    stopping(monkeypatch, 2)
+    train("--objective", path, "--out", tmp_path / "run", "--data", data, "--epochs", 1, *TINY)
+    path.write_text('formula = "gan + 100*l1"\n[losses.G_L1]\nweight = 60.0\n')
+    said = message(train("--objective", path, "--out", tmp_path / "run", "--resume"))
+    assert "--objective is another one than that run has" in said
+    path.unlink()
+    assert train("--out", tmp_path / "run", "--resume").exit_code == 0
+    assert LossLog(tmp_path / "run").series("G_L1").weight.tolist() == [50, 50, 50]
+
+
+def test_losses_that_are_others_by_now_are_refused(data, tmp_path, monkeypatch):
+    stopping(monkeypatch, 2)
+    train("--out", tmp_path, "--data", data, "--epochs", 1, *TINY)
+    original = LossManager.from_spec
+
+    def another(*arguments, **keywords):
+        manager = original(*arguments, **keywords)
+        manager.unregister("G_L1")
+        manager.register_loss_fn("G_L1", torch.nn.HuberLoss(), 100.0, tags=["G"])
+        return manager
+
+    monkeypatch.setattr("nectargan_pix2pix.objective.LossManager.from_spec", another)
+    before = files(tmp_path)
+    said = train("--out", tmp_path, "--resume").output
+    assert "Error: the state is of other losses" in said
+    assert "G_L1" in said
+    lock = "loss_log.jsonl.lock"
+    assert {**files(tmp_path), lock: b""} == {**before, lock: b""}
+
+
 def test_options_may_be_given_again(data, whole):
     result = train("--out", whole, "--resume", "--data", data, "--epochs", 3, "--spec", "pix2pix", *TINY)
     assert result.exit_code == 0, result.output
@@ -291,7 +324,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(whole, tmp_path, key, value):
     torch.save({**state_of(out), key: value}, out / "checkpoint.pt")
     before = files(out)
     assert "checkpoint.pt" in message(train("--out", out, "--resume", "--epochs", 4))
-    assert files(out) == before | {"loss_log.jsonl.lock": (out / "loss_log.jsonl.lock").read_bytes()}
+    lock = "loss_log.jsonl.lock"
+    assert {**files(out), lock: b""} == {**before, lock: b""}
 
 
 # Over nobody's files
@@ -366,48 +400,61 @@ def test_resuming_and_overwriting_exclude_each_other(tmp_path):
 
 # The real program
 
+OBJECTIVE = """
+formula = "gan + 100*l1 + sobel"
+[losses.G_L1]
+schedule = { schedule = "cosine", unit = "fraction", start = 0.25, end = 1.0, target_value = 0.0 }
+[weightings.G]
+weighting = "relobralo"
+params = { rho = 0.5 }
+[weightings.D]
+weighting = "uncertainty"
+"""
+
 
 def started(out, *arguments):
     command = [sys.executable, "-m", "nectargan_pix2pix", "train", "--out", str(out), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def is_at(out, step, process):
-    """Wait until the log or the checkpoint of a run has come to a step; return whether the run goes on."""
+def wait_for(out, step, process):
+    """Wait until the checkpoint of a run is of a step or a later one."""
+    path, seen = out / "checkpoint.pt", None
     while process.poll() is None:
-        if (out / "checkpoint.pt").exists() and state_of(out)["steps"] >= step:
-            return True
-        time.sleep(0.005)
-    return False
+        identity = path.stat().st_ino if path.exists() else None
+        if identity != seen:
+            seen = identity
+            if state_of(out)["steps"] >= step:
+                return
+        time.sleep(0.001)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM for one process")
 def test_twenty_random_stops_change_nothing(data, tmp_path):
-    options = (
-        *("--data", data, "--epochs", 40, "--checkpoint-every", 2, *TINY),
-        *("--spec", "pix2pix + sobel"),
-        *("--schedule", "G_L1=cosine:start=0.25,end=1,unit=fraction,target_value=0"),
-    )
-    process = started(tmp_path / "whole", *options)
-    assert process.wait() == 0, process.stderr.read()
+    (tmp_path / "objective.toml").write_text(OBJECTIVE)
+    epochs = 50
+    objective = ("--objective", tmp_path / "objective.toml")
+    options = (*objective, "--data", data, "--epochs", epochs, "--checkpoint-every", 2, *TINY)
+    with started(tmp_path / "whole", *options) as process:
+        assert process.wait() == 0, process.stdout.read()
 
     chance = random.Random(0)
-    total = 40 * 3
-    stops = sorted(chance.sample(range(total - 10), 20))
-    out, again = tmp_path / "stopped", options
+    stops = sorted(chance.sample(range(epochs * 3 * 3 // 4), 20))
+    out, again, killed = tmp_path / "stopped", options, []
     for stop in stops:
-        process = started(out, *again)
-        assert is_at(out, stop, process), process.stderr.read()
-        # Somewhere in the steps that follow, whatever is done there.
-        time.sleep(0.02 * chance.random())
-        number = chance.choice((signal.SIGTERM, signal.SIGKILL))
-        process.send_signal(number)
-        process.communicate()
-        assert process.returncode in (-number, 128 + number)
+        with started(out, *again) as process:
+            wait_for(out, stop, process)
+            # Somewhere in the steps that follow, whatever is done there.
+            time.sleep(0.05 * chance.random())
+            process.send_signal(chance.choice((signal.SIGTERM, signal.SIGKILL)))
+            said, _ = process.communicate()
+            assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM), said
+            killed.append(process.returncode)
         again = ("--resume",)
-    process = started(out, "--resume")
-    assert process.wait() == 0, process.stderr.read()
+    assert len(set(killed)) == 2
+    with started(out, "--resume") as process:
+        assert process.wait() == 0, process.stdout.read()
     assert_same_run(out, tmp_path / "whole")

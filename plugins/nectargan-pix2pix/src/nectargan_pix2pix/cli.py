@@ -17,9 +17,16 @@ import click
 import torch
 from click.core import ParameterSource
 
-from nectargan_core import ConfigManager
+from nectargan_core import ConfigManager, Objective
 from nectargan_core.errors import NectarganError, NectarganWarning
-from nectargan_pix2pix.options import DISCRIMINATOR_RATE, GENERATOR_RATE, Options, read_weights, split_schedules
+from nectargan_pix2pix.options import (
+    DISCRIMINATOR_RATE,
+    GENERATOR_RATE,
+    OptionError,
+    Options,
+    read_weights,
+    split_schedules,
+)
 
 _EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
@@ -51,6 +58,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 
 @main.command()
 @click.option("--spec", default=_FORMULA, show_default=True, help="The objective, such as 'pix2pix + 10*vgg'.")
+@click.option("--objective", type=_PATH, help="File of the objective, .toml or .json, in place of --spec.")
 @click.option("--weight", "weights", multiple=True, metavar="LOSS=W", help="The weight of a loss, such as G_L1=50.")
 @click.option(
     "--schedule",
@@ -62,7 +70,9 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 )
 @click.option("--data", type=_PATH, help="Folder with train/ and val/; images with A|B side by side.")
 @click.option("--sample-photos", is_flag=True, help="Restore degraded photographs that scikit-image ships.")
-@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=30, help="[default: total_epochs of the objective file, or 30]"
+)
 @click.option("--out", type=_PATH, required=True, help="Folder for everything that the run leaves.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; its options need not be given again.")
 @click.option("--overwrite", is_flag=True, help="Remove the files of a run that is in --out, and begin.")
@@ -85,9 +95,9 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, **values: Any) -> None:
     """Train a generator and a discriminator.
 
-    Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt and summary.txt. Ctrl-C ends the training
-    after the present step, with all of these written. From the config it reads the weights train.loss.lambda_*,
-    common.device, dataloader.load.crop_size and dataloader.direction (AtoB or BtoA).
+    Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt, manifest.json and summary.txt. Ctrl-C ends
+    the training after the present step, with all of these written. From the config it reads the weights
+    train.loss.lambda_*, common.device, dataloader.load.crop_size and dataloader.direction (AtoB or BtoA).
 
     A run that was stopped or killed goes on with --resume from its last checkpoint, exactly as if it had not been.
     Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every and a
@@ -96,6 +106,8 @@ def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, *
     given = {name for name in values if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if resume and overwrite:
         raise click.UsageError("give --resume or --overwrite, not both")
+    if {"spec", "objective"} <= given:
+        raise click.UsageError("give --spec or --objective, not both")
     if {"data", "sample_photos"} <= given or not (resume or {"data", "sample_photos"} & given):
         raise click.UsageError("give either --data DIR or --sample-photos")
     with _errors_in_one_line():
@@ -116,13 +128,14 @@ def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, ove
 
         from nectargan_pix2pix.run import begin
         from nectargan_pix2pix.run import resume as go_on
-    options = _options(values)
+    objective = None if values["objective"] is None else Objective.load(values["objective"])
+    options = _options(values, given, objective)
     console = Console()
     if resume:
         again = {field.name for field in fields(Options)} & given | ({"data"} if "sample_photos" in given else set())
         prepared = go_on(out, {name: options[name] for name in again}, console)
     else:
-        prepared = begin(Options(**options), out, console, overwrite=overwrite)
+        prepared = begin(Options(**options), objective, out, console, overwrite=overwrite)
     if prepared is None:
         return True, []
     with _noting_signals() as received:
@@ -130,12 +143,23 @@ def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, ove
     return finished, received
 
 
-def _options(values: dict[str, Any]) -> dict[str, Any]:
+def _options(values: dict[str, Any], given: set[str], objective: Objective | None) -> dict[str, Any]:
     """Return options as `Options` has them."""
+    epochs = values["epochs"]
+    if objective is not None and objective.total_epochs is not None and "epochs" not in given:
+        epochs = objective.total_epochs
+        if epochs != int(epochs):
+            raise OptionError(
+                f"the objective file has total_epochs = {epochs}, and a training has whole epochs; give --epochs",
+                option="--epochs",
+            )
     config = ConfigManager(values["config"])
     device = values["device"] or config.data.common.device or _default_device()
     return {
         **{name: value for name, value in values.items() if name != "sample_photos"},
+        "spec": None if objective is not None else values["spec"],
+        "objective": None if objective is None else objective.to_dict(),
+        "epochs": int(epochs),
         "data": None if values["data"] is None else str(values["data"].absolute()),
         "weights": read_weights(values["weights"]),
         "schedules": split_schedules(values["schedules"]),

@@ -6,17 +6,25 @@ from pathlib import Path
 
 import torch
 
-from nectargan_core import Config, LossManager
+from nectargan_core import Config, LossManager, Objective
 from nectargan_core.errors import MissingInputError, NectarganError, SpecError
 from nectargan_pix2pix.options import Options, read_schedule
 from nectargan_pix2pix.training import INPUTS
 
 
-def build(options: Options, device: torch.device, out: Path | None = None, *, resume: bool = False) -> LossManager:
+def build(
+    options: Options,
+    objective: Objective | None,
+    device: torch.device,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+) -> LossManager:
     """Make the manager of a run.
 
     Args:
         options: The options of the run.
+        objective: What its objective file holds; None where it has a formula.
         device: The device of the losses.
         out: The directory of the log; None to log nothing.
         resume: Whether to go on with the log that is there.
@@ -27,7 +35,7 @@ def build(options: Options, device: torch.device, out: Path | None = None, *, re
     shown = {name: getattr(options, name) for name in ("seed", "batch_size", "channels", "lr_g", "lr_d")}
     try:
         return LossManager.from_spec(
-            options.spec,
+            options.spec if objective is None else objective,
             Config.model_validate(options.config),
             out,
             device=device,
@@ -42,7 +50,8 @@ def build(options: Options, device: torch.device, out: Path | None = None, *, re
     except ValueError as error:
         if isinstance(error, NectarganError):
             raise
-        raise SpecError(f"{options.spec!r} cannot be used as asked: {error}") from error
+        what = repr(options.spec) if objective is None else "the objective file"
+        raise SpecError(f"{what} cannot be used as asked: {error}") from error
 
 
 def check(manager: LossManager) -> None:
@@ -61,8 +70,8 @@ def check(manager: LossManager) -> None:
         )
     if not manager.get_registered_losses("G"):
         raise SpecError(
-            f"no loss of {manager.objective!r} is tagged 'G', so that nothing would train the generator; add one, such "
-            "as l1"
+            f"no loss of {name_of(manager)} is tagged 'G', so that nothing would train the generator; add one, such as "
+            "l1"
         )
     for name, loss in losses.items():
         for read in loss.inputs.values() if isinstance(loss.inputs, dict) else loss.inputs:
@@ -74,6 +83,11 @@ def check(manager: LossManager) -> None:
                     input_name=read,
                     given=INPUTS,
                 )
+
+
+def name_of(manager: LossManager) -> str:
+    """Return what an objective is called: its formulas, or where there are none, the names of its losses."""
+    return manager.objective or " + ".join(manager.get_registered_losses())
 
 
 def remarks(manager: LossManager) -> list[str]:

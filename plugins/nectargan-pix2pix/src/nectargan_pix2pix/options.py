@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from nectargan_core import Schedule
 from nectargan_core.errors import NectarganError
@@ -38,7 +39,8 @@ class Options:
     """What a run is started with. All of it is plain data.
 
     Args:
-        spec: The formula of the objective.
+        spec: The formula of the objective; None where there is a file.
+        objective: What the objective file holds, as plain data; None where there is a formula.
         data: The folder of the images; None for the sample photographs.
         epochs: The number of passes through the training images, at least 1.
         batch_size: Crops in a step, at least 1.
@@ -53,7 +55,8 @@ class Options:
         checkpoint_every: How many steps there are between two checkpoints; None: those of an epoch.
     """
 
-    spec: str
+    spec: str | None
+    objective: dict[str, Any] | None
     data: str | None
     epochs: int
     batch_size: int
@@ -74,9 +77,15 @@ class Options:
         Raises:
             ValueError: If there are others.
         """
-        names = {field.name for field in fields(cls)}
-        if plain.keys() != names:
-            raise ValueError(f"its options are {', '.join(sorted(plain))}; expected {', '.join(sorted(names))}")
+        kinds = get_type_hints(cls)
+        if plain.keys() != kinds.keys():
+            raise ValueError(f"its options are {', '.join(sorted(plain))}; expected {', '.join(sorted(kinds))}")
+        for name, kind in kinds.items():
+            # A type, one with the types of what it holds, such as dict[str, float], or a union of these.
+            each = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+            allowed = [get_origin(one) or one for one in each]
+            if type(plain[name]) not in allowed:
+                raise ValueError(f"its option {name} is {plain[name]!r}")
         return cls(**plain)
 
     def differences(self, given: Mapping[str, Any]) -> list[str]:
@@ -91,7 +100,10 @@ class Options:
             mine = asdict(self)[name]
             if name in _FREE or value == mine or (name == "epochs" and value >= mine):
                 continue
-            lines.append(f"{flag(name)} is {_shown(mine)} in that run, and {_shown(value)} is given")
+            if name == "objective" and mine is not None:
+                lines.append("--objective is another one than that run has")
+            else:
+                lines.append(f"{flag(name)} is {_shown(mine)} in that run, and {_shown(value)} is given")
         return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 import warnings
@@ -17,12 +18,12 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.text import Text
 
-from nectargan_core import Config, LossLog, LossManager
+from nectargan_core import Config, LossLog, LossManager, Objective
 from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning, SpecError
 from nectargan_pix2pix import checkpoint, photos, writing
 from nectargan_pix2pix.batches import Batches
 from nectargan_pix2pix.checkpoint import CheckpointError
-from nectargan_pix2pix.objective import build, check, let_all_run, remarks
+from nectargan_pix2pix.objective import build, check, let_all_run, name_of, remarks
 from nectargan_pix2pix.options import OptionError, Options
 from nectargan_pix2pix.photos import DataError, Pair, Pairs, Photographs
 from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr
@@ -32,15 +33,19 @@ GRIDS = 8
 ROWS = 4
 _REFRESH = 0.5
 _SUMMARY = "summary.txt"
+_MANIFEST = "manifest.json"
 # What a run leaves, by which it is recognised.
-_FILES = (checkpoint.NAME, "loss_log*.jsonl", "curves.png", _SUMMARY, "grids/epoch_*.png")
+_FILES = (checkpoint.NAME, _MANIFEST, "loss_log*.jsonl", "curves.png", _SUMMARY, "grids/epoch_*.png")
 
 
-def begin(options: Options, out: Path, console: Console, *, overwrite: bool = False) -> Run:
+def begin(
+    options: Options, objective: Objective | None, out: Path, console: Console, *, overwrite: bool = False
+) -> Run:
     """Prepare a run that begins; see `Run`.
 
     Args:
         options: What it is started with.
+        objective: What its objective file holds; None where it has a formula.
         out: The directory of its files.
         console: Where progress and results are shown.
         overwrite: Whether the files of an earlier run in that directory are removed when it begins.
@@ -57,7 +62,7 @@ def begin(options: Options, out: Path, console: Console, *, overwrite: bool = Fa
             "--overwrite, or choose another --out",
             option="--out",
         )
-    return Run(options, out, console)
+    return Run(options, objective, out, console)
 
 
 def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
@@ -94,7 +99,8 @@ def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
         done = f"{options.epochs} of {options.epochs} epochs"
         _say(console, f"The run in {out} is complete: {done}. To train on, give a larger number of --epochs.")
         return None
-    return Run(options, out, console, saved)
+    objective = None if options.objective is None else Objective.from_dict(options.objective)
+    return Run(options, objective, out, console, saved)
 
 
 class _State(NamedTuple):
@@ -113,6 +119,7 @@ class Run:
 
     Args:
         options: What it is started with.
+        objective: What its objective file holds; None where it has a formula.
         out: The directory of its files; made when it starts.
         console: Where progress and results are shown.
         saved: The checkpoint to go on from; None to begin.
@@ -122,8 +129,16 @@ class Run:
             written to the directory.
     """
 
-    def __init__(self, options: Options, out: Path, console: Console, saved: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        objective: Objective | None,
+        out: Path,
+        console: Console,
+        saved: dict[str, Any] | None = None,
+    ) -> None:
         self._options = options
+        self._objective = objective
         self._out = out
         self._console = console
         self._saved = saved
@@ -162,11 +177,11 @@ class Run:
                 fails that did not before.
         """
         checkpoint.seed_everything(self._options.seed)
-        make = partial(build, self._options, self._device, self._out, resume=self._saved is not None)
+        make = partial(build, self._options, self._objective, self._device, self._out, resume=self._saved is not None)
         with _built(self._warnings, make) as manager:
             self._rehearsed = None
             state = self._state(manager)
-            self._say(f"{manager.objective} on {self._device}: {self._photographs.description}")
+            self._say(f"{name_of(manager)} on {self._device}: {self._photographs.description}")
             for line in [*remarks(manager), *_learned_line(state.learned)]:
                 self._say(line)
             done = self._begin(state) if self._saved is None else self._go_on(state, self._saved)
@@ -182,7 +197,7 @@ class Run:
 
     def _rehearse(self) -> LossManager:
         """Do a step with all losses on networks that are thrown away; return what holds the weights of the losses."""
-        manager = _built(self._warnings, partial(build, self._options, self._device))
+        manager = _built(self._warnings, partial(build, self._options, self._objective, self._device))
         check(manager)
         with _silently(), _kept_random_state(), manager:
             let_all_run(manager)
@@ -216,6 +231,7 @@ class Run:
             ) from error
         # So that a run that is killed in its first epoch can be resumed, too.
         self._save(state, 0, must=True)
+        self._write_manifest(state.manager)
         return 0
 
     def _go_on(self, state: _State, saved: dict[str, Any]) -> int:
@@ -226,7 +242,7 @@ class Run:
             state.learned.load_state_dict(saved["learned"])
             checkpoint.restore_random_state(saved["random"])
             logged = state.manager.step
-            state.manager.load_state_dict(saved["losses"])
+            state.manager.load_state_dict(self._of_this_length(saved["losses"]))
         except NectarganError:
             raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -238,12 +254,20 @@ class Run:
                 NectarganWarning,
                 stacklevel=2,
             )
+        self._write_manifest(state.manager)
         (self._out / _SUMMARY).unlink(missing_ok=True)  # It is of the stop.
         (self._out / "grids").mkdir(exist_ok=True)
         done: int = saved["steps"]
         epoch = done // len(self._batches) + 1
         self._say(f"Resumed after step {done}, in epoch {epoch} of {self._options.epochs}.")
         return done
+
+    def _of_this_length(self, losses: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of the losses, whose record may say another length, which more epochs were asked for."""
+        manifest = losses.get("manifest")
+        if not isinstance(manifest, dict):
+            return losses
+        return {**losses, "manifest": {**manifest, "total_epochs": self._options.epochs}}
 
     def _train(self, state: _State, before: int, stopped: Callable[[], bool]) -> int:
         """Train until the last epoch or a signal; return how many steps are done, with those `before`."""
@@ -299,6 +323,11 @@ class Run:
         else:
             self._kept = done
 
+    def _write_manifest(self, manager: LossManager) -> None:
+        text = json.dumps(manager.manifest().to_dict(), indent=2)
+        with _warning_of(self._out / _MANIFEST) as path:
+            writing.replace(path, f"{text}\n".encode())
+
     # Its results
 
     def _draw_stop(self, state: _State, done: int) -> None:
@@ -316,7 +345,7 @@ class Run:
         shown = _first(self._photographs.held_out, ROWS)
         results = [Result(x, state.networks.generate(x), y) for x, y in shown]
         with _warning_of(self._out / "grids" / name) as path:
-            draw_grid(results, f"{state.manager.objective}, {title}", path)
+            draw_grid(results, f"{name_of(state.manager)}, {title}", path)
         return sum(psnr(result.output, result.y) for result in results) / len(results)
 
     def _report(self, networks: Networks) -> str:
