@@ -249,6 +249,7 @@ def test_the_manifest_of_a_run_is_an_objective_file(data, finished, tmp_path):
 
 
 def test_weights_and_schedules_can_be_given(data, tmp_path):
+    pytest.importorskip("nectargan_schedules")
     given = ("--weight", "G_GAN=2", "--schedule", "G_L1=cosine:start=0,end=1,unit=fraction,target_value=0")
     result = train(*given, "--data", data, "--epochs", 2, "--out", tmp_path, *TINY)
     assert result.exit_code == 0, result.output

@@ -367,6 +367,17 @@ def test_overwriting_replaces_all_files_of_a_run(data, whole, tmp_path):
     assert (out / "notes.txt").read_text() == "mine"
 
 
+def test_a_run_that_cannot_write_its_checkpoint_leaves_the_old_one(data, whole, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = files(whole)
+    monkeypatch.setattr(run_module.writing, "replace", full)
+    assert "cannot write the checkpoint" in message(train("--out", whole, "--data", data, "--overwrite", *TINY))
+    lock = "loss_log.jsonl.lock"
+    assert {**files(whole), lock: b""} == {**before, lock: b""}
+
+
 def test_overwriting_with_a_run_that_cannot_start_leaves_the_old_one(data, whole):
     before = files(whole)
     for wrong in (("--spec", "pix2pux"), ("--weight", "G_L9=1"), ("--device", "cuda:99")):
@@ -434,26 +445,27 @@ def wait_for(out, step, process):
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM for one process")
 def test_twenty_random_stops_change_nothing(data, tmp_path):
+    pytest.importorskip("nectargan_weightings")
     (tmp_path / "objective.toml").write_text(OBJECTIVE)
-    epochs = 50
+    epochs, per_epoch = 80, 3
     objective = ("--objective", tmp_path / "objective.toml")
     options = (*objective, "--data", data, "--epochs", epochs, "--checkpoint-every", 2, *TINY)
     with started(tmp_path / "whole", *options) as process:
         assert process.wait() == 0, process.stdout.read()
 
     chance = random.Random(0)
-    stops = sorted(chance.sample(range(epochs * 3 * 3 // 4), 20))
-    out, again, killed = tmp_path / "stopped", options, []
-    for stop in stops:
+    out, again, killed, done = tmp_path / "stopped", options, [], -1
+    for stop in sorted(chance.sample(range(epochs * per_epoch * 2 // 3), 20)):
         with started(out, *again) as process:
-            wait_for(out, stop, process)
+            # It has begun, so that what is stopped is a training and not the import of torch.
+            wait_for(out, max(stop, done + 1), process)
             # Somewhere in the steps that follow, whatever is done there.
             time.sleep(0.05 * chance.random())
             process.send_signal(chance.choice((signal.SIGTERM, signal.SIGKILL)))
             said, _ = process.communicate()
             assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM), said
             killed.append(process.returncode)
-        again = ("--resume",)
+        again, done = ("--resume",), state_of(out)["steps"]
     assert len(set(killed)) == 2
     with started(out, "--resume") as process:
         assert process.wait() == 0, process.stdout.read()

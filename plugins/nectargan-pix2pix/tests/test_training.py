@@ -178,6 +178,7 @@ def test_training_goes_on_in_the_middle_of_an_epoch(networks):
 
 
 def test_what_a_weighting_learns_is_trained(networks):
+    pytest.importorskip("nectargan_weightings")
     manager = LossManager.from_spec("pix2pix", weightings={"G": Weighting("uncertainty")})
     before = {name: parameter.item() for name, parameter in manager.modules().named_parameters()}
     list(train(manager, networks, [batch()], epochs=1))
@@ -215,6 +216,8 @@ def test_frozen_parameters_of_a_loss_are_neither_trained_nor_kept(networks):
 
 
 def test_the_state_of_what_is_learned_is_restored(networks):
+    pytest.importorskip("nectargan_weightings")
+
     def made():
         return LossManager.from_spec("pix2pix", weightings={"G": Weighting("uncertainty")})
 
@@ -230,6 +233,7 @@ def test_the_state_of_what_is_learned_is_restored(networks):
 
 
 def test_the_state_of_other_losses_is_refused(networks):
+    pytest.importorskip("nectargan_weightings")
     manager = LossManager.from_spec("pix2pix", weightings={"G": Weighting("uncertainty")})
     plain = Learned(LossManager.from_spec("pix2pix"), networks)
     with pytest.raises(ValueError, match="learned, and the losses learn"):

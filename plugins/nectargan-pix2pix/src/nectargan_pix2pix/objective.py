@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from nectargan_core import Config, LossManager, Objective
+from nectargan_core import Config, LMLoss, LossManager, Objective
 from nectargan_core.errors import MissingInputError, NectarganError, SpecError
 from nectargan_pix2pix.options import Options, read_schedule
 from nectargan_pix2pix.training import INPUTS
@@ -74,7 +75,7 @@ def check(manager: LossManager) -> None:
             "l1"
         )
     for name, loss in losses.items():
-        for read in loss.inputs.values() if isinstance(loss.inputs, dict) else loss.inputs:
+        for read in _read_by(loss):
             if read not in INPUTS:
                 raise MissingInputError(
                     f"loss {name!r} reads {read!r}, which the trainer does not have; it has {', '.join(INPUTS)}. "
@@ -94,14 +95,15 @@ def remarks(manager: LossManager) -> list[str]:
     """Return what a user should know of an objective that can be trained on, a line each."""
     if manager.get_registered_losses("D"):
         return []
-    readers = [name for name, loss in manager.get_registered_losses("G").items() if _reads_predictions(loss.inputs)]
+    losses = manager.get_registered_losses("G").items()
+    readers = [name for name, loss in losses if {"pred_real", "pred_fake"} & set(_read_by(loss))]
     line = "No loss is tagged 'D': the discriminator is not trained"
     return [f"{line}, and {', '.join(readers)} reads what it predicts." if readers else f"{line}."]
 
 
-def _reads_predictions(inputs: object) -> bool:
-    names = inputs.values() if isinstance(inputs, dict) else inputs
-    return any(name.startswith("pred_") for name in names)  # type: ignore[attr-defined] # names, by the type of a loss
+def _read_by(loss: LMLoss) -> tuple[str, ...]:
+    """Return the inputs that a loss reads."""
+    return tuple(loss.inputs.values() if isinstance(loss.inputs, Mapping) else loss.inputs)
 
 
 def let_all_run(manager: LossManager) -> None:

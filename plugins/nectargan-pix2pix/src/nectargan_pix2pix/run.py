@@ -221,16 +221,18 @@ class Run:
 
     def _begin(self, state: _State) -> int:
         """Begin in the directory, which the log has locked by now; return the steps done, which are none."""
+        # So that a run that is killed in its first epoch can be resumed, too. First, so that a run that is to be
+        # overwritten stays where this fails.
+        self._save(state, 0, must=True)
         try:
             for path in _left_in(self._out):
-                path.unlink()
+                if path.name != checkpoint.NAME:
+                    path.unlink()
             (self._out / "grids").mkdir(exist_ok=True)
         except OSError as error:
             raise CheckpointError(
                 f"cannot begin in {self._out}: {error.strerror or error}", path=str(self._out)
             ) from error
-        # So that a run that is killed in its first epoch can be resumed, too.
-        self._save(state, 0, must=True)
         self._write_manifest(state.manager)
         return 0
 
