@@ -174,7 +174,7 @@ def _advice(found: str) -> str:
     if found and found in "-.":
         return f'A name does not begin with "{found}".'
     if found == "/":
-        return 'One "/" stands between provider and name; objectives are not read from files.'
+        return 'One "/" stands between provider and name; a file is given as a pathlib.Path.'
     if found and found in "\\~":
-        return "A string is always a formula; objectives are not read from files."
+        return "A string is always a formula; a file is given as a pathlib.Path."
     return ""

@@ -439,6 +439,7 @@ class LossManager:
             )
             for name, loss in losses.items()
         ]
+        self._contents.describe(losses.values(), replace=replace)
         registry.add(made, replace=replace)
         for weighting in weightings:
             registry.balance(weighting, [registry[name] for name in weighting.names])

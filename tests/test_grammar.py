@@ -321,7 +321,7 @@ def test_the_message_escapes_control_characters():
 
 @pytest.mark.parametrize("path", ["specs/mine/vgg", "C:\\specs", "~/vgg"])
 def test_the_error_for_a_file_name_says_that_files_are_not_read(path):
-    with pytest.raises(SpecSyntaxError, match="objectives are not read from files"):
+    with pytest.raises(SpecSyntaxError, match="a file is given as a pathlib.Path"):
         parse(path)
 
 

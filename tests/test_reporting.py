@@ -184,7 +184,8 @@ def test_a_flush_without_a_log_prints_that_there_is_none():
 
 def state_of(manager):
     again = LossManager()
-    again.register_loss_fn("a", mean)
+    schedule = manager.get_registered_losses()["a"].schedule
+    again.register_loss_fn("a", mean, schedule=schedule if schedule.is_scheduled else None)
     again.load_state_dict(manager.state_dict())
     return again
 

@@ -263,7 +263,7 @@ class BoundLoss:
             return self._weight  # A getter does not raise; the next computation does.
 
     def state(self, epoch: float) -> dict[str, Any]:
-        """Return weight, schedule and enabling as plain data; also those of the registration, where they have changed."""
+        """Return weight, schedule and enabling as plain data, and those of the registration where they have changed."""
         state = _as_data(float(self.current_weight(epoch)), self.loss.schedule, self._enabled)
         loss, enabled = self.registered
         if (self.loss.loss_weight, self.loss.schedule, self._enabled) != (loss.loss_weight, loss.schedule, enabled):

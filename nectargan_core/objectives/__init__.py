@@ -15,6 +15,7 @@ from nectargan_core.objectives._describe import (
 )
 from nectargan_core.objectives._differences import OF_LOSSES, Difference
 from nectargan_core.objectives._file import located
+from nectargan_core.objectives._functions import described
 from nectargan_core.objectives._objective import Objective
 from nectargan_core.objectives._record import record_of
 from nectargan_core.objectives._request import build
@@ -37,6 +38,7 @@ __all__ = [
     "build",
     "describe_spec",
     "describe_specs",
+    "described",
     "first_sentence",
     "located",
     "record_of",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Built, Origin
@@ -23,13 +22,18 @@ class Contents:
     def __init__(self) -> None:
         self._terms: list[tuple[ObjectiveTerm, frozenset[str]]] = []
         self._origins: dict[str, Origin] = {}
-        # By loss: its function, and what was read of it when it was first asked for, since attributes may change.
-        self._functions: dict[str, tuple[Any, FunctionDescription]] = {}
+        # By loss, what was read of its function when it was registered, since attributes may change in training.
+        self._functions: dict[str, FunctionDescription] = {}
 
     @property
     def name(self) -> str | None:
         """The formulas, or names of spec functions, whose losses are registered, joined by `" + "`; None of none."""
         return " + ".join(name_of_term(term) for term, _ in self._terms) or None
+
+    def describe(self, losses: Iterable[LMLoss], *, replace: bool) -> None:
+        """Read what there is to know of the functions of losses that are registered."""
+        found = {loss.name: described(loss.function) for loss in losses}
+        self._functions = found if replace else {**self._functions, **found}
 
     def add(self, built: Built, *, replace: bool) -> None:
         """Note what a call has registered."""
@@ -48,6 +52,7 @@ class Contents:
             kept.append((term, own - names))
         self._terms = kept
         self._origins = {name: origin for name, origin in self._origins.items() if name not in names}
+        self._functions = {name: known for name, known in self._functions.items() if name not in names}
 
     def recorder(
         self,
@@ -63,13 +68,7 @@ class Contents:
             totals: The length of the run in epochs, and in steps.
         """
         terms = [term for term, _ in self._terms]
-        return partial(record, losses, self._origins, terms, balances, totals, self._description)
-
-    def _description(self, loss: LMLoss) -> FunctionDescription:
-        known = self._functions.get(loss.name)
-        if known is None or known[0] is not loss.function:
-            known = self._functions[loss.name] = (loss.function, described(loss.function))
-        return known[1]
+        return partial(record, losses, self._origins, terms, balances, totals, self._functions)
 
 
 def name_of_term(term: ObjectiveTerm) -> str:

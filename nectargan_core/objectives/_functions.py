@@ -42,13 +42,11 @@ class FunctionDescription:
         arguments: What it was made with, as plain data: the attributes of an object that have the names of parameters
             of its class, and the keywords of a `functools.partial`. None is left out, since TOML cannot write it.
         unknown: The parameters of which it is not known what was given.
-        weight_files: The SHA-256 of each file with pretrained weights that its numbers come from, by file name.
     """
 
     path: str
     arguments: dict[str, Any]
     unknown: tuple[str, ...] = ()
-    weight_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -67,7 +65,7 @@ def described(function: Callable[..., Any]) -> FunctionDescription:
         False
     """
     path, known, unknown = _described(function, 0)
-    return FunctionDescription(path, _without_none(known), unknown, _weight_files(function))
+    return FunctionDescription(path, _without_none(known), unknown)
 
 
 def public_path(kind: type) -> str:
@@ -78,7 +76,7 @@ def public_path(kind: type) -> str:
 def _described(function: Any, depth: int) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if isinstance(function, functools.partial):
         path, known, unknown = _described(function.func, depth)
-        given = {**{str(number): value for number, value in enumerate(function.args)}, **function.keywords}
+        given = {**{f"argument {number}": value for number, value in enumerate(function.args, 1)}, **function.keywords}
         own, others = _plain_items(given, depth)
         return path, {**known, **own}, (*(name for name in unknown if name not in given), *others)
     if isinstance(function, MethodType):
@@ -97,7 +95,7 @@ def _made_with(made: object, depth: int) -> tuple[dict[str, Any], tuple[str, ...
         parameters = inspect.signature(type(made)).parameters.values()
     except (TypeError, ValueError):  # a class written in C
         return {}, ("its arguments",)
-    if type(made).__init__ is nn.Module.__init__:
+    if type(made).__init__ in (nn.Module.__init__, object.__init__):
         return {}, ()
     given: dict[str, Any] = {}
     missing: list[str] = []
@@ -213,8 +211,8 @@ def _key(key: object) -> str:
     raise _NotPlainError
 
 
-def _weight_files(function: Callable[..., Any]) -> dict[str, str]:
-    """Return what the modules of a function say of the files that their weights come from."""
+def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the SHA-256 of each file with pretrained weights that a loss function reads, as its modules say."""
     module = module_of(function)
     found: dict[str, str] = {}
     for each in () if module is None else module.modules():
@@ -231,7 +229,9 @@ def _weight_files(function: Callable[..., Any]) -> dict[str, str]:
                 f"{shown(files)}; they are left out of the record"
             )
             continue
-        found.update(files)
+        for name, digest in files.items():
+            # Two files of one name, from two folders, are two.
+            found[name if found.get(name, digest) == digest else f"{name} ({type(each).__name__})"] = digest
     return found
 
 

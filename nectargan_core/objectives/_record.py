@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import importlib_metadata
@@ -17,7 +17,7 @@ from nectargan_core.errors import NectarganError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Built, Origin
 from nectargan_core.objectives._extra import written
-from nectargan_core.objectives._functions import FunctionDescription, described
+from nectargan_core.objectives._functions import FunctionDescription, described, weight_files_of
 from nectargan_core.objectives._objective import (
     ExtraLoss,
     Objective,
@@ -28,16 +28,14 @@ from nectargan_core.objectives._objective import (
 from nectargan_core.schedules import Schedule, schedules_in
 from nectargan_core.weightings import Balance
 
-Describe = Callable[[LMLoss], FunctionDescription]
-"""Gives the description of the function of a loss."""
-
 
 def record_of(built: Built, total_epochs: float | None = None, total_steps: int | None = None) -> Objective:
     """Return the record of an objective that was built, and is not registered."""
     losses = [(loss, name not in built.disabled) for name, loss in built.losses.items()]
     terms = [term for term, _ in built.terms]
     totals = (total_epochs, total_steps)
-    return record(losses, built.origins, terms, built.balances, totals, lambda loss: described(loss.function))
+    functions = {name: described(loss.function) for name, loss in built.losses.items()}
+    return record(losses, built.origins, terms, built.balances, totals, functions)
 
 
 def record(
@@ -46,7 +44,7 @@ def record(
     terms: Sequence[ObjectiveTerm],
     balances: Iterable[Balance],
     totals: tuple[float | None, int | None],
-    describe: Describe,
+    functions: Mapping[str, FunctionDescription],
 ) -> Objective:
     """Return the record of losses that are registered.
 
@@ -56,9 +54,8 @@ def record(
         terms: The calls that registered terms.
         balances: What balances which of the losses.
         totals: The length of the run in epochs, and in steps.
-        describe: Gives the description of a function.
+        functions: What is known of the function of each, by name.
     """
-    functions = {loss.name: describe(loss) for loss, _ in losses}
     weightings = _weightings(balances)
     key_of = {name: key for key, weighting in weightings.items() for name in weighting.losses or ()}
     entries: dict[str, ObjectiveLoss] = {}
@@ -74,7 +71,8 @@ def record(
             _note(origin.plugin, providers)
         for name in _names(loss.schedule):
             _note_named(catalog.SCHEDULES, name, providers)
-        weight_files |= function.weight_files
+        for name, digest in weight_files_of(loss.function).items():
+            weight_files[name if weight_files.get(name, digest) == digest else f"{name} ({loss.name})"] = digest
     for weighting in weightings.values():
         _note_named(catalog.WEIGHTINGS, weighting.weighting, providers)
     total_epochs, total_steps = totals

@@ -96,7 +96,9 @@ def _of_formula(
         built = build_named(formula, config, options)
     except (SpecSyntaxError, PluginNotFoundError) as error:
         if looks_like_a_file(formula):
-            error.args = (f"{error} A string is always a formula; for a file give pathlib.Path({formula!r}).",)
+            first, *place = str(error).split("\n")
+            hint = f"A string is always a formula; for a file give pathlib.Path({formula!r})."
+            error.args = ("\n".join([f"{first} {hint}", *place]),)
         raise
     renaming = NOTHING_RENAMED if rename_inputs is None else Renaming.read(rename_inputs)
     brought = [balance.weighting for balance in built.balances]
