@@ -534,7 +534,7 @@ def test_a_wrong_objective_file_is_refused(data, tmp_path, text, expected):
     (tmp_path / "objective.toml").write_text(text)
     result = train("--objective", tmp_path / "objective.toml", "--data", data, "--out", tmp_path / "out", *TINY)
     assert result.exit_code == 1
-    assert re.search(r"^Error: .*objective\.toml[: ]|^Error: the objective file ", result.output, re.M)
+    assert re.search(r"^Error: .*objective\.toml[: ]", result.output, re.M)
     assert expected in result.output
     assert untouched(tmp_path / "out")
 

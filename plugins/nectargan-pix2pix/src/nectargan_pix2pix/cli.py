@@ -150,7 +150,8 @@ def _options(values: dict[str, Any], given: set[str], objective: Objective | Non
         epochs = objective.total_epochs
         if epochs != int(epochs):
             raise OptionError(
-                f"the objective file has total_epochs = {epochs}, and a training has whole epochs; give --epochs",
+                f"{values['objective']}: total_epochs is {epochs}, and a training has whole epochs; correct it there, "
+                "or give --epochs",
                 option="--epochs",
             )
     config = ConfigManager(values["config"])
