@@ -403,6 +403,27 @@ def test_a_run_that_another_process_is_at_is_left_alone(data, whole, tmp_path, h
         assert files(out) == before
 
 
+@pytest.mark.parametrize(("how", "expected"), [((), "has a run in it"), (("--resume",), "another process has gone on")])
+def test_a_run_that_another_process_has_begun_meanwhile_is_left_alone(
+    data, whole, tmp_path, monkeypatch, how, expected
+):
+    out = tmp_path / "run"
+    if how:
+        stopping(monkeypatch, 2)
+        train("--out", out, "--data", data, "--epochs", 3, *TINY)
+    original = run_module.Run._rehearse
+
+    def meanwhile(run):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(whole, out)
+        return original(run)
+
+    monkeypatch.setattr(run_module.Run, "_rehearse", meanwhile)
+    assert expected in message(train("--out", out, *(how or ("--data", data, "--epochs", 3, *TINY))))
+    lock = "loss_log.jsonl.lock"
+    assert {**files(out), lock: b""} == {**files(whole), lock: b""}
+
+
 def test_resuming_and_overwriting_exclude_each_other(tmp_path):
     result = train("--out", tmp_path, "--resume", "--overwrite")
     assert result.exit_code == 2

@@ -54,15 +54,9 @@ def begin(
         OptionError: If there is an earlier run, and it is not to be overwritten.
         NectarganError: If anything else prevents it.
     """
-    found = _left_in(out)
-    if found and not overwrite:
-        names = ", ".join(str(path.relative_to(out)) for path in found[:3])
-        raise OptionError(
-            f"{out} has a run in it ({names}{', ...' * (len(found) > 3)}); continue it with --resume, replace it with "
-            "--overwrite, or choose another --out",
-            option="--out",
-        )
-    return Run(options, objective, out, console)
+    if not overwrite:
+        _refuse_another(out)
+    return Run(options, objective, out, console, overwrite=overwrite)
 
 
 def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
@@ -123,6 +117,7 @@ class Run:
         out: The directory of its files; made when it starts.
         console: Where progress and results are shown.
         saved: The checkpoint to go on from; None to begin.
+        overwrite: As for `begin`.
 
     Raises:
         NectarganError: If the objective cannot be built or computed, an image cannot be read, or nothing can be
@@ -136,12 +131,15 @@ class Run:
         out: Path,
         console: Console,
         saved: dict[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
     ) -> None:
         self._options = options
         self._objective = objective
         self._out = out
         self._console = console
         self._saved = saved
+        self._overwrite = overwrite
         try:
             writing.check_writable(out)
         except OSError as error:
@@ -221,6 +219,9 @@ class Run:
 
     def _begin(self, state: _State) -> int:
         """Begin in the directory, which the log has locked by now; return the steps done, which are none."""
+        # Again, since another process may have begun here while this one looked at everything.
+        if not self._overwrite:
+            _refuse_another(self._out)
         # So that a run that is killed in its first epoch can be resumed, too. First, so that a run that is to be
         # overwritten stays where this fails.
         self._save(state, 0, must=True)
@@ -239,6 +240,12 @@ class Run:
     def _go_on(self, state: _State, saved: dict[str, Any]) -> int:
         """Go on where the checkpoint is; return the steps done."""
         path = self._out / checkpoint.NAME
+        if checkpoint.load(self._out)["steps"] != saved["steps"]:
+            raise CheckpointError(
+                f"another process has gone on with the run in {self._out} meanwhile; give --resume again to go on from "
+                "there",
+                path=str(path),
+            )
         try:
             state.networks.load_state_dict(saved)
             state.learned.load_state_dict(saved["learned"])
@@ -260,7 +267,7 @@ class Run:
         (self._out / _SUMMARY).unlink(missing_ok=True)  # It is of the stop.
         (self._out / "grids").mkdir(exist_ok=True)
         done: int = saved["steps"]
-        epoch = done // len(self._batches) + 1
+        epoch = min(done // len(self._batches) + 1, self._options.epochs)
         self._say(f"Resumed after step {done}, in epoch {epoch} of {self._options.epochs}.")
         return done
 
@@ -371,6 +378,18 @@ def _say(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
+def _refuse_another(out: Path) -> None:
+    """Raise if there is a run in a directory."""
+    found = _left_in(out)
+    if found:
+        names = ", ".join(str(path.relative_to(out)) for path in found[:3])
+        raise OptionError(
+            f"{out} has a run in it ({names}{', ...' * (len(found) > 3)}); continue it with --resume, replace it with "
+            "--overwrite, or choose another --out",
+            option="--out",
+        )
+
+
 def _left_in(out: Path) -> list[Path]:
     """Return the files that a run has left in a directory."""
     return [path for pattern in _FILES for path in sorted(out.glob(pattern))]
@@ -394,7 +413,9 @@ class _Progress(Progress):
 
 
 def _learned_line(learned: Learned) -> list[str]:
-    return [f"Trained with the generator: what {', '.join(learned.names)} learns."] if learned.names else []
+    if not learned.names:
+        return []
+    return [f"What is learned by {', '.join(learned.names)} is trained, with the learning rate of the generator."]
 
 
 @contextmanager
