@@ -18,6 +18,7 @@ from nectargan_pix2pix import run as run_module
 from nectargan_pix2pix.cli import main
 from nectargan_pix2pix.networks import Discriminator, Generator
 from nectargan_pix2pix.photos import Crops, Photographs
+from nectargan_pix2pix.results import is_due
 from PIL import Image
 
 from nectargan_core import LossLog, LossManager, Objective, Schedule
@@ -158,8 +159,8 @@ def test_sample_photographs_are_trained_on(tmp_path, monkeypatch):
 
 
 def test_at_most_eight_grids_and_the_last_epoch_are_drawn():
-    assert [epoch for epoch in range(1, 41) if run_module._due(epoch, 40)] == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert [epoch for epoch in range(1, 4) if run_module._due(epoch, 3)] == [1, 2, 3]
+    assert [epoch for epoch in range(1, 41) if is_due(epoch, 40)] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [epoch for epoch in range(1, 4) if is_due(epoch, 3)] == [1, 2, 3]
 
 
 @pytest.mark.slow
@@ -475,7 +476,7 @@ def test_an_image_that_cannot_be_read_is_refused_before_anything_is_written(data
 
 
 def test_an_image_that_is_lost_meanwhile_ends_the_training_with_one_line(data, tmp_path, monkeypatch):
-    from nectargan_pix2pix.photos import DataError
+    from nectargan_pix2pix.images import DataError
 
     def broken(*_):
         raise DataError("train/3.png cannot be read: truncated; replace or remove it")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from nectargan_pix2pix import photos
-from nectargan_pix2pix.photos import Crops, DataError, degrade, folder, held_out, read_image, sample_photographs
+from nectargan_pix2pix.images import DataError, read_image
+from nectargan_pix2pix.photos import Crops, degrade, folder, held_out, sample_photographs
 from nectargan_pix2pix.report import psnr
 from PIL import Image
 

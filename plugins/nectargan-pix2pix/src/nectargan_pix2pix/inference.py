@@ -16,9 +16,10 @@ from torch import Tensor
 from nectargan_core import Config
 from nectargan_pix2pix import checkpoint, photos, writing
 from nectargan_pix2pix.checkpoint import CheckpointError
+from nectargan_pix2pix.images import SUFFIXES, DataError, images_in, read_image, to_image
 from nectargan_pix2pix.networks import SMALLEST_IMAGE, Generator
 from nectargan_pix2pix.options import Options
-from nectargan_pix2pix.photos import DataError, Pairs, Watch, images_in, is_b_to_a, read_image, to_image
+from nectargan_pix2pix.photos import Pairs, Watch, is_b_to_a
 from nectargan_pix2pix.report import aligned, psnr
 from nectargan_pix2pix.training import translate
 
@@ -88,7 +89,7 @@ def outputs(images: Sequence[Path], directory: Path, *, overwrite: bool = False)
     for given in images:
         files = images_in(given) if given.is_dir() else [given]
         if not files:
-            raise DataError(f"{given} has no images in it ({', '.join(photos.SUFFIXES)})", path=str(given))
+            raise DataError(f"{given} has no images in it ({', '.join(SUFFIXES)})", path=str(given))
         for file in files:
             target = directory / f"{file.stem}.png"
             other = sources.setdefault(target, file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,21 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nectargan_core import Config
-from nectargan_core.errors import ConfigError, NectarganError
+from nectargan_core.errors import ConfigError
+from nectargan_pix2pix.images import SUFFIXES, DataError, bytes_of, images_in, opened, pixels_of, read_image, to_tensor
 from nectargan_pix2pix.networks import SMALLEST_IMAGE
 
 Pair = tuple[Tensor, Tensor]
 """A source image and its target, each (3, H, W) from -1 to 1."""
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LARGEST_CROP = 256
 LARGEST_HELD_OUT = 512
 
@@ -37,14 +34,6 @@ HELD_OUT_PHOTOS = ("chelsea", "coffee")
 PHOTO_CROP = 64
 CROPS_PER_PHOTO = 32
 NOISE = 25 / 255
-
-
-class DataError(NectarganError, ValueError):
-    """The trainer cannot use the images under `path`."""
-
-    def __init__(self, message: str, *, path: str = "") -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class Pairs(Protocol):
@@ -174,7 +163,7 @@ def degrade(photo: Tensor, generator: torch.Generator) -> Tensor:
 def _restoration(name: str) -> Pair:
     photo = getattr(skimage.data, name)()
     # The motorcycle is a tuple: the left view, the right view and the disparities between them.
-    image = _to_tensor(photo[0] if isinstance(photo, tuple) else photo)
+    image = to_tensor(photo[0] if isinstance(photo, tuple) else photo)
     original = image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2]
     # Seeded by the name, so that a photograph is degraded in the same way in every run, whatever the seed.
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -275,8 +264,8 @@ def _examined(paths: Sequence[Path], watch: Watch) -> Iterator[_Examined]:
 
 
 def _examine_pair(path: Path) -> _Examined:
-    data = _bytes_of(path)
-    with _opened(path, data) as image:
+    data = bytes_of(path)
+    with opened(path, data) as image:
         width, height = image.size
         # A file does not declare that it holds a pair. But two images side by side have an even width and, unless they
         # are very tall, are wider than high.
@@ -287,7 +276,7 @@ def _examine_pair(path: Path) -> _Examined:
                 f"{problem}; put source and target next to each other in one file",
                 path=str(path),
             )
-        _pixels(path, image)
+        pixels_of(path, image)
     return _Examined(width, height, f"{zlib.crc32(data):08x}")
 
 
@@ -303,18 +292,6 @@ def _images_in(root: Path, directory: Path, parts: Sequence[str]) -> list[Path]:
     if not paths:
         raise DataError(f"{expected}; found in {directory.name}/ {_listed(directory)}", path=str(directory))
     return paths
-
-
-def images_in(directory: Path) -> list[Path]:
-    """Return the files in a directory that have the suffix of an image, sorted.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        return sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    except OSError as error:
-        raise DataError(f"{directory} cannot be read: {error.strerror or error}", path=str(directory)) from error
 
 
 def _listed(directory: Path) -> str:
@@ -348,56 +325,6 @@ def is_b_to_a(config: Config) -> bool:
     if direction not in ("AtoB", "BtoA"):
         raise ConfigError(f"dataloader.direction is 'AtoB' or 'BtoA', got {direction!r}", key="dataloader.direction")
     return bool(direction == "BtoA")
-
-
-# Single images
-
-
-def read_image(path: Path) -> Tensor:
-    """Return an image as (3, H, W) from -1 to 1.
-
-    Raises:
-        DataError: If the file cannot be read, is no image, or has more than eight bits a channel.
-    """
-    with _opened(path, _bytes_of(path)) as image:
-        return _to_tensor(_pixels(path, image))
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from error
-
-
-def _opened(path: Path, data: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data))
-    except Exception as error:
-        reason = "no known format" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DataError(f"{path} cannot be read as an image: {reason}; replace or remove it", path=str(path)) from error
-
-
-def _pixels(path: Path, image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    if image.mode.startswith(("I", "F")):
-        # Converted to RGB, all values above 255 would become 255.
-        raise DataError(
-            f"{path} has more than eight bits a channel (mode {image.mode}); save it with eight", path=str(path)
-        )
-    try:
-        return np.asarray(image.convert("RGB"))
-    except Exception as error:
-        raise DataError(f"{path} cannot be read: {error}; replace or remove it", path=str(path)) from error
-
-
-def _to_tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def to_image(image: Tensor) -> Image.Image:
-    """Return (3, H, W) from -1 to 1 as an image of eight bits a channel."""
-    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    return Image.fromarray(pixels.contiguous().numpy())
 
 
 def _checksum(image: Tensor) -> str:

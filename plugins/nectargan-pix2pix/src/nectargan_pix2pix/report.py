@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nectargan_core import LossLog
 from nectargan_pix2pix import writing
-from nectargan_pix2pix.photos import to_image
+from nectargan_pix2pix.images import to_image
 
 _Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 

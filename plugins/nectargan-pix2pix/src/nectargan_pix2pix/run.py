@@ -18,24 +18,22 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.text import Text
 
-from nectargan_core import Config, LossLog, LossManager, Objective
+from nectargan_core import Config, LossManager, Objective
 from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning, SpecError
-from nectargan_pix2pix import checkpoint, photos, writing
+from nectargan_pix2pix import checkpoint, photos, results, writing
 from nectargan_pix2pix.batches import Batches
 from nectargan_pix2pix.checkpoint import CheckpointError
+from nectargan_pix2pix.images import DataError
 from nectargan_pix2pix.objective import build, check, let_all_run, name_of, remarks
 from nectargan_pix2pix.options import OptionError, Options
-from nectargan_pix2pix.photos import DataError, Pair, Pairs, Photographs
-from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr
+from nectargan_pix2pix.photos import Photographs
+from nectargan_pix2pix.results import Results
 from nectargan_pix2pix.training import Learned, Networks, train
 
-GRIDS = 8
-ROWS = 4
 _REFRESH = 0.5
-_SUMMARY = "summary.txt"
 _MANIFEST = "manifest.json"
 # What a run leaves, by which it is recognised.
-_FILES = (checkpoint.NAME, _MANIFEST, "loss_log*.jsonl", "curves.png", _SUMMARY, "grids/epoch_*.png")
+_FILES = (checkpoint.NAME, _MANIFEST, "loss_log*.jsonl", *results.FILES)
 
 
 def begin(
@@ -89,7 +87,7 @@ def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
             "begin another run with another --out"
         )
     options = replace(options, **given)
-    if saved["epochs"] >= options.epochs and (out / _SUMMARY).exists():
+    if saved["epochs"] >= options.epochs and (out / results.SUMMARY).exists():
         done = f"{options.epochs} of {options.epochs} epochs"
         _say(console, f"The run in {out} is complete: {done}. To train on, give a larger number of --epochs.")
         return None
@@ -183,11 +181,13 @@ class Run:
             for line in [*remarks(manager), *_learned_line(state.learned)]:
                 self._say(line)
             done = self._begin(state) if self._saved is None else self._go_on(state, self._saved)
-            done = self._train(state, done, stopped)
+            pairs, epochs = self._photographs.held_out, self._options.epochs
+            shown = Results(self._out, name_of(manager), pairs, epochs, len(self._batches))
+            done = self._train(state, shown, done, stopped)
             if done != self._kept:
                 self._save(state, done, must=True)
-            self._draw_stop(state, done)
-        table = self._report(state.networks)
+            shown.draw_stop(state.networks, done)
+        table = shown.report(state.networks)
         self._say(f"\n{table}\n\nAll of it is in {self._out}.")
         return done == self._options.epochs * len(self._batches)
 
@@ -264,7 +264,7 @@ class Run:
                 stacklevel=2,
             )
         self._write_manifest(state.manager)
-        (self._out / _SUMMARY).unlink(missing_ok=True)  # It is of the stop.
+        (self._out / results.SUMMARY).unlink(missing_ok=True)  # It is of the stop.
         (self._out / "grids").mkdir(exist_ok=True)
         done: int = saved["steps"]
         epoch = min(done // len(self._batches) + 1, self._options.epochs)
@@ -278,7 +278,7 @@ class Run:
             return losses
         return {**losses, "manifest": {**manifest, "total_epochs": self._options.epochs}}
 
-    def _train(self, state: _State, before: int, stopped: Callable[[], bool]) -> int:
+    def _train(self, state: _State, shown: Results, before: int, stopped: Callable[[], bool]) -> int:
         """Train until the last epoch or a signal; return how many steps are done, with those `before`."""
         epochs, per_epoch, often = self._options.epochs, len(self._batches), self._options.checkpoint_every
         total, done = epochs * per_epoch, before
@@ -297,10 +297,8 @@ class Run:
                     progress.update(task, completed=done, epoch=f"epoch {epoch}/{epochs}", losses=text)
                 if is_last or (often and done % often == 0):
                     self._save(state, done)
-                if is_last and _due(epoch, epochs):
-                    name = f"epoch_{epoch:04d}.png"
-                    mean = self._draw_grid(state, f"epoch {epoch} of {epochs}", name)
-                    self._say(f"epoch {epoch}: output {mean:.2f} dB in {self._out / 'grids' / name}")
+                if is_last and (line := shown.draw_epoch(state.networks, epoch)):
+                    self._say(line)
                 if stopped():
                     break
         return done
@@ -334,41 +332,8 @@ class Run:
 
     def _write_manifest(self, manager: LossManager) -> None:
         text = json.dumps(manager.manifest().to_dict(), indent=2)
-        with _warning_of(self._out / _MANIFEST) as path:
+        with results.warning_of(self._out / _MANIFEST) as path:
             writing.replace(path, f"{text}\n".encode())
-
-    # Its results
-
-    def _draw_stop(self, state: _State, done: int) -> None:
-        """Draw the grid of a run that is stopped, unless it is drawn already."""
-        epochs, per_epoch = self._options.epochs, len(self._batches)
-        epoch, step = divmod(done, per_epoch)
-        if step:
-            title = f"epoch {epoch + 1} of {epochs}, step {step} of {per_epoch}"
-            self._draw_grid(state, title, f"epoch_{epoch + 1:04d}_step_{step:06d}.png")
-        elif not _due(epoch, epochs):
-            self._draw_grid(state, f"epoch {epoch} of {epochs}", f"epoch_{epoch:04d}.png")
-
-    def _draw_grid(self, state: _State, title: str, name: str) -> float:
-        """Draw held-out images as they are translated now; return the mean PSNR of the output."""
-        shown = _first(self._photographs.held_out, ROWS)
-        results = [Result(x, state.networks.generate(x), y) for x, y in shown]
-        with _warning_of(self._out / "grids" / name) as path:
-            draw_grid(results, f"{name_of(state.manager)}, {title}", path)
-        return sum(psnr(result.output, result.y) for result in results) / len(results)
-
-    def _report(self, networks: Networks) -> str:
-        log = LossLog(self._out)
-        with _warning_of(self._out / "curves.png") as path:
-            draw_curves(log, path)
-        ratios = []
-        for index in range(len(self._photographs.held_out)):
-            x, y = self._photographs.held_out[index]
-            ratios.append((psnr(x, y), psnr(networks.generate(x), y)))
-        table = closing_table(log, ratios)
-        with _warning_of(self._out / _SUMMARY) as path:
-            writing.replace(path, (table + "\n").encode())
-        return table
 
     def _say(self, text: str) -> None:
         _say(self._console, text)
@@ -395,14 +360,6 @@ def _left_in(out: Path) -> list[Path]:
     return [path for pattern in _FILES for path in sorted(out.glob(pattern))]
 
 
-def _due(epoch: int, epochs: int) -> bool:
-    return epoch % max(1, epochs // GRIDS) == 0 or epoch == epochs
-
-
-def _first(pairs: Pairs, count: int) -> list[Pair]:
-    return [pairs[index] for index in range(min(len(pairs), count))]
-
-
 class _Progress(Progress):
     """A progress bar with the losses below it, so that they fit a narrow terminal."""
 
@@ -416,15 +373,6 @@ def _learned_line(learned: Learned) -> list[str]:
     if not learned.names:
         return []
     return [f"What is learned by {', '.join(learned.names)} is trained, with the learning rate of the generator."]
-
-
-@contextmanager
-def _warning_of(path: Path) -> Iterator[Path]:
-    """Warn where a file cannot be written that the training does not depend on."""
-    try:
-        yield path
-    except OSError as error:
-        warnings.warn(f"cannot write {path}: {error.strerror or error}", NectarganWarning, stacklevel=3)
 
 
 @contextmanager
