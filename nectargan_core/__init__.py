@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nectargan_core.log import LossLog, Records
     from nectargan_core.losses import ComputedLosses, LMLoss
     from nectargan_core.manager import LossManager
-    from nectargan_core.objectives import Objective
+    from nectargan_core.objectives import Difference, Objective
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
     from nectargan_core.weightings import Losses, LossGradients, Weighting, WeightingStep
@@ -23,6 +23,7 @@ __all__ = [
     "ComputedLosses",
     "Config",
     "ConfigManager",
+    "Difference",
     "LMHistory",
     "LMLoss",
     "LossGradients",
@@ -53,6 +54,7 @@ _MODULES = {
     "ComputedLosses": "losses",
     "Config": "config",
     "ConfigManager": "config",
+    "Difference": "objectives",
     "LMHistory": "history",
     "LMLoss": "losses",
     "LossGradients": "weightings",

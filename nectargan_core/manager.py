@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import math
 import os
@@ -1432,6 +1433,12 @@ class LossManager:
         losses = listed(self._registry.losses) if self._registry.losses else "no losses"
         return f"LossManager({losses}{where})"
 
+    def _repr_html_(self) -> str:
+        try:
+            return self.manifest()._repr_html_()
+        except Exception:  # noqa: BLE001 # a notebook would show the traceback
+            return f"<p>{html.escape(printable(repr(self)))}</p>"
+
 
 def _end(recorder: Recorder, registry: Registry) -> None:
     """Write what is pending, and let go of the losses, so that their modules are freed with the manager."""
@@ -1540,6 +1547,7 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 for name, loss in state["losses"].items()
             )
             and all(map(is_state, state.get("weightings", {}).items()))
+            and (state.get("manifest") is None or _is_record_of(state["manifest"], state["losses"]))
         )
         _registered_record(state)
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
@@ -1547,6 +1555,16 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
     if not valid:
         raise ValueError("expected what LossManager.state_dict() returned, in version 1")
     return {**state, "epoch": arguments.epoch(state["epoch"])}
+
+
+def _is_record_of(manifest: Mapping[str, Any], losses: Mapping[str, Any]) -> bool:
+    """Whether a part of a state is the record of the losses that are in it, too."""
+    record = Objective.from_dict(manifest)
+    return (
+        record.is_record
+        and record.losses.keys() == losses.keys()
+        and all(entry.is_record for entry in record.losses.values())
+    )
 
 
 def _refuse_in_graphs(what: str) -> None:

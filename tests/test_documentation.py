@@ -92,8 +92,16 @@ def weights_of_vgg(monkeypatch):
     monkeypatch.setenv("NECTARGAN_VGG19_WEIGHTS", "vgg19.pth")
 
 
+def objective_files(monkeypatch):
+    """Write the files that the page shows, and what `vgg` needs."""
+    weights_of_vgg(monkeypatch)
+    for file, text in project_of(ROOT / "docs/objective-files.md").items():
+        Path(file).write_text(text, encoding="utf-8")
+
+
 # What the examples of a page need beside what is installed.
 BEFORE = {
+    "docs/objective-files.md": objective_files,
     "plugins/nectargan-pix2pix/README.md": trained,
     "plugins/nectargan-vgg/README.md": weights_of_vgg,
 }

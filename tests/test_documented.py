@@ -28,6 +28,7 @@ from nectargan_core import (
     LossGradients,
     LossLog,
     LossManager,
+    Objective,
     Records,
     Schedule,
     Scheduler,
@@ -38,7 +39,7 @@ from nectargan_core import (
     testing,
 )
 from nectargan_core.cli import main
-from nectargan_core.objectives import KEYWORDS
+from nectargan_core.objectives import FILE_KEYWORDS, KEYWORDS
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +167,7 @@ OBJECTS = {
     "losses": ComputedLosses,
     "gradients": LossGradients,
     "log": LossLog,
+    "objective": Objective,
     "schedule": Schedule,
     "part": Scheduler,
     "scheduler": TorchScheduler,
@@ -243,7 +245,7 @@ def keywords_of(function, parameters) -> set[str] | None:
         fields = function.model_fields
         return names | set(fields) | {str(each.validation_alias) for each in fields.values()}
     if getattr(function, "__name__", "") == "from_spec":
-        return names | set(inspect.signature(LossManager).parameters) | set(KEYWORDS)
+        return names | set(inspect.signature(LossManager).parameters) | {*KEYWORDS, *FILE_KEYWORDS}
     return None if any(each.kind is each.VAR_KEYWORD for each in parameters) else names
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from nectargan_core.cli._check import check
+from nectargan_core.cli._describe import describe
+from nectargan_core.cli._diff import diff
 from nectargan_core.cli._new import new
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
@@ -25,10 +27,12 @@ class _Program(click.Group):
 @click.group(cls=_Program)
 @click.version_option(package_name="nectargan-core")
 def main() -> None:
-    """Look at what NectarGAN finds installed, and at what it would do, and begin a plugin of your own."""
+    """Look at what is installed, at objectives and at what runs had, and begin a plugin of your own."""
 
 
 main.add_command(check)
+main.add_command(describe)
+main.add_command(diff)
 main.add_command(new)
 main.add_command(plugins)
 main.add_command(schedules)

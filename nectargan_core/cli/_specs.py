@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from nectargan_core.cli._markdown import code, markdown_table, prose
-from nectargan_core.cli._table import print_note, print_table, print_text
+from nectargan_core.cli._table import filled, print_note, print_table, print_text
 
 if TYPE_CHECKING:
     from nectargan_core.objectives import (
@@ -176,9 +176,7 @@ def _merged(spec: SpecDescription, rows: Sequence[Sequence[Sequence[str]]]) -> l
 
 
 def _without_empty(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> _Table:
-    """Leave out the columns that are empty in each row."""
-    kept = [index for index in range(len(headings)) if any(row[index] for row in rows)]
-    return _Table([headings[index] for index in kept], [[row[index] for index in kept] for row in rows])
+    return _Table(*filled(headings, rows))
 
 
 def _print(table: _Table, as_markdown: bool) -> None:

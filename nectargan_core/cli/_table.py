@@ -54,7 +54,23 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
                 click.echo(line)
 
 
-def print_note(text: str) -> None:
+def fits(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+    """Whether the longest words of all columns stand side by side, so that `print_table` prints no blocks."""
+    return _widths([list(headings), *([_safe(cell) or "-" for cell in row] for row in rows)], _available()) is not None
+
+
+def filled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows without the columns that are empty in each row.
+
+    Example:
+        >>> filled(["name", "note"], [["l1", ""], ["l2", ""]])
+        (['name'], [['l1'], ['l2']])
+    """
+    kept = [index for index in range(len(headings)) if any(row[index] for row in rows)]
+    return [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
+
+
+def print_note(text: str, *, err: bool = False) -> None:
     """Print text as wide as a table, wrapped between words, with further lines indented; safe as a table is.
 
     Example:
@@ -64,7 +80,7 @@ def print_note(text: str) -> None:
     """
     first, *further = _wrapped(_safe(text), _available(), indent=2) or [""]
     for line in (first, *(f"  {each}" for each in further)):
-        click.echo(line)
+        click.echo(line, err=err)
 
 
 def print_text(text: str) -> None:

@@ -13,8 +13,18 @@ from nectargan_core.objectives._describe import (
     first_sentence,
     written_default,
 )
-from nectargan_core.objectives._differences import OF_LOSSES, Difference
+from nectargan_core.objectives._differences import (
+    OF_LOSSES,
+    Difference,
+    arguments_of,
+    inputs_of,
+    schedule_of,
+    value_of,
+    weight_of,
+    weighting_of,
+)
 from nectargan_core.objectives._file import located
+from nectargan_core.objectives._from_text import record_from
 from nectargan_core.objectives._functions import described
 from nectargan_core.objectives._objective import Objective
 from nectargan_core.objectives._record import record_of
@@ -35,13 +45,20 @@ __all__ = [
     "SpecDescription",
     "VariantDescription",
     "WeightingDescription",
+    "arguments_of",
     "build",
     "describe_spec",
     "describe_specs",
     "described",
     "first_sentence",
+    "inputs_of",
     "located",
+    "record_from",
     "record_of",
+    "schedule_of",
+    "value_of",
     "variants_of",
+    "weight_of",
+    "weighting_of",
     "written_default",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
 from nectargan_core.objectives._objective import ObjectiveTerm
-from nectargan_core.objectives._terms import plugin_of, term_of_function
+from nectargan_core.objectives._terms import called_term, term_of_function, with_defaults
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
 from nectargan_core.schedules import reasons
 from nectargan_core.weightings import Balance, Losses
@@ -50,9 +50,9 @@ class Origin:
 
     Args:
         label: What it is called in errors.
-        plugin: The plugin; None of a function that was called directly, and of a class of `torch.nn`.
+        plugin: The plugin; None of a function that is none, and of a class of `torch.nn`.
         term: The term of the formula, without a factor; None likewise.
-        options: The keyword arguments that the spec was given.
+        options: The keyword arguments of the spec, the variant and those by default included.
     """
 
     label: str
@@ -190,14 +190,11 @@ def build_called(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], c
         args, kwargs = bound.args, bound.kwargs
     result = Built()
     advice = f"; {label} is a class, so give a function or an object of it" if isinstance(spec, type) else ""
-    plugin, term = plugin_of(spec), term_of_function(spec, bound)
-    own = term.options.get(plugin.name, {}) if plugin is not None else {}
-    origin = Origin(label, plugin, term.formula, own)
+    called = called_term(spec, bound)
+    origin = Origin(label) if called is None else Origin(label, called.plugin, called.term, called.all_options)
     result.add(_checked(_call(spec, args, kwargs, label), label, None, advice), origin)
     result = _build_terms(further, config, {}, result)
-    if term.formula is not None:
-        term = term.model_copy(update={"formula": f"{term.formula}{rest}"})
-    result.terms = [(term, frozenset(result.losses))]
+    result.terms = [(term_of_function(spec, called, rest), frozenset(result.losses))]
     return result
 
 
@@ -223,7 +220,7 @@ def _build_terms(
         if plugin not in result.plugins:
             result.plugins.append(plugin)
         keywords = {**options.get(term.name, {}), **options.get(str(term), {})}
-        _check_options(spec, keywords, plugin)
+        check_options(spec, keywords, plugin)
         if term.variant is not None:
             check_variant(spec, str(term), term.variant, plugin)
             keywords[SUBSPEC] = term.variant
@@ -231,8 +228,7 @@ def _build_terms(
         losses = _checked(_call(spec, (seen,), keywords, str(plugin), asked), str(plugin), plugin)
         unread += [_unread(summand, key, value) for key, value in asked.items()]
         label = f"{str(summand)!r} ({plugin.dist} {plugin.version})"
-        keywords.pop(SUBSPEC, None)
-        result.add(with_factor(losses, summand), Origin(label, plugin, str(term), keywords))
+        result.add(with_factor(losses, summand), Origin(label, plugin, str(term), with_defaults(spec, keywords)))
     for message in unread:
         warn(message)
     return result
@@ -285,7 +281,8 @@ def _bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspe
         raise SpecError(message) from None
 
 
-def _check_options(spec: Spec, options: Mapping[str, Any], plugin: catalog.Plugin) -> None:
+def check_options(spec: Spec, options: Iterable[str], plugin: catalog.Plugin) -> None:
+    """Raise `SpecError` for an option that a spec is known not to have."""
     try:
         signature = inspect.signature(spec)
     except (TypeError, ValueError):

@@ -18,15 +18,22 @@ from nectargan_core.objectives._objective import ExtraLoss
 _MODULE = "torch.nn:"
 
 
-def made(extra: ExtraLoss) -> LMLoss:
+def made(extra: ExtraLoss, *, called: bool = True) -> LMLoss:
     """Make the loss that a file describes.
 
+    Args:
+        extra: What the file says.
+        called: Whether it must be possible to call the function with the inputs.
+
     Raises:
-        ObjectiveError: If there is no such class, or it does not take the arguments.
+        ObjectiveError: If there is no such class, or it does not take the arguments or the inputs.
         pydantic.ValidationError: If the name is none.
         ScheduleError: If the weight contradicts the schedule.
     """
-    fields: dict[str, Any] = {"name": extra.name, "function": _module(extra.function, extra.arguments)}
+    module = _module(extra.function, extra.arguments)
+    if called:
+        _check_inputs(extra, module)
+    fields: dict[str, Any] = {"name": extra.name, "function": module}
     fields["tags"] = list(extra.tags)
     fields["inputs"] = dict(extra.inputs) if isinstance(extra.inputs, dict) else tuple(extra.inputs)
     fields["skip_when_zero"] = extra.skip_when_zero
@@ -41,6 +48,8 @@ def written(loss: LMLoss, description: FunctionDescription) -> ExtraLoss | None:
     """Return what a file says of a loss that was registered in Python; None where no file can bring it back."""
     kind = type(loss.function)
     if not (description.path.startswith(_MODULE) and isinstance(loss.function, nn.Module) and description.is_complete):
+        return None
+    if loss.as_is or loss.version != 1:  # which a file does not say of such a loss
         return None
     arguments = {name: value for name, value in description.arguments.items() if value is not None}
     try:
@@ -64,10 +73,11 @@ def written(loss: LMLoss, description: FunctionDescription) -> ExtraLoss | None:
 def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     name = path.removeprefix(_MODULE)
     kind = vars(nn).get(name)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module) and kind.forward is not nn.Module.forward):
         losses = [each for each in vars(nn) if each.endswith("Loss")]
         raise ObjectiveError(
-            f"function: torch.nn has no class {name!r} of modules.{did_you_mean(name, losses)}", key="function"
+            f"function: torch.nn has no class {name!r} of modules that can be called.{did_you_mean(name, losses)}",
+            key="function",
         )
     signature = inspect.signature(kind)
     takes = [parameter.name for parameter in signature.parameters.values() if parameter.kind not in (2, 4)]
@@ -77,20 +87,58 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
                 f"arguments.{given}: {path} takes no {given!r}, only {listed(takes)}.{did_you_mean(given, takes)}",
                 key=f"arguments.{given}",
             )
-    tensors = {
-        each: torch.tensor(value)
-        for each, value in arguments.items()
-        if isinstance(value, list) and "Tensor" in str(signature.parameters[each].annotation) and _is_of_numbers(value)
-    }
     try:
         # Whatever device is the default: a loss is moved when it is registered.
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            return kind(**{**arguments, **tensors})
+            return kind(**{each: _argument(kind, each, value) for each, value in arguments.items()})
     except Exception as error:
         raise ObjectiveError(
             f"arguments: {path} cannot be made with {shown(dict(arguments))}: {one_line(error)}; correct them",
             key="arguments",
         ) from error
+
+
+def _argument(kind: type, name: str, value: Any) -> Any:
+    """Return an argument of a class as it takes it: a tensor for a list, where it takes one.
+
+    Raises:
+        TypeError: If it takes another type.
+        ValueError: If it is none of the words that it takes, or a list that is no tensor.
+    """
+    annotation = inspect.signature(kind).parameters[name].annotation
+    if name == "reduction":
+        # The class looks at it when it is called.
+        words = ("none", "mean", "sum", *(["batchmean"] if kind is nn.KLDivLoss else []))
+        if value not in words:
+            raise ValueError(f"reduction must be {' or '.join(map(repr, words))}, got {shown(value)}")
+    if isinstance(value, list) and "Tensor" in str(annotation) and _is_of_numbers(value):
+        return torch.tensor(value)
+    takes = _PLAIN.get(annotation, ())
+    if takes and type(value) not in takes:
+        raise TypeError(f"{name} must be of type {annotation.__name__}, got {shown(value)}")
+    return value
+
+
+_PLAIN: dict[Any, tuple[type, ...]] = {int: (int,), bool: (bool,), str: (str,), float: (float, int)}
+
+
+def _check_inputs(extra: ExtraLoss, module: nn.Module) -> None:
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        return
+    try:
+        if isinstance(extra.inputs, dict):
+            signature.bind(**extra.inputs)
+        else:
+            signature.bind(*extra.inputs)
+    except TypeError as error:
+        names = list(signature.parameters)
+        raise ObjectiveError(
+            f"inputs: {extra.function} is called with {listed(names)}, and cannot be with the inputs "
+            f"{shown(extra.inputs)}: {error}; name one for each",
+            key="inputs",
+        ) from None
 
 
 def _is_of_numbers(value: list[Any]) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import stat
 import sys
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
+from nectargan_core._printable import printable
 from nectargan_core.errors import NectarganError, ObjectiveError
 from nectargan_core.log import LossLog
 
@@ -28,8 +31,25 @@ import tomli_w
 
 _SUFFIXES = (".toml", ".json")
 _LOG_SUFFIX = ".jsonl"
+_BARE = re.compile("[A-Za-z0-9_-]+")
+_LONGEST_KEY = 100
+# What pydantic's complaints of a wrong type are in the words of a file.
+_EXPECTED = {
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+    "list_type": "expected a list",
+    "dict_type": "expected a table of keys and values",
+    "model_type": "expected a table of keys and values",
+    "string_unicode": "expected text that UTF-8 can write",
+    "string_too_short": "expected a text that is not empty",
+    "finite_number": "expected a finite number",
+}
 # An objective is some kilobytes; a file of this size is none.
 _LARGEST = 16 << 20
+FILE_ENDS = (*_SUFFIXES, _LOG_SUFFIX)
+"""What the name of a file ends with that an objective is read from."""
 
 
 def read_data(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
@@ -45,7 +65,7 @@ def read_data(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     except ValueError as error:
         raise ObjectiveError(str(error), path=shown(path)) from None
     suffix = file.suffix.lower()
-    if suffix == _LOG_SUFFIX or file.is_dir():
+    if suffix == _LOG_SUFFIX or os.path.isdir(file):  # noqa: PTH112 # which raises nothing of a long name
         return _of_log(file), file
     if suffix not in _SUFFIXES:
         raise ObjectiveError(
@@ -60,7 +80,7 @@ def read_data(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
         raise ObjectiveError(f"{file}: it is nested too deeply for an objective", path=str(file)) from None
     except ValueError as error:  # what both readers raise, and Python of an integer with thousands of digits
         kind = "TOML" if suffix == ".toml" else "JSON"
-        raise ObjectiveError(f"{file} is no {kind}: {_first_line(error)}; correct it there", path=str(file)) from None
+        raise ObjectiveError(f"{file} is no {kind}: {_unreadable(error)}; correct it there", path=str(file)) from None
     if not isinstance(data, dict):
         raise ObjectiveError(
             f'{file}: expected an object such as {{"formula": "gan:hinge + 100*l1"}}, got {shown(data)}', path=str(file)
@@ -112,11 +132,14 @@ def located(path: object, key: str = "") -> Iterator[None]:
     try:
         yield
     except NectarganError as error:
+        own = error.key if isinstance(error, ObjectiveError) and error.path is None else None
         if where and not str(error).startswith(where):
-            error.args = (f"{where}: {error}", *error.args[1:])
+            # The key that the error names already is one inside.
+            joint = "." if key and own and str(error).startswith(f"{own}: ") else ": "
+            error.args = (f"{where}{joint}{error}", *error.args[1:])
         if isinstance(error, ObjectiveError):
             error.path = error.path or (None if path is None else str(path))
-            error.key = error.key or key or None
+            error.key = ".".join(filter(None, (key, own))) or error.key
         raise
     except ValidationError as error:
         raise invalid(error, path, key) from None
@@ -128,23 +151,63 @@ def located(path: object, key: str = "") -> Iterator[None]:
         ) from error
 
 
+def key_of(*parts: int | str) -> str:
+    """Return where in a file something is, as TOML writes it.
+
+    Example:
+        >>> key_of("extra", 0, "inputs"), key_of("losses", "a.b")
+        ('extra[0].inputs', 'losses."a.b"')
+    """
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            bare = part if _BARE.fullmatch(part) else printable(json.dumps(part[:_LONGEST_KEY], ensure_ascii=False))
+            text += f".{bare}" if text else bare
+    return text
+
+
 def invalid(
-    error: ValidationError, path: object, inside: str = "", model: type[BaseModel] | None = None
+    error: ValidationError,
+    path: object,
+    inside: str = "",
+    model: type[BaseModel] | None = None,
+    at_the_top: tuple[str, ...] = (),
 ) -> ObjectiveError:
-    """Make the error for data that pydantic does not take: the first of its complaints, and how many more there are."""
+    """Make the error for data that pydantic does not take: the first of its complaints, and how many more there are.
+
+    Args:
+        error: What pydantic has raised.
+        path: The file; None where there is none.
+        inside: Where in it the data is.
+        model: The model of the data.
+        at_the_top: Further keys of the model, which are those of the first of its `terms`.
+    """
     complaints = error.errors(include_url=False, include_context=True)
-    # A value that may be of several kinds has a complaint of each; the longest path is the closest one.
     first = complaints[0]
-    location = _key_of(first["loc"])
-    key = ".".join(filter(None, (inside, location)))
+    # A value that may be of several kinds has a complaint of each; the longest path is the closest one.
+    first = max(
+        (each for each in complaints if each["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]),
+        key=lambda each: len(each["loc"]),
+    )
+    location = first["loc"]
+    if at_the_top and location[:2] == ("terms", 0):
+        location = location[2:]
+    key = ".".join(filter(None, (inside, _place(location))))
     message, given = str(first["msg"]).removeprefix("Value error, "), first.get("input")
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
         known = _fields_at(model, first["loc"][:-1])
+        if len(location) == 1:
+            known = [*dict.fromkeys((*at_the_top, *known))]
         takes = f"; there {'are' if len(known) > 1 else 'is'} {listed(known)}" if known else ""
-        message = f"there is no key {name!r} here{takes}; remove it, or correct it.{did_you_mean(name, known)}"
+        message = f"there is no key {shown(name)} here{takes}; remove it, or correct it.{did_you_mean(name, known)}"
+    elif first["type"] == "missing":
+        message = "it is missing; add it"
     elif first["type"] != "value_error":
-        message = f"{message[:1].lower()}{message[1:]}, got {shown(given)}; correct it"
+        said = _EXPECTED.get(first["type"], f"{message[:1].lower()}{message[1:]}")
+        message = f"{said}, got {shown(given)}; correct it"
     others = len({complaint["loc"][:2] for complaint in complaints}) - 1
     more = f" (and {others} more)" if others > 0 else ""
     where = ": ".join(str(part) for part in (path, key) if part)
@@ -159,12 +222,16 @@ def _fields_at(model: type[BaseModel] | None, location: Iterable[int | str]) -> 
     """Return the fields of the model at a place; none where that is not known."""
     current: Any = model
     for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            if part not in current.model_fields:
-                return []
-            current = current.model_fields[str(part)].annotation
-        current = _inner_model(current) if not _is_model(current) else current
-    return list(current.model_fields) if _is_model(current) else []
+        if _is_model(current):
+            field = current.model_fields.get(str(part))
+            current = None if field is None else field.annotation
+            if typing.get_origin(current) not in (list, dict):
+                current = _inner_model(current)
+        else:
+            current = _inner_model(current)
+    fields = current.model_fields.items() if _is_model(current) else ()
+    recorded = getattr(current, "recorded", ())
+    return [str(field.validation_alias or name) for name, field in fields if not field.exclude and name not in recorded]
 
 
 def _is_model(kind: Any) -> bool:
@@ -173,18 +240,24 @@ def _is_model(kind: Any) -> bool:
 
 def _inner_model(annotation: Any) -> Any:
     """Return the model in an annotation such as `list[Model]`, `dict[str, Model]` or `Model | None`."""
-    inside = (part if _is_model(part) else _inner_model(part) for part in getattr(annotation, "__args__", ()))
-    return next(filter(None, inside), None)
+    if _is_model(annotation):
+        return annotation
+    return next(filter(None, map(_inner_model, typing.get_args(annotation))), None)
 
 
-def _key_of(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif not part.startswith(("function-", "str", "dict[", "list[", "constrained-")) or part.isidentifier():
-            text += f".{part}" if text else part
-    return text
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return the key at a location of pydantic's, without what names one of several kinds of a value."""
+    parts = [
+        part
+        for number, part in enumerate(location)
+        if isinstance(part, int)
+        or not (
+            part.startswith(("function-", "dict[", "list[", "constrained-", "lax-or-strict", "[key]"))
+            # The curve of a schedule is text or a function.
+            or (part in ("str", "callable") and number == len(location) - 1 and location[number - 1] == "schedule")
+        )
+    ]
+    return key_of(*parts)
 
 
 def _of_log(path: Path) -> dict[str, Any]:
@@ -261,6 +334,12 @@ def _replace(file: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _unreadable(error: ValueError) -> str:
+    """Say what is wrong with a text that is no TOML or JSON."""
+    text = _first_line(error)
+    return "a number in it has too many digits" if "integer string conversion" in text else text
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,6 +24,9 @@ from nectargan_core.losses import module_of
 # Arguments that torch has replaced by `reduction`, and those that say where a module is and not what it computes.
 _NO_ARGUMENTS = {"size_average", "reduce", "device", "dtype"}
 _LARGEST_TENSOR = 1024
+# Of a list, a dict or text. Beyond that it is data, and no argument.
+_LONGEST = 10_000
+_MOST_BITS = 1024
 _DEEPEST = 8
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -55,7 +58,7 @@ class FunctionDescription:
 
 
 def described(function: Callable[..., Any]) -> FunctionDescription:
-    """Describe a loss function by what can be read of it; it is not called.
+    """Describe a loss function by what can be read of it; it is not called, and whatever its attributes do is survived.
 
     Example:
         >>> known = described(nn.HuberLoss(delta=0.5))
@@ -64,7 +67,11 @@ def described(function: Callable[..., Any]) -> FunctionDescription:
         >>> described(lambda prediction: prediction.mean()).is_complete
         False
     """
-    path, known, unknown = _described(function, 0)
+    try:
+        path, known, unknown = _described(function, 0)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        path, known, unknown = label_of(type(function)), {}, ("its arguments",)
+    path = path.encode(errors="replace").decode()
     return FunctionDescription(path, _without_none(known), unknown)
 
 
@@ -83,10 +90,17 @@ def _described(function: Any, depth: int) -> tuple[str, dict[str, Any], tuple[st
         owner = function.__self__
         _, known, unknown = _described(owner, depth) if not isinstance(owner, type) else ("", {}, ())
         return label_of(function.__func__), known, unknown
-    function = getattr(function, "_orig_mod", function)  # what torch.compile wraps
-    if isinstance(function, type) or hasattr(function, "__qualname__"):
-        return label_of(function), {}, ("its closure",) if getattr(function, "__closure__", None) else ()
+    function = _attribute(function, "_orig_mod", function)  # what torch.compile wraps
+    if isinstance(function, type) or _attribute(function, "__qualname__", None) is not None:
+        return label_of(function), {}, ("its closure",) if _attribute(function, "__closure__", None) else ()
     return public_path(type(function)), *_made_with(function, depth)
+
+
+def _attribute(function: Any, name: str, default: Any) -> Any:
+    try:
+        return getattr(function, name, default)
+    except Exception:  # noqa: BLE001 # an object may raise anything
+        return default
 
 
 def _made_with(made: object, depth: int) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -118,7 +132,7 @@ def _plain_items(values: Mapping[str, Any], depth: int) -> tuple[dict[str, Any],
     for name, value in values.items():
         try:
             known[name] = plain(value, depth + 1)
-        except _NotPlainError:
+        except Exception:  # noqa: BLE001 # besides what no file can hold, an object that raises anything
             unknown.append(name)
     return known, tuple(unknown)
 
@@ -140,7 +154,7 @@ def plain_or_none(value: object) -> tuple[Any] | None:
     """
     try:
         return (plain(value, 0, functions=False),)
-    except _NotPlainError:
+    except Exception:  # noqa: BLE001 # as above
         return None
 
 
@@ -156,12 +170,17 @@ def plain(value: Any, depth: int, *, functions: bool = True) -> Any:
         return value
     if isinstance(value, enum.Enum):
         return value.name
+    if isinstance(value, (str, Mapping, list, tuple, set, frozenset)) and len(value) > _LONGEST:
+        raise _NotPlainError
     if isinstance(value, str):
         if not arguments.is_unicode(value):
             raise _NotPlainError
         return str.__str__(value)
     if isinstance(value, Integral):
-        return int(value)
+        whole = int(value)
+        if whole.bit_length() > _MOST_BITS:
+            raise _NotPlainError
+        return whole
     if isinstance(value, Tensor):
         return _of_tensor(value)
     if isinstance(value, Real):
@@ -193,6 +212,7 @@ def plain(value: Any, depth: int, *, functions: bool = True) -> Any:
 def _of_tensor(value: Tensor) -> Any:
     usable = (
         value.numel() <= _LARGEST_TENSOR
+        and not isinstance(value, nn.Parameter)  # which is learned, and no longer what was given
         and not value.is_meta
         and value.layout is torch.strided
         and value.dtype in (torch.float32, torch.int64)
@@ -218,12 +238,14 @@ def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
     for each in () if module is None else module.modules():
         try:
             files = getattr(each, "weight_files", None)
+            items = files.items() if isinstance(files, Mapping) else ()
+            valid = files is None or (isinstance(files, Mapping) and all(_is_weight_file(*item) for item in items))
         except Exception as error:  # noqa: BLE001 # a record must not end a training
             warn(f"the weight files of {type(each).__name__} are not known: {one_line(error)}")
             continue
         if files is None:
             continue
-        if not isinstance(files, Mapping) or not all(_is_weight_file(*item) for item in files.items()):
+        if not valid:
             warn(
                 f"{type(each).__name__}.weight_files must map file names to their SHA-256 in hexadecimal digits, got "
                 f"{shown(files)}; they are left out of the record"
@@ -236,4 +258,6 @@ def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def _is_weight_file(name: object, digest: object) -> bool:
-    return isinstance(name, str) and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+    if not isinstance(name, str) or not name or not arguments.is_unicode(name):
+        return False
+    return isinstance(digest, str) and _SHA256.fullmatch(digest) is not None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
@@ -15,7 +15,7 @@ from nectargan_core._messages import listed, shown
 from nectargan_core._params import plain_params
 from nectargan_core.errors import NectarganError, ObjectiveError
 from nectargan_core.objectives._differences import Difference, differences
-from nectargan_core.objectives._file import invalid, located, read_data, write_data
+from nectargan_core.objectives._file import invalid, key_of, located, read_data, write_data
 from nectargan_core.objectives._html import as_html
 from nectargan_core.schedules import Schedule, functions_in, schedules_in
 from nectargan_core.weightings import Weighting
@@ -31,6 +31,9 @@ _TERM = ("formula", "prefix", "rename_inputs", "without")
 
 class _Part(FrozenModel, frozen=True):
     """A part of an objective: all text in it can be written to a file."""
+
+    recorded: ClassVar[frozenset[str]] = frozenset()
+    """The fields that only a record has, which a person does not write."""
 
     @field_validator("*")
     @classmethod
@@ -60,8 +63,40 @@ def _check_schedule(value: Schedule | None) -> Schedule | None:
     return value
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    return plain_params(value)
+def _plain(value: dict[str, Any], *inside: str) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, item in value.items():
+        try:
+            made.update(plain_params({name: item}))
+        except ValueError as error:
+            raise ValueError(f"{key_of(*inside, name)} {str(error).removeprefix('params ')}") from None
+    return made
+
+
+def _refuse_text_for_numbers(value: Any) -> Any:
+    """Raise for a schedule in a file, or one inside of it, that has text in the place of a number."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name in _NUMBERS and isinstance(item, (str, bool)):
+                raise ValueError(f"{name} must be a number, got {shown(item)}")
+            if name == "params":
+                _refuse_text_for_numbers_inside(item)
+    return value
+
+
+def _refuse_text_for_numbers_inside(value: Any) -> None:
+    if isinstance(value, Mapping):
+        if "schedule" in value:
+            _refuse_text_for_numbers(value)
+        for item in value.values():
+            _refuse_text_for_numbers_inside(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_text_for_numbers_inside(item)
+
+
+_NUMBERS = ("start", "start_epoch", "end", "end_epoch", "initial_value", "target_value", "factor")
+_FileSchedule = Annotated[Schedule, BeforeValidator(_refuse_text_for_numbers)]
 
 
 class ObjectiveTerm(_Part, frozen=True):
@@ -78,6 +113,8 @@ class ObjectiveTerm(_Part, frozen=True):
         unwritten: In a record, the options that hold what no file can hold, such as `"vgg.network"`.
     """
 
+    recorded = frozenset({"function", "unwritten"})
+
     formula: Annotated[str, Field(strict=True)] | None = None
     function: _Text | None = None
     prefix: Annotated[str, Field(strict=True)] = ""
@@ -89,7 +126,16 @@ class ObjectiveTerm(_Part, frozen=True):
     @field_validator("options")
     @classmethod
     def _options_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: _plain(options) for name, options in value.items()}
+        return {name: _plain(options, name) for name, options in value.items()}
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_part_of_a_name(cls, value: str) -> str:
+        if "/" in value:
+            raise ValueError(
+                f"a prefix may not contain '/', which stands between a split and a loss, got {shown(value)}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _has_one_source(self) -> ObjectiveTerm:
@@ -116,8 +162,12 @@ class ObjectiveLoss(_Part, frozen=True):
         weighting: In a record, the key of the weighting that balances it.
     """
 
+    recorded = frozenset(
+        {"function", "arguments", "unknown", "tags", "inputs", "version", "provider", "term", "weighting"}
+    )
+
     weight: _Number | None = None
-    schedule: Schedule | None = None
+    schedule: _FileSchedule | None = None
     enabled: _Flag = True
     function: _Text | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -143,8 +193,9 @@ class ObjectiveLoss(_Part, frozen=True):
     def _a_record_has_a_function(self) -> ObjectiveLoss:
         said = [
             name
-            for name in _RECORDED
-            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+            for name in type(self).model_fields
+            if name in self.recorded
+            and getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
         ]
         if said and self.function is None:
             raise ValueError(
@@ -157,9 +208,6 @@ class ObjectiveLoss(_Part, frozen=True):
     def is_record(self) -> bool:
         """Whether it says what a run had, and not only what is set."""
         return self.function is not None
-
-
-_RECORDED = ("arguments", "unknown", "tags", "inputs", "version", "provider", "term", "weighting")
 
 
 class ObjectiveWeighting(_Part, frozen=True):
@@ -216,7 +264,7 @@ class ExtraLoss(_Part, frozen=True):
     function: _Text
     arguments: dict[str, Any] = Field(default_factory=dict)
     weight: _Number | None = None
-    schedule: Schedule | None = None
+    schedule: _FileSchedule | None = None
     tags: list[str] = Field(default_factory=list)
     inputs: list[_Text] | _Renames = Field(default_factory=lambda: ["y_fake", "y"])
     skip_when_zero: _Flag = True
@@ -270,11 +318,9 @@ class Objective(_Part, frozen=True):
         ('linear-demo + 10*other', 50.0)
     """
 
-    total_epochs: (
-        Annotated[int, Field(strict=True, gt=0)]
-        | Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-        | None
-    ) = None
+    recorded = frozenset({"providers", "versions", "weight_files", "fingerprint"})
+
+    total_epochs: int | float | None = None
     total_steps: _Whole | None = None
     terms: list[ObjectiveTerm] = Field(default_factory=list)
     losses: dict[_Text, ObjectiveLoss] = Field(default_factory=dict)
@@ -314,7 +360,12 @@ class Objective(_Part, frozen=True):
     @field_validator("options")
     @classmethod
     def _options_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: _plain(options) for name, options in value.items()}
+        return {name: _plain(options, name) for name, options in value.items()}
+
+    @field_validator("total_epochs", mode="plain")
+    @classmethod
+    def _total_epochs_are_above_0(cls, value: Any) -> Any:
+        return None if value is None else arguments.length("total_epochs", value)
 
     @model_validator(mode="after")
     def _has_one_length(self) -> Objective:
@@ -424,7 +475,7 @@ def _made(kind: type[Objective], data: dict[str, Any], file: Path | None) -> Obj
     try:
         made = kind.model_validate(data)
     except ValidationError as error:
-        raise invalid(error, file, model=kind) from None
+        raise invalid(error, file, model=kind, at_the_top=() if "terms" in data else _TERM) from None
     except RecursionError:
         raise ObjectiveError(
             "it is nested too deeply for an objective", path=None if file is None else str(file)

@@ -13,19 +13,24 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from nectargan_core import catalog
 from nectargan_core._messages import shown
 from nectargan_core.errors import SpecError
+from nectargan_core.objectives._build import check_options
+from nectargan_core.objectives._file import key_of, located
 from nectargan_core.objectives._grammar import Summand
 from nectargan_core.objectives._variants import SUBSPEC, namespace_of
 
 
-def typed_options(summands: tuple[Summand, ...], options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def typed_options(
+    summands: tuple[Summand, ...], options: Mapping[str, Mapping[str, Any]], key: tuple[int | str, ...] = ()
+) -> dict[str, dict[str, Any]]:
     """Return options of a file in the types that the specs of a formula ask for, such as a tuple for a list.
 
     Args:
         summands: The summands of the formula.
         options: By the name of the term, or the whole term; as JSON holds them.
+        key: Where in the file they are.
 
     Raises:
-        SpecError: If one has another type than the spec says; its message begins with the key.
+        SpecError: If the spec does not have one, or has another type for it; the message begins with the key.
         PluginError: If a spec is missing, ambiguous, blocked or broken.
     """
     typed = {name: dict(keywords) for name, keywords in options.items()}
@@ -33,12 +38,17 @@ def typed_options(summands: tuple[Summand, ...], options: Mapping[str, Mapping[s
         term = summand.term
         for name in dict.fromkeys((term.name, str(term))):
             if name in typed:
-                spec = catalog.find(catalog.SPECS, term.name, term.provider).load()
-                typed[name] = {option: _typed(spec, name, option, value) for option, value in typed[name].items()}
+                plugin = catalog.find(catalog.SPECS, term.name, term.provider)
+                spec = plugin.load()
+                for option, value in typed[name].items():
+                    where = key_of(*key, name, option)
+                    with located(None, where):
+                        check_options(spec, [option], plugin)
+                    typed[name][option] = _typed(spec, where, option, value)
     return typed
 
 
-def _typed(spec: Callable[..., Any], name: str, option: str, value: Any) -> Any:
+def _typed(spec: Callable[..., Any], where: str, option: str, value: Any) -> Any:
     adapter = _adapter(spec, option)
     if adapter is None:
         return value
@@ -49,7 +59,7 @@ def _typed(spec: Callable[..., Any], name: str, option: str, value: Any) -> Any:
         # Of the kinds that it may have, the last complaint is the closest.
         said = error.errors(include_url=False)[0]["msg"]
         raise SpecError(
-            f"{name}.{option}: expected {_annotation(spec, option)}, got {shown(value)} ({said[:1].lower()}{said[1:]})"
+            f"{where}: expected {_annotation(spec, option)}, got {shown(value)} ({said[:1].lower()}{said[1:]})"
         ) from None
     except (ValueError, TypeError, RecursionError):
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import importlib_metadata
@@ -13,23 +13,35 @@ from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core._names import is_label
 from nectargan_core.config import Config
-from nectargan_core.errors import ObjectiveError, PluginNotFoundError, ScheduleError, SpecError, UnknownLossError
+from nectargan_core.errors import (
+    DuplicateLossError,
+    NectarganError,
+    ObjectiveError,
+    PluginError,
+    PluginNotFoundError,
+    ScheduleError,
+    SpecError,
+    UnknownLossError,
+    UnknownVariantError,
+)
 from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._adjust import adjust
 from nectargan_core.objectives._balances import balances_of, checked_balances
 from nectargan_core.objectives._build import Built, Origin
 from nectargan_core.objectives._differences import Difference, differences, install_line
 from nectargan_core.objectives._extra import made
-from nectargan_core.objectives._file import located
+from nectargan_core.objectives._file import key_of, located
 from nectargan_core.objectives._grammar import Summand, parse
-from nectargan_core.objectives._objective import Objective, ObjectiveLoss, ObjectiveTerm, ObjectiveWeighting
+from nectargan_core.objectives._objective import Objective, ObjectiveLoss, ObjectiveWeighting
 from nectargan_core.objectives._options import typed_options
 from nectargan_core.objectives._record import record_of
-from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
+from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, schedules_in, with_functions
 from nectargan_core.weightings import Balance, Weighting, bind
 
 Options = Mapping[str, Mapping[str, Any]]
 Totals = tuple[float | None, int | None]
+
+_OF_FORMULA = (PluginError, UnknownVariantError, DuplicateLossError)
 
 
 def rebuild(
@@ -63,13 +75,15 @@ def rebuild(
     """
     strict = arguments.flag("strict", strict)
     passed = _options(options)
+    _refuse_empty(objective)
+    formulas = [_summands(objective, number) for number in range(len(objective.terms))]
+    _refuse_unused(objective, passed, [name for summands in formulas for name in _names(summands)])
     built = Built()
-    for number, term in enumerate(objective.terms):
-        _add_term(built, objective, number, term, passed, config, of_formula)
-    _refuse_unused(objective, passed)
+    for number, summands in enumerate(formulas):
+        _add_term(built, objective, number, summands, passed, config, of_formula)
     _add_extra(built, objective)
-    _set_losses(built, objective, totals)
-    built.balances = _balances(built, objective)
+    _set_losses(built, objective, totals, schedules)
+    built.balances = _balances(built, objective, weightings)
     if objective.is_record:
         _compare(built, objective, totals, passed, strict)
     built.losses = adjust(built.losses, weights, schedules)
@@ -91,30 +105,36 @@ def _add_term(
     built: Built,
     objective: Objective,
     number: int,
-    term: ObjectiveTerm,
+    summands: tuple[Summand, ...],
     passed: Options,
     config: Config,
     of_formula: Callable[..., Built],
 ) -> None:
+    term = objective.terms[number]
+    if term.formula is None and not objective.is_record:
+        with located(objective.source, key_of("terms", number, "function")):
+            raise ObjectiveError('only a record has a function here; write a formula, such as formula = "gan:hinge"')
     if term.formula is None:
-        return  # of a record; its losses are missed
-    source, key = objective.source, f"terms[{number}]" if len(objective.terms) > 1 else ""
-    with located(source, _joined(key, "formula")):
-        summands = parse(term.formula)
+        # Those of its losses that are classes of torch.nn are extra ones, and the others are missed.
+        built.terms.append((term, frozenset()))
+        return
+    source, key = objective.source, _key(objective, number)
     names = _names(summands)
     for name in term.options:
         if name not in names:
-            with located(source, _joined(key, f"options.{name}")):
+            with located(source, key_of("terms", number, "options", name)):
                 raise SpecError(f"the formula has no term {name!r}, only {listed(names)}.{did_you_mean(name, names)}")
-    written = _merged(names, objective.options, term.options)
     with _naming_releases(objective):
-        with located(source, _joined(key, "options")):
-            typed = typed_options(summands, written)
-        with located(source, key):
+        typed: list[Options] = []
+        for own, written in ((("options",), objective.options), (("terms", number, "options"), term.options)):
+            with located(source):
+                typed.append(typed_options(summands, _merged(names, written), own))
+        # What the formula itself is wrong in has its key; all else says what it is about.
+        with located(source, key), _located_only(_OF_FORMULA, source, _joined(key, "formula")):
             part = of_formula(
                 term.formula,
                 config,
-                options=_merged(names, typed, passed) or None,
+                options=_merged(names, *typed, passed) or None,
                 prefix=term.prefix,
                 rename_inputs=term.rename_inputs or None,
             )
@@ -131,6 +151,27 @@ def _add_term(
         built.merge(part)
 
 
+@contextlib.contextmanager
+def _located_only(kinds: tuple[type[NectarganError], ...], path: object, key: str) -> Iterator[None]:
+    try:
+        yield
+    except kinds:
+        with located(path, key):
+            raise
+
+
+def _key(objective: Objective, number: int) -> str:
+    """Return the key of a term, which has none of its own where it stands at the top of a file."""
+    return key_of("terms", number) if len(objective.terms) > 1 else ""
+
+
+def _summands(objective: Objective, number: int) -> tuple[Summand, ...]:
+    """Return the formula of a term; nothing for that of a record which a function was called for."""
+    formula = objective.terms[number].formula
+    with located(objective.source, _joined(_key(objective, number), "formula")):
+        return () if formula is None else parse(formula)
+
+
 def _names(summands: tuple[Summand, ...]) -> list[str]:
     return list(dict.fromkeys(word for each in summands for word in (each.term.name, str(each.term))))
 
@@ -145,13 +186,19 @@ def _merged(names: list[str], *sources: Options) -> dict[str, dict[str, Any]]:
     return merged
 
 
-def _refuse_unused(objective: Objective, passed: Options) -> None:
+def _refuse_empty(objective: Objective) -> None:
+    """Raise for an objective that a person has written and that has no losses: its formula was forgotten."""
+    if not (objective.terms or objective.extra or objective.is_record):
+        with located(objective.source, "formula"):
+            raise ObjectiveError('it is missing; write one, such as formula = "gan:hinge + 100*l1"')
+
+
+def _refuse_unused(objective: Objective, passed: Options, names: list[str]) -> None:
     """Raise for options of a term that no formula has."""
-    names = [name for term in objective.terms if term.formula is not None for name in _names(parse(term.formula))]
-    for given, source, where in ((objective.options, objective.source, "options."), (passed, None, "")):
+    for given, source, where in ((objective.options, objective.source, "options"), (passed, None, "")):
         for name in given:
             if name not in names:
-                with located(source, f"{where}{name}" if where else ""):
+                with located(source, key_of(where, name) if where else ""):
                     raise SpecError(
                         f"options are given for {name!r}, which is no term of this objective; it has {listed(names)}."
                         f"{did_you_mean(name, names)}"
@@ -164,18 +211,17 @@ def _naming_releases(objective: Objective) -> Iterator[None]:
     try:
         yield
     except PluginNotFoundError as error:
-        lines = [install_line(dist, version) for dist, version in objective.providers.items() if not _installed(dist)]
+        lines = [install_line(dist, version) for dist, version in objective.providers.items() if not _version_of(dist)]
         if lines:
             error.args = (f"{error} The record was made with releases that are not installed: {'; '.join(lines)}",)
         raise
 
 
-def _installed(dist: str) -> bool:
+def _version_of(dist: str) -> str | None:
     try:
-        importlib_metadata.version(dist)
+        return importlib_metadata.version(dist)
     except importlib_metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 # Extra losses
@@ -183,23 +229,34 @@ def _installed(dist: str) -> bool:
 
 def _add_extra(built: Built, objective: Objective) -> None:
     for number, extra in enumerate(objective.extra):
-        with located(objective.source, f"extra[{number}]"):
-            loss = made(extra)
+        with located(objective.source, key_of("extra", number)):
+            # A record is of losses that need not have been called by their inputs.
+            loss = made(extra, called=not objective.is_record)
             part = Built(losses={loss.name: loss}, origins={loss.name: Origin(f"extra[{number}]")})
             built.merge(part)
-            # It has no origin, as one that is registered in Python.
-            del built.origins[loss.name]
+    for extra in objective.extra:
+        # It has no origin, as one that is registered in Python.
+        del built.origins[extra.name]
 
 
 # What is set for losses
 
 
-def _set_losses(built: Built, objective: Objective, totals: Totals) -> None:
+def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapping[str, Schedule] | None) -> None:
     disabled = set()
+    # A record has the labels of functions, for which the caller may give them.
+    given = dict(passed) if objective.is_record and isinstance(passed, Mapping) else {}
     for name, entry in objective.losses.items():
-        with located(objective.source, f"losses.{name}"):
+        with located(objective.source, key_of("losses", name)):
+            if entry.is_record and not objective.is_record:
+                raise ObjectiveError(
+                    "function: only a record, which has a fingerprint, says where a function comes from; remove it, "
+                    "and what goes with it",
+                    key="function",
+                )
             if name in built.losses:
-                built.losses[name] = _as_set(built.losses[name], entry, totals)
+                with located(objective.source, key_of("losses", name, "schedule") if entry.schedule else ""):
+                    built.losses[name] = _as_set(built.losses[name], entry, totals, given.get(name))
             elif not entry.is_record:
                 raise UnknownLossError(
                     f"this objective has no loss {name!r}, only {listed(built.losses)}; correct the name, or remove "
@@ -210,7 +267,7 @@ def _set_losses(built: Built, objective: Objective, totals: Totals) -> None:
         if not entry.enabled and name in built.losses:
             disabled.add(name)
     for number, extra in enumerate(objective.extra):
-        with located(objective.source, f"extra[{number}]"):
+        with located(objective.source, key_of("extra", number, "schedule")):
             _check(built.losses[extra.name], totals)
     built.disabled = frozenset(disabled)
     # In the order of the record: the order of a sum counts for its last bit.
@@ -218,20 +275,22 @@ def _set_losses(built: Built, objective: Objective, totals: Totals) -> None:
     built.losses = {name: built.losses[name] for name in dict.fromkeys((*order, *built.losses))}
 
 
-def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals) -> LMLoss:
+def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals, passed: Schedule | None) -> LMLoss:
     update: dict[str, Any] = {}
     if entry.weight is not None:
         update["loss_weight"] = entry.weight
     schedule = entry.schedule
     if schedule is not None:
-        with contextlib.suppress(ScheduleError) if entry.is_record else contextlib.nullcontext():
-            # Of a function that is not to be had here, the record differs from what is built.
-            functions = Functions(functions_in(loss.schedule), f"loss {loss.name!r}")
-            update["schedule"] = with_functions(schedule, functions)
+        known = [each for source in (loss.schedule, passed) for each in functions_in(source or Schedule())]
+        try:
+            update["schedule"] = with_functions(schedule, Functions(known, f"loss {loss.name!r}"))
+        except ScheduleError:
+            if not entry.is_record:
+                raise
+            # Without a function that is not to be had here the weight stays what it was at first.
+            schedule = update["schedule"] = Schedule()
     elif entry.is_record:
         update["schedule"] = Schedule()
-    if entry.is_record and schedule is not None and "schedule" not in update:
-        return loss
     if not update:
         return loss
     changed = loss.model_copy(update=update)
@@ -242,6 +301,11 @@ def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals) -> LMLoss:
 
 def _check(loss: LMLoss, totals: Totals) -> None:
     """Evaluate the schedule of a loss as it is when the loss is registered, so that an error can name its place."""
+    if totals == (None, None) and any(each.unit == "fraction" for each in schedules_in(loss.schedule)):
+        raise ScheduleError(
+            'it has unit = "fraction", and the length of the run is not known; write total_epochs or total_steps at '
+            "the top of the file, or give it to LossManager"
+        )
     if loss.schedule.is_scheduled:
         Scheduler(loss.schedule, loss_name=loss.name, total_epochs=totals[0], total_steps=totals[1])
 
@@ -249,11 +313,14 @@ def _check(loss: LMLoss, totals: Totals) -> None:
 # Weightings
 
 
-def _balances(built: Built, objective: Objective) -> list[Balance]:
+def _balances(built: Built, objective: Objective, passed: Mapping[str, Weighting | str | None] | None) -> list[Balance]:
     given: list[Balance] = []
+    # A record has the labels of classes, for which a spec may bring them, or the caller give them.
+    known = [each.weighting for each in built.balances]
+    known += [each for each in dict(passed or {}).values() if isinstance(each, Weighting)]
     for key, weighting in objective.weightings.items():
-        with located(objective.source, f"weightings.{key}"):
-            balance = _balance(built, key, weighting, whole=objective.is_record)
+        with located(objective.source, key_of("weightings", key)):
+            balance = _balance(built, key, weighting, known, whole=objective.is_record)
         if balance is not None:
             given.append(balance)
     replaced = {name for balance in given for name in balance.names}
@@ -262,25 +329,38 @@ def _balances(built: Built, objective: Objective) -> list[Balance]:
         return checked_balances(kept + given)
 
 
-def _balance(built: Built, key: str, weighting: ObjectiveWeighting, *, whole: bool) -> Balance | None:
-    asked = [key] if weighting.losses is None else list(weighting.losses)
-    names = tuple(loss.name for loss in found_by(asked, built.losses.values()))
-    if not whole and (not names or (weighting.losses and len(names) < len(asked))):
-        known = (*built.losses, *sorted({tag for loss in built.losses.values() for tag in loss.tags}))
-        missing = next(name for name in asked if name not in known)
+def _balance(
+    built: Built, key: str, weighting: ObjectiveWeighting, known: Iterable[Weighting], *, whole: bool
+) -> Balance | None:
+    if weighting.losses is not None and not weighting.losses and not whole:
+        raise ObjectiveError(
+            "losses: it lists none; name some, or remove it, for those that its key finds", key="losses"
+        )
+    if weighting.losses is None:
+        names = tuple(loss.name for loss in found_by([key], built.losses.values()))
+        missing, what = [] if names else [key], "name or tag"
+        there = (*built.losses, *sorted({tag for loss in built.losses.values() for tag in loss.tags}))
+    else:
+        names = tuple(name for name in built.losses if name in weighting.losses)
+        missing, what = [name for name in weighting.losses if name not in names], "name"
+        there = tuple(built.losses)
+    if missing and not whole:
         raise UnknownLossError(
-            f"{missing!r} is the name or tag of no loss of this objective; there are {listed(known)}."
-            f"{did_you_mean(missing, known)}",
-            name=missing,
-            known=known,
+            f"{missing[0]!r} is the {what} of no loss of this objective; there are {listed(there)}."
+            f"{did_you_mean(missing[0], there)}",
+            name=missing[0],
+            known=there,
         )
     for brought in built.balances:
-        # A spec may bring a class, for which the record has its label.
         if brought.names == names and ObjectiveWeighting.of(brought.weighting, list(names)) == weighting:
             return brought
-    if not names or (whole and is_label(weighting.weighting)):
+    definition: Weighting | None = weighting.definition
+    if whole and is_label(weighting.weighting):
+        recorded = ObjectiveWeighting.of(weighting.definition, list(names))
+        definition = next((each for each in known if ObjectiveWeighting.of(each, list(names)) == recorded), None)
+    if not names or definition is None:
         return None
-    balance = Balance(weighting.definition, names, key)
+    balance = Balance(definition, names, key)
     with torch.random.fork_rng(devices=[]):
         bind([balance], built.losses, [], None)
     return balance
@@ -293,6 +373,8 @@ def _compare(built: Built, objective: Objective, totals: Totals, passed: Options
     if totals == (None, None):
         totals = (objective.total_epochs, objective.total_steps)
     found = [*differences(objective, record_of(built, *totals)), *_unwritten(objective, passed)]
+    # What is not in use here, and is there: what it is missed for is said already.
+    found = [each for each in found if not (each.kind == "version" and each.before == _version_of(each.name))]
     if not found:
         return
     where = f"{objective.source}: " if objective.source else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +10,17 @@ from typing import Any
 
 import importlib_metadata
 import torch
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from nectargan_core import catalog
 from nectargan_core._core_requirement import CORE
-from nectargan_core._names import read_name
+from nectargan_core._names import label_of, read_name, read_term
 from nectargan_core.errors import NectarganError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Built, Origin
 from nectargan_core.objectives._extra import written
-from nectargan_core.objectives._functions import FunctionDescription, described, weight_files_of
+from nectargan_core.objectives._functions import FunctionDescription, described, plain_or_none, weight_files_of
 from nectargan_core.objectives._objective import (
     ExtraLoss,
     Objective,
@@ -65,10 +68,10 @@ def record(
     for loss, enabled in losses:
         function, origin = functions[loss.name], origins.get(loss.name)
         entries[loss.name] = _entry(loss, enabled, function, origin, key_of.get(loss.name))
-        if origin is None and (again := written(loss, function)) is not None:
-            extra.append(again)
         if origin is not None and origin.plugin is not None:
             _note(origin.plugin, providers)
+        elif (again := written(loss, function)) is not None:
+            extra.append(again)
         for name in _names(loss.schedule):
             _note_named(catalog.SCHEDULES, name, providers)
         for name, digest in weight_files_of(loss.function).items():
@@ -101,14 +104,14 @@ def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) 
 
     Args:
         objective: The record.
-        options: The options that the term of each loss was given, by the name of the loss.
+        options: The options that the term of each loss has, those by default included, by the name of the loss.
     """
     losses = {}
     for name, loss in objective.losses.items():
         said = loss.model_dump(mode="json", exclude={"provider", "weighting", "term"})
         said["tags"] = sorted(set(loss.tags))
         if loss.unknown or "<" in (loss.function or ""):
-            said["term"] = loss.term
+            said["term"] = None if loss.term is None else read_term(loss.term)[0].name
             said["options"] = _without_files(options.get(name, {}), objective.weight_files)
         losses[name] = said
     weightings = [weighting.model_dump(mode="json") for weighting in objective.weightings.values()]
@@ -118,7 +121,7 @@ def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) 
         "weight_files": dict(objective.weight_files),
         "length": [objective.total_epochs, objective.total_steps] if objective.uses_fractions else None,
     }
-    text = json.dumps(_same_numbers(counted), sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps(_same_numbers(counted), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -132,13 +135,16 @@ def _same_numbers(value: Any) -> Any:
 
 
 def _without_files(options: Mapping[str, Any], weight_files: Mapping[str, str]) -> dict[str, Any]:
-    """Return options without those that name a weight file, of which the content counts and not the place."""
-    return {
-        name: value
-        for name, value in options.items()
-        if not (isinstance(value, str) or hasattr(value, "__fspath__"))
-        or str(value).replace("\\", "/").rpartition("/")[2] not in weight_files
-    }
+    """Return options as plain data; None for one that names a weight file, of which the content counts."""
+    said: dict[str, Any] = {}
+    for name, value in options.items():
+        is_path = isinstance(value, str) or hasattr(value, "__fspath__")
+        if is_path and str(value).replace("\\", "/").rpartition("/")[2] in weight_files:
+            said[name] = None
+        else:
+            held = plain_or_none(value)
+            said[name] = label_of(type(value)) if held is None else held[0]
+    return said
 
 
 def _entry(
@@ -178,8 +184,38 @@ def _names(schedule: Schedule) -> Iterable[str]:
 
 
 def _note(plugin: catalog.Plugin, providers: dict[str, str]) -> None:
-    if plugin.key != CORE:
+    """Note the release of a plugin, and those of the plugins that its distribution builds on."""
+    if plugin.key != CORE and plugin.key not in providers:
         providers[plugin.key] = plugin.version or ""
+        providers |= _built_on(plugin.key, plugin.version)
+
+
+@functools.lru_cache(256)
+def _built_on(dist: str, version: str | None) -> dict[str, str]:
+    """Return the releases of plugins that a distribution requires, by its metadata."""
+    offering = {entry.plugin.key: entry.plugin.version or "" for entry in catalog.plugins()}
+    found: dict[str, str] = {}
+    asked = [dist]
+    while asked:
+        try:
+            required = importlib_metadata.requires(asked.pop()) or []
+        except importlib_metadata.PackageNotFoundError:
+            continue
+        for name in (_of_requirement(text) for text in required):
+            if name in offering and name not in (CORE, dist, *found):
+                found[name] = offering[name]
+                asked.append(name)
+    return found
+
+
+def _of_requirement(text: str) -> str:
+    """Return the name of a distribution that is required without an extra; empty for another one."""
+    try:
+        requirement = Requirement(text)
+        asked = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    except InvalidRequirement:
+        return ""
+    return canonicalize_name(requirement.name) if asked else ""
 
 
 def _note_named(group: str, name: str, providers: dict[str, str]) -> None:

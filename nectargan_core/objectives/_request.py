@@ -13,14 +13,13 @@ from nectargan_core.errors import PluginNotFoundError, SpecSyntaxError
 from nectargan_core.objectives._adjust import adjust, warn_of_zeros
 from nectargan_core.objectives._balances import balances_of
 from nectargan_core.objectives._build import FILE_KEYWORDS, KEYWORDS, Built, Spec, build_called, build_named
+from nectargan_core.objectives._file import FILE_ENDS
 from nectargan_core.objectives._objective import Objective
 from nectargan_core.objectives._rebuild import rebuild
 from nectargan_core.objectives._renaming import NOTHING_RENAMED, Renaming
 from nectargan_core.objectives._terms import term_of_formula
 from nectargan_core.schedules import Schedule
 from nectargan_core.weightings import Weighting
-
-_FILE_ENDS = (".toml", ".json", ".jsonl")
 
 
 def build(
@@ -120,7 +119,7 @@ def looks_like_a_file(text: str) -> bool:
         (True, False)
     """
     text = text.strip()
-    if text.lower().endswith(_FILE_ENDS):
+    if text.lower().endswith(FILE_ENDS):
         return True
     try:
         return arguments.path("spec", text).exists() and not text.isidentifier()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from nectargan_core import catalog
 from nectargan_core._names import label_of
@@ -53,8 +53,24 @@ def plugin_of(spec: Callable[..., Any]) -> catalog.Plugin | None:
     return next((entry.plugin for entry in catalog.plugins(catalog.SPECS) if entry.plugin.imported() is spec), None)
 
 
-def term_of_function(spec: Callable[..., Any], bound: inspect.BoundArguments | None) -> ObjectiveTerm:
-    """Write down a spec function that was called: as a formula where it is that of an installed plugin.
+class CalledTerm(NamedTuple):
+    """The term that stands for a spec function of an installed plugin, as it was called.
+
+    Args:
+        plugin: The plugin.
+        term: The term, such as `"pix2pix:extended"`.
+        options: The keyword arguments that it was given.
+        all_options: The variant and the keyword arguments that it has by default, too.
+    """
+
+    plugin: catalog.Plugin
+    term: str
+    options: dict[str, Any]
+    all_options: dict[str, Any]
+
+
+def called_term(spec: Callable[..., Any], bound: inspect.BoundArguments | None) -> CalledTerm | None:
+    """Return the term that stands for a spec function that was called; None where there is none.
 
     Args:
         spec: The function.
@@ -62,18 +78,47 @@ def term_of_function(spec: Callable[..., Any], bound: inspect.BoundArguments | N
     """
     plugin = plugin_of(spec)
     if plugin is None or bound is None:
-        return ObjectiveTerm(function=label_of(spec))
+        return None
     given = dict(bound.arguments)
     # What is passed on by **name.
     for parameter in bound.signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             given.update(given.pop(parameter.name, {}))
         elif parameter.kind is parameter.VAR_POSITIONAL:
-            return ObjectiveTerm(function=label_of(spec))
+            return None
     given.pop(next(iter(bound.signature.parameters), ""), None)  # the config
+    every = with_defaults(spec, given)
     variant = given.pop(SUBSPEC, None)
-    name = plugin.name if variant is None else f"{plugin.name}:{variant}"
-    return term_of_formula(name, {plugin.name: given} if given else None)
+    return CalledTerm(plugin, plugin.name if variant is None else f"{plugin.name}:{variant}", given, every)
+
+
+def with_defaults(spec: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a spec with those that it has by default, as far as they can be read.
+
+    Example:
+        >>> with_defaults(lambda config, subspec="plain", *, epsilon=1e-3: {}, {"subspec": "masked"})
+        {'subspec': 'masked', 'epsilon': 0.001}
+    """
+    try:
+        parameters = [*inspect.signature(spec).parameters.values()][1:]  # without the config
+    except (TypeError, ValueError):
+        return dict(given)
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return {**defaults, **given}
+
+
+def term_of_function(spec: Callable[..., Any], called: CalledTerm | None, further: str) -> ObjectiveTerm:
+    """Write down a spec function that was called: as a formula where it is that of an installed plugin.
+
+    Args:
+        spec: The function.
+        called: The term that stands for it.
+        further: The formula of further terms, with a `+` before it; empty for none.
+    """
+    if called is None:
+        return ObjectiveTerm(function=label_of(spec))
+    options = {called.plugin.name: called.options} if called.options else None
+    return term_of_formula(f"{called.term}{further}", options)
 
 
 def _is_none_by_default(formula: str, name: str, option: str) -> bool:
