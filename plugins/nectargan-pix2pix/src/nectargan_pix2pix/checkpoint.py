@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,11 @@ def seed_everything(seed: int) -> None:
 
 def random_state() -> dict[str, Any]:
     """Return the state of the random numbers of torch, NumPy and Python, as plain data and tensors."""
+    is_used: Callable[[], bool] = torch.cuda.is_initialized  # Asking for the state would set up every GPU there is.
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 -- as in `seed_everything`
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if is_used() else [],
         "numpy": [
             str(kind),
             torch.tensor(np.asarray(keys, dtype=np.int64)),

@@ -195,9 +195,10 @@ class Run:
 
     def _rehearse(self) -> LossManager:
         """Do a step with all losses on networks that are thrown away; return what holds the weights of the losses."""
+        checkpoint.seed_everything(self._options.seed)
         manager = _built(self._warnings, partial(build, self._options, self._objective, self._device))
         check(manager)
-        with _silently(), _kept_random_state(), manager:
+        with _silently(), manager:
             let_all_run(manager)
             state = self._state(manager)
             try:
@@ -380,15 +381,6 @@ def _silently() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def _kept_random_state() -> Iterator[None]:
-    state = checkpoint.random_state()
-    try:
-        yield
-    finally:
-        checkpoint.restore_random_state(state)
 
 
 def _built(known: set[str], make: Callable[[], LossManager]) -> LossManager:
