@@ -23,6 +23,14 @@ TINY = ("--channels", "1", "--batch-size", "2", "--device", "cpu")
 COLUMNS = ("step", "epoch", "loss", "weight", "unweighted")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_curves():
+    """Leave out what takes most of the time of a small run, and is no part of what is tested here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nectargan_pix2pix.results.draw_curves", lambda log, path: path.write_bytes(b"curves"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A pix2pix folder with five pairs of noise to train on, so that a batch is not full, and one held out."""
