@@ -43,7 +43,7 @@ setup: $(VENV)/.ready
 
 # One thread: on a busy machine the threads of OpenMP spend more time waiting for each other than they save.
 demo: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/nectargan-pix2pix train --sample-photos --spec pix2pix:extended --epochs 30 --out runs/demo
+	OMP_NUM_THREADS=1 $(BIN)/nectargan-pix2pix train --sample-photos --spec pix2pix:extended --epochs 30 --out runs/demo --overwrite
 
 # One thread in each process of pytest, as in the demo.
 test test-all test-floors: export OMP_NUM_THREADS := 1

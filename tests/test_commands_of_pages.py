@@ -99,7 +99,7 @@ def clone_of_this(shell, place):
 
 
 def pairs_of_images(shell, place):
-    """Make the folder of images that the page trains on, and weights for its perceptual loss."""
+    """Make the images that the page trains on and translates, and weights for its perceptual loss."""
     import numpy as np
     from PIL import Image
 
@@ -109,9 +109,11 @@ def pairs_of_images(shell, place):
         for number in range(2):
             pixels = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(shell.directory / "datasets/facades" / part / f"{number}.png")
+    (shell.directory / "photos").mkdir()
+    Image.new("RGB", (40, 32), "grey").save(shell.directory / "photos/house.jpg")
     vgg_weights.save_random(place.with_suffix(".pth"))
     shell.set("NECTARGAN_VGG19_WEIGHTS", place.with_suffix(".pth"))
-    shell.run("pip install nectargan-vgg")
+    shell.run("pip install nectargan-vgg nectargan-schedules nectargan-weightings")
 
 
 # What the commands of a page need beside an environment with PyTorch.

@@ -112,6 +112,7 @@ def test_every_python_example_runs(path, site, tmp_path, monkeypatch):
     if path.name == "manager.md" and Version(torch.__version__) < Version("2.7"):
         pytest.skip("the page compiles compute_losses, which needs PyTorch 2.7")
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)  # What networks of examples return by chance may be warned of.
     if prepare := BEFORE.get(relative(path)):
         prepare(monkeypatch)
     install(site, project_of(path))

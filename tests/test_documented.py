@@ -305,7 +305,12 @@ def programs() -> dict[str, click.Command]:
 
 
 # Where the commands of a program are documented that are not on the page of commands.
-SECTIONS = {"nectargan-pix2pix train": (ROOT / "plugins/nectargan-pix2pix/README.md", "The trainer")}
+TRAINER = ROOT / "plugins/nectargan-pix2pix/README.md"
+SECTIONS = {
+    "nectargan-pix2pix train": (TRAINER, "The trainer"),
+    "nectargan-pix2pix predict": (TRAINER, "Translating images"),
+    "nectargan-pix2pix evaluate": (TRAINER, "Evaluating"),
+}
 PROGRAMS = programs()
 
 

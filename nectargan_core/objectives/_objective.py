@@ -457,6 +457,17 @@ class Objective(_Part, frozen=True):
         """
         return differences(self, other)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Objective:
+        """Return a copy, with other values for the fields in `update`, which are validated; errors name its file.
+
+        Example:
+            >>> Objective(formula="l1", total_epochs=20).model_copy(update={"total_epochs": None}).total_epochs
+        """
+        copy = super().model_copy(update=update, deep=deep)
+        if copy.__pydantic_private__ is not None:
+            copy.__pydantic_private__["_source"] = self._source
+        return copy
+
     def _repr_html_(self) -> str:
         return as_html(self)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from nectargan_pix2pix import objective as objective_module
 from nectargan_pix2pix import run as run_module
 from nectargan_pix2pix.cli import main
 from nectargan_pix2pix.networks import Discriminator, Generator
 from nectargan_pix2pix.photos import Crops, Photographs
+from nectargan_pix2pix.results import is_due
 from PIL import Image
 
-from nectargan_core import LossLog
-from nectargan_core.errors import NectarganError, NectarganWarning
+from nectargan_core import LossLog, LossManager, Objective, Schedule
+from nectargan_core.errors import NectarganWarning
 
 TINY = ("--channels", "2", "--batch-size", "2", "--device", "cpu")
 
@@ -60,6 +63,7 @@ def test_a_run_writes_every_documented_file(finished):
         "loss_log.jsonl",
         "curves.png",
         "checkpoint.pt",
+        "manifest.json",
         "summary.txt",
         "grids/epoch_0001.png",
         "grids/epoch_0002.png",
@@ -103,8 +107,11 @@ def test_progress_shows_the_losses(finished):
 def test_grids_show_held_out_images(finished, data):
     with Image.open(finished[0] / "grids" / "epoch_0002.png") as grid, Image.open(data / "val" / "0.png") as pair:
         pixels, expected = np.asarray(grid), np.asarray(pair)
-    assert np.array_equal(pixels[52:84, 8:40], expected[:, :32])
-    assert np.array_equal(pixels[52:84, 8 + 2 * 40 : 40 + 2 * 40], expected[:, 32:])
+    # From below: a gap, two rows of images with a caption and a gap each.
+    row = pixels.shape[0] - 8 - 2 * (26 + 32 + 8) + 26
+    windows = [pixels[row : row + 32, left : left + 32] for left in range(pixels.shape[1] - 31)]
+    assert any(np.array_equal(window, expected[:, :32]) for window in windows)
+    assert any(np.array_equal(window, expected[:, 32:]) for window in windows)
 
 
 @pytest.mark.slow
@@ -114,15 +121,6 @@ def test_one_seed_gives_one_log(data, tmp_path):
         train("--data", data, "--epochs", 1, "--out", tmp_path / out, "--seed", seed, *TINY)
         losses.append(LossLog(tmp_path / out).series("G_L1").loss.tolist())
     assert losses[0] == losses[1] != losses[2]
-
-
-@pytest.mark.slow
-def test_another_run_into_the_same_folder_replaces_the_results(data, tmp_path):
-    for epochs in (3, 1):
-        assert train("--data", data, "--epochs", epochs, "--out", tmp_path, *TINY).exit_code == 0
-    assert [path.name for path in (tmp_path / "grids").iterdir()] == ["epoch_0001.png"]
-    assert LossLog(tmp_path).series("G_L1").epoch.tolist() == [0, 0]
-    assert "epoch 1  epoch 1" in (tmp_path / "summary.txt").read_text()
 
 
 def test_a_loss_added_by_name_is_trained(data, tmp_path):
@@ -161,8 +159,8 @@ def test_sample_photographs_are_trained_on(tmp_path, monkeypatch):
 
 
 def test_at_most_eight_grids_and_the_last_epoch_are_drawn():
-    assert [epoch for epoch in range(1, 41) if run_module._due(epoch, 40)] == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert [epoch for epoch in range(1, 4) if run_module._due(epoch, 3)] == [1, 2, 3]
+    assert [epoch for epoch in range(1, 41) if is_due(epoch, 40)] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [epoch for epoch in range(1, 4) if is_due(epoch, 3)] == [1, 2, 3]
 
 
 @pytest.mark.slow
@@ -171,35 +169,120 @@ def test_held_out_images_are_never_trained_on(monkeypatch, tmp_path):
     training = torch.zeros(3, 32, 32)
     seen = []
 
-    def watched(manager, networks, batches, epochs):
-        for x, y in batches:
+    def watched(manager, networks, learned, batches, epochs, done=0):
+        for x, y in batches.of(0):
             seen.extend((*x, *y))
-        return original(manager, networks, batches, epochs)
+        return original(manager, networks, learned, batches, epochs, done)
 
     original = run_module.train
     monkeypatch.setattr(run_module, "train", watched)
     monkeypatch.setattr(
         "nectargan_pix2pix.photos.folder",
-        lambda *_, **__: Photographs(Crops([(training, training)], 32, 4), [(held_out, held_out)], "constants"),
+        lambda *_, **__: Photographs(Crops([(training, training)], 32, 4), [(held_out, held_out)], "constants", ""),
     )
     assert train("--data", "anywhere", "--epochs", 1, "--out", tmp_path, *TINY).exit_code == 0
-    assert len(seen) == 8
+    # Once before the training, once in it.
+    assert len(seen) == 2 * 8
     assert all(torch.equal(image, training) for image in seen)
+
+
+def test_an_objective_without_losses_of_the_discriminator_says_so(data, tmp_path):
+    result = train("--spec", "sobel", "--data", data, "--epochs", 1, "--out", tmp_path, *TINY)
+    assert "No loss is tagged 'D': the discriminator is not trained.\n" in result.output
+
+
+OBJECTIVE = """
+formula = "gan + 100*l1"
+total_epochs = 2
+[losses.G_L1]
+schedule = { schedule = "linear", unit = "fraction", end = 1.0, target_value = 0.0 }
+[[extra]]
+name = "G_HUBER"
+function = "torch.nn:HuberLoss"
+arguments = { delta = 0.5 }
+weight = 5.0
+tags = ["G"]
+"""
+
+
+@pytest.fixture
+def objective(tmp_path):
+    path = tmp_path / "objective.toml"
+    path.write_text(OBJECTIVE)
+    return path
+
+
+def test_an_objective_file_is_trained_for_its_epochs(data, tmp_path, objective):
+    out = tmp_path / "out"
+    result = train("--objective", objective, "--data", data, "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
+    log = LossLog(out)
+    assert set(log.names) == {"G_GAN", "D_real", "D_fake", "G_L1", "G_HUBER"}
+    assert log.series("G_L1").weight.tolist() == [100, 100, 50, 50]
+
+
+def test_options_go_before_the_objective_file(data, tmp_path, objective):
+    out = tmp_path / "out"
+    given = ("--weight", "G_HUBER=7", "--schedule", "G_L1=linear:end=2,target_value=10", "--epochs", 1)
+    result = train("--objective", objective, *given, "--data", data, "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
+    log = LossLog(out)
+    assert set(log.series("G_HUBER").weight) == {7.0}
+    assert log.header["total_epochs"] == 1
+
+
+def test_the_manifest_beside_the_checkpoint_gives_the_same_losses(data, tmp_path, objective):
+    out = tmp_path / "out"
+    train("--objective", objective, "--data", data, "--out", out, *TINY)
+    manifest = Objective.load(out / "manifest.json")
+    assert manifest == Objective.load(out)
+    assert LossManager.from_spec(manifest, strict=True).manifest() == manifest
+    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert checkpoint["losses"]["manifest"]["fingerprint"] == manifest.fingerprint
+
+
+def test_the_manifest_of_a_run_is_an_objective_file(data, finished, tmp_path):
+    result = train("--objective", finished[0] / "manifest.json", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 0, result.output
+    for name in LossLog(finished[0]).names:
+        first, second = (LossLog(place).series(name).loss for place in (finished[0], tmp_path / "out"))
+        assert np.array_equal(first, second)
+
+
+def test_weights_and_schedules_can_be_given(data, tmp_path):
+    pytest.importorskip("nectargan_schedules")
+    given = ("--weight", "G_GAN=2", "--schedule", "G_L1=cosine:start=0,end=1,unit=fraction,target_value=0")
+    result = train(*given, "--data", data, "--epochs", 2, "--out", tmp_path, *TINY)
+    assert result.exit_code == 0, result.output
+    log = LossLog(tmp_path)
+    assert set(log.series("G_GAN").weight) == {2.0}
+    assert log.series("G_L1").weight == pytest.approx([100, 100, 50, 50])
+
+
+def test_learning_rates_can_be_given(data, tmp_path):
+    result = train("--lr-g", "0.5", "--lr-d", "0.25", "--data", data, "--epochs", 1, "--out", tmp_path, *TINY)
+    assert result.exit_code == 0, result.output
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    rates = [checkpoint[f"{name}_optimizer"]["param_groups"][0]["lr"] for name in ("generator", "discriminator")]
+    assert rates == [0.5, 0.25]
 
 
 # Stopping
 
 
-def raising(number, times=1):
-    """Return a training loop that raises a signal after its first step."""
+def raising(number, times=1, step=1):
+    """Return a training loop that raises a signal after a step."""
     original = run_module.train
+    calls = []
 
     def interrupted(*arguments):
-        for count, epoch in enumerate(original(*arguments)):
-            if count == 0:
+        calls.append(arguments)
+        for done in original(*arguments):
+            # Not in the step that is done before the training.
+            if done == step and len(calls) > 1:
                 for _ in range(times):
                     signal.raise_signal(number)
-            yield epoch
+            yield done
 
     return interrupted
 
@@ -213,8 +296,22 @@ def test_a_signal_ends_the_training_with_everything_saved(data, tmp_path, monkey
     assert f"Stopped by {signal.Signals(number).name}; log and checkpoint are saved." in result.output
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0]
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epochs"] == 0
-    assert {"curves.png", "summary.txt"} <= {path.name for path in tmp_path.iterdir()}
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")} - {"loss_log.jsonl.lock"}
+    assert left == {
+        "loss_log.jsonl",
+        "curves.png",
+        "checkpoint.pt",
+        "manifest.json",
+        "summary.txt",
+        "grids/epoch_0001_step_000001.png",
+    }
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_at_the_end_of_an_epoch_leaves_its_grid(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "train", raising(signal.SIGINT, step=2))
+    train("--data", data, "--epochs", 100, "--out", tmp_path, *TINY)
+    assert [path.name for path in (tmp_path / "grids").iterdir()] == ["epoch_0001.png"]
 
 
 def test_a_signal_after_the_last_step_is_no_interruption(data, tmp_path, monkeypatch):
@@ -231,7 +328,7 @@ def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, r
     result = train("--data", data, "--epochs", 5, "--out", tmp_path, *TINY)
     assert result.exit_code == 130
     assert "what was not saved by then is lost" in result.output
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"] == 0
 
 
 @pytest.mark.slow
@@ -245,7 +342,8 @@ def test_ctrl_c_ends_the_real_program_with_everything_saved(data, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors == "Stopped by SIGINT; log and checkpoint are saved.\n"
+    assert errors == "Stopped by SIGINT; log and checkpoint are saved. Go on with --resume.\n"
+    assert list((tmp_path / "grids").glob("epoch_*.png"))
     assert len(LossLog(tmp_path).series("G_L1")) >= 1
     assert "generator" in torch.load(tmp_path / "checkpoint.pt", weights_only=True)
 
@@ -294,32 +392,203 @@ def test_a_device_that_does_not_exist_is_refused(data, tmp_path, device):
     assert f"the device '{device}' cannot be used" in message(result)
 
 
-def test_an_output_that_is_a_file_is_refused(data, tmp_path):
-    (tmp_path / "file").touch()
-    assert "file" in message(train("--data", data, "--out", tmp_path / "file", *TINY))
+def with_another(monkeypatch, function, **keywords):
+    """Let every objective have one more loss."""
+    original = objective_module.LossManager.from_spec
+
+    def made(*arguments, **others):
+        manager = original(*arguments, **others)
+        manager.register_loss_fn("ANOTHER", function, **{"tags": ["G"], **keywords})
+        return manager
+
+    monkeypatch.setattr(objective_module.LossManager, "from_spec", made)
+
+
+def untouched(directory):
+    """Whether a directory is as it was before a run was refused."""
+    return not directory.exists()
 
 
 def test_a_loss_without_the_tag_of_a_network_is_refused(data, tmp_path, monkeypatch):
-    original = run_module.LossManager.from_spec
+    with_another(monkeypatch, torch.nn.L1Loss(), tags=["smooth"])
+    result = train("--data", data, "--out", tmp_path / "out", *TINY)
+    assert "does not know which network ANOTHER is to train" in message(result)
+    assert untouched(tmp_path / "out")
 
-    def with_another(*arguments, **keywords):
-        manager = original(*arguments, **keywords)
-        manager.register_loss_fn("TV", torch.nn.L1Loss(), tags=["smooth"])
+
+def test_an_objective_without_losses_of_the_generator_is_refused(data, tmp_path, monkeypatch):
+    original = objective_module.LossManager.from_spec
+
+    def made(*arguments, **others):
+        manager = original(*arguments, **others)
+        manager.unregister("G")
         return manager
 
-    monkeypatch.setattr(run_module.LossManager, "from_spec", with_another)
-    result = train("--data", data, "--out", tmp_path, *TINY)
-    assert "does not know which network TV is to train" in message(result)
+    monkeypatch.setattr(objective_module.LossManager, "from_spec", made)
+    result = train("--data", data, "--out", tmp_path / "out", *TINY)
+    assert "nothing would train the generator" in message(result)
+    assert untouched(tmp_path / "out")
 
 
-def test_an_image_that_cannot_be_read_ends_the_training_with_one_line(data, tmp_path, monkeypatch):
-    from nectargan_pix2pix.photos import DataError
+@pytest.mark.parametrize("weight", [1.0, 0.0])
+def test_an_input_that_the_trainer_does_not_have_is_refused(data, tmp_path, monkeypatch, weight):
+    with_another(monkeypatch, lambda mask: mask.mean(), inputs=("mask",), loss_weight=weight)
+    result = train("--data", data, "--out", tmp_path / "out", *TINY)
+    assert "'ANOTHER' reads 'mask', which the trainer does not have" in message(result)
+    assert untouched(tmp_path / "out")
+
+
+@pytest.mark.parametrize("schedule", [None, Schedule(start=2, end=5, initial_value=0.0)])
+def test_a_loss_that_fails_is_refused_before_anything_is_written(data, tmp_path, monkeypatch, schedule):
+    def failing(y_fake, y):
+        raise RuntimeError("sizes differ\nand more")
+
+    with_another(monkeypatch, failing, schedule=schedule)
+    result = train("--data", data, "--out", tmp_path / "out", *TINY)
+    assert "the first step fails, and nothing was written: RuntimeError: sizes differ (test_cli.py" in message(result)
+    assert untouched(tmp_path / "out")
+
+
+def test_a_loss_whose_state_a_checkpoint_cannot_hold_is_refused(data, tmp_path, monkeypatch):
+    class Odd(torch.nn.Module):
+        def get_extra_state(self):
+            return {"when": np.datetime64(0, "s")}
+
+        def set_extra_state(self, state):
+            pass
+
+        def forward(self, y_fake, y):
+            return (y_fake - y).mean()
+
+    with_another(monkeypatch, Odd())
+    result = train("--data", data, "--out", tmp_path / "out", *TINY)
+    assert "cannot be kept in a checkpoint" in message(result)
+    assert untouched(tmp_path / "out")
+
+
+def test_an_image_that_cannot_be_read_is_refused_before_anything_is_written(data, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    path = copy / "train" / "3.png"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "3.png cannot be read" in message(train("--data", copy, "--out", tmp_path / "out", *TINY))
+    assert untouched(tmp_path / "out")
+
+
+def test_an_image_that_is_lost_meanwhile_ends_the_training_with_one_line(data, tmp_path, monkeypatch):
+    from nectargan_pix2pix.images import DataError
 
     def broken(*_):
         raise DataError("train/3.png cannot be read: truncated; replace or remove it")
 
-    monkeypatch.setattr(Crops, "__getitem__", broken)
+    monkeypatch.setattr(Crops, "take", broken)
     assert "train/3.png cannot be read" in message(train("--data", data, "--out", tmp_path, *TINY))
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--weight", "G_L1"),
+        ("--weight", "G_L1=many"),
+        ("--weight", "G_L1=nan"),
+        ("--weight", "=3"),
+        ("--schedule", "G_L1"),
+        ("--schedule", "G_L1=linear:end"),
+        ("--schedule", "G_L1=linear:end=1,end=2"),
+        ("--schedule", "G_L1=linear:"),
+        ("--schedule", "G_L1=linear:start=3,end=1"),
+        ("--schedule", "G_L1=linear:unit=lightyears"),
+    ],
+)
+def test_a_weight_or_schedule_that_cannot_be_read_is_refused(data, tmp_path, option, text):
+    said = message(train(option, text, "--data", data, "--out", tmp_path / "out", *TINY))
+    assert "such as 'G_L1=" in said
+    assert untouched(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "expected"),
+    [
+        ("--weight", "G_L3=5", "G_L3"),
+        ("--schedule", "G_L3=linear:end=1,target_value=0", "G_L3"),
+        ("--schedule", "G_L1=linnear:end=1", "linnear"),
+        ("--schedule", "G_L1=linear:end=1,steepness=2", "steepness"),
+    ],
+)
+def test_a_weight_or_schedule_that_does_not_fit_is_refused(data, tmp_path, option, text, expected):
+    assert expected in message(train(option, text, "--data", data, "--out", tmp_path / "out", *TINY))
+    assert untouched(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("formula = 'gan +'", "column"),
+        ("formula = 'gan'\nspeed = 3", "speed"),
+        ("formula = ", "objective.toml"),
+        ("formula = 'gan + l1'\n[losses.G_L7]\nweight = 1.0", "G_L7"),
+        ("formula = 'l1'\n[[extra]]\nname = 'a'\nfunction = 'os:system'", "torch.nn"),
+        ("formula = 'l1'\ntotal_epochs = 2.5", "total_epochs"),
+    ],
+)
+def test_a_wrong_objective_file_is_refused(data, tmp_path, text, expected):
+    (tmp_path / "objective.toml").write_text(text)
+    result = train("--objective", tmp_path / "objective.toml", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 1
+    assert re.search(r"^Error: .*objective\.toml[: ]", result.output, re.M)
+    assert expected in result.output
+    assert untouched(tmp_path / "out")
+
+
+def test_an_objective_file_that_is_not_there_is_named(data, tmp_path):
+    result = train("--objective", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert "none.toml" in message(result)
+
+
+def test_a_formula_and_a_file_exclude_each_other(data, tmp_path, objective):
+    result = train("--objective", objective, "--spec", "l1", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 2
+    assert "give --spec or --objective, not both" in result.output
+
+
+def test_a_loss_is_given_one_weight(data, tmp_path):
+    result = train("--weight", "G_L1=1", "--weight", "G_L1=2", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert "--weight is given twice for G_L1" in message(result)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "fast"])
+def test_a_learning_rate_is_a_finite_number_above_zero(data, tmp_path, rate):
+    result = train("--lr-g", rate, "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 2
+    assert "expected a finite number above 0" in result.output
+
+
+@pytest.mark.parametrize("place", ["file/out", "file"])
+def test_an_output_below_a_file_is_refused(data, tmp_path, place):
+    (tmp_path / "file").touch()
+    assert "nothing can be written to" in message(train("--data", data, "--out", tmp_path / place, *TINY))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="whoever is root may write anywhere")
+def test_an_output_that_may_not_be_written_to_is_refused(data, tmp_path):
+    tmp_path.chmod(0o500)
+    assert "nothing can be written to" in message(train("--data", data, "--out", tmp_path / "out", *TINY))
+
+
+@pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
+def test_a_checkpoint_that_cannot_be_written_is_warned_of_and_the_one_before_stays(data, tmp_path, monkeypatch):
+    original = run_module.writing.replace
+
+    def full(path, content):
+        if path.name == "checkpoint.pt" and (tmp_path / "grids" / "epoch_0001.png").exists():
+            raise OSError(28, "No space left on device")
+        original(path, content)
+
+    monkeypatch.setattr(run_module.writing, "replace", full)
+    result = train("--data", data, "--epochs", 3, "--out", tmp_path, *TINY)
+    assert "Warning: cannot write the checkpoint" in result.output
+    assert result.exit_code == 1
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epochs"] == 1
 
 
 def test_a_missing_library_names_the_extra(data, tmp_path, monkeypatch):
@@ -334,16 +603,26 @@ def test_a_missing_module_of_this_package_is_not_reported_as_a_missing_extra(dat
 
 
 def test_warnings_of_nectargan_are_shown_in_one_line_and_others_unchanged(data, tmp_path, monkeypatch):
-    def warning(*_):
+    original = run_module.Batches
+
+    def warning(*arguments):
         warnings.warn("the disk is full", NectarganWarning, stacklevel=1)
         warnings.warn("old way", FutureWarning, stacklevel=1)
-        raise NectarganError("enough")
+        return original(*arguments)
 
-    monkeypatch.setattr(Crops, "__getitem__", warning)
+    monkeypatch.setattr(run_module, "Batches", warning)
     with pytest.warns(FutureWarning, match="old way") as others:
-        result = train("--data", data, "--out", tmp_path, *TINY)
+        result = train("--data", data, "--epochs", 1, "--out", tmp_path, *TINY)
     assert "\nWarning: the disk is full\n" in f"\n{result.output}"
     assert len(others) == 1
+
+
+@pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
+def test_what_an_objective_warns_of_is_shown_once(data, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"train": {"loss": {"lambda_l1": 0}}}))
+    result = train("--data", data, "--epochs", 1, "--out", tmp_path, "--config", config, *TINY)
+    assert result.output.count("Warning: ") == result.output.count("lambda_l1") == 1
 
 
 def test_help_and_version_need_no_extra(monkeypatch):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from nectargan_pix2pix import photos
-from nectargan_pix2pix.photos import Crops, DataError, degrade, folder, sample_photographs
+from nectargan_pix2pix.images import DataError, read_image
+from nectargan_pix2pix.photos import Crops, degrade, folder, held_out, sample_photographs
 from nectargan_pix2pix.report import psnr
 from PIL import Image
 
@@ -32,18 +33,22 @@ def coordinates(height, width):
     return torch.stack([rows, columns, torch.zeros_like(rows)]).float()
 
 
+def drawn(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 # Crops
 
 
 def test_a_crop_takes_source_and_target_from_the_same_place():
     image = coordinates(40, 50)
-    for x, y in (Crops([(image, image + 0.5)], 32, repeats=20)[index] for index in range(20)):
+    for x, y in (Crops([(image, image + 0.5)], 32).take(0, drawn(seed)) for seed in range(20)):
         assert torch.equal(x + 0.5, y)
 
 
 def test_crops_are_taken_at_every_position_and_mirrored():
-    torch.manual_seed(0)
-    crops = [Crops([(coordinates(34, 33), coordinates(34, 33))], 32)[0][0] for _ in range(60)]
+    image = coordinates(34, 33)
+    crops = [Crops([(image, image)], 32).take(0, drawn(seed))[0] for seed in range(60)]
     assert {int(crop[0].min()) for crop in crops} == {0, 1, 2}
     assert {int(crop[1].min()) for crop in crops} == {0, 1}
     assert {bool(crop[1, 0, 0] > crop[1, 0, -1]) for crop in crops} == {False, True}
@@ -52,7 +57,7 @@ def test_crops_are_taken_at_every_position_and_mirrored():
 def test_an_epoch_takes_repeats_crops_of_each_pair():
     images = [(torch.full((3, 32, 32), float(value)),) * 2 for value in range(3)]
     crops = Crops(images, 32, repeats=4)
-    taken = [int(crops[index][0][0, 0, 0]) for index in range(len(crops))]
+    taken = [int(crops.take(index, drawn())[0][0, 0, 0]) for index in range(len(crops))]
     assert sorted(taken) == [0] * 4 + [1] * 4 + [2] * 4
 
 
@@ -114,7 +119,7 @@ def test_a_crop_larger_than_the_photographs_is_refused():
 
 
 def test_a_is_left_and_b_is_right(pairs):
-    x, y = folder(pairs).training[0]
+    x, y = folder(pairs).training.pairs[0]
     assert torch.equal(x[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
     assert torch.equal(y[:, 0, 0], torch.tensor([-1.0, -1.0, 1.0]))
     assert x.unique().tolist() == y.unique().tolist() == [-1.0, 1.0]
@@ -130,7 +135,7 @@ def test_training_takes_nothing_from_val(pairs):
     training = folder(pairs).training
     green = torch.tensor([-1.0, 1.0, -1.0])
     assert len(training) == 3
-    assert not any(torch.equal(training[index][0][:, 0, 0], green) for index in range(3))
+    assert not any(torch.equal(training.pairs[index][0][:, 0, 0], green) for index in range(3))
     assert torch.equal(folder(pairs).held_out[0][0][:, 0, 0], green)
 
 
@@ -147,7 +152,7 @@ def test_crops_are_at_most_256_pixels(tmp_path):
 
 
 def test_the_crop_can_be_set(pairs):
-    assert folder(pairs, crop=32).training[0][0].shape == (3, 32, 32)
+    assert folder(pairs, crop=32).training.take(0, drawn())[0].shape == (3, 32, 32)
 
 
 def test_of_large_held_out_images_the_middle_is_taken(tmp_path):
@@ -218,13 +223,61 @@ def test_a_file_that_is_not_an_image_is_named(pairs):
         folder(pairs)
 
 
-def test_a_truncated_image_is_named_when_it_is_read(pairs):
+def test_a_truncated_image_is_named_before_the_training(pairs):
     path = pairs / "val" / "0.png"
     noise = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(DataError, match=r"0\.png cannot be read: "):
-        folder(pairs).held_out[0]
+        folder(pairs)
+
+
+def test_an_image_that_is_removed_meanwhile_is_named(pairs):
+    training = folder(pairs).training
+    (pairs / "train" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1\.png cannot be read: No such file"):
+        training.take(1, drawn())
+
+
+def test_an_image_of_sixteen_bits_is_refused(pairs):
+    pixels = np.full((40, 80), 30000, dtype=np.uint16)
+    Image.fromarray(pixels).save(pairs / "val" / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png has more than eight bits a channel"):
+        folder(pairs)
+
+
+def test_every_image_is_read_once_and_shown(pairs):
+    seen = []
+
+    def watch(paths):
+        for path in paths:
+            seen.append(path.name)
+            yield path
+
+    folder(pairs, watch=watch)
+    assert seen == ["0.png", "1.png", "2.png", "0.png"]
+
+
+def test_the_same_images_have_the_same_digest_in_another_folder(pairs, tmp_path_factory):
+    import shutil
+
+    other = tmp_path_factory.mktemp("other") / "pairs"
+    shutil.copytree(pairs, other)
+    assert folder(other).digest == folder(pairs).digest
+    write(other / "train" / "1.png", 96, 48, left=(255, 0, 1))
+    assert folder(other).digest != folder(pairs).digest
+
+
+def test_one_part_of_a_folder_is_enough_to_evaluate_on(tmp_path):
+    write(tmp_path / "test" / "b.png", 80, 40)
+    write(tmp_path / "test" / "a.png", 80, 40, left=(0, 255, 0))
+    names, found = held_out(tmp_path, "test")
+    assert names == ["a.png", "b.png"]
+    assert torch.equal(found[0][0][:, 0, 0], torch.tensor([-1.0, 1.0, -1.0]))
+
+
+def test_an_image_is_read_whole(pairs):
+    assert read_image(pairs / "val" / "0.png").shape == (3, 40, 80)
 
 
 def test_images_too_small_for_the_networks_are_refused(pairs):

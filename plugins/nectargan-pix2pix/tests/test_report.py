@@ -60,9 +60,7 @@ def test_columns_of_the_table_are_aligned(log):
 
 def test_curves_show_every_loss_with_its_weight(log, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        "nectargan_pix2pix.report.Figure.savefig", lambda figure, path, **_: drawn.append(figure), raising=True
-    )
+    monkeypatch.setattr("nectargan_pix2pix.report.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
     draw_curves(log, tmp_path / "curves.png")
     axes = drawn[0].axes
     assert [one.get_ylabel() for one in axes] == ["G_L1", "weight", "D_real", "weight"]
@@ -94,17 +92,82 @@ def test_few_points_are_drawn_as_they_are():
     assert _thinned(steps, steps)[1] is steps
 
 
+def test_a_table_of_one_epoch_has_one_column(tmp_path):
+    with LossManager(experiment_dir=tmp_path) as manager:
+        manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+        manager.tick(epoch=0)
+        manager.compute_losses({"y_fake": torch.ones(2), "y": torch.zeros(2)})
+    lines = closing_table(LossLog(tmp_path), [(20.0, 25.0)]).splitlines()
+    assert [line.split() for line in lines[:2]] == [
+        ["loss,", "weighted", "weight", "epoch", "1"],
+        ["G_L1", "1", "1.0000"],
+    ]
+
+
+def test_a_loss_without_records_in_an_epoch_has_no_mean_there(log, tmp_path):
+    with LossManager(experiment_dir=tmp_path, resume=True) as manager:
+        manager.register_loss_fn("G_LATE", torch.nn.L1Loss())
+        manager.tick(epoch=2)
+        manager.compute_losses({"y_fake": torch.ones(2), "y": torch.zeros(2)})
+    lines = closing_table(LossLog(tmp_path), [(20.0, 25.0)]).splitlines()
+    assert ["G_LATE", "1", "-", "1.0000"] in [line.split() for line in lines]
+
+
+# The grid
+
+
+def read(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def place_of(pixels, color):
+    """Return the rows and columns that a color is in, as first and last."""
+    rows, columns = np.nonzero((pixels == color).all(-1))
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
+def colored(red, green, blue, height=32, width=32):
+    return (torch.tensor([red, green, blue]) / 127.5 - 1).reshape(3, 1, 1).expand(3, height, width)
+
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
 def test_grid_shows_the_pixels_of_each_image(tmp_path):
-    results = [Result(image(-1), image(0), image(1)), Result(image(1, 48, 32), image(1, 48, 32), image(-1, 48, 32))]
+    results = [Result(colored(*RED), colored(*GREEN), colored(*BLUE)), Result(*[image(-1, 48, 300)] * 3)]
     draw_grid(results, "epoch 1 of 2", tmp_path / "grid.png")
-    with Image.open(tmp_path / "grid.png") as picture:
-        pixels = np.asarray(picture)
-    gap, caption = 8, 26
-    top = 2 * caption
-    for column, grey in enumerate((0, 128, 255)):
-        left = gap + column * (40 + gap)
-        assert (pixels[top : top + 32, left : left + 40] == grey).all()
-    top += 32 + gap + caption
-    for column, grey in enumerate((255, 255, 0)):
-        left = gap + column * (40 + gap)
-        assert (pixels[top : top + 48, left : left + 32] == grey).all()
+    pixels = read(tmp_path / "grid.png")
+    for column, color in enumerate((RED, GREEN, BLUE)):
+        left = 8 + column * 308
+        assert place_of(pixels, color) == (52, 83, left, left + 31)
+
+
+@pytest.mark.parametrize("side", [32, 64, 256])
+def test_captions_have_their_own_columns_and_are_not_cut(tmp_path, side):
+    results = [Result(*(colored(*color, side, side) for color in (RED, GREEN, BLUE)))]
+    draw_grid(results, "epoch 1", tmp_path / "grid.png")
+    pixels = read(tmp_path / "grid.png")
+    lefts = [place_of(pixels, color)[2] for color in (RED, GREEN, BLUE)]
+    # In the line of captions nothing is written in front of a column, nor at the right edge.
+    captions = (pixels[26:52] != 255).any((0, 2))
+    for left in lefts:
+        assert not captions[left - 6 : left].any()
+        assert captions[left : left + 40].any()
+    assert not captions[-4:].any()
+
+
+@pytest.mark.parametrize("title", ["pix2pix + " * 40 + "epoch 1", "G" * 300, ""])
+def test_a_title_of_any_length_is_not_cut(tmp_path, title):
+    draw_grid([Result(colored(*RED), image(0, 32, 32), image(0, 32, 32))], title, tmp_path / "grid.png")
+    pixels = read(tmp_path / "grid.png")
+    above = place_of(pixels, RED)[0] - 26
+    assert not (pixels[:above, -4:] != 255).any()
+    assert above >= 26 * (len(title) // 60)
+
+
+def test_a_grid_is_replaced_as_a_whole(tmp_path):
+    results = [Result(image(0), image(0), image(0))]
+    draw_grid(results, "epoch 1", tmp_path / "grid.png")
+    draw_grid(results, "epoch 2", tmp_path / "grid.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 import click
 import torch
+from click.core import ParameterSource
 
-from nectargan_core import Config, ConfigManager
-from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning
+from nectargan_core import ConfigManager, Objective
+from nectargan_core.errors import NectarganError, NectarganWarning
+from nectargan_pix2pix.options import (
+    DISCRIMINATOR_RATE,
+    GENERATOR_RATE,
+    OptionError,
+    Options,
+    read_weights,
+    split_schedules,
+)
 
 _EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+_PATH: click.Path = click.Path(path_type=Path)
+_FORMULA = "pix2pix"
 
 
 @click.group()
@@ -27,129 +40,212 @@ def main() -> None:
     """Train pix2pix on pairs of images, with any objective that is installed."""
 
 
+class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """A finite number above 0."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            rate = float(value)
+        except (TypeError, ValueError):
+            rate = 0.0
+        # Neither nan nor infinity is between the two.
+        if not 0 < rate < float("inf"):
+            self.fail(f"expected a finite number above 0, such as 2e-4; got {value!r}", param, ctx)
+        return rate
+
+
 @main.command()
-@click.option("--spec", default="pix2pix", show_default=True, help="The objective, such as 'pix2pix + 10*vgg'.")
+@click.option("--spec", default=_FORMULA, show_default=True, help="The objective, such as 'pix2pix + 10*vgg'.")
+@click.option("--objective", type=_PATH, help="File of the objective, .toml or .json, in place of --spec.")
+@click.option("--weight", "weights", multiple=True, metavar="LOSS=W", help="The weight of a loss, such as G_L1=50.")
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="Folder with train/ and val/; images with A|B side by side."
+    "--schedule",
+    "schedules",
+    multiple=True,
+    metavar="LOSS=CURVE",
+    help="How the weight of a loss changes, such as 'G_L1=cosine:start=0.5,end=1,unit=fraction,target_value=0'. Other "
+    "names than these, initial_value and factor are parameters of the curve.",
 )
+@click.option("--data", type=_PATH, help="Folder with train/ and val/; images with A|B side by side.")
 @click.option("--sample-photos", is_flag=True, help="Restore degraded photographs that scikit-image ships.")
-@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder for everything that the run leaves."
+    "--epochs", type=click.IntRange(min=1), default=30, help="[default: total_epochs of the objective file, or 30]"
 )
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="NectarGAN's config.json.")
+@click.option("--out", type=_PATH, required=True, help="Folder for everything that the run leaves.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; its options need not be given again.")
+@click.option("--overwrite", is_flag=True, help="Remove the files of a run that is in --out, and begin.")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Write a checkpoint after so many steps, too.  [default: after each epoch]",
+)
+@click.option("--config", type=_PATH, help="NectarGAN's config.json.")
 @click.option("--device", help="Such as cpu or cuda:0.  [default: the config's, else a GPU if there is one]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--channels", type=click.IntRange(min=1), default=16, show_default=True, help="Width of both networks.")
-@click.option("--seed", type=int, default=0, show_default=True)
-def train(
-    spec: str,
-    data: Path | None,
-    sample_photos: bool,
-    epochs: int,
-    out: Path,
-    config_path: Path | None,
-    device: str | None,
-    batch_size: int,
-    channels: int,
-    seed: int,
-) -> None:
+@click.option("--lr-g", type=_Rate(), default=GENERATOR_RATE, show_default=True, help="Learning rate of the generator.")
+@click.option(
+    "--lr-d", type=_Rate(), default=DISCRIMINATOR_RATE, show_default=True, help="Learning rate of the discriminator."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.pass_context
+def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, **values: Any) -> None:
     """Train a generator and a discriminator.
 
-    Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt and summary.txt. Ctrl-C ends the training
-    after the present step, with all of these written. From the config it reads the weights train.loss.lambda_*,
-    common.device, dataloader.load.crop_size and dataloader.direction (AtoB or BtoA).
+    Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt, manifest.json and summary.txt. Ctrl-C ends
+    the training after the present step, with all of these written. From the config it reads the weights
+    train.loss.lambda_*, common.device, dataloader.load.crop_size and dataloader.direction (AtoB or BtoA).
+
+    A run that was stopped or killed goes on with --resume from its last checkpoint, exactly as if it had not been.
+    Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every and a
+    larger number of --epochs can be given otherwise.
     """
-    if (data is None) is not sample_photos:
+    given = {name for name in values if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if resume and overwrite:
+        raise click.UsageError("give --resume or --overwrite, not both")
+    if {"spec", "objective"} <= given:
+        raise click.UsageError("give --spec or --objective, not both")
+    if {"data", "sample_photos"} <= given or not (resume or {"data", "sample_photos"} & given):
         raise click.UsageError("give either --data DIR or --sample-photos")
-    try:
-        with _warnings_in_one_line():
-            finished, received = _train(
-                spec, data, epochs, out, config_path, device, batch_size=batch_size, channels=channels, seed=seed
-            )
-    except NectarganError as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("Interrupted; what was not saved by then is lost.", err=True)
-        sys.exit(128 + signal.SIGINT)
+    with _errors_in_one_line():
+        finished, received = _train(values, given, out, resume, overwrite)
     if not finished:
-        click.echo(f"Stopped by {signal.Signals(received[0]).name}; log and checkpoint are saved.", err=True)
+        click.echo(
+            f"Stopped by {signal.Signals(received[0]).name}; log and checkpoint are saved. Go on with --resume.",
+            err=True,
+        )
         sys.exit(128 + received[0])
 
 
-def _train(
-    spec: str,
-    data: Path | None,
-    epochs: int,
-    out: Path,
-    config_path: Path | None,
-    device: str | None,
-    *,
-    batch_size: int,
-    channels: int,
-    seed: int,
-) -> tuple[bool, list[int]]:
+def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, overwrite: bool) -> tuple[bool, list[int]]:
     """Return whether the training ended by itself, and the signals that it received."""
     # Imported here, so that without the extra the program can print which package is missing.
-    try:
+    with _naming_the_extra("training"):
         from rich.console import Console
 
-        from nectargan_pix2pix import photos
-        from nectargan_pix2pix.run import run
+        from nectargan_pix2pix.run import begin
+        from nectargan_pix2pix.run import resume as go_on
+    objective = None if values["objective"] is None else Objective.load(values["objective"])
+    options = _options(values, given, objective)
+    console = Console()
+    if resume:
+        again = {field.name for field in fields(Options)} & given | ({"data"} if "sample_photos" in given else set())
+        prepared = go_on(out, {name: options[name] for name in again}, console)
+    else:
+        prepared = begin(Options(**options), objective, out, console, overwrite=overwrite)
+    if prepared is None:
+        return True, []
+    with _noting_signals() as received:
+        finished = prepared.train(lambda: bool(received))
+    return finished, received
+
+
+def _options(values: dict[str, Any], given: set[str], objective: Objective | None) -> dict[str, Any]:
+    """Return options as `Options` has them."""
+    epochs = values["epochs"]
+    if objective is not None and objective.total_epochs is not None and "epochs" not in given:
+        epochs = objective.total_epochs
+        if epochs != int(epochs):
+            raise OptionError(
+                f"{values['objective']}: total_epochs is {epochs}, and a training has whole epochs; correct it there, "
+                "or give --epochs",
+                option="--epochs",
+            )
+    config = ConfigManager(values["config"])
+    device = values["device"] or config.data.common.device or _default_device()
+    return {
+        **{name: value for name, value in values.items() if name != "sample_photos"},
+        "spec": None if objective is not None else values["spec"],
+        "objective": None if objective is None else objective.to_dict(),
+        "epochs": int(epochs),
+        "data": None if values["data"] is None else str(values["data"].absolute()),
+        "weights": read_weights(values["weights"]),
+        "schedules": split_schedules(values["schedules"]),
+        "config": config.raw,
+        "device": device,
+    }
+
+
+@main.command()
+@click.argument("run", type=_PATH)
+@click.argument("images", type=_PATH, nargs=-1, required=True)
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the translated images.")
+@click.option("--overwrite", is_flag=True, help="Replace images that are there.")
+@click.option("--device", help="Such as cpu or cuda:0.  [default: a GPU if there is one]")
+def predict(run: Path, images: tuple[Path, ...], out: Path, overwrite: bool, device: str | None) -> None:
+    """Translate IMAGES, or all images in a folder, with the generator of a RUN.
+
+    An image holds the source only, not a pair. Of each, --out gets a PNG of its name and size.
+    """
+    with _errors_in_one_line():
+        with _naming_the_extra("translating images"):
+            from nectargan_pix2pix import inference
+            from nectargan_pix2pix.run import device_of
+        trained = inference.Trained(run, device_of(device or _default_device()))
+        for file in inference.predict(trained, inference.outputs(images, out, overwrite=overwrite)):
+            click.echo(str(file))
+
+
+@main.command()
+@click.argument("run", type=_PATH)
+@click.option("--data", type=_PATH, help="Folder of A|B pairs.  [default: the images of the run]")
+@click.option("--part", default="val", show_default=True, help="The folder in --data whose images are taken.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--device", help="Such as cpu or cuda:0.  [default: a GPU if there is one]")
+def evaluate(run: Path, data: Path | None, part: str, as_json: bool, device: str | None) -> None:
+    """Compare what the generator of a RUN makes of source images with their targets.
+
+    Prints PSNR and SSIM of each image and their means, of the input, too. Of an image that is larger than 512 pixels
+    the middle is taken, as in the training.
+    """
+    with _errors_in_one_line():
+        with _naming_the_extra("comparing images"):
+            from rich.console import Console
+
+            from nectargan_pix2pix import inference
+            from nectargan_pix2pix.run import device_of, watch
+        trained = inference.Trained(run, device_of(device or _default_device()))
+        names, pairs = inference.held_out(trained, data, part, watch(Console(stderr=True)))
+        scores = inference.evaluate(trained, names, pairs)
+        click.echo(json.dumps(inference.as_plain(scores), indent=2) if as_json else inference.as_table(scores))
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _naming_the_extra(what: str) -> Iterator[None]:
+    """Say how the libraries of the extra are installed, where one is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
         raise click.ClickException(
-            f"training needs {missing}, which is not installed: pip install 'nectargan-pix2pix[train]'"
+            f"{what} needs {missing}, which is not installed: pip install 'nectargan-pix2pix[train]'"
         ) from error
-    config = ConfigManager(config_path).data
-    crop = config.dataloader.load.crop_size
-    b_to_a = _b_to_a(config)
-    photographs = photos.sample_photographs(crop) if data is None else photos.folder(data, crop, b_to_a=b_to_a)
-    with _noting_signals() as received:
-        finished = run(
-            spec,
-            photographs,
-            out,
-            config=config,
-            device=_device(device or config.common.device),
-            epochs=epochs,
-            batch_size=batch_size,
-            channels=channels,
-            seed=seed,
-            stopped=lambda: bool(received),
-            console=Console(),
-        )
-    return finished, received
 
 
-def _b_to_a(config: Config) -> bool:
-    direction = (config.dataloader.model_extra or {}).get("direction") or "AtoB"
-    if direction not in ("AtoB", "BtoA"):
-        raise ConfigError(f"dataloader.direction is 'AtoB' or 'BtoA', got {direction!r}", key="dataloader.direction")
-    return bool(direction == "BtoA")
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Show NectarGAN's errors and warnings without their place in the code, which does not help users of a program."""
     try:
-        device = torch.device(name)
-        # torch.device() does not check whether the device exists; a tensor on it does.
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(
-            f"the device {name!r} cannot be used: {reason}; choose another with --device, such as cpu",
-            key="common.device",
-        ) from error
-    return device
+        with _warnings_in_one_line():
+            yield
+    except NectarganError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Interrupted; what was not saved by then is lost.", err=True)
+        sys.exit(128 + signal.SIGINT)
 
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Show NectarGAN's warnings without their location in the code, which does not help users of a program."""
     with warnings.catch_warnings():
         elsewhere = warnings.showwarning
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that torch itself documents
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from nectargan_core.errors import NectarganError
+from nectargan_core import Config
+from nectargan_core.errors import ConfigError
+from nectargan_pix2pix.images import SUFFIXES, DataError, bytes_of, images_in, opened, pixels_of, read_image, to_tensor
 from nectargan_pix2pix.networks import SMALLEST_IMAGE
 
 Pair = tuple[Tensor, Tensor]
 """A source image and its target, each (3, H, W) from -1 to 1."""
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LARGEST_CROP = 256
 LARGEST_HELD_OUT = 512
 
@@ -32,14 +34,6 @@ HELD_OUT_PHOTOS = ("chelsea", "coffee")
 PHOTO_CROP = 64
 CROPS_PER_PHOTO = 32
 NOISE = 25 / 255
-
-
-class DataError(NectarganError, ValueError):
-    """The trainer cannot use the images under `path`."""
-
-    def __init__(self, message: str, *, path: str = "") -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class Pairs(Protocol):
@@ -58,15 +52,17 @@ class Photographs:
         training: Random crops of the training images, mirrored at random.
         held_out: Whole images, or their middle where they are large.
         description: What they are, in one line.
+        digest: The same for the same images, whatever the folder that they are in.
     """
 
     training: Crops
     held_out: Pairs
     description: str
+    digest: str
 
 
-class Crops(Dataset[Pair]):
-    """Square crops of pairs at random positions, mirrored at random, by torch's global generator.
+class Crops:
+    """Square crops of pairs at random positions, mirrored at random.
 
     Args:
         pairs: The pairs to crop.
@@ -82,10 +78,16 @@ class Crops(Dataset[Pair]):
     def __len__(self) -> int:
         return len(self.pairs) * self._repeats
 
-    def __getitem__(self, index: int) -> Pair:
+    def take(self, index: int, generator: torch.Generator) -> Pair:
+        """Return a crop of source and target, at the same place of both.
+
+        Args:
+            index: Which crop, from 0 to the number of crops.
+            generator: What draws the place, and whether the crop is mirrored.
+        """
         x, y = self.pairs[index % len(self.pairs)]
-        top, left = (int(torch.randint(side - self.size + 1, ())) for side in x.shape[1:])
-        mirrored = bool(torch.rand(()) < 0.5)
+        top, left = (int(torch.randint(side - self.size + 1, (), generator=generator)) for side in x.shape[1:])
+        mirrored = bool(torch.rand((), generator=generator) < 0.5)
 
         def crop(image: Tensor) -> Tensor:
             part = image[:, top : top + self.size, left : left + self.size]
@@ -137,6 +139,7 @@ def sample_photographs(crop: int | None = None) -> Photographs:
             f"sample photographs, half the resolution and noise -> original; training on crops of {size}x{size} from "
             f"{', '.join(TRAINING_PHOTOS)}; held out: {', '.join(HELD_OUT_PHOTOS)}"
         ),
+        digest=_digest(f"{name} {_checksum(y)}" for name, (_, y) in zip(TRAINING_PHOTOS, pairs, strict=True)),
     )
 
 
@@ -160,7 +163,7 @@ def degrade(photo: Tensor, generator: torch.Generator) -> Tensor:
 def _restoration(name: str) -> Pair:
     photo = getattr(skimage.data, name)()
     # The motorcycle is a tuple: the left view, the right view and the disparities between them.
-    image = _to_tensor(photo[0] if isinstance(photo, tuple) else photo)
+    image = to_tensor(photo[0] if isinstance(photo, tuple) else photo)
     original = image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2]
     # Seeded by the name, so that a photograph is degraded in the same way in every run, whatever the seed.
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -170,66 +173,122 @@ def _restoration(name: str) -> Pair:
 # Folders
 
 
-def folder(path: Path, crop: int | None = None, *, b_to_a: bool = False) -> Photographs:
+Watch = Callable[[Sequence[Path]], Iterable[Path]]
+"""What shows progress: it is given the files, and returns them while they are read."""
+
+
+def folder(path: Path, crop: int | None = None, *, b_to_a: bool = False, watch: Watch = iter) -> Photographs:
     """Return the pairs in a pix2pix folder: images in `train/` and `val/`, each with A left and B right.
+
+    Every image is read once, so that one that cannot be read is found before the training begins.
 
     Args:
         path: The folder that holds `train/` and `val/`.
         crop: Height and width of the crops for training, in pixels. None: the largest multiple of 16 up to 256
             that fits every image.
         b_to_a: Whether B is the source and A the target.
+        watch: Shows how far the reading is; it yields each file that it is given.
 
     Raises:
         DataError: If a folder is missing or without images, an image cannot be read or is not an A|B pair, or the
             images are too small.
     """
-    training, held_out = (_ABImages(path, part, b_to_a=b_to_a) for part in ("train", "val"))
+    training, validation = (_ABImages(path, part, ("train", "val"), b_to_a, watch) for part in ("train", "val"))
     fits = training.smallest // 16 * 16
     size = min(fits, LARGEST_CROP) if crop is None else crop
     size = _checked_crop(size, training.smallest, str(path / "train"))
-    _checked_crop(SMALLEST_IMAGE, held_out.smallest, str(path / "val"))
+    _checked_crop(SMALLEST_IMAGE, validation.smallest, str(path / "val"))
     return Photographs(
         training=Crops(training, size),
-        held_out=_Middles(held_out),
+        held_out=_Middles(validation),
         description=(
-            f"{path}, {'B (right) -> A (left)' if b_to_a else 'A (left) -> B (right)'}: {len(training)} pairs to train "
-            f"on in crops of {size}x{size}, {len(held_out)} held out"
+            f"{path}, {_direction(b_to_a)}: {len(training)} pairs to train on in crops of {size}x{size}, "
+            f"{len(validation)} held out"
         ),
+        digest=_digest([*training.checksums, *validation.checksums]),
     )
 
 
-class _ABImages:
-    """The images of a folder, split in two; headers are read at construction, pixels on access."""
+def held_out(path: Path, part: str = "val", *, b_to_a: bool = False, watch: Watch = iter) -> tuple[list[str], Pairs]:
+    """Return the names and the pairs of one part of a pix2pix folder, whole or, where they are large, their middle.
 
-    def __init__(self, root: Path, part: str, *, b_to_a: bool) -> None:
-        directory = root / part
+    Args:
+        path: The folder that holds the part.
+        part: The name of the part, a folder of images with A left and B right.
+        b_to_a: Whether B is the source and A the target.
+        watch: As for `folder`.
+
+    Raises:
+        DataError: As `folder` raises.
+    """
+    images = _ABImages(path, part, (part,), b_to_a, watch)
+    _checked_crop(SMALLEST_IMAGE, images.smallest, str(path / part))
+    return [file.name for file in images.paths], _Middles(images)
+
+
+class _ABImages:
+    """The images of a folder, split in two; all are read at construction, and again on access."""
+
+    def __init__(self, root: Path, part: str, parts: Sequence[str], b_to_a: bool, watch: Watch) -> None:
         self._b_to_a = b_to_a
-        self._paths = _images_in(root, directory)
-        sizes = [_size_of_half(path) for path in self._paths]
-        self.smallest = min(side for size in sizes for side in size)
+        self.paths = _images_in(root, root / part, parts)
+        examined = list(_examined(self.paths, watch))
+        self.smallest = min(min(one.height, one.width // 2) for one in examined)
+        self.checksums = [f"{part}/{path.name} {one.checksum}" for path, one in zip(self.paths, examined, strict=True)]
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __getitem__(self, index: int, /) -> Pair:
-        path = self._paths[index]
-        try:
-            with Image.open(path) as image:
-                whole = _to_tensor(np.asarray(image.convert("RGB")))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error}; replace or remove it", path=str(path)) from error
-        a, b = whole.chunk(2, dim=2)
+        a, b = read_image(self.paths[index]).chunk(2, dim=2)
         return (b, a) if self._b_to_a else (a, b)
 
 
-def _images_in(root: Path, directory: Path) -> list[Path]:
-    expected = f"expected a pix2pix folder, with images ({', '.join(SUFFIXES)}) in {root / 'train'} and {root / 'val'}"
+class _Examined(NamedTuple):
+    """What is kept of an image that was read: its size in pixels, and a checksum of the file."""
+
+    width: int
+    height: int
+    checksum: str
+
+
+def _examined(paths: Sequence[Path], watch: Watch) -> Iterator[_Examined]:
+    """Read images, several at once; decoding one leaves Python to the others."""
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
+        results = pool.map(_examine_pair, paths)
+        for _, result in zip(watch(paths), results, strict=True):
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _examine_pair(path: Path) -> _Examined:
+    data = bytes_of(path)
+    with opened(path, data) as image:
+        width, height = image.size
+        # A file does not declare that it holds a pair. But two images side by side have an even width and, unless they
+        # are very tall, are wider than high.
+        if width % 2 or width <= height:
+            problem = "an odd width" if width % 2 else "not wider than high"
+            raise DataError(
+                f"{path} is no A|B pair: expected two images of one size side by side, found {width}x{height} pixels, "
+                f"{problem}; put source and target next to each other in one file",
+                path=str(path),
+            )
+        pixels_of(path, image)
+    return _Examined(width, height, f"{zlib.crc32(data):08x}")
+
+
+def _images_in(root: Path, directory: Path, parts: Sequence[str]) -> list[Path]:
+    where = " and ".join(str(root / part) for part in parts)
+    expected = f"expected a pix2pix folder, with images ({', '.join(SUFFIXES)}) in {where}"
     if not root.is_dir():
         what = "it is a file" if root.exists() else "there is no such folder"
         raise DataError(f"{expected}; found that {root}: {what}", path=str(root))
     if not directory.is_dir():
         raise DataError(f"{expected}; found no {directory.name}/, but {_listed(root)}", path=str(directory))
-    paths = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = images_in(directory)
     if not paths:
         raise DataError(f"{expected}; found in {directory.name}/ {_listed(directory)}", path=str(directory))
     return paths
@@ -242,24 +301,6 @@ def _listed(directory: Path) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _size_of_half(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}; replace or remove it", path=str(path)) from error
-    # A file does not declare that it holds a pair. But two images side by side have an even width and, unless they are
-    # very tall, are wider than high.
-    if width % 2 or width <= height:
-        problem = "an odd width" if width % 2 else "not wider than high"
-        raise DataError(
-            f"{path} is no A|B pair: expected two images of one size side by side, found {width}x{height} pixels, "
-            f"{problem}; put source and target next to each other in one file",
-            path=str(path),
-        )
-    return height, width // 2
-
-
 def _checked_crop(crop: int, largest: int, where: str) -> int:
     if not SMALLEST_IMAGE <= crop <= largest:
         raise DataError(
@@ -270,5 +311,25 @@ def _checked_crop(crop: int, largest: int, where: str) -> int:
     return crop
 
 
-def _to_tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+def _direction(b_to_a: bool) -> str:
+    return "B (right) -> A (left)" if b_to_a else "A (left) -> B (right)"
+
+
+def is_b_to_a(config: Config) -> bool:
+    """Return whether B is the source and A the target.
+
+    Raises:
+        ConfigError: If the configuration has another direction than `AtoB` and `BtoA`.
+    """
+    direction = (config.dataloader.model_extra or {}).get("direction") or "AtoB"
+    if direction not in ("AtoB", "BtoA"):
+        raise ConfigError(f"dataloader.direction is 'AtoB' or 'BtoA', got {direction!r}", key="dataloader.direction")
+    return bool(direction == "BtoA")
+
+
+def _checksum(image: Tensor) -> str:
+    return f"{zlib.crc32(image.numpy().tobytes()):08x}"
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from nectargan_core import LossLog
+from nectargan_pix2pix import writing
+from nectargan_pix2pix.images import to_image
 
 _Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
@@ -67,7 +70,9 @@ def draw_curves(log: LossLog, path: Path) -> None:
     rows[-1][1].locator_params(axis="x", nbins=4)
     for axes in rows[-1]:
         axes.set_xlabel("step")
-    figure.savefig(path, dpi=100)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100, format="png")
+    writing.replace(path, buffer.getbuffer())
 
 
 def _draw_loss(
@@ -113,36 +118,58 @@ def _epochs(epochs: _Numbers) -> list[npt.NDArray[np.bool_]]:
 def draw_grid(results: Sequence[Result], title: str, path: Path) -> None:
     """Draw input, output and target of each result in a row, pixel for pixel, as a PNG.
 
+    A column is as wide as its widest image or caption, and the title is broken into as many lines as it needs.
+
     Args:
         results: At least one; a row each.
-        title: The line above them.
+        title: What stands above them.
         path: Where the PNG is written.
     """
-    widths = [max(result.y.shape[2] for result in results)] * len(Result._fields)
-    heights = [_CAPTION + result.y.shape[1] + _GAP for result in results]
-    size = (sum(widths) + _GAP * (len(widths) + 1), _CAPTION + sum(heights) + _GAP)
-    canvas = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(_FONT_SIZE)
-    draw.text((_GAP, 4), title, "black", font)
-    top = _CAPTION
-    for result, height in zip(results, heights, strict=True):
-        captions = (
-            f"input, {psnr(result.x, result.y):.2f} dB",
-            f"output, {psnr(result.output, result.y):.2f} dB",
-            "target",
-        )
-        for column, (image, caption) in enumerate(zip(result, captions, strict=True)):
-            left = _GAP + column * (widths[column] + _GAP)
+    captions = [
+        (f"input, {psnr(x, y):.2f} dB", f"output, {psnr(output, y):.2f} dB", "target") for x, output, y in results
+    ]
+    widths = [
+        max(*(image.shape[2] for image in images), *(round(font.getlength(caption) + 0.5) for caption in texts))
+        for images, texts in zip(zip(*results, strict=True), zip(*captions, strict=True), strict=True)
+    ]
+    heights = [_CAPTION + result.y.shape[1] + _GAP for result in results]
+    width = sum(widths) + _GAP * (len(widths) + 1)
+    lines = list(_lines(title, width - 2 * _GAP, font))
+    top = _CAPTION * len(lines)
+    canvas = Image.new("RGB", (width, top + sum(heights) + _GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((_GAP, 4 + _CAPTION * number), line, "black", font)
+    for result, texts, height in zip(results, captions, heights, strict=True):
+        left = _GAP
+        for image, caption, column in zip(result, texts, widths, strict=True):
             draw.text((left, top + 4), caption, "black", font)
-            canvas.paste(_to_image(image), (left, top + _CAPTION))
+            canvas.paste(to_image(image), (left, top + _CAPTION))
+            left += column + _GAP
         top += height
-    canvas.save(path)
+    buffer = io.BytesIO()
+    canvas.save(buffer, format="PNG")
+    writing.replace(path, buffer.getbuffer())
 
 
-def _to_image(image: Tensor) -> Image.Image:
-    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    return Image.fromarray(pixels.contiguous().numpy())
+def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Iterator[str]:
+    """Break a text into lines of at most a width: between words, and inside of a word that is wider than a line."""
+    line = ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if font.getlength(longer) <= width:
+            line = longer
+            continue
+        if line:
+            yield line
+        line = ""
+        for character in word:
+            if line and font.getlength(line + character) > width:
+                yield line
+                line = ""
+            line += character
+    yield line
 
 
 # The closing table
@@ -158,20 +185,16 @@ def closing_table(log: LossLog, results: Sequence[tuple[float, float]]) -> str:
     Returns:
         A table of the losses (weighted, mean over the epoch), and the mean PSNRs, as lines of text.
     """
-    epochs = [int(epoch) + 1 for epoch in _ends(np.concatenate([log.series(name).epoch for name in log.names]))]
-    rows = [("loss, weighted", "weight", *(f"epoch {epoch}" for epoch in epochs))]
+    logged = np.concatenate([log.series(name).epoch for name in log.names])
+    # One column where there is one epoch.
+    epochs = list(dict.fromkeys((float(logged.min()), float(logged.max()))))
+    rows = [("loss, weighted", "weight", *(f"epoch {int(epoch) + 1}" for epoch in epochs))]
     for name in log.names:
         records = log.series(name)
-        masks = [records.epoch == epoch for epoch in _ends(records.epoch)]
         weights = [f"{records.weight[index]:g}" for index in (0, -1)]
-        rows.append(
-            (name, " -> ".join(dict.fromkeys(weights)), *(f"{records.loss[mask].mean():.4f}" for mask in masks))
-        )
-    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        row[0].ljust(sizes[0]) + "".join(f"  {cell:>{size}}" for cell, size in zip(row[1:], sizes[1:], strict=True))
-        for row in rows
-    ]
+        means = (_mean(records.loss[records.epoch == epoch]) for epoch in epochs)
+        rows.append((name, " -> ".join(dict.fromkeys(weights)), *means))
+    lines = aligned(rows)
     before, after = (float(np.mean(column)) for column in zip(*results, strict=True))
     lines += [
         "",
@@ -181,5 +204,20 @@ def closing_table(log: LossLog, results: Sequence[tuple[float, float]]) -> str:
     return "\n".join(lines)
 
 
-def _ends(epochs: _Numbers) -> tuple[float, float]:
-    return float(epochs.min()), float(epochs.max())
+def _mean(losses: npt.NDArray[np.float64]) -> str:
+    """Return the mean as text; a loss may have no records in an epoch."""
+    return f"{losses.mean():.4f}" if len(losses) else "-"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines: the first column to the left, all others to the right.
+
+    Example:
+        >>> aligned([("name", "dB"), ("0.png", "23.50")])
+        ['name      dB', '0.png  23.50']
+    """
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        row[0].ljust(sizes[0]) + "".join(f"  {cell:>{size}}" for cell, size in zip(row[1:], sizes[1:], strict=True))
+        for row in rows
+    ]

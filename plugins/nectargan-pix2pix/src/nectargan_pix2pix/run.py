@@ -2,126 +2,363 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.text import Text
-from torch.utils.data import DataLoader
 
-from nectargan_core import Config, LossLog, LossManager
-from nectargan_core.errors import SpecError
-from nectargan_pix2pix.photos import Pair, Pairs, Photographs
-from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr
-from nectargan_pix2pix.training import Networks, train
+from nectargan_core import Config, LossManager, Objective
+from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning, SpecError
+from nectargan_pix2pix import checkpoint, photos, results, writing
+from nectargan_pix2pix.batches import Batches
+from nectargan_pix2pix.checkpoint import CheckpointError
+from nectargan_pix2pix.images import DataError
+from nectargan_pix2pix.objective import build, check, let_all_run, name_of, remarks
+from nectargan_pix2pix.options import OptionError, Options
+from nectargan_pix2pix.photos import Photographs
+from nectargan_pix2pix.results import Results
+from nectargan_pix2pix.training import Learned, Networks, train
 
-GRIDS = 8
-ROWS = 4
 _REFRESH = 0.5
+_MANIFEST = "manifest.json"
+# What a run leaves, by which it is recognised.
+_FILES = (checkpoint.NAME, _MANIFEST, "loss_log*.jsonl", *results.FILES)
 
 
-def run(
-    spec: str,
-    photographs: Photographs,
-    out: Path,
-    *,
-    config: Config,
-    device: torch.device,
-    epochs: int,
-    batch_size: int,
-    channels: int,
-    seed: int,
-    stopped: Callable[[], bool],
-    console: Console,
-) -> bool:
-    """Train, and write log, curves, grids, checkpoint and closing table to `out`.
+def begin(
+    options: Options, objective: Objective | None, out: Path, console: Console, *, overwrite: bool = False
+) -> Run:
+    """Prepare a run that begins; see `Run`.
 
     Args:
-        spec: The formula of the objective.
-        photographs: The images for training, and the held-out images.
-        out: The directory of these files; created if missing. The log of an earlier run is moved aside, and
-            its other files are replaced.
-        config: Where the spec reads its weights.
-        device: The device of the networks and losses.
-        epochs: The number of passes through the training images.
-        batch_size: Crops in a step.
-        channels: Features of the first layer of each network.
-        seed: The seed of the initial weights, the crops and their order.
-        stopped: Called after each step; if it returns True, the training ends, with everything saved.
+        options: What it is started with.
+        objective: What its objective file holds; None where it has a formula.
+        out: The directory of its files.
         console: Where progress and results are shown.
-
-    Returns:
-        Whether the training went through all epochs.
+        overwrite: Whether the files of an earlier run in that directory are removed when it begins.
 
     Raises:
-        NectarganError: If the objective cannot be built, a loss cannot be computed, or an image cannot be read.
+        OptionError: If there is an earlier run, and it is not to be overwritten.
+        NectarganError: If anything else prevents it.
     """
-    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    torch.manual_seed(seed)
-    batches: DataLoader[Pair] = DataLoader(photographs.training, batch_size, shuffle=True)
-    with LossManager.from_spec(spec, config, out, device=device, total_epochs=epochs) as manager:
-        _check_tags(manager)
-        networks = Networks(channels, epochs, device)
-        shown = _first(photographs.held_out, ROWS)
-        grids = _empty(out / "grids")
-        say(f"{spec} on {device}: {photographs.description}")
+    if not overwrite:
+        _refuse_another(out)
+    return Run(options, objective, out, console, overwrite=overwrite)
 
-        total = epochs * len(batches)
-        done = 0
+
+def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
+    """Prepare a run that goes on; see `Run`.
+
+    Args:
+        out: The directory of the run.
+        given: The options that were given again, by name. They have to be those of the run, but for the device, the
+            folder of the same images, how often checkpoints are written, and more epochs.
+        console: As for `begin`.
+
+    Returns:
+        The run; None if it is complete.
+
+    Raises:
+        CheckpointError: If there is no run to go on with.
+        OptionError: If other options are given.
+        NectarganError: If anything else prevents it.
+    """
+    saved = checkpoint.load(out)
+    path = out / checkpoint.NAME
+    try:
+        options = Options.of(saved["options"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be gone on from: {error}", path=str(path)) from error
+    differences = options.differences({name: value for name, value in given.items() if name != "data"})
+    if differences:
+        raise OptionError(
+            f"the run in {out} cannot be resumed with other options: {'; '.join(differences)}. Leave them out, or "
+            "begin another run with another --out"
+        )
+    options = replace(options, **given)
+    if saved["epochs"] >= options.epochs and (out / results.SUMMARY).exists():
+        done = f"{options.epochs} of {options.epochs} epochs"
+        _say(console, f"The run in {out} is complete: {done}. To train on, give a larger number of --epochs.")
+        return None
+    objective = None if options.objective is None else Objective.from_dict(options.objective)
+    return Run(options, objective, out, console, saved)
+
+
+class _State(NamedTuple):
+    """What a training changes."""
+
+    manager: LossManager
+    networks: Networks
+    learned: Learned
+
+
+class Run:
+    """A run that is known to start: all that can be checked is checked when it is made, and nothing is written by that.
+
+    Images are read, the losses are built with their weights, and one step of the training is done on networks that are
+    thrown away.
+
+    Args:
+        options: What it is started with.
+        objective: What its objective file holds; None where it has a formula.
+        out: The directory of its files; made when it starts.
+        console: Where progress and results are shown.
+        saved: The checkpoint to go on from; None to begin.
+        overwrite: As for `begin`.
+
+    Raises:
+        NectarganError: If the objective cannot be built or computed, an image cannot be read, or nothing can be
+            written to the directory.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        objective: Objective | None,
+        out: Path,
+        console: Console,
+        saved: dict[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._options = options
+        self._objective = objective
+        self._out = out
+        self._console = console
+        self._saved = saved
+        self._overwrite = overwrite
+        try:
+            writing.check_writable(out)
+        except OSError as error:
+            raise OptionError(
+                f"nothing can be written to {out}: {error.strerror or error}; choose another --out", option="--out"
+            ) from error
+        self._device = device_of(options.device)
+        self._photographs = photographs_of(options, console)
+        if saved is not None and saved["images"] != self._photographs.digest:
+            raise DataError(
+                f"the images are not those that the run in {out} was trained on: {self._photographs.description}; give "
+                "--data with a folder of the same images, or begin another run with another --out",
+                path=options.data or "",
+            )
+        self._batches = Batches(self._photographs.training, options.batch_size, options.seed)
+        self._warnings: set[str] = set()
+        # Held until the losses of the run are built, which then share the networks that it has loaded.
+        self._rehearsed: LossManager | None = self._rehearse()
+        # The steps after which there is a checkpoint.
+        self._kept = -1
+
+    def train(self, stopped: Callable[[], bool]) -> bool:
+        """Train, and write log, curves, grids, checkpoint and closing table.
+
+        Args:
+            stopped: Called after each step; if it returns True, the training ends, with everything saved.
+
+        Returns:
+            Whether the training went through all epochs.
+
+        Raises:
+            NectarganError: If the log is in use, the checkpoint cannot be loaded or written, or an image or a loss
+                fails that did not before.
+        """
+        checkpoint.seed_everything(self._options.seed)
+        make = partial(build, self._options, self._objective, self._device, self._out, resume=self._saved is not None)
+        with _built(self._warnings, make) as manager:
+            self._rehearsed = None
+            state = self._state(manager)
+            self._say(f"{name_of(manager)} on {self._device}: {self._photographs.description}")
+            for line in [*remarks(manager), *_learned_line(state.learned)]:
+                self._say(line)
+            done = self._begin(state) if self._saved is None else self._go_on(state, self._saved)
+            pairs, epochs = self._photographs.held_out, self._options.epochs
+            shown = Results(self._out, name_of(manager), pairs, epochs, len(self._batches))
+            done = self._train(state, shown, done, stopped)
+            if done != self._kept:
+                self._save(state, done, must=True)
+            shown.draw_stop(state.networks, done)
+        table = shown.report(state.networks)
+        self._say(f"\n{table}\n\nAll of it is in {self._out}.")
+        return done == self._options.epochs * len(self._batches)
+
+    # Before anything is written
+
+    def _rehearse(self) -> LossManager:
+        """Do a step with all losses on networks that are thrown away; return what holds the weights of the losses."""
+        checkpoint.seed_everything(self._options.seed)
+        manager = _built(self._warnings, partial(build, self._options, self._objective, self._device))
+        check(manager)
+        with _silently(), manager:
+            let_all_run(manager)
+            state = self._state(manager)
+            try:
+                next(train(*state, self._batches, self._options.epochs))
+                state.networks.generate(self._photographs.held_out[0][0])
+            except NectarganError:
+                raise
+            except Exception as error:
+                raise SpecError(f"the first step fails, and nothing was written: {_with_place(error)}") from error
+            checkpoint.check_plain(self._parts(state, 1))
+        return manager
+
+    def _state(self, manager: LossManager) -> _State:
+        options = self._options
+        networks = Networks(options.channels, options.epochs, self._device, options.lr_g, options.lr_d)
+        return _State(manager, networks, Learned(manager, networks))
+
+    # The training
+
+    def _begin(self, state: _State) -> int:
+        """Begin in the directory, which the log has locked by now; return the steps done, which are none."""
+        # Again, since another process may have begun here while this one looked at everything.
+        if not self._overwrite:
+            _refuse_another(self._out)
+        # So that a run that is killed in its first epoch can be resumed, too. First, so that a run that is to be
+        # overwritten stays where this fails.
+        self._save(state, 0, must=True)
+        try:
+            for path in _left_in(self._out):
+                if path.name != checkpoint.NAME:
+                    path.unlink()
+            (self._out / "grids").mkdir(exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot begin in {self._out}: {error.strerror or error}", path=str(self._out)
+            ) from error
+        self._write_manifest(state.manager)
+        return 0
+
+    def _go_on(self, state: _State, saved: dict[str, Any]) -> int:
+        """Go on where the checkpoint is; return the steps done."""
+        path = self._out / checkpoint.NAME
+        if checkpoint.load(self._out)["steps"] != saved["steps"]:
+            raise CheckpointError(
+                f"another process has gone on with the run in {self._out} meanwhile; give --resume again to go on from "
+                "there",
+                path=str(path),
+            )
+        try:
+            state.networks.load_state_dict(saved)
+            state.learned.load_state_dict(saved["learned"])
+            checkpoint.restore_random_state(saved["random"])
+            logged = state.manager.step
+            state.manager.load_state_dict(self._of_this_length(saved["losses"]))
+        except NectarganError:
+            raise
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be gone on from: {error}", path=str(path)) from error
+        if logged < state.manager.step:
+            warnings.warn(
+                f"the log in {self._out} ends at step {logged}, and the checkpoint is of step {state.manager.step}; "
+                "what is between is lost",
+                NectarganWarning,
+                stacklevel=2,
+            )
+        self._write_manifest(state.manager)
+        (self._out / results.SUMMARY).unlink(missing_ok=True)  # It is of the stop.
+        (self._out / "grids").mkdir(exist_ok=True)
+        done: int = saved["steps"]
+        epoch = min(done // len(self._batches) + 1, self._options.epochs)
+        self._say(f"Resumed after step {done}, in epoch {epoch} of {self._options.epochs}.")
+        return done
+
+    def _of_this_length(self, losses: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of the losses, whose record may say another length, which more epochs were asked for."""
+        manifest = losses.get("manifest")
+        if not isinstance(manifest, dict):
+            return losses
+        return {**losses, "manifest": {**manifest, "total_epochs": self._options.epochs}}
+
+    def _train(self, state: _State, shown: Results, before: int, stopped: Callable[[], bool]) -> int:
+        """Train until the last epoch or a signal; return how many steps are done, with those `before`."""
+        epochs, per_epoch, often = self._options.epochs, len(self._batches), self._options.checkpoint_every
+        total, done = epochs * per_epoch, before
         columns = (TextColumn("{task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with _Progress(*columns, console=console) as progress:
-            task = progress.add_task("", total=total, epoch=f"epoch 1/{epochs}", losses="")
+        with _Progress(*columns, console=self._console) as progress:
+            first = f"epoch {before // per_epoch + 1}/{epochs}"
+            task = progress.add_task("", total=total, completed=before, epoch=first, losses="")
             refreshed = 0.0
-            for epoch in train(manager, networks, batches, epochs):
-                done += 1
+            for done in train(*state, self._batches, epochs, before):
+                epoch, is_last = (done - 1) // per_epoch + 1, done % per_epoch == 0
                 # Reading the values waits for the device, so it is not done at every step.
                 if time.monotonic() - refreshed > _REFRESH or done == total:
                     refreshed = time.monotonic()
-                    losses = manager.get_loss_values()
+                    losses = state.manager.get_loss_values()
                     text = " ".join(f"{name} {value:.2f}" for name, value in losses.items())
-                    progress.update(task, completed=done, epoch=f"epoch {epoch + 1}/{epochs}", losses=text)
-                if done % len(batches) == 0 and _due(epoch + 1, epochs):
-                    _save(networks, spec, epoch + 1, out)
-                    results = _results(networks, shown)
-                    path = grids / f"epoch_{epoch + 1:04d}.png"
-                    draw_grid(results, f"{spec}, epoch {epoch + 1} of {epochs}", path)
-                    mean = sum(psnr(result.output, result.y) for result in results) / len(results)
-                    say(f"epoch {epoch + 1}: output {mean:.2f} dB in {path}")
+                    progress.update(task, completed=done, epoch=f"epoch {epoch}/{epochs}", losses=text)
+                if is_last or (often and done % often == 0):
+                    self._save(state, done)
+                if is_last and (line := shown.draw_epoch(state.networks, epoch)):
+                    self._say(line)
                 if stopped():
                     break
-        _save(networks, spec, done // len(batches), out)
-    table = _report(networks, photographs.held_out, out)
-    say(f"\n{table}\n\nAll of it is in {out}.")
-    return done == total
+        return done
+
+    def _parts(self, state: _State, done: int) -> dict[str, Any]:
+        return {
+            "options": asdict(self._options),
+            "images": self._photographs.digest,
+            "spec": state.manager.objective,
+            "epochs": done // len(self._batches),
+            "steps": done,
+            "channels": self._options.channels,
+            **state.networks.state_dict(),
+            "learned": state.learned.state_dict(),
+            "losses": state.manager.state_dict(),
+            "random": checkpoint.random_state(),
+        }
+
+    def _save(self, state: _State, done: int, *, must: bool = False) -> None:
+        """Replace the checkpoint; where that fails, the one before stays and the training goes on, unless it `must`."""
+        path = self._out / checkpoint.NAME
+        try:
+            writing.replace(path, checkpoint.pack(self._parts(state, done)))
+        except OSError as error:
+            problem = f"cannot write the checkpoint {path}: {error.strerror or error}"
+            if must:
+                raise CheckpointError(problem, path=str(path)) from error
+            warnings.warn(f"{problem}; the one before stays, and the training goes on", NectarganWarning, stacklevel=2)
+        else:
+            self._kept = done
+
+    def _write_manifest(self, manager: LossManager) -> None:
+        text = json.dumps(manager.manifest().to_dict(), indent=2)
+        with results.warning_of(self._out / _MANIFEST) as path:
+            writing.replace(path, f"{text}\n".encode())
+
+    def _say(self, text: str) -> None:
+        _say(self._console, text)
 
 
-def _check_tags(manager: LossManager) -> None:
-    lost = [name for name, loss in manager.get_registered_losses().items() if not {"G", "D"} & set(loss.tags)]
-    if lost:
-        raise SpecError(
-            f"the trainer does not know which network {', '.join(lost)} is to train; tag such a loss 'G' for the "
-            "generator or 'D' for the discriminator where it is defined"
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _refuse_another(out: Path) -> None:
+    """Raise if there is a run in a directory."""
+    found = _left_in(out)
+    if found:
+        names = ", ".join(str(path.relative_to(out)) for path in found[:3])
+        raise OptionError(
+            f"{out} has a run in it ({names}{', ...' * (len(found) > 3)}); continue it with --resume, replace it with "
+            "--overwrite, or choose another --out",
+            option="--out",
         )
 
 
-def _due(epoch: int, epochs: int) -> bool:
-    return epoch % max(1, epochs // GRIDS) == 0 or epoch == epochs
-
-
-def _first(pairs: Pairs, count: int) -> list[Pair]:
-    return [pairs[index] for index in range(min(len(pairs), count))]
-
-
-def _empty(grids: Path) -> Path:
-    """Make the directory of the grids, and remove those of an earlier run, which may have had more epochs."""
-    grids.mkdir(exist_ok=True)
-    for old in grids.glob("epoch_*.png"):
-        old.unlink()
-    return grids
+def _left_in(out: Path) -> list[Path]:
+    """Return the files that a run has left in a directory."""
+    return [path for pattern in _FILES for path in sorted(out.glob(pattern))]
 
 
 class _Progress(Progress):
@@ -133,25 +370,77 @@ class _Progress(Progress):
             yield Text(task.fields["losses"])
 
 
-def _results(networks: Networks, pairs: Sequence[Pair]) -> list[Result]:
-    return [Result(x, networks.generate(x), y) for x, y in pairs]
+def _learned_line(learned: Learned) -> list[str]:
+    if not learned.names:
+        return []
+    return [f"What is learned by {', '.join(learned.names)} is trained, with the learning rate of the generator."]
 
 
-def _save(networks: Networks, spec: str, epochs: int, out: Path) -> None:
-    """Replace the checkpoint atomically, so that it is complete even if the process is killed."""
-    path = out / "checkpoint.pt"
-    temporary = path.with_suffix(".tmp")
-    torch.save({"spec": spec, "epochs": epochs, **networks.state_dict()}, temporary)
-    temporary.replace(path)
+@contextmanager
+def _silently() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-def _report(networks: Networks, held_out: Pairs, out: Path) -> str:
-    log = LossLog(out)
-    draw_curves(log, out / "curves.png")
-    ratios = []
-    for index in range(len(held_out)):
-        x, y = held_out[index]
-        ratios.append((psnr(x, y), psnr(networks.generate(x), y)))
-    table = closing_table(log, ratios)
-    (out / "summary.txt").write_text(table + "\n", encoding="utf-8")
-    return table
+def _built(known: set[str], make: Callable[[], LossManager]) -> LossManager:
+    """Build a manager; what it warns of is shown unless it is known, and known from then on."""
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        manager = make()
+    for each in noted:
+        if str(each.message) not in known:
+            known.add(str(each.message))
+            warnings.warn(each.message, each.category, stacklevel=3)
+    return manager
+
+
+def _with_place(error: Exception) -> str:
+    """Return what is wrong and where, in one line."""
+    text = str(error).strip().partition("\n")[0]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+# Devices and images
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device.
+
+    Raises:
+        ConfigError: If it does not exist.
+    """
+    try:
+        device = torch.device(name)
+        # torch.device() does not check whether the device exists; a tensor on it does.
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"the device {name!r} cannot be used: {reason}; choose another with --device, such as cpu",
+            key="common.device",
+        ) from error
+    return device
+
+
+def photographs_of(options: Options, console: Console) -> Photographs:
+    """Read the images of a run.
+
+    Raises:
+        DataError: If there are none, or one cannot be used.
+        ConfigError: If the configuration has no such direction.
+    """
+    config = Config.model_validate(options.config)
+    crop = config.dataloader.load.crop_size
+    b_to_a = photos.is_b_to_a(config)
+    if options.data is None:
+        return photos.sample_photographs(crop)
+    return photos.folder(Path(options.data), crop, b_to_a=b_to_a, watch=watch(console))
+
+
+def watch(console: Console) -> photos.Watch:
+    """Return what shows how many images are read, where the console is a terminal."""
+    return partial(
+        track, description="reading images", console=console, transient=True, disable=not console.is_terminal
+    )

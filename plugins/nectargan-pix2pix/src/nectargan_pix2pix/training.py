@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nectargan_core import LossManager, Schedule, TorchScheduler
+from nectargan_core import LossManager, Schedule, Scheduler
+from nectargan_pix2pix.batches import Epochs
 from nectargan_pix2pix.networks import Discriminator, Generator
+from nectargan_pix2pix.options import DISCRIMINATOR_RATE, GENERATOR_RATE
 
-# The discriminator has the paper's learning rate. The generator, which begins as the identity and has far fewer
-# channels than the paper's, learns well with five times that rate.
-GENERATOR_RATE = 1e-3
-DISCRIMINATOR_RATE = 2e-4
+INPUTS = ("x", "y", "y_fake", "pred_real", "pred_fake")
+"""What losses may read."""
 
 
 class Networks:
@@ -25,45 +25,122 @@ class Networks:
         channels: Features of the first layer of each network.
         epochs: The number of epochs of the training.
         device: The device of the networks.
+        generator_rate: The learning rate of the generator in the first half, above 0.
+        discriminator_rate: Likewise of the discriminator.
 
     Source:
         Isola et al., arXiv:1611.07004, section 3.3: Adam with beta1 = 0.5.
     """
 
-    def __init__(self, channels: int, epochs: int, device: torch.device) -> None:
-        self.channels = channels
+    def __init__(
+        self,
+        channels: int,
+        epochs: int,
+        device: torch.device,
+        generator_rate: float = GENERATOR_RATE,
+        discriminator_rate: float = DISCRIMINATOR_RATE,
+    ) -> None:
         self.device = device
         self.generator = Generator(channels).to(device)
         self.discriminator = Discriminator(channels).to(device)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), lr=GENERATOR_RATE, betas=(0.5, 0.999))
-        self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=DISCRIMINATOR_RATE, betas=(0.5, 0.999)
-        )
-        decay = Schedule(start_epoch=epochs // 2, end_epoch=epochs, target_value=0.0)
-        self.generator_rate = TorchScheduler(self.generator_optimizer, decay)
-        self.discriminator_rate = TorchScheduler(self.discriminator_optimizer, decay)
+        self.generator_optimizer = _adam(self.generator, generator_rate)
+        self.discriminator_optimizer = _adam(self.discriminator, discriminator_rate)
+        self._rates = {self.generator_optimizer: generator_rate, self.discriminator_optimizer: discriminator_rate}
+        self._decay = Scheduler(Schedule(start_epoch=epochs // 2, end_epoch=epochs, target_value=0.0))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the learning rates of an epoch, which follow from its number alone."""
+        factor = self._decay.value(epoch)
+        for optimizer, rate in self._rates.items():
+            set_rate(optimizer, rate * factor)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return weights, optimizer states and the number of channels: all plain data and tensors."""
+        """Return weights and optimizer states: plain data and tensors."""
         return {
-            "channels": self.channels,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
         }
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the state of `state_dict`; other keys are left aside."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+
     def generate(self, x: Tensor) -> Tensor:
         """Translate one image (3, H, W) in evaluation mode; the result is within -1 to 1."""
-        self.generator.eval()
-        with torch.inference_mode():
-            output: Tensor = self.generator(x.unsqueeze(0).to(self.device))
-        self.generator.train()
-        return output.squeeze(0).clamp(-1, 1).cpu()
+        return translate(self.generator, x, self.device)
+
+
+class Learned:
+    """What losses and weightings learn, with an optimizer that has the learning rate of the generator.
+
+    These are the parameters of `manager.modules()` that require a gradient. Each follows the total that it is a part
+    of: that of the generator, of the discriminator, or of both.
+
+    Args:
+        manager: Holds the losses.
+        networks: The networks that are trained on them.
+    """
+
+    def __init__(self, manager: LossManager, networks: Networks) -> None:
+        self._modules = manager.modules()
+        self._rate_of = networks.generator_optimizer
+        self.names = [
+            name
+            for name, module in self._modules.items()
+            if any(parameter.requires_grad for parameter in module.parameters())
+        ]
+        self.optimizer = (
+            _adam(self._modules, networks.generator_optimizer.param_groups[0]["lr"]) if self.names else None
+        )
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        if self.optimizer is not None:
+            self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Learn from the gradients of this step."""
+        if self.optimizer is not None:
+            set_rate(self.optimizer, self._rate_of.param_groups[0]["lr"])
+            self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return parameters, buffers and the state of the optimizer; frozen parameters, such as those of VGG, stay out.
+
+        These are what they were made with, and may be large.
+        """
+        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        return {"modules": self._unfrozen(), "optimizer": optimizer}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the state of `state_dict`.
+
+        Raises:
+            ValueError: If it is of other losses.
+        """
+        expected, given = self._unfrozen().keys(), state["modules"].keys()
+        if expected != given or (self.optimizer is None) is not (state["optimizer"] is None):
+            raise ValueError(f"it has what {sorted(given)} learned, and the losses learn {sorted(expected)}")
+        self._modules.load_state_dict({**self._modules.state_dict(), **state["modules"]})
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def _unfrozen(self) -> dict[str, Any]:
+        frozen = {
+            name
+            for name, parameter in self._modules.named_parameters(remove_duplicate=False)
+            if not parameter.requires_grad
+        }
+        return {name: value for name, value in self._modules.state_dict().items() if name not in frozen}
 
 
 def train(
-    manager: LossManager, networks: Networks, batches: Iterable[tuple[Tensor, Tensor]], epochs: int
+    manager: LossManager, networks: Networks, learned: Learned, batches: Epochs, epochs: int, done: int = 0
 ) -> Iterator[int]:
     """Train both networks on the losses of a manager.
 
@@ -74,18 +151,22 @@ def train(
     Args:
         manager: Holds the losses.
         networks: The networks to train.
-        batches: Source images and targets, each (N, 3, H, W) from -1 to 1; iterated once an epoch.
+        learned: What the losses and weightings of the manager learn.
+        batches: Source images and targets of each epoch, each (N, 3, H, W) from -1 to 1.
         epochs: The number of epochs.
+        done: How many steps were done before.
 
     Yields:
-        The number of the epoch, from 0, after each step.
+        The number of steps done, after each of them. All state is then that of the next step.
     """
     generator, discriminator = networks.generator, networks.discriminator
     adversarial = bool(manager.get_registered_losses("D"))
-    for epoch in range(epochs):
-        for source, target in batches:
+    for epoch in range(done // len(batches), epochs):
+        networks.begin_epoch(epoch)
+        for source, target in batches.of(epoch, done % len(batches)):
             x, y = source.to(networks.device), target.to(networks.device)
             manager.tick(epoch=epoch)
+            learned.zero_grad()
 
             y_fake = generator(x)
             inputs = {"x": x, "y": y, "y_fake": y_fake}
@@ -106,8 +187,27 @@ def train(
                 # Halved, so that the discriminator learns more slowly than the generator (section 3.3).
                 (losses.total / 2).backward()  # type: ignore[no-untyped-call]  # untyped in torch
                 networks.discriminator_optimizer.step()
-            yield epoch
+            learned.step()
+            done += 1
+            yield done
 
-        networks.generator_rate.step()
-        if adversarial:
-            networks.discriminator_rate.step()
+
+def translate(generator: Generator, x: Tensor, device: torch.device) -> Tensor:
+    """Translate one image (3, H, W) in evaluation mode; the result is within -1 to 1, on the CPU."""
+    was_training = generator.training
+    generator.eval()
+    with torch.inference_mode():
+        output: Tensor = generator(x.unsqueeze(0).to(device))
+    generator.train(was_training)
+    return output.squeeze(0).clamp(-1, 1).cpu()
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters of an optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _adam(module: nn.Module, rate: float) -> torch.optim.Adam:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(parameters, lr=rate, betas=(0.5, 0.999))

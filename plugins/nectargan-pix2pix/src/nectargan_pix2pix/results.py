@@ -1,0 +1,97 @@
+"""What a run leaves to look at: grids of held-out images, curves of its losses, and the closing table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nectargan_core import LossLog
+from nectargan_core.errors import NectarganWarning
+from nectargan_pix2pix import writing
+from nectargan_pix2pix.photos import Pairs
+from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr
+from nectargan_pix2pix.training import Networks
+
+GRIDS = 8
+ROWS = 4
+SUMMARY = "summary.txt"
+FILES = ("curves.png", SUMMARY, "grids/epoch_*.png")
+
+
+class Results:
+    """The pictures and the table of one run. Where one cannot be written, that is warned of.
+
+    Args:
+        out: The directory of the run.
+        name: What the objective is called.
+        held_out: The images to show.
+        epochs: The number of epochs of the run.
+        per_epoch: The number of steps in each.
+    """
+
+    def __init__(self, out: Path, name: str, held_out: Pairs, epochs: int, per_epoch: int) -> None:
+        self._out = out
+        self._name = name
+        self._held_out = held_out
+        self._epochs = epochs
+        self._per_epoch = per_epoch
+
+    def draw_epoch(self, networks: Networks, epoch: int) -> str | None:
+        """Draw a grid after an epoch, from 1, if one is due; return what to say of it."""
+        if not is_due(epoch, self._epochs):
+            return None
+        name = f"epoch_{epoch:04d}.png"
+        mean = self._draw(networks, f"epoch {epoch} of {self._epochs}", name)
+        return f"epoch {epoch}: output {mean:.2f} dB in {self._out / 'grids' / name}"
+
+    def draw_stop(self, networks: Networks, done: int) -> None:
+        """Draw a grid of where a run ends after so many steps, unless it is drawn already."""
+        epoch, step = divmod(done, self._per_epoch)
+        if step:
+            title = f"epoch {epoch + 1} of {self._epochs}, step {step} of {self._per_epoch}"
+            self._draw(networks, title, f"epoch_{epoch + 1:04d}_step_{step:06d}.png")
+        elif not is_due(epoch, self._epochs):
+            self._draw(networks, f"epoch {epoch} of {self._epochs}", f"epoch_{epoch:04d}.png")
+
+    def report(self, networks: Networks) -> str:
+        """Draw the curves, and write and return the closing table."""
+        log = LossLog(self._out)
+        with warning_of(self._out / "curves.png") as path:
+            draw_curves(log, path)
+        ratios = []
+        for index in range(len(self._held_out)):
+            x, y = self._held_out[index]
+            ratios.append((psnr(x, y), psnr(networks.generate(x), y)))
+        table = closing_table(log, ratios)
+        with warning_of(self._out / SUMMARY) as path:
+            writing.replace(path, f"{table}\n".encode())
+        return table
+
+    def _draw(self, networks: Networks, title: str, name: str) -> float:
+        """Draw held-out images as they are translated now; return the mean PSNR of the output."""
+        pairs = [self._held_out[index] for index in range(min(len(self._held_out), ROWS))]
+        results = [Result(x, networks.generate(x), y) for x, y in pairs]
+        with warning_of(self._out / "grids" / name) as path:
+            draw_grid(results, f"{self._name}, {title}", path)
+        return sum(psnr(result.output, result.y) for result in results) / len(results)
+
+
+def is_due(epoch: int, epochs: int) -> bool:
+    """Return whether a grid is drawn after an epoch.
+
+    Example:
+        >>> [epoch for epoch in range(1, 31) if is_due(epoch, 30)]
+        [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    """
+    return epoch % max(1, epochs // GRIDS) == 0 or epoch == epochs
+
+
+@contextmanager
+def warning_of(path: Path) -> Iterator[Path]:
+    """Warn where a file cannot be written that the training does not depend on."""
+    try:
+        yield path
+    except OSError as error:
+        warnings.warn(f"cannot write {path}: {error.strerror or error}", NectarganWarning, stacklevel=3)
