@@ -1364,10 +1364,10 @@ class LossManager:
             )
         # Weightings are compared where their states are loaded.
         untold = {"fingerprint", "order", "weighting", *(_WEIGHTS if weights == "current" else ())}
-        told = [each for each in found if each.kind not in untold]
+        told = [each for each in found if each.kind not in untold and not _is_of_absence(each)]
         if not told:
             return ""
-        replaced = any(each.kind in _WEIGHTS for each in told)
+        replaced = any(each.kind in _WEIGHTS - {"length"} for each in told)
         goes = "; weights and schedules are now those of the state" if replaced else ""
         lines = "".join(f"\n  {each.told()}" for each in told)
         return f"the state was saved with another objective{goes}:{lines}"
@@ -1497,6 +1497,11 @@ def _registered_record(state: Mapping[str, Any]) -> Objective | None:
         if name in losses and saved.get("registered") is not None:
             losses[name] = losses[name].model_copy(update=saved["registered"])
     return record.model_copy(update={"losses": losses})
+
+
+def _is_of_absence(difference: Difference) -> bool:
+    """Whether a distribution is in use on one side only, which its loss or weighting is named for already."""
+    return difference.kind == "version" and "absent" in (difference.before, difference.after)
 
 
 def _who_has(state: bool) -> tuple[str, str]:

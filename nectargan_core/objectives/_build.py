@@ -24,7 +24,7 @@ from nectargan_core.errors import (
 from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._factor import with_factor
 from nectargan_core.objectives._grammar import Summand, parse, split_variant
-from nectargan_core.objectives._objective import ObjectiveTerm
+from nectargan_core.objectives._objective import ExtraLoss, ObjectiveTerm
 from nectargan_core.objectives._terms import called_term, term_of_function, with_defaults
 from nectargan_core.objectives._variants import SUBSPEC, variants_of, wants_config
 from nectargan_core.schedules import reasons
@@ -53,12 +53,14 @@ class Origin:
         plugin: The plugin; None of a function that is none, and of a class of `torch.nn`.
         term: The term of the formula, without a factor; None likewise.
         options: The keyword arguments of the spec, the variant and those by default included.
+        extra: What a file says of it where it is a class of `torch.nn`.
     """
 
     label: str
     plugin: catalog.Plugin | None = None
     term: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    extra: ExtraLoss | None = None
 
 
 @dataclass

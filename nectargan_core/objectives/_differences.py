@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import importlib_metadata
+
 from nectargan_core._messages import listed
 from nectargan_core._names import is_label
+from nectargan_core._printable import printable
 from nectargan_core.errors import SpecSyntaxError
 from nectargan_core.objectives._grammar import parse
 from nectargan_core.schedules import schedules_in
@@ -24,6 +28,8 @@ _UNKNOWN = object()
 _NOTHING = object()
 # In a message; the fields of a difference have all of it.
 _LONGEST = 200
+_DISTRIBUTION = re.compile("[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile("[0-9][A-Za-z0-9.!+_-]*")
 # Lists that differ in more places than these are shown as a whole.
 _FEW_PLACES = 4
 
@@ -55,12 +61,12 @@ class Difference:
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self._what}: {_cut(self.before)} -> {_cut(self.after)}"
+        return printable(f"{self._what}: {_cut(self.before)} -> {_cut(self.after)}")
 
     def told(self) -> str:
         """Say it of a record and of what was built by it."""
         fix = f"; {self.fix}" if self.fix else ""
-        return f"{self._what}: recorded {_cut(self.before)}, here {_cut(self.after)}{fix}"
+        return printable(f"{self._what}: recorded {_cut(self.before)}, here {_cut(self.after)}{fix}")
 
     @property
     def _what(self) -> str:
@@ -240,7 +246,7 @@ def _of_versions(before: Objective, after: Objective) -> Iterator[Difference]:
                     dist,
                     first.get(dist) or _ABSENT,
                     second.get(dist) or _ABSENT,
-                    install_line(dist, first.get(dist)),
+                    "" if installed_version(dist) == first.get(dist) else install_line(dist, first.get(dist)),
                 )
 
 
@@ -256,21 +262,36 @@ def install_line(dist: str | None, version: str | None) -> str:
         >>> install_line("nectargan-vgg", "0.1.0")
         'pip install nectargan-vgg==0.1.0'
     """
-    return f"pip install {dist}=={_release(version)}" if dist and version else ""
+    # A record is data, which anybody may have written, and this is a command.
+    if not (dist and version and _DISTRIBUTION.fullmatch(dist) and _VERSION.fullmatch(version)):
+        return ""
+    return f"pip install {dist}=={_release(version)}"
+
+
+def installed_version(dist: str) -> str | None:
+    """Return the version of a distribution that is installed here; None where none is."""
+    try:
+        return importlib_metadata.version(dist) if _DISTRIBUTION.fullmatch(dist) else None
+    except importlib_metadata.PackageNotFoundError:
+        return None
 
 
 def _install(dist: str | None, before: Objective, after: Objective) -> str:
-    """Return the command that installs the release of the first record, if the second has another one."""
+    """Return the command that installs the release of the first record, if neither the second has it nor it is here."""
     version = before.providers.get(dist or "")
-    return "" if version == after.providers.get(dist or "") else install_line(dist, version)
+    here = (after.providers.get(dist or ""), installed_version(dist or ""))
+    return "" if version in here else install_line(dist, version)
 
 
 def _how_to_get(loss: ObjectiveLoss, before: Objective, after: Objective) -> str:
     if loss.provider is not None:
-        there = f"{loss.provider} {after.providers.get(loss.provider)} is here, and does not bring it"
+        release = f"{loss.provider} {installed_version(loss.provider)}"
+        same = [term.formula for term in before.terms] == [term.formula for term in after.terms]
+        there = f"{release} is here, and does not bring it" if same else "add its term"
         return _install(loss.provider, before, after) or there
     if loss.function is not None and loss.function.startswith("torch.nn:"):
-        return "register it in Python, by register_loss_fn"
+        unknown = f"what it was given as {listed(loss.unknown)} is not known; " if loss.unknown else ""
+        return f"{unknown}register it in Python, by register_loss_fn"
     if loss.function is not None and "<" in loss.function:
         return "its function has no import path; register it in Python, by register_loss_fn"
     return "a file brings no function but plugins and classes of torch.nn; register it in Python, by register_loss_fn"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,6 +113,8 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
             f"function: torch.nn has no class {shown(name)} of modules that can be called.{did_you_mean(name, losses)}",
             key="function",
         )
+    # What is frozen in an objective is a plain list or dict for the class.
+    arguments = json.loads(json.dumps(dict(arguments)))
     signature = inspect.signature(kind)
     takes = [parameter.name for parameter in signature.parameters.values() if parameter.kind not in (2, 4)]
     for given in arguments:
@@ -127,13 +130,13 @@ def _module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
             return kind(**{each: _argument(kind, each, value) for each, value in arguments.items()})
     except Exception as error:
         raise ObjectiveError(
-            f"arguments: {path} cannot be made with {shown(dict(arguments))}: {one_line(error)}; correct them",
+            f"arguments: {path} cannot be made with {shown(arguments)}: {one_line(error)}; correct them",
             key="arguments",
         ) from error
 
 
 def _argument(kind: type, name: str, value: Any) -> Any:
-    """Return an argument of a class as it takes it: a tensor for a list, where it takes one.
+    """Return an argument of a class as it takes it: a float32 tensor for a list, where it takes a tensor.
 
     Raises:
         TypeError: If it takes another type.
@@ -146,7 +149,7 @@ def _argument(kind: type, name: str, value: Any) -> Any:
         if value not in words:
             raise ValueError(f"reduction must be {' or '.join(map(repr, words))}, got {shown(value)}")
     if isinstance(value, list) and "Tensor" in str(annotation) and _is_of_numbers(value):
-        return torch.tensor(value)
+        return torch.tensor(value, dtype=torch.float32)
     takes = _PLAIN.get(annotation, ())
     if takes and type(value) not in takes:
         raise TypeError(f"{name} must be of type {annotation.__name__}, got {shown(value)}")

@@ -46,6 +46,13 @@ _EXPECTED = {
     "string_too_short": "expected a text that is not empty",
     "finite_number": "expected a finite number",
 }
+# Keys that a person may look for at the top.
+_BELONGS = {
+    "schedules": " A schedule is written as losses.NAME.schedule.",
+    "schedule": " A schedule is written as losses.NAME.schedule.",
+    "weights": " A weight is written as losses.NAME.weight.",
+    "weight": " A weight is written as losses.NAME.weight.",
+}
 # An objective is some kilobytes; a file of this size is none.
 _LARGEST = 16 << 20
 FILE_ENDS = (*_SUFFIXES, _LOG_SUFFIX)
@@ -67,6 +74,8 @@ def read_data(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     suffix = file.suffix.lower()
     if suffix == _LOG_SUFFIX or os.path.isdir(file):  # noqa: PTH112 # which raises nothing of a long name
         return _of_log(file), file
+    if suffix not in _SUFFIXES and not os.path.lexists(file):
+        raise ObjectiveError(f"{file}: there is no such file or directory", path=str(file))
     if suffix not in _SUFFIXES:
         raise ObjectiveError(
             f"{file}: an objective is read from a file that ends with .toml or .json, from a loss log (.jsonl), or "
@@ -203,9 +212,17 @@ def invalid(
         if len(location) == 1:
             known = [*dict.fromkeys((*at_the_top, *known))]
         takes = f"; there {'are' if len(known) > 1 else 'is'} {listed(known)}" if known else ""
-        message = f"there is no key {shown(name)} here{takes}; remove it, or correct it.{did_you_mean(name, known)}"
+        hint = _BELONGS.get(name, "") if len(location) == 1 else ""
+        if len(location) > 1 and model is not None and name in (*at_the_top, *model.model_fields):
+            hint = f" {name} belongs at the top of the file, before the first table."
+        hint = hint or did_you_mean(name, known)
+        message = f"there is no key {shown(name)} here{takes}; remove it, or correct it.{hint}"
     elif first["type"] == "missing":
-        message = "it is missing; add it"
+        # Its name is what Python's own definition has in that place.
+        hint = ", as which name is written here" if isinstance(given, Mapping) and "name" in given else ""
+        message = f"it is missing; add it{hint}"
+    elif first["type"] == "list_type" and len(location) == 1 and isinstance(given, Mapping):
+        message = f"expected a list of tables, each of which begins with [[{location[0]}]], got one table; write it so"
     elif first["type"] != "value_error":
         said = _EXPECTED.get(first["type"], f"{message[:1].lower()}{message[1:]}")
         message = f"{said}, got {shown(given)}; correct it"

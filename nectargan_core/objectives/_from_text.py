@@ -63,7 +63,7 @@ def record_from(source: str) -> Objective:
             bind(built.balances, built.losses, [], None)
         return record_of(built, *totals)
     except (SpecSyntaxError, PluginNotFoundError) as error:
-        if isinstance(given, str) and "/" in given.replace(os.sep, "/"):
+        if isinstance(given, str) and not any(sign in given for sign in "+*"):
             first, *place = str(error).split("\n")
             error.args = ("\n".join([f"{first} Neither is there a file or directory {given!r}.", *place]),)
         raise

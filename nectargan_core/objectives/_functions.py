@@ -222,7 +222,10 @@ def _of_tensor(value: Tensor) -> Any:
     )
     if not usable:
         raise _NotPlainError
-    return value.tolist()
+    if value.dtype == torch.int64:
+        return value.tolist()
+    # Each number in the fewest digits that give the same float32.
+    return value.detach().cpu().numpy().astype(str).astype(float).tolist()
 
 
 def _key(key: object) -> str:

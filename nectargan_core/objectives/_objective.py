@@ -230,6 +230,19 @@ class ObjectiveWeighting(_Part, frozen=True):
     reduce: Literal["mean"] | None = None
     losses: list[_Text] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_weighting(cls, data: Any) -> Any:
+        """Take a `Weighting`, or its name alone, as `weightings=` does."""
+        if isinstance(data, str):
+            return {"weighting": data}
+        if not isinstance(data, Weighting):
+            return data
+        if not isinstance(data.name, str):
+            raise ValueError("an objective names its weightings; give one that is a class beside it, by weightings=")
+        said = data.model_dump(mode="json")
+        return {"weighting": said.pop("name"), **said}
+
     @field_validator("params")
     @classmethod
     def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -461,8 +474,18 @@ class Objective(_Part, frozen=True):
         """Return a copy, with other values for the fields in `update`, which are validated; errors name its file.
 
         Example:
-            >>> Objective(formula="l1", total_epochs=20).model_copy(update={"total_epochs": None}).total_epochs
+            >>> Objective(formula="l1", total_epochs=20).model_copy(update={"formula": "2*l1"}).name
+            '2*l1'
         """
+        at_the_top = {key: value for key, value in (update or {}).items() if key in _TERM}
+        if update is not None and at_the_top:
+            if len(self.terms) > 1 or "terms" in update:
+                raise ValueError(
+                    f"{listed(at_the_top)}: this objective has {len(self.terms)} terms; give terms, of which each has "
+                    "its own"
+                )
+            term = self.terms[0].model_copy(update=at_the_top) if self.terms else ObjectiveTerm(**at_the_top)
+            update = {**{key: value for key, value in update.items() if key not in at_the_top}, "terms": [term]}
         copy = super().model_copy(update=update, deep=deep)
         if copy.__pydantic_private__ is not None:
             copy.__pydantic_private__["_source"] = self._source

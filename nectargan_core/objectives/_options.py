@@ -63,8 +63,9 @@ def _typed(spec: Callable[..., Any], where: str, option: str, value: Any) -> Any
     except ValidationError as error:
         # Of the kinds that it may have, the last complaint is the closest.
         said = error.errors(include_url=False)[0]["msg"]
+        plain = json.loads(json.dumps(value))
         raise SpecError(
-            f"{where}: expected {_annotation(spec, option)}, got {shown(value)} ({said[:1].lower()}{said[1:]})"
+            f"{where}: expected {_annotation(spec, option)}, got {shown(plain)} ({said[:1].lower()}{said[1:]})"
         ) from None
     except (ValueError, TypeError, RecursionError):
         return value

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import importlib_metadata
 import torch
 
 from nectargan_core import _arguments as arguments
@@ -28,7 +27,7 @@ from nectargan_core.losses import LMLoss, found_by
 from nectargan_core.objectives._adjust import adjust
 from nectargan_core.objectives._balances import balances_of, checked_balances
 from nectargan_core.objectives._build import Built, Origin
-from nectargan_core.objectives._differences import Difference, differences, install_line
+from nectargan_core.objectives._differences import Difference, differences, install_line, installed_version
 from nectargan_core.objectives._extra import made
 from nectargan_core.objectives._file import key_of, located
 from nectargan_core.objectives._grammar import Summand, parse
@@ -42,6 +41,8 @@ Options = Mapping[str, Mapping[str, Any]]
 Totals = tuple[float | None, int | None]
 
 _OF_FORMULA = (PluginError, UnknownVariantError, DuplicateLossError)
+# No weights and schedules are given with a term, so that these can only be of its renaming.
+_OF_RENAMING = (UnknownLossError,)
 
 
 def rebuild(
@@ -76,6 +77,7 @@ def rebuild(
     strict = arguments.flag("strict", strict)
     passed = _options(options)
     _refuse_empty(objective)
+    _refuse_parts_of_a_record(objective)
     formulas = [_summands(objective, number) for number in range(len(objective.terms))]
     _refuse_unused(objective, passed, [name for summands in formulas for name in _names(summands)])
     built = Built()
@@ -132,7 +134,11 @@ def _add_term(
             with located(source):
                 typed.append(typed_options(summands, _merged(names, written), own))
         # What the formula itself is wrong in has its key; all else says what it is about.
-        with located(source, key), _located_only(_OF_FORMULA, source, _joined(key, "formula")):
+        with (
+            located(source, key),
+            _located_only(_OF_RENAMING, source, _joined(key, "rename_inputs")),
+            _located_only(_OF_FORMULA, source, _joined(key, "formula")),
+        ):
             part = of_formula(
                 term.formula,
                 config,
@@ -195,6 +201,17 @@ def _refuse_empty(objective: Objective) -> None:
             raise ObjectiveError('it is missing; write one, such as formula = "gan:hinge + 100*l1"')
 
 
+def _refuse_parts_of_a_record(objective: Objective) -> None:
+    """Raise for what only a record has, such as versions, in an objective that a person has written."""
+    for field in () if objective.is_record else sorted(objective.recorded):
+        if getattr(objective, field):
+            with located(objective.source, field):
+                raise ObjectiveError(
+                    "only the record of a run, which has a fingerprint, has it, and nothing is checked by it here; "
+                    "remove it"
+                )
+
+
 def _refuse_unused(objective: Objective, passed: Options, names: list[str]) -> None:
     """Raise for options of a term that no formula has."""
     for given, source, where in ((objective.options, objective.source, "options"), (passed, None, "")):
@@ -213,17 +230,12 @@ def _naming_releases(objective: Objective) -> Iterator[None]:
     try:
         yield
     except PluginNotFoundError as error:
-        lines = [install_line(dist, version) for dist, version in objective.providers.items() if not _version_of(dist)]
+        lines = [
+            install_line(dist, version) for dist, version in objective.providers.items() if not installed_version(dist)
+        ]
         if lines:
             error.args = (f"{error} The record was made with releases that are not installed: {'; '.join(lines)}",)
         raise
-
-
-def _version_of(dist: str) -> str | None:
-    try:
-        return importlib_metadata.version(dist)
-    except importlib_metadata.PackageNotFoundError:
-        return None
 
 
 # Extra losses
@@ -234,11 +246,8 @@ def _add_extra(built: Built, objective: Objective) -> None:
         with located(objective.source, key_of("extra", number)):
             # A record is of losses that need not have been called by their inputs.
             loss = made(extra, called=not objective.is_record)
-            part = Built(losses={loss.name: loss}, origins={loss.name: Origin(f"extra[{number}]")})
+            part = Built(losses={loss.name: loss}, origins={loss.name: Origin(f"extra[{number}]", extra=extra)})
             built.merge(part)
-    for extra in objective.extra:
-        # It has no origin, as one that is registered in Python.
-        del built.origins[extra.name]
 
 
 # What is set for losses
@@ -250,6 +259,7 @@ def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapp
     given = dict(passed) if objective.is_record and isinstance(passed, Mapping) else {}
     for name, entry in objective.losses.items():
         with located(objective.source, key_of("losses", name)):
+            _refuse_twice(objective, name, entry)
             if entry.is_record and not objective.is_record:
                 raise ObjectiveError(
                     "function: only a record, which has a fingerprint, says where a function comes from; remove it, "
@@ -275,6 +285,14 @@ def _set_losses(built: Built, objective: Objective, totals: Totals, passed: Mapp
     # In the order of the record: the order of a sum counts for its last bit.
     order = [name for name in objective.losses if name in built.losses] if objective.is_record else []
     built.losses = {name: built.losses[name] for name in dict.fromkeys((*order, *built.losses))}
+
+
+def _refuse_twice(objective: Objective, name: str, entry: ObjectiveLoss) -> None:
+    """Raise where a person has given the weight or schedule of an extra loss in two places."""
+    extra = next((each for each in objective.extra if each.name == name), None)
+    for field in ("weight", "schedule") if extra is not None and not objective.is_record else ():
+        if getattr(extra, field) is not None and getattr(entry, field) is not None:
+            raise ObjectiveError(f"{field}: the entry of {name!r} in extra has one, too; remove one of them", key=field)
 
 
 def _as_set(loss: LMLoss, entry: ObjectiveLoss, totals: Totals, passed: Schedule | None) -> LMLoss:
@@ -376,7 +394,7 @@ def _compare(built: Built, objective: Objective, totals: Totals, passed: Options
         totals = (objective.total_epochs, objective.total_steps)
     found = [*differences(objective, record_of(built, *totals)), *_unwritten(objective, passed)]
     # What is not in use here, and is there: what it is missed for is said already.
-    found = [each for each in found if not (each.kind == "version" and each.before == _version_of(each.name))]
+    found = [each for each in found if not (each.kind == "version" and each.before == installed_version(each.name))]
     if not found:
         return
     where = f"{objective.source}: " if objective.source else ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import importlib_metadata
@@ -67,11 +69,15 @@ def record(
     weight_files: dict[str, str] = {}
     for loss, enabled in losses:
         function, origin = functions[loss.name], origins.get(loss.name)
+        given = None if origin is None else origin.extra
+        if given is not None:
+            # The file says what a class of torch is made with, also where the class keeps it under other names.
+            function = replace(function, arguments={**function.arguments, **given.arguments}, unknown=())
         entries[loss.name] = _entry(loss, enabled, function, origin, key_of.get(loss.name))
         if origin is not None and origin.plugin is not None:
             _note(origin.plugin, providers)
-        elif (again := written(loss, function)) is not None:
-            extra.append(again)
+        elif (again := written(loss, functions[loss.name]) or given) is not None:
+            extra.append(again.model_copy(update={"weight": None, "schedule": None}))
         for name in _names(loss.schedule):
             _note_named(catalog.SCHEDULES, name, providers)
         for name, digest in weight_files_of(loss.function).items():
@@ -110,11 +116,16 @@ def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) 
     for name, loss in objective.losses.items():
         said = loss.model_dump(mode="json", exclude={"provider", "weighting", "term"})
         said["tags"] = sorted(set(loss.tags))
+        said["schedule"] = None if loss.schedule is None else _spelled_out(loss.schedule)
         if loss.unknown or "<" in (loss.function or ""):
             said["term"] = None if loss.term is None else read_term(loss.term)[0].name
             said["options"] = _without_files(options.get(name, {}), objective.weight_files)
         losses[name] = said
-    weightings = [weighting.model_dump(mode="json") for weighting in objective.weightings.values()]
+    weightings = [
+        each.model_dump(mode="json", exclude={"weighting"})
+        | _asked_for(catalog.WEIGHTINGS, each.weighting, each.params, 0)
+        for each in objective.weightings.values()
+    ]
     counted = {
         "losses": losses,
         "weightings": sorted(weightings, key=lambda each: json.dumps(each, sort_keys=True)),
@@ -123,6 +134,40 @@ def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) 
     }
     text = json.dumps(_same_numbers(counted), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _spelled_out(schedule: Schedule) -> dict[str, Any]:
+    """Return a schedule as data, and those inside likewise, with the provider and the defaults of each curve."""
+
+    def inside(value: Any) -> Any:
+        if isinstance(value, Schedule):
+            return _spelled_out(value)
+        if isinstance(value, dict):
+            return {name: inside(item) for name, item in value.items()}
+        return [inside(item) for item in value] if isinstance(value, list) else value
+
+    said = schedule.model_dump(mode="json", exclude={"params"})
+    return said | _asked_for(catalog.SCHEDULES, said.pop("schedule"), inside(schedule.params), 2)
+
+
+def _asked_for(group: str, name: str, params: Mapping[str, Any], skipped: int) -> dict[str, Any]:
+    """Return the name of a plugin with its provider, and parameters with those that it has by default.
+
+    Args:
+        group: Its entry point group.
+        name: The name, or the label of what is none.
+        params: The parameters that were given.
+        skipped: How many parameters of its signature come before them.
+    """
+    try:
+        term = read_name(name, "plugin")
+        plugin = catalog.find(group, term.name, term.provider)
+        parameters = [*inspect.signature(plugin.load()).parameters.values()][skipped:]
+    except (NectarganError, TypeError, ValueError):
+        return {"name": name, "params": dict(params)}
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    plain = {each: held[0] for each, default in defaults.items() if (held := plain_or_none(default)) is not None}
+    return {"name": f"{plugin.key}/{plugin.name}", "params": {**plain, **params}}
 
 
 def _same_numbers(value: Any) -> Any:
