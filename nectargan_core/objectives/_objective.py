@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._frozen import FrozenModel
@@ -55,8 +63,8 @@ def _check_text(value: Any) -> None:
             _check_text(item)
 
 
-def _check_schedule(value: Schedule | None) -> Schedule | None:
-    if value is not None and functions_in(value):
+def _check_schedule(value: Schedule) -> Schedule:
+    if functions_in(value):
         raise ValueError(
             "an objective names its schedules; give a schedule that is a function beside it, by schedules="
         )
@@ -71,6 +79,10 @@ def _plain(value: dict[str, Any], *inside: str) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"{key_of(*inside, name)} {str(error).removeprefix('params ')}") from None
     return made
+
+
+def _plain_options(value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: _plain(options, name) for name, options in value.items()}
 
 
 def _refuse_text_for_numbers(value: Any) -> Any:
@@ -96,7 +108,9 @@ def _refuse_text_for_numbers_inside(value: Any) -> None:
 
 
 _NUMBERS = ("start", "start_epoch", "end", "end_epoch", "initial_value", "target_value", "factor")
-_FileSchedule = Annotated[Schedule, BeforeValidator(_refuse_text_for_numbers)]
+_NamedSchedule = Annotated[Schedule, BeforeValidator(_refuse_text_for_numbers), AfterValidator(_check_schedule)]
+_Arguments = Annotated[dict[str, Any], AfterValidator(_plain)]
+_Options = Annotated[dict[_Text, dict[_Text, Any]], AfterValidator(_plain_options)]
 
 
 class ObjectiveTerm(_Part, frozen=True):
@@ -120,14 +134,9 @@ class ObjectiveTerm(_Part, frozen=True):
     function: _Text | None = None
     prefix: Annotated[str, Field(strict=True)] = ""
     rename_inputs: dict[_Text, _Text | _Renames] = Field(default_factory=dict)
-    options: dict[_Text, dict[_Text, Any]] = Field(default_factory=dict)
+    options: _Options = Field(default_factory=dict)
     without: list[_Text] = Field(default_factory=list)
     unwritten: list[_Text] = Field(default_factory=list)
-
-    @field_validator("options")
-    @classmethod
-    def _options_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: _plain(options, name) for name, options in value.items()}
 
     @field_validator("prefix")
     @classmethod
@@ -168,10 +177,10 @@ class ObjectiveLoss(_Part, frozen=True):
     )
 
     weight: _Number | None = None
-    schedule: _FileSchedule | None = None
+    schedule: _NamedSchedule | None = None
     enabled: _Flag = True
     function: _Text | None = None
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: _Arguments = Field(default_factory=dict)
     unknown: list[str] = Field(default_factory=list)
     tags: list[str] = Field(default_factory=list)
     inputs: list[_Text] | _Renames | None = None
@@ -179,16 +188,6 @@ class ObjectiveLoss(_Part, frozen=True):
     provider: _Text | None = None
     term: _Text | None = None
     weighting: _Text | None = None
-
-    @field_validator("schedule")
-    @classmethod
-    def _schedule_is_named(cls, value: Schedule | None) -> Schedule | None:
-        return _check_schedule(value)
-
-    @field_validator("arguments")
-    @classmethod
-    def _arguments_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _plain(value)
 
     @model_validator(mode="after")
     def _a_record_has_a_function(self) -> ObjectiveLoss:
@@ -224,7 +223,7 @@ class ObjectiveWeighting(_Part, frozen=True):
     """
 
     weighting: _Text
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: _Arguments = Field(default_factory=dict)
     every: _Whole = 1
     wrt: _Text | None = None
     reduce: Literal["mean"] | None = None
@@ -242,11 +241,6 @@ class ObjectiveWeighting(_Part, frozen=True):
             raise ValueError("an objective names its weightings; give one that is a class beside it, by weightings=")
         said = data.model_dump(mode="json")
         return {"weighting": said.pop("name"), **said}
-
-    @field_validator("params")
-    @classmethod
-    def _params_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _plain(value)
 
     @staticmethod
     def of(weighting: Weighting, losses: list[str]) -> ObjectiveWeighting:
@@ -276,22 +270,12 @@ class ExtraLoss(_Part, frozen=True):
 
     name: _Text
     function: _Text
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: _Arguments = Field(default_factory=dict)
     weight: _Number | None = None
-    schedule: _FileSchedule | None = None
+    schedule: _NamedSchedule | None = None
     tags: list[str] = Field(default_factory=list)
     inputs: list[_Text] | _Renames = Field(default_factory=lambda: ["y_fake", "y"])
     skip_when_zero: _Flag = True
-
-    @field_validator("schedule")
-    @classmethod
-    def _schedule_is_named(cls, value: Schedule | None) -> Schedule | None:
-        return _check_schedule(value)
-
-    @field_validator("arguments")
-    @classmethod
-    def _arguments_are_plain(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _plain(value)
 
     @field_validator("function")
     @classmethod
@@ -338,7 +322,7 @@ class Objective(_Part, frozen=True):
     total_steps: _Whole | None = None
     terms: list[ObjectiveTerm] = Field(default_factory=list)
     losses: dict[_Text, ObjectiveLoss] = Field(default_factory=dict)
-    options: dict[_Text, dict[_Text, Any]] = Field(default_factory=dict)
+    options: _Options = Field(default_factory=dict)
     weightings: dict[_Text, ObjectiveWeighting] = Field(default_factory=dict)
     extra: list[ExtraLoss] = Field(default_factory=list)
     providers: dict[_Text, str] = Field(default_factory=dict)
@@ -370,11 +354,6 @@ class Objective(_Part, frozen=True):
         return {"terms": [{key: data[key] for key in at_the_top}]} | {
             key: value for key, value in data.items() if key not in at_the_top
         }
-
-    @field_validator("options")
-    @classmethod
-    def _options_are_plain(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: _plain(options, name) for name, options in value.items()}
 
     @field_validator("total_epochs", mode="plain")
     @classmethod
