@@ -340,6 +340,7 @@ def test_what_is_described_is_what_a_manager_records(term, monkeypatch):
     assert described == manager.manifest()
 
 
+@pytest.mark.slow
 def test_it_is_found_by_the_program(tmp_path):
     path = tmp_path / "objective.toml"
     path.write_text('[[extra]]\nname = "G_L1"\nfunction = "torch.nn:L1Loss"\n')

@@ -63,6 +63,7 @@ class TestStatus:
         path = file(HUBER)
         assert "Error: " in run(*((text, path) if first else (path, text)), status=2)
 
+    @pytest.mark.slow
     def test_it_is_that_of_the_program(self, file):
         command = [sys.executable, "-m", "nectargan_core", "diff", str(file(HUBER)), "nosuch"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -810,6 +810,7 @@ print(made.fingerprint)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", *(pytest.param(seed, marks=pytest.mark.slow) for seed in ("1", "4242"))])
 def test_the_header_of_a_log_rebuilds_the_objective_in_a_new_process(tmp_path, seed):
     schedules = {"G_L1": Schedule("cosine", unit="fraction", start=0.5, end=1.0, target_value=0.0)}
