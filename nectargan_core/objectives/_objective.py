@@ -191,13 +191,15 @@ class ObjectiveLoss(_Part, frozen=True):
 
     @model_validator(mode="after")
     def _a_record_has_a_function(self) -> ObjectiveLoss:
+        if self.function is not None:
+            return self
         said = [
             name
             for name in type(self).model_fields
             if name in self.recorded
             and getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
         ]
-        if said and self.function is None:
+        if said:
             raise ValueError(
                 f"{listed(said)}: of the loss of a term only weight, schedule and enabled can be set; what its spec "
                 "makes of it is set by its options, and its inputs by rename_inputs"

@@ -97,7 +97,10 @@ def record(
         weight_files=dict(sorted(weight_files.items())),
     )
     options = {loss.name: dict(origins[loss.name].options) for loss, _ in losses if loss.name in origins}
-    return made.model_copy(update={"fingerprint": fingerprint(made, options)})
+    # Nobody else has it yet; a copy would validate all of it again.
+    made.__dict__["fingerprint"] = fingerprint(made, options)
+    made.model_fields_set.add("fingerprint")
+    return made
 
 
 def fingerprint(objective: Objective, options: Mapping[str, Mapping[str, Any]]) -> str:
