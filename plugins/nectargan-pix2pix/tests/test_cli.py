@@ -322,6 +322,7 @@ def test_a_signal_after_the_last_step_is_no_interruption(data, tmp_path, monkeyp
 
 def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, request):
     monkeypatch.setattr(run_module, "train", raising(signal.SIGINT, times=2))
+    monkeypatch.setattr("nectargan_pix2pix.cli._ONE_SIGNAL", 0.0)
     # A library may have left this handler.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before or signal.default_int_handler))
@@ -329,6 +330,16 @@ def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, r
     assert result.exit_code == 130
     assert "what was not saved by then is lost" in result.output
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_delivered_twice_at_once_counts_as_one(data, tmp_path, monkeypatch, number):
+    # As far apart as the real program allows, on a machine that is slow.
+    monkeypatch.setattr("nectargan_pix2pix.cli._ONE_SIGNAL", 60.0)
+    monkeypatch.setattr(run_module, "train", raising(number, times=3))
+    result = train("--data", data, "--epochs", 5, "--out", tmp_path, *TINY)
+    assert result.exit_code == 128 + number
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"] == 1
 
 
 @pytest.mark.slow

@@ -152,6 +152,16 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path, command):
     assert "expected the directory of a run" in message(program(command, tmp_path, *others))
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_damaged_checkpoint_is_refused(trained, tmp_path, command):
+    content = bytearray((trained / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    others = (write(tmp_path / "a.png", 32, 32), "-o", tmp_path / "out") if command == "predict" else ()
+    assert "checkpoint.pt is damaged" in message(program(command, tmp_path, *others))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_device_that_does_not_exist_is_refused(trained, data):
     assert "the device 'cuda:99' cannot be used" in message(program("evaluate", trained, "--device", "cuda:99"))
 

@@ -329,11 +329,24 @@ def test_where_no_run_is_there_is_nothing_to_resume(tmp_path, place):
 def test_a_checkpoint_that_does_not_fit_is_refused(whole, tmp_path, key, value):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    torch.save({**state_of(out), key: value}, out / "checkpoint.pt")
+    (out / "checkpoint.pt").write_bytes(run_module.checkpoint.pack({**state_of(out), key: value}))
     before = files(out)
     assert "checkpoint.pt" in message(train("--out", out, "--resume", "--epochs", 4))
     lock = "loss_log.jsonl.lock"
     assert {**files(out), lock: b""} == {**before, lock: b""}
+
+
+def test_a_damaged_checkpoint_is_refused_and_nothing_is_touched(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    content = bytearray((out / "checkpoint.pt").read_bytes())
+    for position in range(0, len(content), len(content) // 5):
+        content[position] ^= 4
+        (out / "checkpoint.pt").write_bytes(content)
+        content[position] ^= 4
+        before = files(out)
+        assert "checkpoint.pt is damaged" in message(train("--out", out, "--resume", "--epochs", 4))
+        assert files(out) == before
 
 
 # Over nobody's files

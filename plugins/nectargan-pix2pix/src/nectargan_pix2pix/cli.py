@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from nectargan_pix2pix.options import (
 
 _EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+# Signals within so many seconds count as one: a terminal and a program such as `timeout` may both deliver it.
+_ONE_SIGNAL = 0.5
 _PATH: click.Path = click.Path(path_type=Path)
 _FORMULA = "pix2pix"
 
@@ -268,15 +271,21 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _noting_signals() -> Iterator[list[int]]:
-    """Only note SIGINT and SIGTERM, so that no step is interrupted; a second signal has its usual effect."""
+    """Only note the first signal that asks to end, so that no step is interrupted; a later one has its usual effect."""
     received: list[int] = []
+    first = 0.0
 
     # Python's default handlers, not the previous ones: a library may have left a handler that ignores the signal.
     ending: dict[signal.Signals, _Handler] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
     def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, ending[signal.Signals(number)])
+        nonlocal first
+        if not received:
+            first = time.monotonic()
+            received.append(number)
+        elif time.monotonic() - first >= _ONE_SIGNAL:
+            signal.signal(number, ending[signal.Signals(number)])
+            signal.raise_signal(number)
 
     before = {number: signal.signal(number, note) for number in ending}
     try:
