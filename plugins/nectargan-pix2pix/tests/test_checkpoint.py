@@ -1,5 +1,6 @@
 """The checkpoint: what it holds, and what is refused as one."""
 
+import io
 import os
 import pickle
 import random
@@ -61,6 +62,13 @@ def test_another_state_of_random_numbers_is_refused(state):
         restore_random_state(state)
 
 
+def saved(parts):
+    """Return what torch itself writes, which has no checksum."""
+    buffer = io.BytesIO()
+    torch.save(parts, buffer)
+    return buffer.getvalue()
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("harm",)
@@ -76,6 +84,7 @@ class Harmful:
         pack({}).tobytes(),
         pack({"version": 2}).tobytes(),
         pack({"options": {}, "images": 3}).tobytes(),
+        saved({}),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
@@ -98,3 +107,28 @@ def test_nothing_in_a_checkpoint_is_called(tmp_path, monkeypatch):
 def test_a_directory_without_a_checkpoint_is_named(tmp_path, place, expected):
     with pytest.raises(CheckpointError, match=expected):
         load(tmp_path / place)
+
+
+def test_torch_loads_a_checkpoint_with_its_defaults(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(pack({"generator": {"a": torch.arange(5.0)}}))
+    for mapped in (False, True):
+        assert torch.equal(torch.load(path, mmap=mapped)["generator"]["a"], torch.arange(5.0))
+
+
+def test_a_checkpoint_with_any_byte_changed_is_refused_as_damaged(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    whole = pack({"generator": {"a": torch.randn(64)}}).tobytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize("part", [slice(0), slice(40), slice(-1), slice(1, None)])
+def test_a_part_of_a_checkpoint_is_refused_as_damaged(tmp_path, part):
+    (tmp_path / "checkpoint.pt").write_bytes(pack({}).tobytes()[part])
+    with pytest.raises(CheckpointError, match=r"is damaged.*train again"):
+        load(tmp_path)

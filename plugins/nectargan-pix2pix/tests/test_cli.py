@@ -269,6 +269,9 @@ def test_learning_rates_can_be_given(data, tmp_path):
 
 # Stopping
 
+# Windows has no SIGHUP.
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), *([(signal.SIGHUP, 129)] if hasattr(signal, "SIGHUP") else [])]
+
 
 def raising(number, times=1, step=1):
     """Return a training loop that raises a signal after a step."""
@@ -287,7 +290,7 @@ def raising(number, times=1, step=1):
     return interrupted
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_signal_ends_the_training_with_everything_saved(data, tmp_path, monkeypatch, number, status):
     monkeypatch.setattr(run_module, "train", raising(number))
     before = signal.getsignal(number)
@@ -322,6 +325,7 @@ def test_a_signal_after_the_last_step_is_no_interruption(data, tmp_path, monkeyp
 
 def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, request):
     monkeypatch.setattr(run_module, "train", raising(signal.SIGINT, times=2))
+    monkeypatch.setattr("nectargan_pix2pix.cli._ONE_SIGNAL", 0.0)
     # A library may have left this handler.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before or signal.default_int_handler))
@@ -329,6 +333,16 @@ def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, r
     assert result.exit_code == 130
     assert "what was not saved by then is lost" in result.output
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_delivered_twice_at_once_counts_as_one(data, tmp_path, monkeypatch, number):
+    # As far apart as the real program allows, on a machine that is slow.
+    monkeypatch.setattr("nectargan_pix2pix.cli._ONE_SIGNAL", 60.0)
+    monkeypatch.setattr(run_module, "train", raising(number, times=3))
+    result = train("--data", data, "--epochs", 5, "--out", tmp_path, *TINY)
+    assert result.exit_code == 128 + number
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"] == 1
 
 
 @pytest.mark.slow
@@ -346,6 +360,32 @@ def test_ctrl_c_ends_the_real_program_with_everything_saved(data, tmp_path):
     assert list((tmp_path / "grids").glob("epoch_*.png"))
     assert len(LossLog(tmp_path).series("G_L1")) >= 1
     assert "generator" in torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="Windows has no such terminals")
+def test_a_terminal_that_is_closed_stops_the_real_program_with_everything_saved(data, tmp_path):
+    ours, theirs = os.openpty()
+    code = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+    )
+    command = [sys.executable, "-m", "nectargan_pix2pix", "train", "--data", data, "--epochs", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, command), "--out", str(tmp_path), *TINY],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"pix2pix on cpu: " not in said:
+        said += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait(timeout=120) == 129
+    for name in ("summary.txt", "curves.png"):
+        assert (tmp_path / name).exists()
+    assert len(LossLog(tmp_path).series("G_L1")) == torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"]
 
 
 # Bad input
@@ -513,6 +553,8 @@ def test_a_weight_or_schedule_that_cannot_be_read_is_refused(data, tmp_path, opt
         ("--schedule", "G_L3=linear:end=1,target_value=0", "G_L3"),
         ("--schedule", "G_L1=linnear:end=1", "linnear"),
         ("--schedule", "G_L1=linear:end=1,steepness=2", "steepness"),
+        ("--schedule", "G_L1=linear:strat=1,end=2", "Did you mean 'start' for 'strat'?"),
+        ("--schedule", "G_L1=linear:end=1,target_valu=0", "Did you mean 'target_value' for 'target_valu'?"),
     ],
 )
 def test_a_weight_or_schedule_that_does_not_fit_is_refused(data, tmp_path, option, text, expected):
@@ -529,6 +571,7 @@ def test_a_weight_or_schedule_that_does_not_fit_is_refused(data, tmp_path, optio
         ("formula = 'gan + l1'\n[losses.G_L7]\nweight = 1.0", "G_L7"),
         ("formula = 'l1'\n[[extra]]\nname = 'a'\nfunction = 'os:system'", "torch.nn"),
         ("formula = 'l1'\ntotal_epochs = 2.5", "total_epochs"),
+        ("formula = 'l1'\ntotal_steps = 4", "total_steps is 4, and a training has whole epochs; write total_epochs"),
     ],
 )
 def test_a_wrong_objective_file_is_refused(data, tmp_path, text, expected):
@@ -538,6 +581,28 @@ def test_a_wrong_objective_file_is_refused(data, tmp_path, text, expected):
     assert re.search(r"^Error: .*objective\.toml[: ]", result.output, re.M)
     assert expected in result.output
     assert untouched(tmp_path / "out")
+
+
+def test_a_file_that_is_given_as_a_formula_is_refused_with_the_option_for_it(data, tmp_path):
+    said = message(train("--spec", "some/o.toml", "--data", data, "--out", tmp_path / "out", *TINY))
+    assert said.endswith("give --objective some/o.toml")
+
+
+@pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
+def test_another_length_than_that_of_a_record_is_no_difference_if_asked_for(data, finished, tmp_path):
+    given = ("--objective", finished[0] / "manifest.json", "--data", data, *TINY)
+    result = train(*given, "--epochs", 1, "--out", tmp_path / "out")
+    again = train("--resume", "--epochs", 2, "--out", tmp_path / "out")
+    assert (result.exit_code, again.exit_code) == (0, 0)
+    assert "Warning" not in result.output + again.output
+
+
+def test_steps_in_an_objective_file_are_left_aside_where_epochs_are_given(data, tmp_path):
+    (tmp_path / "o.toml").write_text("formula = 'l1'\ntotal_steps = 400\n")
+    given = ("--objective", tmp_path / "o.toml", "--epochs", 1)
+    result = train(*given, "--data", data, "--out", tmp_path / "out", *TINY)
+    assert result.exit_code == 0, result.output
+    assert LossLog(tmp_path / "out").header["total_epochs"] == 1
 
 
 def test_an_objective_file_that_is_not_there_is_named(data, tmp_path):
@@ -587,8 +652,32 @@ def test_a_checkpoint_that_cannot_be_written_is_warned_of_and_the_one_before_sta
     monkeypatch.setattr(run_module.writing, "replace", full)
     result = train("--data", data, "--epochs", 3, "--out", tmp_path, *TINY)
     assert "Warning: cannot write the checkpoint" in result.output
-    assert result.exit_code == 1
+    assert "held-out PSNR" in result.output
+    assert "cannot write the checkpoint" in message(result)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epochs"] == 1
+    assert (tmp_path / "summary.txt").exists()
+    assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
+def test_a_grid_that_cannot_be_written_is_not_said_to_be_there(data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nectargan_pix2pix.results.draw_grid", full)
+    result = train("--data", data, "--epochs", 1, "--out", tmp_path, *TINY)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^epoch 1: output [0-9.]+ dB$", result.output, re.M)
+    assert re.search(r"^Warning: cannot write .*epoch_0001\.png", result.output, re.M)
+
+
+@pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
+def test_a_training_that_ends_with_losses_that_are_nan_says_so(data, tmp_path):
+    result = train("--weight", "G_L1=1e308", "--data", data, "--epochs", 2, "--out", tmp_path, *TINY)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^Warning: nan or infinite at the end of the training: .*; the networks", result.output, re.M)
+    warned = [line for line in result.output.splitlines() if "Warning" in line]
+    assert len([line for line in warned if not line.startswith("Warning: ")]) == 0
 
 
 def test_a_missing_library_names_the_extra(data, tmp_path, monkeypatch):

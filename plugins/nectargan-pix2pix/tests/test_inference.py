@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from nectargan_pix2pix.checkpoint import pack
 from nectargan_pix2pix.cli import main
 from nectargan_pix2pix.inference import ssim
 from nectargan_pix2pix.networks import Generator
@@ -152,8 +153,50 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path, command):
     assert "expected the directory of a run" in message(program(command, tmp_path, *others))
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_damaged_checkpoint_is_refused(trained, tmp_path, command):
+    content = bytearray((trained / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    others = (write(tmp_path / "a.png", 32, 32), "-o", tmp_path / "out") if command == "predict" else ()
+    assert "checkpoint.pt is damaged" in message(program(command, tmp_path, *others))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_device_that_does_not_exist_is_refused(trained, data):
     assert "the device 'cuda:99' cannot be used" in message(program("evaluate", trained, "--device", "cuda:99"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_generator_whose_values_are_not_finite_makes_no_images(trained, data, tmp_path, value):
+    state = torch.load(trained / "checkpoint.pt")
+    # Of the last layer, so that nothing after it turns an infinite value into nan.
+    state["generator"]["unet.final_conv.bias"].fill_(value)
+    (tmp_path / "checkpoint.pt").write_bytes(pack(state))
+    source = write(tmp_path / "a.png", 32, 32)
+    for given in (("predict", tmp_path, source, "-o", tmp_path / "out"), ("evaluate", tmp_path, "--data", data)):
+        assert "nan or infinite" in message(program(*given))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/out"])
+def test_a_file_is_no_place_for_images(trained, tmp_path, place):
+    (tmp_path / "file").touch()
+    source = write(tmp_path / "a.png", 32, 32)
+    said = message(program("predict", trained, source, "-o", tmp_path / place))
+    assert f"nothing can be written to {tmp_path / place}" in said
+
+
+def test_an_image_is_translated_as_viewers_show_it(trained, tmp_path):
+    upright = Image.open(write(tmp_path / "upright.png", 32, 48))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    given = ("predict", trained, tmp_path / "upright.png", tmp_path / "turned.png", "-o", tmp_path / "out")
+    assert program(*given, "--device", "cpu").exit_code == 0
+    one, other = (np.asarray(Image.open(tmp_path / "out" / name)) for name in ("upright.png", "turned.png"))
+    assert one.shape == (48, 32, 3)
+    assert np.array_equal(one, other)
 
 
 # evaluate

@@ -1,7 +1,7 @@
 """Options as text: weights and schedules, and how those of two runs differ."""
 
 import contextlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ RUN = Options(
     lr_d=2e-4,
     weights={"G_L1": 50.0},
     schedules={},
-    config={},
+    config={"train": {"loss": {"lambda_l1": 7}}},
     device="cpu",
     checkpoint_every=None,
 )
@@ -43,6 +43,19 @@ RUN = Options(
 )
 def test_a_schedule_is_read(text, expected):
     assert read_schedule(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("linear:start=3,end=1", r"start \(3\) is after end \(1\)"),
+        ("linear:start=x", "start: Input should be a valid number, unable to parse string as a number; expected"),
+        ("linear:end=2,unit=fraction", r"end \(2\) is not from 0 to 1"),
+    ],
+)
+def test_a_wrong_schedule_is_told_in_the_words_of_the_option(text, expected):
+    with pytest.raises(OptionError, match=expected):
+        read_schedule(text)
 
 
 @given(st.text(max_size=40))
@@ -91,12 +104,27 @@ def test_options_that_are_given_again_do_not_differ():
     [
         ({"batch_size": 4}, "--batch-size is 8 in that run, and 4 is given"),
         ({"epochs": 20}, "--epochs is 30 in that run, and 20 is given"),
-        ({"weights": {"G_L1": 5.0}}, "--weight is {'G_L1': 50.0} in that run, and {'G_L1': 5.0} is given"),
-        ({"schedules": {"G_L1": "linear"}}, "--schedule is left out in that run, and {'G_L1': 'linear'} is given"),
+        ({"weights": {"G_L1": 5.0}}, "--weight G_L1 is 50.0 in that run, and 5.0 is given"),
+        ({"weights": {}}, "--weight G_L1 is 50.0 in that run, and left out is given"),
+        ({"schedules": {"G_L1": "linear"}}, "--schedule G_L1 is left out in that run, and linear is given"),
+        ({"objective": {"formula": "l1"}}, "--objective is left out in that run, and is given"),
+        (
+            {"config": {"train": {"loss": {"lambda_l1": 8}}}},
+            "--config train.loss.lambda_l1 is 7 in that run, and 8 is given",
+        ),
     ],
 )
 def test_an_option_that_is_given_otherwise_is_named(given, expected):
     assert RUN.differences(given) == [expected]
+
+
+def test_the_keys_of_an_objective_that_differ_are_named():
+    run = replace(RUN, spec=None, objective={"terms": [{"formula": "l1"}], "losses": {"G_L1": {"weight": 5.0}}})
+    given = {"terms": [{"formula": "l2"}], "losses": {"G_L1": {"weight": 6.0}}}
+    assert run.differences({"objective": given}) == [
+        "--objective terms[0].formula is l1 in that run, and l2 is given",
+        "--objective losses.G_L1.weight is 5.0 in that run, and 6.0 is given",
+    ]
 
 
 def test_device_checkpoints_and_more_epochs_may_be_given_otherwise():

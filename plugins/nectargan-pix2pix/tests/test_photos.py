@@ -280,9 +280,20 @@ def test_an_image_is_read_whole(pairs):
     assert read_image(pairs / "val" / "0.png").shape == (3, 40, 80)
 
 
+def test_pairs_are_read_as_viewers_show_them(pairs):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 96, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 8  # to be turned by 90 degrees, counterclockwise
+    upright.save(pairs / "val" / "y.png")
+    upright.transpose(Image.Transpose.ROTATE_270).save(pairs / "val" / "z.png", exif=exif)
+    names, found = held_out(pairs)
+    for one, other in zip(found[names.index("y.png")], found[names.index("z.png")], strict=True):
+        assert torch.equal(one, other)
+
+
 def test_images_too_small_for_the_networks_are_refused(pairs):
     write(pairs / "train" / "tiny.png", 40, 20)
-    with pytest.raises(DataError, match=r"from 32 pixels, which the networks need, up to 20"):
+    with pytest.raises(DataError, match=r"tiny\.png is a pair of images of 20x20 pixels, and the networks need 32"):
         folder(pairs)
 
 

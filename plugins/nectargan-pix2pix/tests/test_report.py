@@ -171,3 +171,19 @@ def test_a_grid_is_replaced_as_a_whole(tmp_path):
     draw_grid(results, "epoch 1", tmp_path / "grid.png")
     draw_grid(results, "epoch 2", tmp_path / "grid.png")
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_a_gain_that_rounds_to_zero_has_no_minus_sign(log):
+    assert closing_table(log, [(20.0, 19.999)]).endswith("(+0.00 dB)")
+
+
+@pytest.mark.parametrize("weight", [1e308, -1e308])
+@pytest.mark.parametrize("values", [(1.0, 1e-3), (1.0, -1.0)])
+def test_curves_of_the_largest_numbers_are_drawn(tmp_path, weight, values):
+    with LossManager(experiment_dir=tmp_path) as manager:
+        manager.register_loss_fn("G_L1", lambda value: value, weight, inputs=("value",))
+        for value in values:
+            manager.compute_losses({"value": torch.tensor(value, dtype=torch.float64)})
+    draw_curves(LossLog(tmp_path), tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.format == "PNG"

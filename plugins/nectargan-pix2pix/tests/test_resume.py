@@ -1,5 +1,6 @@
 """Runs that go on: exactly as if they had never stopped, with the options that they had, and over nobody's files."""
 
+import json
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from PIL import Image
 from nectargan_core import LossLog, LossManager
 
 TINY = ("--channels", "1", "--batch-size", "2", "--device", "cpu")
+LOCK = "loss_log.jsonl.lock"
 COLUMNS = ("step", "epoch", "loss", "weight", "unweighted")
 
 
@@ -61,6 +63,12 @@ def message(result):
 
 def files(directory):
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*.*")}
+
+
+def files_only(directory):
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()
+    }
 
 
 def state_of(directory):
@@ -240,7 +248,7 @@ def test_a_log_that_was_lost_is_warned_of_and_begun_again(data, tmp_path, monkey
         (("--spec", "pix2pix+sobel"), "--spec is pix2pix in that run, and pix2pix+sobel is given"),
         (("--seed", 1), "--seed is 0 in that run, and 1 is given"),
         (("--epochs", 2), "--epochs is 3 in that run, and 2 is given"),
-        (("--weight", "G_L1=1"), "--weight is left out in that run, and {'G_L1': 1.0} is given"),
+        (("--weight", "G_L1=1"), "--weight G_L1 is left out in that run, and 1.0 is given"),
         (("--lr-d", 1), "--lr-d is 0.0002 in that run, and 1.0 is given"),
     ],
 )
@@ -257,10 +265,16 @@ def test_an_objective_file_is_kept_by_the_run(data, tmp_path, monkeypatch):
     train("--objective", path, "--out", tmp_path / "run", "--data", data, "--epochs", 1, *TINY)
     path.write_text('formula = "gan + 100*l1"\n[losses.G_L1]\nweight = 60.0\n')
     said = message(train("--objective", path, "--out", tmp_path / "run", "--resume"))
-    assert "--objective is another one than that run has" in said
+    assert "--objective losses.G_L1.weight is 50.0 in that run, and 60.0 is given" in said
     path.unlink()
     assert train("--out", tmp_path / "run", "--resume").exit_code == 0
     assert LossLog(tmp_path / "run").series("G_L1").weight.tolist() == [50, 50, 50]
+
+
+def test_a_key_of_the_config_that_differs_is_named(data, whole, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"train": {"loss": {"lambda_l1": 8}}}}))
+    said = message(train("--out", whole, "--resume", "--config", tmp_path / "config.json"))
+    assert "train.loss.lambda_l1 is left out in that run, and 8 is given" in said
 
 
 def test_losses_that_are_others_by_now_are_refused(data, tmp_path, monkeypatch):
@@ -329,11 +343,24 @@ def test_where_no_run_is_there_is_nothing_to_resume(tmp_path, place):
 def test_a_checkpoint_that_does_not_fit_is_refused(whole, tmp_path, key, value):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    torch.save({**state_of(out), key: value}, out / "checkpoint.pt")
+    (out / "checkpoint.pt").write_bytes(run_module.checkpoint.pack({**state_of(out), key: value}))
     before = files(out)
     assert "checkpoint.pt" in message(train("--out", out, "--resume", "--epochs", 4))
     lock = "loss_log.jsonl.lock"
     assert {**files(out), lock: b""} == {**before, lock: b""}
+
+
+def test_a_damaged_checkpoint_is_refused_and_nothing_is_touched(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    content = bytearray((out / "checkpoint.pt").read_bytes())
+    for position in range(0, len(content), len(content) // 5):
+        content[position] ^= 4
+        (out / "checkpoint.pt").write_bytes(content)
+        content[position] ^= 4
+        before = files(out)
+        assert "checkpoint.pt is damaged" in message(train("--out", out, "--resume", "--epochs", 4))
+        assert files(out) == before
 
 
 # Over nobody's files
@@ -386,6 +413,81 @@ def test_a_run_that_cannot_write_its_checkpoint_leaves_the_old_one(data, whole, 
     assert {**files(whole), lock: b""} == {**before, lock: b""}
 
 
+def test_a_file_that_cannot_be_removed_is_named_and_the_old_run_is_left(data, whole, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    original = run_module.Path.replace
+
+    def immutable(path, target):
+        if path.name == "summary.txt":
+            raise PermissionError(1, "Operation not permitted", str(path))
+        return original(path, target)
+
+    before = files(out)
+    monkeypatch.setattr(run_module.Path, "replace", immutable)
+    said = message(train("--out", out, "--data", data, "--overwrite", *TINY))
+    assert "summary.txt: Operation not permitted; nothing was changed there" in said
+    assert {**files(out), LOCK: b""} == {**before, LOCK: b""}
+
+
+def test_a_summary_that_cannot_be_removed_is_named_by_a_run_that_goes_on(whole, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    original = run_module.Path.unlink
+
+    def immutable(path, missing_ok=False):
+        if path.name == "summary.txt":
+            raise PermissionError(1, "Operation not permitted", str(path))
+        original(path, missing_ok=missing_ok)
+
+    before = files(out)
+    monkeypatch.setattr(run_module.Path, "unlink", immutable)
+    said = message(train("--out", out, "--resume", "--epochs", 4))
+    assert "cannot go on in" in said
+    assert "summary.txt: Operation not permitted" in said
+    assert {**files(out), LOCK: b""} == {**before, LOCK: b""}
+
+
+@pytest.mark.parametrize("how", ["begin", "--overwrite", "--resume"])
+@pytest.mark.parametrize(
+    "name",
+    ["grids/epoch_0009.png", "summary.txt", "curves.png", "manifest.json", "checkpoint.pt", ".checkpoint.pt.tmp"],
+)
+def test_a_directory_in_the_place_of_a_file_is_named_before_anything_is_touched(data, whole, tmp_path, how, name):
+    out = tmp_path / "run"
+    if how != "begin":
+        shutil.copytree(whole, out)
+        (out / name).unlink(missing_ok=True)
+    (out / name).mkdir(parents=True)
+    before = files_only(out)
+    given = ("--resume", "--epochs", 4) if how == "--resume" else ("--data", data, *TINY)
+    assert name in message(train("--out", out, *given, *((how,) if how == "--overwrite" else ())))
+    assert files_only(out) == before
+
+
+@pytest.mark.parametrize("how", ["begin", "--overwrite", "--resume"])
+def test_a_file_in_the_place_of_the_grids_is_named_before_anything_is_touched(data, whole, tmp_path, how):
+    out = tmp_path / "run"
+    if how != "begin":
+        shutil.copytree(whole, out)
+        shutil.rmtree(out / "grids")
+    out.mkdir(exist_ok=True)
+    (out / "grids").write_text("mine")
+    before = files_only(out)
+    given = ("--resume", "--epochs", 4) if how == "--resume" else ("--data", data, *TINY)
+    said = message(train("--out", out, *given, *((how,) if how == "--overwrite" else ())))
+    assert f"nothing can be written to {out / 'grids'}" in said
+    assert files_only(out) == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run_even_of_one_that_was_being_overwritten(data, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out / ".overwritten")
+    assert "has a run in it" in message(train("--out", out, "--data", data, *TINY))
+    assert train("--out", out, "--data", data, "--overwrite", "--epochs", 1, *TINY).exit_code == 0
+    assert not (out / ".overwritten").exists()
+
+
 def test_overwriting_with_a_run_that_cannot_start_leaves_the_old_one(data, whole):
     before = files(whole)
     for wrong in (("--spec", "pix2pux"), ("--weight", "G_L9=1"), ("--device", "cuda:99")):
@@ -407,7 +509,9 @@ def test_a_run_that_another_process_is_at_is_left_alone(data, whole, tmp_path, h
         assert other.stdout.readline() == "ready\n"
         before = files(out)
         images = ("--data", data) if how == "--overwrite" else ()
-        assert "loss_log.jsonl" in message(train("--out", out, how, *images, "--epochs", 4))
+        said = message(train("--out", out, how, *images, "--epochs", 4))
+        assert "loss_log.jsonl is being written by another process" in said
+        assert "give this run an --out of its own" in said
         assert files(out) == before
 
 

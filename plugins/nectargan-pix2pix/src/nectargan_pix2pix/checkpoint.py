@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,6 +18,12 @@ from nectargan_core.errors import NectarganError
 
 NAME = "checkpoint.pt"
 _VERSION = 1
+# The comment of the zip archive that `torch.save` writes, which `torch.load` leaves aside. An archive without a comment
+# ends with its length, which is 0 in two bytes.
+_COMMENT = b"sha256:"
+_COMMENT_SIZE = len(_COMMENT) + 64
+_LENGTH = _COMMENT_SIZE.to_bytes(2, "little")
+_NO_LENGTH = bytes(2)
 # What each checkpoint has, and of which type; what stands in these is checked by whoever loads it.
 _PARTS: dict[str, type | tuple[type, ...]] = {
     "options": dict,
@@ -42,7 +50,10 @@ class CheckpointError(NectarganError, OSError):
 
 
 def pack(parts: dict[str, Any]) -> memoryview:
-    """Return a checkpoint as the bytes of its file.
+    """Return a checkpoint as the bytes of its file, with a checksum of all of it.
+
+    The checksum is the comment of the zip archive: `sha256:` and the SHA-256 of what is before the comment and its
+    length. `torch.load` reads the file with its defaults.
 
     Args:
         parts: What the checkpoint has, by name.
@@ -53,6 +64,9 @@ def pack(parts: dict[str, Any]) -> memoryview:
     """
     buffer = io.BytesIO()
     torch.save({"version": _VERSION, **parts}, buffer)
+    end = buffer.seek(-len(_NO_LENGTH), os.SEEK_END)
+    digest = hashlib.sha256(buffer.getbuffer()[:end]).hexdigest()
+    buffer.write(_LENGTH + _COMMENT + digest.encode())
     return buffer.getbuffer()
 
 
@@ -83,7 +97,7 @@ def load(run: Path) -> dict[str, Any]:
         run: The directory of the run.
 
     Raises:
-        CheckpointError: If there is none, or the file is no checkpoint of this program.
+        CheckpointError: If there is none, or the file is damaged or no checkpoint of this program.
     """
     path = run / NAME
     if not path.is_file():
@@ -92,7 +106,12 @@ def load(run: Path) -> dict[str, Any]:
             f"expected the directory of a run, as `nectargan-pix2pix train --out` makes it; {what}", path=str(path)
         )
     try:
-        parts = torch.load(path, weights_only=True, map_location="cpu")
+        # Opened once, since another process may replace the file meanwhile.
+        with path.open("rb") as file:
+            _check_whole(path, file)
+            parts = torch.load(file, weights_only=True, map_location="cpu")
+    except CheckpointError:
+        raise
     except Exception as error:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: {_first_line(error)}; it is damaged, or was made by another "
@@ -109,6 +128,23 @@ def load(run: Path) -> dict[str, Any]:
     if wrong:
         raise CheckpointError(f"{path} is damaged: there is no proper {', '.join(wrong)} in it", path=str(path))
     return parts
+
+
+def _check_whole(path: Path, file: BinaryIO) -> None:
+    """Raise unless the checksum of a checkpoint is that of its contents; the file is at its beginning then."""
+    left = file.seek(0, os.SEEK_END) - _COMMENT_SIZE - len(_LENGTH)
+    file.seek(0)
+    sha256 = hashlib.sha256()
+    while left > 0 and (part := file.read(min(left, 1 << 20))):
+        sha256.update(part)
+        left -= len(part)
+    if file.read() != _LENGTH + _COMMENT + sha256.hexdigest().encode():
+        raise CheckpointError(
+            f"{path} is damaged, or was made by another program: its checksum is not that of what it holds. Put an "
+            "intact copy in its place, or train again, with --overwrite or another --out",
+            path=str(path),
+        )
+    file.seek(0)
 
 
 def seed_everything(seed: int) -> None:

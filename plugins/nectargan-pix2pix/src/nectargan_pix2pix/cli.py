@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ from nectargan_pix2pix.options import (
 
 _EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+# Signals within so many seconds count as one: a terminal and a program such as `timeout` may both deliver it.
+_ONE_SIGNAL = 0.5
 _PATH: click.Path = click.Path(path_type=Path)
 _FORMULA = "pix2pix"
 
@@ -96,8 +100,9 @@ def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, *
     """Train a generator and a discriminator.
 
     Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt, manifest.json and summary.txt. Ctrl-C ends
-    the training after the present step, with all of these written. From the config it reads the weights
-    train.loss.lambda_*, common.device, dataloader.load.crop_size and dataloader.direction (AtoB or BtoA).
+    the training after the present step, with all of these written, and so do SIGTERM and SIGHUP. From the
+    config it reads the weights train.loss.lambda_*, common.device, dataloader.load.crop_size and
+    dataloader.direction (AtoB or BtoA).
 
     A run that was stopped or killed goes on with --resume from its last checkpoint, exactly as if it had not been.
     Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every and a
@@ -129,7 +134,7 @@ def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, ove
         from nectargan_pix2pix.run import begin
         from nectargan_pix2pix.run import resume as go_on
     objective = None if values["objective"] is None else Objective.load(values["objective"])
-    options = _options(values, given, objective)
+    options = _options(values, given, objective, resume=resume)
     console = Console()
     if resume:
         again = {field.name for field in fields(Options)} & given | ({"data"} if "sample_photos" in given else set())
@@ -143,30 +148,51 @@ def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, ove
     return finished, received
 
 
-def _options(values: dict[str, Any], given: set[str], objective: Objective | None) -> dict[str, Any]:
-    """Return options as `Options` has them."""
+def _options(
+    values: dict[str, Any], given: set[str], objective: Objective | None, *, resume: bool = False
+) -> dict[str, Any]:
+    """Return options as `Options` has them; a run that is resumed has its epochs already."""
     epochs = values["epochs"]
-    if objective is not None and objective.total_epochs is not None and "epochs" not in given:
-        epochs = objective.total_epochs
-        if epochs != int(epochs):
-            raise OptionError(
-                f"{values['objective']}: total_epochs is {epochs}, and a training has whole epochs; correct it there, "
-                "or give --epochs",
-                option="--epochs",
-            )
+    if Path(values["spec"]).suffix in (".toml", ".json"):
+        raise OptionError(
+            f"--spec is a formula, such as 'pix2pix + 10*vgg', and {values['spec']!r} looks like a file; give "
+            f"--objective {values['spec']}",
+            option="--spec",
+        )
+    if objective is not None and "epochs" not in given and not resume:
+        epochs = _epochs_of(objective, values["objective"]) or epochs
     config = ConfigManager(values["config"])
     device = values["device"] or config.data.common.device or _default_device()
     return {
         **{name: value for name, value in values.items() if name != "sample_photos"},
         "spec": None if objective is not None else values["spec"],
         "objective": None if objective is None else objective.to_dict(),
-        "epochs": int(epochs),
+        "epochs": epochs,
         "data": None if values["data"] is None else str(values["data"].absolute()),
         "weights": read_weights(values["weights"]),
         "schedules": split_schedules(values["schedules"]),
         "config": config.raw,
         "device": device,
     }
+
+
+def _epochs_of(objective: Objective, path: Path) -> int | None:
+    """Return the number of epochs that an objective file asks for; None where it does not say."""
+    if objective.total_steps is not None:
+        raise OptionError(
+            f"{path}: total_steps is {objective.total_steps}, and a training has whole epochs; write total_epochs in "
+            "its place, or give --epochs",
+            option="--epochs",
+        )
+    if objective.total_epochs is None:
+        return None
+    if objective.total_epochs != int(objective.total_epochs):
+        raise OptionError(
+            f"{path}: total_epochs is {objective.total_epochs}, and a training has whole epochs; correct it there, or "
+            "give --epochs",
+            option="--epochs",
+        )
+    return int(objective.total_epochs)
 
 
 @main.command()
@@ -268,15 +294,31 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _noting_signals() -> Iterator[list[int]]:
-    """Only note SIGINT and SIGTERM, so that no step is interrupted; a second signal has its usual effect."""
+    """Only note the first signal that asks to end, so that no step is interrupted; a later one has its usual effect."""
     received: list[int] = []
+    first = 0.0
 
     # Python's default handlers, not the previous ones: a library may have left a handler that ignores the signal.
     ending: dict[signal.Signals, _Handler] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none.
+    # `nohup` ignores it.
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        ending[hangup] = signal.SIG_DFL
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, ending[signal.Signals(number)])
+        nonlocal first
+        if number == hangup:
+            # The terminal is gone, and what is written to it would raise before everything is saved.
+            with Path(os.devnull).open("wb") as null:
+                for descriptor in terminals:
+                    os.dup2(null.fileno(), descriptor)
+        if not received:
+            first = time.monotonic()
+            received.append(number)
+        elif time.monotonic() - first >= _ONE_SIGNAL:
+            signal.signal(number, ending[signal.Signals(number)])
+            signal.raise_signal(number)
 
     before = {number: signal.signal(number, note) for number in ending}
     try:

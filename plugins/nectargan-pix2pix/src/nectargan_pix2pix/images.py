@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nectargan_core.errors import NectarganError
@@ -75,7 +76,7 @@ def opened(path: Path, data: bytes) -> Image.Image:
 
 
 def pixels_of(path: Path, image: Image.Image) -> Pixels:
-    """Return the pixels of an image in three channels (H, W, 3).
+    """Return the pixels of an image in three channels (H, W, 3), turned as its EXIF orientation says.
 
     Raises:
         DataError: If they cannot be decoded, or have more than eight bits a channel.
@@ -86,6 +87,10 @@ def pixels_of(path: Path, image: Image.Image) -> Pixels:
             f"{path} has more than eight bits a channel (mode {image.mode}); save it with eight", path=str(path)
         )
     try:
+        image.load()
+        # As viewers show it, which show an image with other EXIF data than they understand as it is.
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(image.convert("RGB"))
     except Exception as error:
         raise DataError(f"{path} cannot be read: {error}; replace or remove it", path=str(path)) from error

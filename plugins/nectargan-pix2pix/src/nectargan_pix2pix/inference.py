@@ -47,6 +47,7 @@ class Trained:
             reason = str(error).partition("\n")[0]
             raise CheckpointError(f"{path} holds no generator of this program: {reason}", path=str(path)) from error
         self.generator.to(device).eval()
+        self._run = run
 
     def __call__(self, x: Tensor, name: object) -> Tensor:
         """Translate one image (3, H, W) from -1 to 1.
@@ -57,9 +58,10 @@ class Trained:
 
         Raises:
             DataError: If it is too large for the memory of the device.
+            CheckpointError: If the generator gives values that are nan or infinite.
         """
         try:
-            return translate(self.generator, x, self.device)
+            output = translate(self.generator, x, self.device)
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
             raise DataError(
@@ -67,6 +69,13 @@ class Trained:
                 "smaller image, or another --device",
                 path=str(name),
             ) from error
+        if not output.isfinite().all():
+            raise CheckpointError(
+                f"the generator of {self._run} makes values of {name} that are nan or infinite, since its training has "
+                "failed; take another run, or train again with lower learning rates (--lr-g, --lr-d) or weights",
+                path=str(self._run / checkpoint.NAME),
+            )
+        return output.clamp(-1, 1)
 
 
 # Translating
@@ -81,8 +90,8 @@ def outputs(images: Sequence[Path], directory: Path, *, overwrite: bool = False)
         overwrite: Whether files may be replaced that are there.
 
     Raises:
-        DataError: If an image does not exist, cannot be read or is too small, if two would have one translation, or if
-            one is there already.
+        DataError: If an image does not exist, cannot be read or is too small, if two would have one translation, if
+            one is there already, or if nothing can be written to the directory.
     """
     found: dict[Path, Path] = {}
     sources: dict[Path, Path] = {}
@@ -99,6 +108,13 @@ def outputs(images: Sequence[Path], directory: Path, *, overwrite: bool = False)
                     path=str(file),
                 )
             found[file] = target
+    try:
+        writing.check_writable(directory)
+    except OSError as error:
+        raise DataError(
+            f"nothing can be written to {directory}: {error.strerror or error}; choose another directory with --out",
+            path=str(directory),
+        ) from error
     originals = {file.resolve() for file in found}
     for file, target in found.items():
         if target.resolve() in originals:
@@ -131,6 +147,7 @@ def predict(trained: Trained, files: dict[Path, Path]) -> Iterator[Path]:
 
     Raises:
         DataError: If an image cannot be read any more, is too large, or its translation cannot be written.
+        CheckpointError: If a translation has values that are nan or infinite.
     """
     for file, target in files.items():
         buffer = io.BytesIO()
@@ -190,6 +207,7 @@ def evaluate(trained: Trained, names: Iterable[str], pairs: Pairs) -> dict[str, 
 
     Raises:
         DataError: If an image cannot be read any more, or is too large.
+        CheckpointError: If a translation has values that are nan or infinite.
     """
     scores = {}
     for index, name in enumerate(names):

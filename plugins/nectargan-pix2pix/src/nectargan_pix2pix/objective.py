@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from nectargan_core import Config, LMLoss, LossManager, Objective
-from nectargan_core.errors import MissingInputError, NectarganError, SpecError
-from nectargan_pix2pix.options import Options, read_schedule
+from nectargan_core.errors import LossLogError, MissingInputError, NectarganError, ScheduleError, SpecError
+from nectargan_pix2pix.options import Options, misspelt, read_schedule
 from nectargan_pix2pix.training import INPUTS
 
 
@@ -33,6 +33,9 @@ def build(
     Raises:
         NectarganError: If the objective cannot be built, or the log cannot be opened.
     """
+    if objective is not None:
+        # What was asked for goes before the file, and is no difference from a record.
+        objective = objective.model_copy(update={"total_epochs": options.epochs, "total_steps": None})
     shown = {name: getattr(options, name) for name in ("seed", "batch_size", "channels", "lr_g", "lr_d")}
     try:
         return LossManager.from_spec(
@@ -48,6 +51,13 @@ def build(
             # As a checkpoint, so that the log is not behind it after a crash of the machine.
             fsync=True,
         )
+    except ScheduleError as error:
+        hint = misspelt(options.schedules.values())
+        if not hint:
+            raise
+        raise ScheduleError(f"--schedule: {error}.{hint}") from error
+    except LossLogError as error:
+        raise LossLogError(str(error).replace("experiment_dir", "--out")) from error
     except ValueError as error:
         if isinstance(error, NectarganError):
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -89,7 +90,7 @@ class Options:
         return cls(**plain)
 
     def differences(self, given: Mapping[str, Any]) -> list[str]:
-        """Return what is given otherwise than these options are, a line for each option.
+        """Return what is given otherwise than these options are, a line for each option or key.
 
         Args:
             given: Options that were given, by name. The device and how often checkpoints are written are left aside,
@@ -100,11 +101,27 @@ class Options:
             mine = asdict(self)[name]
             if name in _FREE or value == mine or (name == "epochs" and value >= mine):
                 continue
-            if name == "objective" and mine is not None:
-                lines.append("--objective is another one than that run has")
-            else:
-                lines.append(f"{flag(name)} is {_shown(mine)} in that run, and {_shown(value)} is given")
+            if name == "objective" and mine is None:
+                lines.append("--objective is left out in that run, and is given")
+                continue
+            for key, before, now in _different(mine, value):
+                what = " ".join(filter(None, (flag(name), key)))
+                lines.append(f"{what} is {_shown(before)} in that run, and {_shown(now)} is given")
         return lines
+
+
+def _different(mine: object, given: object, key: str = "") -> Iterator[tuple[str, object, object]]:
+    """Yield the keys at which two values differ, with what each has there; None where it has nothing."""
+    # A section that is left out has none of the keys of the other.
+    one, other = ({} if value is None else value for value in (mine, given))
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in dict.fromkeys((*one, *other)):
+            yield from _different(one.get(name), other.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(mine, list) and isinstance(given, list) and len(mine) == len(given):
+        for index, pair in enumerate(zip(mine, given, strict=True)):
+            yield from _different(*pair, f"{key}[{index}]")
+    elif mine != given:
+        yield key, mine, given
 
 
 def flag(name: str) -> str:
@@ -242,14 +259,29 @@ def _value(text: str) -> Any:
 
 
 def _reason(error: ValueError) -> str:
-    """Return what is wrong in one line; pydantic says where, too."""
+    """Return what is wrong in one line, in the words of the option; pydantic says where, too."""
     errors = getattr(error, "errors", None)
     if errors is None:
         return str(error)
-    return "; ".join(
-        ": ".join([*(str(part) for part in one["loc"][:1]), one["msg"].removeprefix("Value error, ")])
-        for one in errors()
-    )
+    # What may be an integer or another number has an error for each; the last says enough.
+    found = {str(one["loc"][0]) if one["loc"] else "": one["msg"].removeprefix("Value error, ") for one in errors()}
+    text = "; ".join(": ".join(filter(None, each)) for each in found.items())
+    return text.replace("start_epoch", "start").replace("end_epoch", "end")
+
+
+def misspelt(texts: Iterable[str]) -> str:
+    """Return a hint for the names in schedules that are much like those of every schedule; else nothing.
+
+    Args:
+        texts: Schedules, as `read_schedule` reads them.
+
+    Example:
+        >>> misspelt(["linear:strat=1,end=3"])
+        " Did you mean 'start' for 'strat'?"
+    """
+    names = (name for text in texts for name in read_schedule(text).params)
+    found = [(name, close[0]) for name in names if (close := get_close_matches(name, _ENDS, 1))]
+    return "".join(f" Did you mean {close!r} for {name!r}?" for name, close in found)
 
 
 def _add(found: dict[str, Any], name: str, value: object, option: str) -> None:

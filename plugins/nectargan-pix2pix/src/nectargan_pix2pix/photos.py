@@ -197,7 +197,6 @@ def folder(path: Path, crop: int | None = None, *, b_to_a: bool = False, watch: 
     fits = training.smallest // 16 * 16
     size = min(fits, LARGEST_CROP) if crop is None else crop
     size = _checked_crop(size, training.smallest, str(path / "train"))
-    _checked_crop(SMALLEST_IMAGE, validation.smallest, str(path / "val"))
     return Photographs(
         training=Crops(training, size),
         held_out=_Middles(validation),
@@ -222,7 +221,6 @@ def held_out(path: Path, part: str = "val", *, b_to_a: bool = False, watch: Watc
         DataError: As `folder` raises.
     """
     images = _ABImages(path, part, (part,), b_to_a, watch)
-    _checked_crop(SMALLEST_IMAGE, images.smallest, str(path / part))
     return [file.name for file in images.paths], _Middles(images)
 
 
@@ -266,17 +264,22 @@ def _examined(paths: Sequence[Path], watch: Watch) -> Iterator[_Examined]:
 def _examine_pair(path: Path) -> _Examined:
     data = bytes_of(path)
     with opened(path, data) as image:
-        width, height = image.size
-        # A file does not declare that it holds a pair. But two images side by side have an even width and, unless they
-        # are very tall, are wider than high.
-        if width % 2 or width <= height:
-            problem = "an odd width" if width % 2 else "not wider than high"
-            raise DataError(
-                f"{path} is no A|B pair: expected two images of one size side by side, found {width}x{height} pixels, "
-                f"{problem}; put source and target next to each other in one file",
-                path=str(path),
-            )
-        pixels_of(path, image)
+        height, width = pixels_of(path, image).shape[:2]
+    # A file does not declare that it holds a pair. But two images side by side have an even width and, unless they are
+    # very tall, are wider than high.
+    if width % 2 or width <= height:
+        problem = "an odd width" if width % 2 else "not wider than high"
+        raise DataError(
+            f"{path} is no A|B pair: expected two images of one size side by side, found {width}x{height} pixels, "
+            f"{problem}; put source and target next to each other in one file",
+            path=str(path),
+        )
+    if min(width // 2, height) < SMALLEST_IMAGE:
+        raise DataError(
+            f"{path} is a pair of images of {width // 2}x{height} pixels, and the networks need {SMALLEST_IMAGE} on "
+            "each side; use a larger one, or remove it",
+            path=str(path),
+        )
     return _Examined(width, height, f"{zlib.crc32(data):08x}")
 
 

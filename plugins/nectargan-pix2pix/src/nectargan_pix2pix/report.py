@@ -22,6 +22,8 @@ from nectargan_pix2pix.images import to_image
 _Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 _MOST_POINTS = 2000
+# The scale of an axis overflows for numbers that are somewhat larger.
+_LARGEST = 1e300
 _GAP = 8
 _CAPTION = 26
 _FONT_SIZE = 16
@@ -61,10 +63,11 @@ def draw_curves(log: LossLog, path: Path) -> None:
     rows = figure.subplots(len(names), 2, sharex=True, squeeze=False, width_ratios=(3, 1))
     for name, (losses, weights) in zip(names, rows, strict=True):
         records = log.series(name)
-        _draw_loss(losses, name, records.step, records.epoch, records.loss)
-        weights.plot(*_thinned(records.step, records.weight), color="tab:green", linewidth=1.5)
+        _draw_loss(losses, name, records.step, records.epoch, _drawable(records.loss))
+        weight = _drawable(records.weight)
+        weights.plot(*_thinned(records.step, weight), color="tab:green", linewidth=1.5)
         weights.set_ylabel("weight")
-        _include_zero(weights, records.weight)
+        _include_zero(weights, weight)
     lines, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=2)
     rows[-1][1].locator_params(axis="x", nbins=4)
@@ -88,6 +91,11 @@ def _draw_loss(
     axes.plot(middles, means, color="tab:blue", linewidth=2, marker="o", markersize=3, label="mean of an epoch")
     axes.set_ylabel(name)
     axes.grid(alpha=0.3)
+
+
+def _drawable(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return values that an axis can hold; those that are not finite are left out of a drawing as nan."""
+    return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan)
 
 
 def _include_zero(axes: Axes, values: _Numbers) -> None:
@@ -196,10 +204,10 @@ def closing_table(log: LossLog, results: Sequence[tuple[float, float]]) -> str:
         rows.append((name, " -> ".join(dict.fromkeys(weights)), *means))
     lines = aligned(rows)
     before, after = (float(np.mean(column)) for column in zip(*results, strict=True))
+    gain = round(after - before, 2) + 0.0  # no minus sign before a zero
     lines += [
         "",
-        f"held-out PSNR, mean of {len(results)}: input {before:.2f} dB, output {after:.2f} dB "
-        f"({after - before:+.2f} dB)",
+        f"held-out PSNR, mean of {len(results)}: input {before:.2f} dB, output {after:.2f} dB ({gain:+.2f} dB)",
     ]
     return "\n".join(lines)
 

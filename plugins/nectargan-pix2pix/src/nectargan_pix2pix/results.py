@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from nectargan_core import LossLog
 from nectargan_core.errors import NectarganWarning
 from nectargan_pix2pix import writing
@@ -17,7 +19,10 @@ from nectargan_pix2pix.training import Networks
 GRIDS = 8
 ROWS = 4
 SUMMARY = "summary.txt"
-FILES = ("curves.png", SUMMARY, "grids/epoch_*.png")
+CURVES = "curves.png"
+NAMES = (CURVES, SUMMARY)
+GRIDS_FOLDER = "grids"
+FILES = (*NAMES, f"{GRIDS_FOLDER}/epoch_*.png")
 
 
 class Results:
@@ -43,8 +48,9 @@ class Results:
         if not is_due(epoch, self._epochs):
             return None
         name = f"epoch_{epoch:04d}.png"
-        mean = self._draw(networks, f"epoch {epoch} of {self._epochs}", name)
-        return f"epoch {epoch}: output {mean:.2f} dB in {self._out / 'grids' / name}"
+        mean, is_written = self._draw(networks, f"epoch {epoch} of {self._epochs}", name)
+        place = f" in {self._out / GRIDS_FOLDER / name}" if is_written else ""
+        return f"epoch {epoch}: output {mean:.2f} dB{place}"
 
     def draw_stop(self, networks: Networks, done: int) -> None:
         """Draw a grid of where a run ends after so many steps, unless it is drawn already."""
@@ -58,7 +64,8 @@ class Results:
     def report(self, networks: Networks) -> str:
         """Draw the curves, and write and return the closing table."""
         log = LossLog(self._out)
-        with warning_of(self._out / "curves.png") as path:
+        _warn_of_divergence(log)
+        with warning_of(self._out / CURVES) as path:
             draw_curves(log, path)
         ratios = []
         for index in range(len(self._held_out)):
@@ -69,13 +76,15 @@ class Results:
             writing.replace(path, f"{table}\n".encode())
         return table
 
-    def _draw(self, networks: Networks, title: str, name: str) -> float:
-        """Draw held-out images as they are translated now; return the mean PSNR of the output."""
+    def _draw(self, networks: Networks, title: str, name: str) -> tuple[float, bool]:
+        """Draw held-out images as they are now translated; return the mean PSNR of the output, and if it is written."""
         pairs = [self._held_out[index] for index in range(min(len(self._held_out), ROWS))]
         results = [Result(x, networks.generate(x), y) for x, y in pairs]
-        with warning_of(self._out / "grids" / name) as path:
+        is_written = False
+        with warning_of(self._out / GRIDS_FOLDER / name) as path:
             draw_grid(results, f"{self._name}, {title}", path)
-        return sum(psnr(result.output, result.y) for result in results) / len(results)
+            is_written = True
+        return sum(psnr(result.output, result.y) for result in results) / len(results), is_written
 
 
 def is_due(epoch: int, epochs: int) -> bool:
@@ -86,6 +95,19 @@ def is_due(epoch: int, epochs: int) -> bool:
         [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
     """
     return epoch % max(1, epochs // GRIDS) == 0 or epoch == epochs
+
+
+def _warn_of_divergence(log: LossLog) -> None:
+    """Warn of losses that are nan or infinite at the end."""
+    lost = [name for name in log.names if not np.isfinite(log.series(name).loss[-1])]
+    if lost:
+        which = "all losses" if len(lost) == len(log.names) else ", ".join(lost)
+        warnings.warn(
+            f"nan or infinite at the end of the training: {which}; the networks are most likely of no use. Train again "
+            "with lower learning rates (--lr-g, --lr-d) or weights (--weight)",
+            NectarganWarning,
+            stacklevel=3,
+        )
 
 
 @contextmanager

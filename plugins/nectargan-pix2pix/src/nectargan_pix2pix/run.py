@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import time
 import traceback
 import warnings
@@ -32,8 +34,11 @@ from nectargan_pix2pix.training import Learned, Networks, train
 
 _REFRESH = 0.5
 _MANIFEST = "manifest.json"
+_LOG = "loss_log.jsonl"
 # What a run leaves, by which it is recognised.
 _FILES = (checkpoint.NAME, _MANIFEST, "loss_log*.jsonl", *results.FILES)
+# Where the files of a run that is to be overwritten are kept until the new one has begun.
+_FORMER = ".overwritten"
 
 
 def begin(
@@ -144,6 +149,7 @@ class Run:
             raise OptionError(
                 f"nothing can be written to {out}: {error.strerror or error}; choose another --out", option="--out"
             ) from error
+        _check_places(out)
         self._device = device_of(options.device)
         self._photographs = photographs_of(options, console)
         if saved is not None and saved["images"] != self._photographs.digest:
@@ -184,11 +190,12 @@ class Run:
             pairs, epochs = self._photographs.held_out, self._options.epochs
             shown = Results(self._out, name_of(manager), pairs, epochs, len(self._batches))
             done = self._train(state, shown, done, stopped)
-            if done != self._kept:
-                self._save(state, done, must=True)
+            problem = self._save_last(state, done)
             shown.draw_stop(state.networks, done)
         table = shown.report(state.networks)
-        self._say(f"\n{table}\n\nAll of it is in {self._out}.")
+        self._say(f"\n{table}\n\nWhat was written is in {self._out}.")
+        if problem is not None:
+            raise problem
         return done == self._options.epochs * len(self._batches)
 
     # Before anything is written
@@ -223,17 +230,17 @@ class Run:
         # Again, since another process may have begun here while this one looked at everything.
         if not self._overwrite:
             _refuse_another(self._out)
-        # So that a run that is killed in its first epoch can be resumed, too. First, so that a run that is to be
-        # overwritten stays where this fails.
-        self._save(state, 0, must=True)
+        _check_places(self._out)
         try:
-            for path in _left_in(self._out):
-                if path.name != checkpoint.NAME:
-                    path.unlink()
-            (self._out / "grids").mkdir(exist_ok=True)
+            with _aside(self._out):
+                (self._out / results.GRIDS_FOLDER).mkdir(exist_ok=True)
+                # So that a run that is killed in its first epoch can be resumed, too.
+                self._save(state, 0, must=True)
         except OSError as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(
-                f"cannot begin in {self._out}: {error.strerror or error}", path=str(self._out)
+                f"cannot begin in {self._out}: {_of_file(error)}; nothing was changed there", path=str(self._out)
             ) from error
         self._write_manifest(state.manager)
         return 0
@@ -264,9 +271,13 @@ class Run:
                 NectarganWarning,
                 stacklevel=2,
             )
+        _check_places(self._out)
+        try:
+            (self._out / results.SUMMARY).unlink(missing_ok=True)  # It is of the stop.
+            (self._out / results.GRIDS_FOLDER).mkdir(exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot go on in {self._out}: {_of_file(error)}", path=str(self._out)) from error
         self._write_manifest(state.manager)
-        (self._out / results.SUMMARY).unlink(missing_ok=True)  # It is of the stop.
-        (self._out / "grids").mkdir(exist_ok=True)
         done: int = saved["steps"]
         epoch = min(done // len(self._batches) + 1, self._options.epochs)
         self._say(f"Resumed after step {done}, in epoch {epoch} of {self._options.epochs}.")
@@ -331,6 +342,15 @@ class Run:
         else:
             self._kept = done
 
+    def _save_last(self, state: _State, done: int) -> CheckpointError | None:
+        """Replace the checkpoint unless it is of this step; return what prevents it, to be raised after the report."""
+        try:
+            if done != self._kept:
+                self._save(state, done, must=True)
+        except CheckpointError as error:
+            return error
+        return None
+
     def _write_manifest(self, manager: LossManager) -> None:
         text = json.dumps(manager.manifest().to_dict(), indent=2)
         with results.warning_of(self._out / _MANIFEST) as path:
@@ -357,8 +377,63 @@ def _refuse_another(out: Path) -> None:
 
 
 def _left_in(out: Path) -> list[Path]:
-    """Return the files that a run has left in a directory."""
-    return [path for pattern in _FILES for path in sorted(out.glob(pattern))]
+    """Return the files that a run has left in a directory, those of one included that was being overwritten."""
+    return [path for where in (out, out / _FORMER) for pattern in _FILES for path in sorted(where.glob(pattern))]
+
+
+def _check_places(out: Path) -> None:
+    """Raise if something in a directory would prevent that the files of a run are written there.
+
+    Raises:
+        OptionError: If a directory has the name of a file of a run, or the directory of the grids cannot be used.
+    """
+    grids = out / results.GRIDS_FOLDER
+    if grids.is_symlink() or grids.exists():
+        try:
+            writing.check_writable(grids)
+        except OSError as error:
+            raise OptionError(
+                f"nothing can be written to {grids}: {error.strerror or error}; move it away, or choose another --out",
+                option="--out",
+            ) from error
+    names = [checkpoint.NAME, _MANIFEST, *results.NAMES, _LOG, f"{_LOG}.lock"]
+    files = [out / each for name in names for each in (name, writing.temporary_name(name))]
+    for path in [*files, *_left_in(out)]:
+        if path.is_dir():
+            raise OptionError(
+                f"{path} is a directory, and a run writes a file of that name; move it away, or choose another --out",
+                option="--out",
+            )
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[None]:
+    """Keep the files of an earlier run elsewhere, until a new one has begun; where that fails, they are put back."""
+    moved: list[tuple[Path, Path]] = []
+    former = out / _FORMER
+    try:
+        for path in _left_in(out):
+            if path.is_relative_to(former):
+                continue
+            place = former / path.relative_to(out)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+            moved.append((path, place))
+        yield
+    except BaseException:
+        for path, place in moved:
+            with contextlib.suppress(OSError):
+                place.replace(path)
+        for directory in (former / results.GRIDS_FOLDER, former):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _of_file(error: OSError) -> str:
+    """Return what is wrong with a file, and with which."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 class _Progress(Progress):

@@ -72,7 +72,7 @@ class Networks:
 
     def generate(self, x: Tensor) -> Tensor:
         """Translate one image (3, H, W) in evaluation mode; the result is within -1 to 1."""
-        return translate(self.generator, x, self.device)
+        return translate(self.generator, x, self.device).clamp(-1, 1)
 
 
 class Learned:
@@ -193,13 +193,13 @@ def train(
 
 
 def translate(generator: Generator, x: Tensor, device: torch.device) -> Tensor:
-    """Translate one image (3, H, W) in evaluation mode; the result is within -1 to 1, on the CPU."""
+    """Translate one image (3, H, W) in evaluation mode; the result is on the CPU, and not confined to -1 to 1."""
     was_training = generator.training
     generator.eval()
     with torch.inference_mode():
         output: Tensor = generator(x.unsqueeze(0).to(device))
     generator.train(was_training)
-    return output.squeeze(0).clamp(-1, 1).cpu()
+    return output.squeeze(0).cpu()
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -29,7 +29,7 @@ def replace(path: Path, data: bytes | memoryview) -> None:
         'whole'
     """
     # Of a fixed name, so that one that a killed process has left is overwritten by the next.
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -41,6 +41,16 @@ def replace(path: Path, data: bytes | memoryview) -> None:
             temporary.unlink(missing_ok=True)
         raise
     _flush_directory(path.parent)
+
+
+def temporary_name(name: str) -> str:
+    """Return the name of the file beside one that is replaced.
+
+    Example:
+        >>> temporary_name("a.txt")
+        '.a.txt.tmp'
+    """
+    return f".{name}.tmp"
 
 
 def check_writable(directory: Path) -> None:
