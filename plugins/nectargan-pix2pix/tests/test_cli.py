@@ -212,6 +212,7 @@ def objective(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_an_objective_file_is_trained_for_its_epochs(data, tmp_path, objective):
     out = tmp_path / "out"
     result = train("--objective", objective, "--data", data, "--out", out, *TINY)
@@ -221,6 +222,7 @@ def test_an_objective_file_is_trained_for_its_epochs(data, tmp_path, objective):
     assert log.series("G_L1").weight.tolist() == [100, 100, 50, 50]
 
 
+@pytest.mark.slow
 def test_options_go_before_the_objective_file(data, tmp_path, objective):
     out = tmp_path / "out"
     given = ("--weight", "G_HUBER=7", "--schedule", "G_L1=linear:end=2,target_value=10", "--epochs", 1)
@@ -231,6 +233,7 @@ def test_options_go_before_the_objective_file(data, tmp_path, objective):
     assert log.header["total_epochs"] == 1
 
 
+@pytest.mark.slow
 def test_the_manifest_beside_the_checkpoint_gives_the_same_losses(data, tmp_path, objective):
     out = tmp_path / "out"
     train("--objective", objective, "--data", data, "--out", out, *TINY)
@@ -241,6 +244,7 @@ def test_the_manifest_beside_the_checkpoint_gives_the_same_losses(data, tmp_path
     assert checkpoint["losses"]["manifest"]["fingerprint"] == manifest.fingerprint
 
 
+@pytest.mark.slow
 def test_the_manifest_of_a_run_is_an_objective_file(data, finished, tmp_path):
     result = train("--objective", finished[0] / "manifest.json", "--data", data, "--out", tmp_path / "out", *TINY)
     assert result.exit_code == 0, result.output
@@ -259,6 +263,7 @@ def test_weights_and_schedules_can_be_given(data, tmp_path):
     assert log.series("G_L1").weight == pytest.approx([100, 100, 50, 50])
 
 
+@pytest.mark.slow
 def test_learning_rates_can_be_given(data, tmp_path):
     result = train("--lr-g", "0.5", "--lr-d", "0.25", "--data", data, "--epochs", 1, "--out", tmp_path, *TINY)
     assert result.exit_code == 0, result.output
@@ -311,12 +316,14 @@ def test_a_signal_ends_the_training_with_everything_saved(data, tmp_path, monkey
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_end_of_an_epoch_leaves_its_grid(data, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "train", raising(signal.SIGINT, step=2))
     train("--data", data, "--epochs", 100, "--out", tmp_path, *TINY)
     assert [path.name for path in (tmp_path / "grids").iterdir()] == ["epoch_0001.png"]
 
 
+@pytest.mark.slow
 def test_a_signal_after_the_last_step_is_no_interruption(data, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "train", raising(signal.SIGINT))
     result = train("--data", data, "--epochs", 1, "--out", tmp_path, *TINY[:2], "--batch-size", 4)
@@ -640,6 +647,7 @@ def test_an_output_that_may_not_be_written_to_is_refused(data, tmp_path):
     assert "nothing can be written to" in message(train("--data", data, "--out", tmp_path / "out", *TINY))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
 def test_a_checkpoint_that_cannot_be_written_is_warned_of_and_the_one_before_stays(data, tmp_path, monkeypatch):
     original = run_module.writing.replace
@@ -691,6 +699,7 @@ def test_a_missing_module_of_this_package_is_not_reported_as_a_missing_extra(dat
     assert isinstance(train("--data", data, "--out", tmp_path).exception, ModuleNotFoundError)
 
 
+@pytest.mark.slow
 def test_warnings_of_nectargan_are_shown_in_one_line_and_others_unchanged(data, tmp_path, monkeypatch):
     original = run_module.Batches
 
@@ -706,6 +715,7 @@ def test_warnings_of_nectargan_are_shown_in_one_line_and_others_unchanged(data, 
     assert len(others) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
 def test_what_an_objective_warns_of_is_shown_once(data, tmp_path):
     config = tmp_path / "config.json"

@@ -176,6 +176,7 @@ def test_a_run_that_was_killed_goes_on_after_its_last_checkpoint(data, whole, tm
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("often", "expected"), [(2, [0, 2, 3, 4, 6, 8, 9]), (None, [0, 3, 6, 9])])
 def test_checkpoints_are_written_each_epoch_and_as_often_as_asked(data, tmp_path, monkeypatch, often, expected):
     written = []
@@ -212,6 +213,7 @@ def test_a_run_that_was_killed_before_its_report_gets_it(whole, tmp_path):
     assert_same_run(out, whole)
 
 
+@pytest.mark.slow
 def test_more_epochs_continue_a_run_at_the_rates_of_the_new_length(data, whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
@@ -258,6 +260,7 @@ def test_other_options_are_refused(data, whole, arguments, expected):
     assert files(whole) == before
 
 
+@pytest.mark.slow
 def test_an_objective_file_is_kept_by_the_run(data, tmp_path, monkeypatch):
     path = tmp_path / "objective.toml"
     path.write_text('formula = "gan + 100*l1"\n[losses.G_L1]\nweight = 50.0\n')
