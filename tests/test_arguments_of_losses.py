@@ -192,6 +192,7 @@ def test_every_argument_can_be_read(name, variant):
         assert arguments_of(loss.function).keys() == set(parameters_of(loss.function))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=[term(*each) for each in VARIANTS])
 def test_what_was_read_makes_the_same_loss_again(name, variant):
     options = [option.name for option in SPECS[name].options]

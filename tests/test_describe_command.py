@@ -330,6 +330,7 @@ def every_term():
             yield f"{entry.plugin.key}/{entry.plugin.name}" + ("" if variant is None else f":{variant}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", sorted(every_term()))
 def test_what_is_described_is_what_a_manager_records(term, monkeypatch):
     described = record_from(term)

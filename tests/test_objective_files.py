@@ -837,6 +837,7 @@ def test_the_header_of_a_log_rebuilds_the_objective_in_a_new_process(tmp_path, s
 # Published objectives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({entry.plugin.name for entry in catalog.plugins(catalog.SPECS)}))
 def test_a_published_objective_survives_file_and_back(name):
     variants = variants_of(catalog.find(catalog.SPECS, name).load()) or ()

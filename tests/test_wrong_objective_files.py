@@ -642,6 +642,7 @@ def test_the_error_for_long_names_is_short(here):
 MUTATED = Path(__file__).parent / "mutated_objectives.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "count"), [(0, 200), *(pytest.param(seed, 2500, marks=pytest.mark.slow) for seed in range(1, 5))]
 )

@@ -135,6 +135,7 @@ def test_an_objective_without_a_discriminator_is_trained(data, tmp_path):
     assert LossLog(tmp_path).names == ("G_SOBEL",)
 
 
+@pytest.mark.slow
 def test_weights_direction_and_crop_come_from_the_config(data, tmp_path):
     config = tmp_path / "config.json"
     sections = {
@@ -342,6 +343,7 @@ def test_a_second_ctrl_c_ends_the_program_at_once(data, tmp_path, monkeypatch, r
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_is_delivered_twice_at_once_counts_as_one(data, tmp_path, monkeypatch, number):
     # As far apart as the real program allows, on a machine that is slow.
@@ -595,6 +597,7 @@ def test_a_file_that_is_given_as_a_formula_is_refused_with_the_option_for_it(dat
     assert said.endswith("give --objective some/o.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
 def test_another_length_than_that_of_a_record_is_no_difference_if_asked_for(data, finished, tmp_path):
     given = ("--objective", finished[0] / "manifest.json", "--data", data, *TINY)
@@ -667,6 +670,7 @@ def test_a_checkpoint_that_cannot_be_written_is_warned_of_and_the_one_before_sta
     assert (tmp_path / "curves.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
 def test_a_grid_that_cannot_be_written_is_not_said_to_be_there(data, tmp_path, monkeypatch):
     def full(*_):
@@ -679,6 +683,7 @@ def test_a_grid_that_cannot_be_written_is_not_said_to_be_there(data, tmp_path, m
     assert re.search(r"^Warning: cannot write .*epoch_0001\.png", result.output, re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always::nectargan_core.errors.NectarganWarning")
 def test_a_training_that_ends_with_losses_that_are_nan_says_so(data, tmp_path):
     result = train("--weight", "G_L1=1e308", "--data", data, "--epochs", 2, "--out", tmp_path, *TINY)
