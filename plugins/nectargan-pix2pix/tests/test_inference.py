@@ -22,12 +22,7 @@ def write(path, width, height):
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_curves():
-    """Leave out what takes most of the time of a small run, and is no part of what is tested here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("nectargan_pix2pix.results.draw_curves", lambda log, path: path.write_bytes(b"curves"))
-        yield
+pytestmark = pytest.mark.usefixtures("without_curves")
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,7 @@ TINY = ("--channels", "1", "--batch-size", "2", "--device", "cpu")
 LOCK = "loss_log.jsonl.lock"
 COLUMNS = ("step", "epoch", "loss", "weight", "unweighted")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_curves():
-    """Leave out what takes most of the time of a small run, and is no part of what is tested here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("nectargan_pix2pix.results.draw_curves", lambda log, path: path.write_bytes(b"curves"))
-        yield
+pytestmark = pytest.mark.usefixtures("without_curves")
 
 
 @pytest.fixture(scope="module")

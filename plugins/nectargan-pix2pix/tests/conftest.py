@@ -1,0 +1,11 @@
+"""Fixtures that several test modules of the trainer share."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def without_curves():
+    """Leave out what takes most of the time of a small run, for tests of something else."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nectargan_pix2pix.results.draw_curves", lambda log, path: path.write_bytes(b"curves"))
+        yield
