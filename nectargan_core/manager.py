@@ -167,7 +167,7 @@ class LossManager:
         log = None
         if keep and self.experiment_dir is not None:
             rank, world_size = rank_and_world_size()
-            header = describe_run(self.experiment_dir, self.config, self.device, world_size, described)
+            header = describe_run(self.experiment_dir, self.config, self.device, world_size, described, *self._totals)
             try:
                 log = LogFile(self.experiment_dir, rank, resume, header, fsync)
             except (OSError, RuntimeError) as error:  # of a path with links that go round in circles, for example
@@ -1324,9 +1324,9 @@ class LossManager:
             pydantic.ValidationError: If a weight or schedule of the state cannot be read; likewise.
             NectarganError: If a schedule of the state cannot be used, or a weighting cannot load its part; likewise.
         """
-        state = _checked_state(state)
+        state, saved_record = _checked_state(state)
         kept = arguments.one_of("weights", weights, ("saved", "current"))
-        differing = self._compared(state, kept, arguments.flag("strict", strict))
+        differing = self._compared(state["losses"], saved_record, kept, arguments.flag("strict", strict))
         saved = state["losses"]
         both = saved.keys() & self._registry.losses.keys() if kept == "saved" else set()
         restored = {name: self._restored(name, saved[name]) for name in both}
@@ -1341,15 +1341,20 @@ class LossManager:
         if differing:
             warn(differing)
 
-    def _compared(self, state: Mapping[str, Any], weights: str, strict: bool) -> str:
+    def _compared(self, losses: Mapping[str, Any], saved: Objective | None, weights: str, strict: bool) -> str:
         """Return what to warn of where a state is of another objective than the one that is registered.
+
+        Args:
+            losses: The losses of the state.
+            saved: Its record; None where it has none.
+            weights: Whether the weights of the state are taken, as `load_state_dict` is told.
+            strict: Whether other losses are an error.
 
         Raises:
             ObjectiveError: If its losses are others, and `strict`.
         """
-        saved = _registered_record(state)
         if saved is None:
-            there, here = state["losses"].keys(), self._registry.losses.keys()
+            there, here = losses.keys(), self._registry.losses.keys()
             found = tuple(Difference("loss", name, *_who_has(name in there)) for name in sorted(there ^ here))
         else:
             # What was changed by hand since is a part of the run, and no other objective.
@@ -1488,10 +1493,17 @@ def _agreed_totals(objective: Objective, totals: tuple[float | None, int | None]
 
 
 def _registered_record(state: Mapping[str, Any]) -> Objective | None:
-    """Return the record in a state, with the weights and schedules that the losses were registered with."""
+    """Return the record in a state, with the weights and schedules that the losses were registered with.
+
+    Raises:
+        ValueError: If it is no record of the losses of the state.
+    """
     if state.get("manifest") is None:
         return None
     record = Objective.from_dict(state["manifest"])
+    entries = record.losses.values()
+    if not (record.is_record and record.losses.keys() == state["losses"].keys() and all(e.is_record for e in entries)):
+        raise ValueError("a record of other losses")
     losses = dict(record.losses)
     for name, saved in state["losses"].items():
         if name in losses and saved.get("registered") is not None:
@@ -1530,8 +1542,9 @@ def _device(device: str | torch.device | None, config: Config) -> torch.device |
         ) from error
 
 
-def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state; raise `ValueError` for what is none, before anything is changed."""
+def _checked_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], Objective | None]:
+    """Return a state and its record; raise `ValueError` for what is none, before anything is changed."""
+    record = None
     try:
         valid = (
             isinstance(state, Mapping)
@@ -1552,24 +1565,13 @@ def _checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 for name, loss in state["losses"].items()
             )
             and all(map(is_state, state.get("weightings", {}).items()))
-            and (state.get("manifest") is None or _is_record_of(state["manifest"], state["losses"]))
         )
-        _registered_record(state)
+        record = _registered_record(state) if valid else None
     except Exception:  # noqa: BLE001 # KeyError, or what an object raises
         valid = False
     if not valid:
         raise ValueError("expected what LossManager.state_dict() returned, in version 1")
-    return {**state, "epoch": arguments.epoch(state["epoch"])}
-
-
-def _is_record_of(manifest: Mapping[str, Any], losses: Mapping[str, Any]) -> bool:
-    """Whether a part of a state is the record of the losses that are in it, too."""
-    record = Objective.from_dict(manifest)
-    return (
-        record.is_record
-        and record.losses.keys() == losses.keys()
-        and all(entry.is_record for entry in record.losses.values())
-    )
+    return {**state, "epoch": arguments.epoch(state["epoch"])}, record
 
 
 def _refuse_in_graphs(what: str) -> None:

@@ -124,6 +124,12 @@ def test_the_manager_says_how_long_the_run_is(tmp_path, totals, expected):
     assert (header["total_epochs"], header["total_steps"]) == expected
 
 
+def test_a_log_of_scalars_alone_says_how_long_the_run_is(tmp_path):
+    with LossManager(experiment_dir=tmp_path, total_epochs=200) as manager:
+        manager.record("psnr", 31.5)
+    assert LossLog(tmp_path).header["total_epochs"] == 200
+
+
 @pytest.mark.parametrize("name", ["total_epochs", "total_steps"])
 def test_the_length_cannot_be_set_afterwards(name):
     manager = scheduled(total_epochs=200)

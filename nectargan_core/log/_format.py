@@ -43,6 +43,8 @@ def describe_run(
     device: object,
     world_size: int | None,
     metadata: Mapping[str, Any],
+    total_epochs: float | None,
+    total_steps: int | None,
 ) -> dict[str, Any]:
     """Return what a header says about a run, as far as it is known; the metadata is what JSON can hold."""
     dataroot = config.dataloader.dataroot
@@ -61,8 +63,8 @@ def describe_run(
         "dataset_length": length,
         "started": time.time(),
         "world_size": world_size,
-        "total_epochs": None,
-        "total_steps": None,
+        "total_epochs": total_epochs,
+        "total_steps": total_steps,
         "metadata": metadata,
     }
 
