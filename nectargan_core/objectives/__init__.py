@@ -25,7 +25,7 @@ from nectargan_core.objectives._differences import (
 )
 from nectargan_core.objectives._file import located
 from nectargan_core.objectives._from_text import record_from
-from nectargan_core.objectives._functions import described
+from nectargan_core.objectives._functions import described, is_digest
 from nectargan_core.objectives._objective import Objective
 from nectargan_core.objectives._record import record_of
 from nectargan_core.objectives._request import build
@@ -52,6 +52,7 @@ __all__ = [
     "described",
     "first_sentence",
     "inputs_of",
+    "is_digest",
     "located",
     "record_from",
     "record_of",

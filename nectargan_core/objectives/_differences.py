@@ -14,6 +14,7 @@ from nectargan_core._messages import listed
 from nectargan_core._names import is_label
 from nectargan_core._printable import printable
 from nectargan_core.errors import SpecSyntaxError
+from nectargan_core.objectives._functions import names_weight_file
 from nectargan_core.objectives._grammar import parse
 from nectargan_core.schedules import schedules_in
 
@@ -91,7 +92,7 @@ def differences(before: Objective, after: Objective) -> tuple[Difference, ...]:
         *_of_losses(before, after),
         *_of_weightings(before, after),
         *_of_length(before, after),
-        *_of_mappings("weight file", before.weight_files, after.weight_files),
+        *_of_weight_files(before.weight_files, after.weight_files),
         *_of_versions(before, after),
     ]
     if not found and before.fingerprint and after.fingerprint and before.fingerprint != after.fingerprint:
@@ -179,11 +180,7 @@ def _options(name: str, text: str, record: Objective) -> dict[str, Any]:
         if text in words and name.startswith(term.prefix):
             options |= {**term.options.get(short, {}), **term.options.get(text, {})}
     # Of a weight file the content counts, which is compared by itself, and not the place.
-    return {key: value for key, value in options.items() if not _is_weight_file(value, record.weight_files)}
-
-
-def _is_weight_file(value: object, weight_files: Mapping[str, str]) -> bool:
-    return isinstance(value, str) and value.replace("\\", "/").rpartition("/")[2] in weight_files
+    return {key: value for key, value in options.items() if not names_weight_file(value, record.weight_files)}
 
 
 def _places(name: str, before: object, after: object) -> Iterator[tuple[str, str, str]]:
@@ -227,9 +224,9 @@ def _of_length(before: Objective, after: Objective) -> Iterator[Difference]:
         yield from _said("length", field, first, second, f"give the manager {field}={first}")
 
 
-def _of_mappings(kind: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Difference]:
+def _of_weight_files(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Difference]:
     for name in dict.fromkeys((*before, *after)):
-        yield from _said(kind, name, _digest(before.get(name)), _digest(after.get(name)))
+        yield from _said("weight file", name, _digest(before.get(name)), _digest(after.get(name)))
 
 
 def _digest(text: str | None) -> str:

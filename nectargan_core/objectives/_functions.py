@@ -7,6 +7,7 @@ import enum
 import functools
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
@@ -236,6 +237,17 @@ def _key(key: object) -> str:
     raise _NotPlainError
 
 
+def names_weight_file(value: object, weight_files: Mapping[str, str]) -> bool:
+    """Whether an option is the path of one of the weight files of a record, of which the content counts.
+
+    Example:
+        >>> names_weight_file("/data/vgg.pth", {"vgg.pth": "0" * 64})
+        True
+    """
+    is_path = isinstance(value, (str, os.PathLike))
+    return is_path and str(value).replace("\\", "/").rpartition("/")[2] in weight_files
+
+
 def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
     """Return the SHA-256 of each file with pretrained weights that a loss function reads, as its modules say."""
     module = module_of(function)
@@ -244,7 +256,7 @@ def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
         try:
             files = getattr(each, "weight_files", None)
             items = files.items() if isinstance(files, Mapping) else ()
-            valid = files is None or (isinstance(files, Mapping) and all(_is_weight_file(*item) for item in items))
+            valid = files is None or (isinstance(files, Mapping) and all(is_digest(*item) for item in items))
         except Exception as error:  # noqa: BLE001 # a record must not end a training
             warn(f"the weight files of {type(each).__name__} are not known: {one_line(error)}")
             continue
@@ -262,7 +274,8 @@ def weight_files_of(function: Callable[..., Any]) -> dict[str, str]:
     return found
 
 
-def _is_weight_file(name: object, digest: object) -> bool:
+def is_digest(name: object, digest: object) -> bool:
+    """Whether an entry of `weight_files` is a name with a SHA-256."""
     if not isinstance(name, str) or not name or not arguments.is_unicode(name):
         return False
     return isinstance(digest, str) and _SHA256.fullmatch(digest) is not None

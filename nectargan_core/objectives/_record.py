@@ -22,7 +22,13 @@ from nectargan_core.errors import NectarganError
 from nectargan_core.losses import LMLoss
 from nectargan_core.objectives._build import Built, Origin
 from nectargan_core.objectives._extra import written
-from nectargan_core.objectives._functions import FunctionDescription, described, plain_or_none, weight_files_of
+from nectargan_core.objectives._functions import (
+    FunctionDescription,
+    described,
+    names_weight_file,
+    plain_or_none,
+    weight_files_of,
+)
 from nectargan_core.objectives._objective import (
     ExtraLoss,
     Objective,
@@ -186,8 +192,7 @@ def _without_files(options: Mapping[str, Any], weight_files: Mapping[str, str]) 
     """Return options as plain data; None for one that names a weight file, of which the content counts."""
     said: dict[str, Any] = {}
     for name, value in options.items():
-        is_path = isinstance(value, str) or hasattr(value, "__fspath__")
-        if is_path and str(value).replace("\\", "/").rpartition("/")[2] in weight_files:
+        if names_weight_file(value, weight_files):
             said[name] = None
         else:
             held = plain_or_none(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MethodType
 from typing import Any
@@ -12,12 +11,11 @@ from typing import Any
 from nectargan_core._messages import listed, one_line, shown
 from nectargan_core.errors import WeightsError
 from nectargan_core.losses import module_of
-from nectargan_core.objectives import described
+from nectargan_core.objectives import described, is_digest
 from nectargan_core.testing._call import explained
 from nectargan_core.testing._outcomes import CheckFailed, NotApplicable, NotKnown
 from nectargan_core.testing._subject import LossSubject
 
-_SHA256 = re.compile("[0-9a-f]{64}")
 _UNKNOWN = "a record cannot say what {} was given for {}, so that losses with other values look alike"
 
 
@@ -45,7 +43,7 @@ def _check_weight_files(function: Callable[..., Any]) -> None:
             hint = "; make it a property" if callable(files) else ""
             raise CheckFailed(f"{where} is {shown(files)}; it must map file names to their SHA-256{hint}")
         for name, digest in files.items():
-            if not isinstance(name, str) or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            if not is_digest(name, digest):
                 raise CheckFailed(
                     f"{where} has {shown(digest)} under {shown(name)}; it must map file names to their SHA-256, 64 "
                     "hexadecimal digits in lower case, as hashlib.sha256(data).hexdigest() returns them"
