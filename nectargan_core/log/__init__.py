@@ -7,6 +7,7 @@ from nectargan_core.log._index import LogIndex
 from nectargan_core.log._kinds import GRADIENTS, Entry, Kind, entries
 from nectargan_core.log._reader import LossLog
 from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, pack, product, unpacked
+from nectargan_core.log._summary import Extreme, Summary, summaries, summary
 
 __all__ = [
     "COLUMNS",
@@ -14,6 +15,7 @@ __all__ = [
     "RECORD",
     "Curve",
     "Entry",
+    "Extreme",
     "Kind",
     "LogFile",
     "LogIndex",
@@ -21,6 +23,7 @@ __all__ = [
     "Panel",
     "PanelKind",
     "Records",
+    "Summary",
     "as_records",
     "describe_run",
     "encode_chunk",
@@ -32,5 +35,7 @@ __all__ = [
     "pack",
     "panels",
     "product",
+    "summaries",
+    "summary",
     "unpacked",
 ]
