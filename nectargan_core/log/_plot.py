@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,11 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nectargan_core._printable import printable
-from nectargan_core.errors import LossLogError
-from nectargan_core.log._curves import Curve, Panel, panels
-
-if TYPE_CHECKING:
-    from nectargan_core.log._reader import LossLog
+from nectargan_core.log._curves import Curve, Panel
 
 _STYLES = ("-", "--", ":", "-.")
 # Of so few records each is marked, since a line through them would not say where they are.
@@ -36,13 +32,10 @@ _LINE = 0.145
 _ENTRIES = 18
 # Longer names are cut in their middle.
 _LONGEST = 30
-# The scale of an axis overflows for numbers that are somewhat larger.
-_LARGEST = 1e300
+# A larger number is drawn here: the scale of an axis overflows long before the numbers do.
+_LARGEST = 1e150
 # No logarithmic axis goes further below what is usual.
 _BELOW = 1e-4
-# A side of a picture has fewer pixels.
-_PIXELS = 60_000
-_DPI = 150
 
 
 class LossFigure(Figure):
@@ -54,35 +47,18 @@ class LossFigure(Figure):
         return buffer.getvalue()
 
 
-def draw(
-    runs: Mapping[str, LossLog],
-    *,
-    query: str | Iterable[str] | None = None,
-    by: Literal["step", "epoch"] = "step",
-    smooth: float | None = None,
-    title: str = "",
-) -> LossFigure:
-    """Return a figure of the curves of runs.
+def draw(found: Sequence[Panel], runs: Sequence[str], by: str) -> LossFigure:
+    """Return a figure of panels.
 
     Of one run each panel has its axes, with a colour for each loss. To compare several, each loss has axes of its own,
     with a colour for each run. Splits differ by the style of the line. The records are drawn pale, and the smoothed
     line above them; what is nan or infinite is a gap, with a red mark at the bottom.
 
     Args:
-        runs: The log of each run by its label.
-        query: As for `panels`.
-        by: As for `panels`.
-        smooth: As for `panels`.
-        title: What stands above all.
-
-    Raises:
-        LossLogError: If there are no records.
-        UnknownLossError: As for `panels`.
-        ValueError: As for `panels`.
+        found: At least one panel.
+        runs: The labels of the runs. That of a single one is the title.
+        by: What stands at the axis of the positions.
     """
-    found = panels(runs, query=query, by=by, smooth=smooth)
-    if not found:
-        raise LossLogError(f"there are no records to draw yet in {', '.join(map(str, runs)) or 'no run'}")
     is_comparison = len(runs) > 1
     cells = list(_one_a_name(found)) if is_comparison else [_titled(panel) for panel in found]
     colours = _colours(runs if is_comparison else _bases(found))
@@ -107,15 +83,9 @@ def draw(
             _add_legend(axes, cell, look)
     if is_comparison:
         _add_legend_of_runs(figure, runs, colours, styles)
-    if title:
-        _plain(figure.suptitle(" "), title)
+    elif runs[0]:
+        _plain(figure.suptitle(" "), runs[0], longest=80)
     return figure
-
-
-def save(figure: Figure, path: Any) -> None:
-    """Write a figure to a file, in the format that its suffix names."""
-    dpi = min(_DPI, _PIXELS / max(figure.get_size_inches()))
-    figure.savefig(path, dpi=dpi)
 
 
 # What is drawn where

@@ -1,8 +1,7 @@
-"""`LossLog`: reads a log back as arrays, and exports it as CSV, as NectarGAN's JSON or to pandas."""
+"""`LossLog`: reads a log back as arrays, draws it, and hands it on to other tools."""
 
 from __future__ import annotations
 
-import csv
 import os
 import stat
 import weakref
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, shown
-from nectargan_core.errors import LossLogError, NectarganError, UnknownLossError
+from nectargan_core.errors import LossLogError, UnknownLossError
+from nectargan_core.log._drawing import draw_runs
+from nectargan_core.log._export import write_csv, write_parquet
 from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log, write_nectargan_log
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _SMALL = 1 << 20
 # Where a process has so many files open, larger ones are read at once too: systems allow some hundred.
 _MANY = 100
-# So many records are Python objects at a time while they are written as rows.
-_ROWS = 10_000
 
 
 class LossLog:
@@ -182,25 +181,23 @@ class LossLog:
             >>> figure.axes[0].get_title(loc="left")
             'G'
         """
-        try:
-            from nectargan_core.log._plot import draw
-        except ImportError as error:
-            raise NectarganError(
-                "drawing a log needs matplotlib; pip install 'nectargan-core[cli]' brings it"
-            ) from error
-        name = str(self.header.get("experiment") or "")
-        return draw({name: self}, query=query, by=by, smooth=smooth, title=name)
+        figure, _ = draw_runs({str(self.header.get("experiment") or ""): self}, query=query, by=by, smooth=smooth)
+        return figure
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write every record as a row `name,step,epoch,loss,weight,unweighted`, a loss after the other."""
         with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("name", *COLUMNS))
-            for name in self.names:
-                records = self.series(name)
-                for start in range(0, len(records), _ROWS):
-                    columns = (getattr(records, column)[start : start + _ROWS].tolist() for column in COLUMNS)
-                    writer.writerows((name, *row) for row in zip(*columns, strict=True))
+            write_csv({"": self}, file)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write every record as a row of a Parquet file with the columns of `to_csv`, a loss after the other.
+
+        The names are a dictionary column, so that they take no room.
+
+        Raises:
+            NectarganError: If pyarrow is not installed.
+        """
+        write_parquet({"": self}, Path(path))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,9 +58,14 @@ class Summary:
     weight: float
 
 
-def summaries(log: LossLog) -> list[Summary]:
-    """Return a summary of each series of a log that has records, in the order of the log; reads one after the other."""
-    found = ((entry, log._passing(entry.name)) for entry in entries(log))
+def summaries(log: LossLog, of: Iterable[Entry] | None = None) -> list[Summary]:
+    """Return a summary of each series of a log that has records; reads one after the other.
+
+    Args:
+        log: The log.
+        of: Which of its names. None: all, in the order of the log.
+    """
+    found = ((entry, log._passing(entry.name)) for entry in (entries(log) if of is None else of))
     return [summary(entry, records) for entry, records in found if len(records)]
 
 
