@@ -141,6 +141,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_any_values_are_drawn(tmp_path, values):
     log = log_of(tmp_path, records("G_L1", values, weights=np.linspace(0, 1, len(values))), tags={"G_L1": ["G"]})
@@ -150,6 +151,7 @@ def test_any_values_are_drawn(tmp_path, values):
 NAMES = ["$x_1$", "$", "_hidden", "<script>", "größe", "损失", "a\nb\x1b[31m", "n" * 500, "%s {0} \\frac"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_is_shown_as_it_is(tmp_path, name):
     log = log_of(tmp_path, records(name, [1, 2]), records("b", [2, 3]), tags={name: ["G"], "b": ["G"]}, experiment=name)
