@@ -89,8 +89,8 @@ class NectarganLog:
         self._series = {name: records for name, records in series.items() if len(records)}
         self.names = tuple(self._series)
 
-    def records(self, name: str) -> Records:
-        """Return the records of a loss."""
+    def records(self, name: str, keep: bool = True) -> Records:
+        """Return the records of a loss, which are kept in any case."""
         return self._series[name]
 
 
