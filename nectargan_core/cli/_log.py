@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import click
 
+from nectargan_core.cli._log_compare import compare
 from nectargan_core.cli._log_show import show
 from nectargan_core.cli._table import print_note
 from nectargan_core.errors import NectarganWarning
@@ -37,4 +38,5 @@ def log() -> None:
     """Look at the losses of runs: as a table, as pictures, in a report, live, and in other formats."""
 
 
+log.add_command(compare)
 log.add_command(show)
