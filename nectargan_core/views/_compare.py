@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from nectargan_core import _arguments as arguments
@@ -254,7 +255,7 @@ def _notes(
     ]
     if wrong_values:
         yield f"{run.label}: nan or infinite, and left out: {listed(wrong_values)}"
-    for before, after in zip(objectives, objectives[1:], strict=False):
+    for before, after in pairwise(objectives):
         differences = [each for each in before.differences(after) if each.kind not in _OF_ORIGIN]
         if differences:
             yield f"{run.label}: it was resumed with another objective: {named(differences)}"
@@ -295,18 +296,12 @@ def _of_objectives(objectives: Sequence[Objective | None]) -> list[RunDifference
     rows = [RunDifference(kind, name, tuple(row)) for (kind, name), row in values.items()]
     if len(recorded) < len(objectives):
         names = ["not recorded" if each is None else each.name or "recorded, without a formula" for each in objectives]
-        unknown = [
-            RunDifference(
-                row.kind,
-                row.name,
-                tuple(
-                    "not recorded" if each is None else value
-                    for each, value in zip(objectives, row.values, strict=True)
-                ),
-            )
+        known = [each is not None for each in objectives]
+        rows = [
+            replace(row, values=tuple(v if k else "not recorded" for k, v in zip(known, row.values, strict=True)))
             for row in rows
         ]
-        return [RunDifference("objective", "the run", tuple(names)), *unknown]
+        return [RunDifference("objective", "the run", tuple(names)), *rows]
     return rows
 
 
