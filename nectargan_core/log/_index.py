@@ -145,12 +145,13 @@ class LogIndex:
         for name, entries in self._entries.items():
             entries.append(to.get("step", to.get("counts", {}).get(name, 0)))
 
-    def parts(self, name: str, read: _Read) -> list[Records]:
+    def parts(self, name: str, read: _Read, keep: bool = True) -> list[Records]:
         """Return the records of a loss, in parts; parses those of its lines that were not parsed before.
 
         Args:
             name: The loss.
             read: Reads the file.
+            keep: Whether what was parsed is kept, so that it is not parsed again.
         """
         if name not in self._entries:
             return []
@@ -173,19 +174,22 @@ class LogIndex:
                     chunks.rewind(entry)
         if chunks is not None:
             parts.append(chunks.records(name))
-        self._entries[name] = [*parts]
+        if keep:
+            self._entries[name] = [*parts]
         return parts
 
-    def records(self, name: str, read: _Read) -> Records:
+    def records(self, name: str, read: _Read, keep: bool = True) -> Records:
         """Return the records of a loss as one, and keep them so.
 
         Args:
             name: The loss.
             read: Reads the file.
+            keep: Whether they are kept; else they are parsed again when they are asked for again.
         """
-        parts = self.parts(name, read)
+        parts = self.parts(name, read, keep)
         records = parts[0] if len(parts) == 1 else joined(name, parts)
-        self._entries[name] = [records]
+        if keep:
+            self._entries[name] = [records]
         return records
 
     def _parse(self, lines: _Lines, read: _Read, into: Chunks) -> None:

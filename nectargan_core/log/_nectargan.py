@@ -90,8 +90,8 @@ class NectarganLog:
         self.names = tuple(self._series)
         self.duration: float | None = None
 
-    def records(self, name: str) -> Records:
-        """Return the records of a loss."""
+    def records(self, name: str, keep: bool = True) -> Records:
+        """Return the records of a loss, which are kept in any case."""
         return self._series[name]
 
 

@@ -140,8 +140,14 @@ class LossLog:
             )
         if rank is not None and rank not in self._logs:
             raise LossLogError(f"there is no log of rank {rank}; there are those of {', '.join(map(str, self.ranks))}")
-        ranks = self.ranks if rank is None else (rank,)
-        parts = [self._logs[one].records(name) for one in ranks]
+        return self._records(name, self.ranks if rank is None else (rank,), keep=True)
+
+    def _passing(self, name: str) -> Records:
+        """Return what `series(name)` does, without keeping it, for what reads all losses of a large log."""
+        return self._records(name, self.ranks, keep=False)
+
+    def _records(self, name: str, ranks: tuple[int, ...], keep: bool) -> Records:
+        parts = [self._logs[one].records(name, keep) for one in ranks]
         if len(ranks) == 1:
             return parts[0]
         return joined(name, parts).per_step()
@@ -214,9 +220,9 @@ class _Log:
         self.names = self._index.names
         self.duration = _duration(self.headers, self._index.written)
 
-    def records(self, name: str) -> Records:
+    def records(self, name: str, keep: bool = True) -> Records:
         try:
-            return self._index.records(name, self._file.read)
+            return self._index.records(name, self._file.read, keep)
         except OSError as error:
             raise self._unreadable(error) from error
 
