@@ -11,10 +11,10 @@ from typing import Any, Literal
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import UnknownLossError
-from nectargan_core.log import LossLog
+from nectargan_core.log import Kind, entries
 from nectargan_core.objectives import Objective, value_of
 from nectargan_core.views._runs import Paths, Run, named, open_runs
-from nectargan_core.views._summary import Kind, Summary, Value, is_better_high, kind_of, summarize, without_split
+from nectargan_core.views._summary import Summary, Value, is_better_high, records_of, summarize
 
 # What says where the numbers come from, and not what they are; stands last.
 _OF_ORIGIN = ("order", "provider", "version")
@@ -184,30 +184,20 @@ def _check_metric(runs: Sequence[Run], metric: str | None) -> None:
         )
 
 
-def losses_of(log: LossLog) -> frozenset[str]:
-    """Return the names of the losses of a run, without splits; none where its log does not tell losses from scalars."""
-    found: set[str] = set()
-    for header in log.headers:
-        for said in (header.get("tags"), (header.get("manifest") or {}).get("losses")):
-            found |= set(said) if isinstance(said, Mapping) else set()
-    return frozenset(found)
-
-
 def _compared(run: Run) -> ComparedRun:
-    log, losses = run.log, losses_of(run.log)
+    log = run.log
     series: dict[str, Summary] = {}
     last_step, first_epoch, last_epoch = -1, math.inf, -math.inf
-    for name in log.names:
-        records = log.series(name)
+    for entry in entries(log):
+        records = records_of(log, entry.name)
         if not len(records):
             continue
         last_step = max(last_step, int(records.step.max()))
         first_epoch = min(first_epoch, float(records.epoch.min()))
         last_epoch = max(last_epoch, float(records.epoch.max()))
-        kind = kind_of(name, records.component_of, losses)
-        is_noisy = kind in ("loss", "component") and without_split(name) == name
+        is_noisy = entry.kind in ("loss", "component") and not entry.split
         several = math.floor(records.epoch.max()) > math.floor(records.epoch.min())
-        series[name] = summarize(records, kind, by_epoch=is_noisy and several)
+        series[entry.name] = summarize(records, entry.kind, by_epoch=is_noisy and several)
     return ComparedRun(
         label=run.label,
         path=str(run.path),

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from nectargan_core.log import Records
-
-Kind: TypeAlias = Literal["loss", "metric", "component", "gradient"]
-"""What a name in a log stands for."""
+from nectargan_core.log import Kind, LossLog, Records, joined
 
 _Floats: TypeAlias = "npt.NDArray[np.float64]"
 
-_GRADIENT = "@grad_"
 # Words of metrics of which more is better, as they stand in their names.
 _MORE_IS_BETTER = frozenset(
     [
@@ -84,6 +80,12 @@ class Summary:
     nonfinite: int
 
 
+def records_of(log: LossLog, name: str) -> Records:
+    """Return all records of a name, which the log does not keep then: those of a large one fill the memory."""
+    parts = [log._records(name, (rank,), keep=False) for rank in log.ranks]
+    return parts[0] if len(parts) == 1 else joined(name, parts)
+
+
 def summarize(records: Records, kind: Kind, by_epoch: bool) -> Summary:
     """Return what is said of the records of a loss.
 
@@ -142,32 +144,6 @@ def _means(records: Records, by_epoch: bool) -> tuple[_Floats, npt.NDArray[np.in
     return means, ends if order is None else order[ends]
 
 
-def kind_of(name: str, component_of: str | None, losses: frozenset[str]) -> Kind:
-    """Return what a name in a log stands for.
-
-    Args:
-        name: The name.
-        component_of: What its records say.
-        losses: The losses of the run; none where that is not known, as in NectarGAN's own log, which has nothing else.
-    """
-    own = without_split(name)
-    if component_of is not None:
-        return "component"
-    if _GRADIENT in own and own not in losses:
-        return "gradient"
-    return "loss" if not losses or own in losses else "metric"
-
-
-def without_split(name: str) -> str:
-    """Return a name without the split that it is of.
-
-    Example:
-        >>> without_split("val/G_L1"), without_split("G_L1")
-        ('G_L1', 'G_L1')
-    """
-    return name.rpartition("/")[2]
-
-
 def is_better_high(name: str) -> bool:
     """Guess by the name of a metric whether more of it is better.
 
@@ -175,7 +151,7 @@ def is_better_high(name: str) -> bool:
         >>> is_better_high("val/psnr"), is_better_high("PSNR_y"), is_better_high("fid")
         (True, True, False)
     """
-    own = without_split(name).casefold()
+    own = name.rpartition("/")[2].casefold()
     for sign in "-. ":
         own = own.replace(sign, "_")
     return not _MORE_IS_BETTER.isdisjoint(own.split("_"))
