@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nectargan_core.objectives import Difference, Objective
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
-    from nectargan_core.views import Comparison, compare
+    from nectargan_core.views import Comparison, compare, write_report
     from nectargan_core.weightings import Losses, LossGradients, Weighting, WeightingStep
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "linear",
     "plot",
     "preview",
+    "write_report",
 ]
 
 # The module of each name, imported when the name is first used, so that what needs no tensor starts without torch.
@@ -80,6 +81,7 @@ _MODULES = {
     "linear": "schedules",
     "plot": "schedules",
     "preview": "schedules",
+    "write_report": "views",
 }
 _SUBMODULES = {"catalog", "errors", "hookspecs"}
 

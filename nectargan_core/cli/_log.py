@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import click
 
 from nectargan_core.cli._log_compare import compare
+from nectargan_core.cli._log_report import report
 from nectargan_core.cli._log_show import show
 from nectargan_core.cli._table import print_note
 from nectargan_core.errors import NectarganWarning
@@ -39,4 +40,5 @@ def log() -> None:
 
 
 log.add_command(compare)
+log.add_command(report)
 log.add_command(show)

@@ -53,7 +53,7 @@ def compare(runs: Sequence[str], metric: str | None, best: Literal["min", "max"]
     for number, part in enumerate(_fitting(values)):
         if number:
             click.echo()
-        _print(part, names=set(part.headings[1:]))
+        _print(part, names=set(part.headings[1:]) if len(runs) > 1 else set())
     if len(runs) > 1:
         click.echo()
         _print_differences(views.table_of_differences(found), views.grouped(found), len(runs))
@@ -72,7 +72,7 @@ def _fitting(table: Table) -> Iterator[Table]:
     if not table.rows:
         return
     turned = [list(column) for column in zip(table.headings, *table.rows, strict=True)]
-    if fits(table.headings, table.rows):
+    if fits(table.headings, table.rows) or table.headings[1] == "last":
         yield table._replace(headings=["name", *table.headings[1:]])
     elif fits(turned[0], turned[1:]):
         yield table._replace(headings=["run", *turned[0][1:]], rows=turned[1:])

@@ -1,6 +1,7 @@
 """What people look at that needs several runs or the losses themselves: runs compared, and the report of runs."""
 
 from nectargan_core.views._compare import Comparison, compare
+from nectargan_core.views._report import write_report
 from nectargan_core.views._tables import Table, grouped, table_of_differences, table_of_runs, table_of_values
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "table_of_differences",
     "table_of_runs",
     "table_of_values",
+    "write_report",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -52,9 +52,21 @@ def table_of_values(comparison: Comparison) -> Table:
         name for run in comparison.runs for name, summary in run.series.items() if summary.kind in _SHOWN
     )
     rows = []
+    if len(comparison.runs) == 1:
+        return _values_of_one(comparison.runs[0], list(names))
     for name in names:
         rows.append([name, *(_last_value(run, name) for run in comparison.runs)])
     return Table("Last values (unweighted)", ["", *(run.label for run in comparison.runs)], rows)
+
+
+def _values_of_one(run: ComparedRun, names: Sequence[str]) -> Table:
+    rows = []
+    for name in names:
+        summary, row = run.series[name], [name, _last_value(run, name)]
+        for value in (summary.lowest, summary.highest):
+            row += ["", ""] if value is None else [number_of(value.value), str(value.step)]
+        rows.append(row)
+    return Table("Values (unweighted)", ["", "last", "lowest", "at step", "highest", "at step"], rows)
 
 
 def _last_value(run: ComparedRun, name: str) -> str:
@@ -137,19 +149,23 @@ def as_html(comparison: Comparison) -> str:
     return "\n".join(filter(None, parts))
 
 
-def html_table(table: Table) -> str:
-    """Return a table without its title; empty text of no rows."""
+def html_table(table: Table, swatches: bool = False) -> str:
+    """Return a table without its title; empty text of no rows.
+
+    Args:
+        table: The table.
+        swatches: Whether a place for the colour of the run stands in each row.
+    """
     if not table.rows:
         return ""
     # A notebook aligns numbers, to the right.
     left = ' style="text-align:left"'
     head = "".join(f"<th{left}>{safe(heading)}</th>" for heading in table.headings)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(_html_rows(table.rows, left))}</tbody></table>"
-
-
-def _html_rows(rows: Iterable[Sequence[str]], style: str) -> Iterable[str]:
-    for row in rows:
-        yield f"<tr>{''.join(f'<td{style}>{safe(cell)}</td>' for cell in row)}</tr>"
+    rows = []
+    for number, row in enumerate(table.rows):
+        swatch = f'<span class="swatch" data-run="{number}"></span>' if swatches else ""
+        rows.append(f"<tr><td{left}>{swatch}{f'</td><td{left}>'.join(map(safe, row))}</td></tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def safe(text: str) -> str:
