@@ -71,11 +71,13 @@ def _fitting(table: Table) -> Iterator[Table]:
     """Yield a table of a row for each loss; or of a row for each run, or in parts, where that is too wide."""
     if not table.rows:
         return
-    turned = [list(column) for column in zip(table.headings, *table.rows, strict=True)]
+    from nectargan_core.views import turned
+
+    by_run = turned(table, "run")
     if fits(table.headings, table.rows) or table.headings[1] == "last":
         yield table._replace(headings=["name", *table.headings[1:]])
-    elif fits(turned[0], turned[1:]):
-        yield table._replace(headings=["run", *turned[0][1:]], rows=turned[1:])
+    elif fits(by_run.headings, by_run.rows):
+        yield by_run
     else:
         first = 1
         while first < len(table.headings):

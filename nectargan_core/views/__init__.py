@@ -2,7 +2,7 @@
 
 from nectargan_core.views._compare import Comparison, compare
 from nectargan_core.views._report import write_report
-from nectargan_core.views._tables import Table, grouped, table_of_differences, table_of_runs, table_of_values
+from nectargan_core.views._tables import Table, grouped, table_of_differences, table_of_runs, table_of_values, turned
 
 __all__ = [
     "Comparison",
@@ -12,5 +12,6 @@ __all__ = [
     "table_of_differences",
     "table_of_runs",
     "table_of_values",
+    "turned",
     "write_report",
 ]

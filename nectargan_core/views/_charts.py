@@ -131,6 +131,7 @@ def _charts(of_kind: Iterable[Panel], split: bool) -> Iterable[Chart]:
 def as_data(sections: Sequence[Section], runs: Sequence[str]) -> list[dict[str, Any]]:
     """Return the charts as JSON holds them, in the order of the sections."""
     charts = [chart for section in sections for chart in section.charts]
+    first = [section.charts[0] for section in sections]
     count = max(1, sum(len(chart.curves) for chart in charts))
     smooth = int(min(500, max(10, _SMOOTH_SHARE * _BYTES / _BYTES_OF_POINT / count)))
     return [
@@ -138,6 +139,7 @@ def as_data(sections: Sequence[Section], runs: Sequence[str]) -> list[dict[str, 
             "title": chart.title,
             "log": chart.log_scale,
             "steps": chart.steps,
+            "first": chart in first,
             "curves": [_curve(curve, runs, smooth) for curve in chart.curves],
         }
         for chart in charts

@@ -21,13 +21,17 @@ from nectargan_core.views._compare import Comparison, compare_opened
 from nectargan_core.views._pictures import Pictures, PictureSeries, series_of
 from nectargan_core.views._runs import Paths, open_runs
 from nectargan_core.views._tables import (
+    Table,
     html_table,
     safe,
     table_of_differences,
     table_of_runs,
     table_of_values,
+    turned,
 )
 
+# Of more runs than these, tables have a row for each, and no column.
+_FEW_RUNS = 4
 _TEMPLATES = Path(__file__).parent / "templates"
 # The page itself can load nothing from anywhere.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -81,7 +85,14 @@ def write_report(runs: Paths, path: str | os.PathLike[str], pictures: Pictures |
         "runs": labels,
         "range": _range(sections),
         "charts": as_data(sections, labels),
-        "pictures": [[{"caption": each.caption, "uri": each.uri} for each in one.pictures] for one in shown],
+        # The last one stands in the page itself.
+        "pictures": [
+            [
+                *({"caption": each.caption, "uri": each.uri} for each in one.pictures[:-1]),
+                {"caption": one.pictures[-1].caption},
+            ]
+            for one in shown
+        ],
     }
     body = "\n".join(_body(comparison, sections, shown, objectives, notes))
     try:
@@ -100,7 +111,9 @@ def _library() -> str:
 
 
 def _title(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"{len(labels)} runs: {listed(labels)}"
+    if len(labels) == 1:
+        return labels[0]
+    return f"{len(labels)} runs: {listed(labels)}" if len(labels) <= _FEW_RUNS else f"{len(labels)} runs"
 
 
 def _range(sections: Sequence[Section]) -> list[float]:
@@ -177,12 +190,16 @@ def _runs(comparison: Comparison, notes: Sequence[str]) -> Iterator[str]:
     values = table_of_values(comparison)
     if values.rows:
         yield f"<h3>{safe(values.title)}</h3>"
-        yield _wide(html_table(values._replace(headings=["", *values.headings[1:]])))
+        yield _wide(html_table(turned(values, "run") if len(comparison.runs) > _FEW_RUNS else values))
     if not several:
         return
     yield "<h3>What differs</h3>"
     differences = table_of_differences(comparison)
-    if differences.rows:
+    if differences.rows and len(comparison.runs) > _FEW_RUNS:
+        named = [[f"{kind} {name}", *values] for kind, name, *values in differences.rows]
+        table = Table(differences.title, ["", *differences.headings[2:]], named)
+        yield _wide(html_table(turned(table, "run")))
+    elif differences.rows:
         yield _wide(html_table(differences))
     else:
         yield "<p>Nothing differs in what the logs say of the objectives, the metadata and the runs.</p>"
@@ -232,11 +249,15 @@ def _pictures(pictures: Sequence[PictureSeries]) -> Iterator[str]:
 
 
 def _objectives(objectives: Mapping[str, Objective | None]) -> Iterator[str]:
-    several = len(objectives) > 1
+    """Yield each objective once, with the runs that had it."""
+    runs: dict[str, list[str]] = {}
     for label, objective in objectives.items():
         html = '<p class="quiet">The log has no record of it.</p>' if objective is None else objective._repr_html_()
-        html = _wide(html)
-        yield f"<details open><summary>{safe(label)}</summary>{html}</details>" if several else html
+        runs.setdefault(_wide(html), []).append(label)
+    for html, labels in runs.items():
+        opened = " open" if len(runs) <= _FEW_RUNS else ""
+        summary = f"<summary>{safe(listed(labels))}</summary>"
+        yield f"<details{opened}>{summary}{html}</details>" if len(objectives) > 1 else html
 
 
 def _wide(table: str) -> str:

@@ -59,6 +59,17 @@ def table_of_values(comparison: Comparison) -> Table:
     return Table("Last values (unweighted)", ["", *(run.label for run in comparison.runs)], rows)
 
 
+def turned(table: Table, heading: str) -> Table:
+    """Return a table with its rows as columns.
+
+    Args:
+        table: The table, of which the first column has names.
+        heading: What the former headings are.
+    """
+    columns = [list(column) for column in zip(table.headings, *table.rows, strict=True)]
+    return Table(table.title, [heading, *columns[0][1:]], columns[1:])
+
+
 def _values_of_one(run: ComparedRun, names: Sequence[str]) -> Table:
     rows = []
     for name in names:

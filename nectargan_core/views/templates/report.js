@@ -4,28 +4,33 @@
   const COLOURS = ["#1f77b4", "#d9541e", "#2a9d57", "#9155b8", "#c4961a", "#c0398a", "#3aa6b9", "#7a5c48", "#6b7280", "#8fae1b"];
   const DASHES = ["solid", "dot", "dash", "dashdot", "longdash"];
   const FEW_POINTS = 60;
+  // Of more runs than these only the first chart of a section has a legend, which is that of all charts.
+  const FEW_RUNS = 8;
   const several = data.runs.length > 1;
-  const splits = [];
-  for (const chart of data.charts)
-    for (const curve of chart.curves)
-      if (curve.split && !splits.includes(curve.split)) splits.push(curve.split);
 
-  // plotly reads tags, entities and templates in its texts; a name is to be shown as it is.
-  function shown(text) {
-    return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  function colour(index) {
+    if (index < COLOURS.length) return COLOURS[index];
+    return "hsl(" + Math.round((index * 137.5) % 360) + ",65%," + [38, 55, 46][index % 3] + "%)";
   }
 
-  function dashOf(curve) {
-    return DASHES[curve.split ? 1 + (splits.indexOf(curve.split) % (DASHES.length - 1)) : 0];
+  // plotly reads tags and entities in its texts; a name is to be shown as it is. A space of no width ends an entity.
+  function shown(text) {
+    return text.replace(/&/g, "&\u200b").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  }
+
+  function dashesOf(chart) {
+    const splits = new Set(chart.curves.map(function (curve) { return curve.split; }));
+    const ordered = Array.from(splits).sort();
+    return function (curve) { return DASHES[ordered.indexOf(curve.split) % DASHES.length]; };
   }
 
   // Of one run each loss has a colour, and the same one in each split; of several runs, each run has.
   const colours = new Map();
   function colourOf(curve) {
-    if (several) return COLOURS[curve.run % COLOURS.length];
+    if (several) return colour(curve.run);
     if (curve.sum) return "#1d2330";
     const name = curve.split ? curve.name.slice(curve.split.length + 1) : curve.name;
-    if (!colours.has(name)) colours.set(name, COLOURS[colours.size % COLOURS.length]);
+    if (!colours.has(name)) colours.set(name, colour(colours.size));
     return colours.get(name);
   }
 
@@ -36,6 +41,8 @@
 
   function tracesOf(chart) {
     const traces = [];
+    const dashOf = dashesOf(chart);
+    const pale = chart.curves.length > 12 ? 0.15 : 0.35;
     chart.curves.forEach(function (curve, index) {
       const label = shown(labelOf(curve));
       const raw = {
@@ -43,7 +50,7 @@
         mode: curve.n <= FEW_POINTS && !chart.steps ? "lines+markers" : "lines",
         line: { color: colourOf(curve), width: curve.smooth_x ? 1 : 1.8, dash: dashOf(curve), shape: chart.steps ? "hv" : "linear" },
         marker: { size: 5, color: colourOf(curve) },
-        opacity: curve.smooth_x ? 0.35 : 1,
+        opacity: curve.smooth_x ? pale : 1,
         showlegend: !curve.smooth_x,
         hovertemplate: "%{y:.5~g}<extra>" + label + "</extra>",
         meta: several ? curve.run : -1,
@@ -63,24 +70,35 @@
   // On a touch screen dragging scrolls the page; the buttons of each chart zoom.
   const touch = window.matchMedia("(pointer: coarse)").matches;
 
-  function layoutOf(chart, width) {
-    const letters = chart.curves.map(function (curve) { return labelOf(curve).length; });
-    const widest = 45 + 7 * Math.max.apply(null, letters);
-    const perRow = Math.max(1, Math.floor((width - 60) / widest));
-    const rows = Math.ceil(letters.length / perRow);
-    const base = data.charts.length === 1 || (wide && width > 800) ? 380 : 270;
+  // More than the legend takes, since the first drawing needs room for it; then the room is made to fit.
+  function expectedLegend(chart, longest, width) {
+    const inRow = Math.max(1, Math.floor((width - 80) / (7 * longest + 60)));
+    return 12 + 24 * Math.ceil(chart.curves.length / inRow);
+  }
+
+  function layoutOf(chart, longest, height, taken) {
     return {
-      height: base + 30 + 20 * rows,
-      margin: { l: 58, r: 12, t: 30, b: 56 + 20 * rows },
+      height: height + taken,
+      margin: { l: 58, r: 12, t: 30, b: 50 + taken },
       xaxis: { title: { text: "step", standoff: 6, font: { size: 12 } }, gridcolor: "#eceff4", zeroline: false, range: data.range.slice() },
-      yaxis: { type: chart.log ? "log" : "linear", gridcolor: "#eceff4", zerolinecolor: "#cdd3dd", exponentformat: "power", tickformat: chart.log ? undefined : "~g", automargin: true },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", font: { size: 12 }, entrywidth: widest - 38, entrywidthmode: "pixels", groupclick: "togglegroup", tracegroupgap: 0 },
-      showlegend: true,
-      hovermode: "x",
+      yaxis: { type: chart.log ? "log" : "linear", gridcolor: "#eceff4", zerolinecolor: "#cdd3dd", tickformat: ".3~g", automargin: true },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", maxheight: 4000, font: { size: 12 }, entrywidth: 7 * longest + 8, entrywidthmode: "pixels", groupclick: "togglegroup", tracegroupgap: 0 },
+      showlegend: !(data.runs.length > FEW_RUNS) || chart.first,
+      hovermode: data.runs.length > FEW_RUNS ? "closest" : "x",
       dragmode: touch ? false : "zoom",
       paper_bgcolor: "#fff", plot_bgcolor: "#fff",
       font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif", size: 12, color: "#1d2330" },
     };
+  }
+
+  // The curves keep their height, whatever the legend takes.
+  function fit(plot) {
+    const legend = plot.querySelector(".legend .bg");
+    const taken = legend === null ? 0 : Math.ceil(legend.getBoundingClientRect().height);
+    if (plot.legendHeight === taken) return;
+    const height = plot.layout.height + taken - plot.legendHeight;
+    plot.legendHeight = taken;
+    Plotly.relayout(plot, { height: height, "margin.b": 50 + taken });
   }
 
   const config = {
@@ -116,7 +134,11 @@
   }
 
   function draw(plot, chart) {
-    Plotly.newPlot(plot, tracesOf(chart), layoutOf(chart, plot.clientWidth), config);
+    const alone = plot.closest(".charts").classList.contains("one");
+    const longest = Math.max.apply(null, chart.curves.map(function (curve) { return labelOf(curve).length; }));
+    plot.legendHeight = expectedLegend(chart, longest, plot.clientWidth);
+    Plotly.newPlot(plot, tracesOf(chart), layoutOf(chart, longest, alone && wide ? 420 : 310, plot.legendHeight), config)
+      .then(fit);
     drawn.push(plot);
     plot.on("plotly_relayout", function (change) { follow(plot, change); });
     if (several) {
@@ -146,20 +168,23 @@
       chart.log = !chart.log;
       button.setAttribute("aria-pressed", String(chart.log));
       if (drawn.includes(plot))
-        Plotly.relayout(plot, { "yaxis.type": chart.log ? "log" : "linear", "yaxis.autorange": true, "yaxis.tickformat": chart.log ? null : "~g" });
+        Plotly.relayout(plot, { "yaxis.type": chart.log ? "log" : "linear", "yaxis.autorange": true });
     });
     const folded = plot.closest("details:not([open])");
     if (folded) folded.addEventListener("toggle", function () { if (!drawn.includes(plot)) draw(plot, chart); });
     else draw(plot, chart);
   });
 
+  window.addEventListener("resize", function () { setTimeout(function () { drawn.forEach(fit); }, 300); });
+
   for (const swatch of document.querySelectorAll(".swatch"))
-    swatch.style.background = COLOURS[Number(swatch.dataset.run) % COLOURS.length];
+    swatch.style.background = colour(Number(swatch.dataset.run));
 
   document.querySelectorAll("figure[data-series]").forEach(function (figure) {
     const series = data.pictures[Number(figure.dataset.series)];
     const slider = figure.querySelector("input");
     if (!slider) return;
+    series[series.length - 1].uri = figure.querySelector("img").src;
     slider.addEventListener("input", function () {
       const picture = series[Number(slider.value)];
       figure.querySelector("img").src = picture.uri;
