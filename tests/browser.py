@@ -64,6 +64,7 @@ class Browser:
         self._buffer = b""
         self._number = 0
         self.events = []
+        self.shown = None
 
     def close(self):
         with contextlib.suppress(OSError, TimeoutError, AssertionError):
@@ -110,11 +111,14 @@ class Browser:
 
 
 class Page:
-    """A page in a browser, of a size in CSS pixels."""
+    """The page that a browser shows, in the place of the former one, of a size in CSS pixels."""
 
     def __init__(self, browser, url, width, height=900):
         self.browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        if browser.shown is not None:
+            browser.call("Target.closeTarget", targetId=browser.shown)
+        browser.shown = target
         self._session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")

@@ -42,7 +42,7 @@
   function tracesOf(chart) {
     const traces = [];
     const dashOf = dashesOf(chart);
-    const pale = chart.curves.length > 12 ? 0.15 : 0.35;
+    const pale = chart.curves.length > 12 ? 0.2 : 0.35;
     chart.curves.forEach(function (curve, index) {
       const label = shown(labelOf(curve));
       const raw = {
