@@ -19,6 +19,12 @@ def runs_argument(command: _F) -> _F:
     return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(command)
 
 
+def query_option(command: _F) -> _F:
+    """Give a command the option `--query`, tags and names, which may be given several times."""
+    said = "A tag or name, such as G, G_L1 or psnr; may be given several times.  [everything]"
+    return click.option("--query", multiple=True, metavar="NAME", help=said)(command)
+
+
 def open_runs(paths: Sequence[str]) -> dict[str, LossLog]:
     """Return the log of each run, by its label.
 
