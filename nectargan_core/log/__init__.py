@@ -8,6 +8,7 @@ from nectargan_core.log._follow import Follower, Newest, log_in
 from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._kinds import GRADIENTS, Entry, Kind, entries
+from nectargan_core.log._labels import labels
 from nectargan_core.log._nectargan import as_nectargan_log
 from nectargan_core.log._reader import LossLog
 from nectargan_core.log._records import (
@@ -50,6 +51,7 @@ __all__ = [
     "extremes",
     "is_of_system",
     "joined",
+    "labels",
     "log_in",
     "matching",
     "pack",
