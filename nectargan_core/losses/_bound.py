@@ -312,6 +312,15 @@ class BoundLoss:
         values = {**loss.__dict__, "schedule": schedule, "last_loss_map": self.last_tensor(), "history": history}
         return LMLoss.model_construct(_fields_set=set(loss.model_fields_set), **values)
 
+    @property
+    def has_map(self) -> bool:
+        """Whether the last result in this scope is a map."""
+        return self.has_run_here and self.series.has_map
+
+    def last_images(self, inputs: Mapping[str, Any] | None) -> dict[str, Tensor]:
+        """Return what the last map is shown beside, by name: of these inputs, or of those that it was computed with."""
+        return images_among(self.series.images if inputs is None else inputs, [self])
+
     # Components
 
     @property
