@@ -5,6 +5,7 @@ from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._reader import LossLog
 from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, pack, product, unpacked
+from nectargan_core.log._scalars import Scalars, ScalarStream
 
 __all__ = [
     "COLUMNS",
@@ -13,6 +14,8 @@ __all__ = [
     "LogIndex",
     "LossLog",
     "Records",
+    "ScalarStream",
+    "Scalars",
     "as_records",
     "describe_run",
     "encode_chunk",
