@@ -13,6 +13,9 @@ from nectargan_core.log._records import ARRAYS, Records, joined
 
 _GRADIENTS = ("norm", "share", "cosine")
 
+# The curves that have points where their value changes, of which a mean would be a value that there never was.
+_CHANGING = ("weight/", "epoch")
+
 
 @dataclass(frozen=True, eq=False)
 class Scalars:
@@ -33,6 +36,30 @@ class Scalars:
     def __len__(self) -> int:
         return len(self.step)
 
+    def thinned(self, every: int) -> Scalars:
+        """Return one point for each group of steps, at the last of its points.
+
+        Its value is the mean of those of the group, so that a nan or an infinity among them remains; of weights and
+        epochs it is the last one.
+
+        Args:
+            every: How many steps make a group, at least 1: the first has those below this number.
+
+        Example:
+            >>> losses = Scalars("loss/G_L1", np.arange(5), time=np.arange(5.0), value=np.array([2.0, 4.0, 6.0, 8.0, 5.0]))
+            >>> thinned = losses.thinned(every=2)
+            >>> thinned.step.tolist(), thinned.value.tolist()
+            ([1, 3, 4], [3.0, 7.0, 5.0])
+        """
+        group = self.step // every
+        is_last = np.append(group[1:] != group[:-1], True)[: len(self)]
+        value = self.value[is_last]
+        if not self.tag.startswith(_CHANGING):
+            first = np.flatnonzero(np.roll(is_last, 1))
+            with np.errstate(invalid="ignore", over="ignore"):
+                value = np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
+        return replace(self, step=self.step[is_last], time=self.time[is_last], value=value)
+
 
 class ScalarStream:
     """Turns the records of each flush into scalars, for an observer that hands them to another tool.
@@ -52,6 +79,10 @@ class ScalarStream:
     follow. Weights and epochs have a point on both sides of each change, at the first step and at the last of each
     flush.
 
+    Args:
+        points: About how many points of a curve a flush may give, at least 1, for a tool that takes no more: where
+            there are more, all curves are thinned alike (see `Scalars.thinned`). None for one point a step.
+
     Example:
         >>> steps, ones = np.array([0, 1, 1]), np.ones(3)
         >>> records = Records("val/G_L1", steps, epoch=ones, loss=np.array([6.0, 2.0, 4.0]), weight=ones, unweighted=ones)
@@ -62,7 +93,8 @@ class ScalarStream:
         [('loss/val/G_L1', [1], [3.0])]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, points: int | None = None) -> None:
+        self._points = points
         # The records of the newest step, by the names of their series, and which of these are losses.
         self._newest: dict[str, Records] = {}
         self._losses: set[str] = set()
@@ -127,7 +159,13 @@ class ScalarStream:
             steps, first = np.unique(np.concatenate([each.step for each in clock]), return_index=True)
             times, epochs = (np.concatenate([getattr(each, name) for each in clock])[first] for name in ("time", "epoch"))
             found.append(self._changes(Scalars("epoch", steps, times, epochs)))
-        return [each for each in found if len(each)]
+        return self._thinned([each for each in found if len(each)])
+
+    def _thinned(self, found: list[Scalars]) -> list[Scalars]:
+        if self._points is None or max(map(len, found), default=0) <= self._points:
+            return found
+        steps = 1 + max(int(each.step[-1]) for each in found) - min(int(each.step[0]) for each in found)
+        return [each.thinned(-(-steps // self._points)) for each in found]
 
     def _curves(self, records: Records) -> list[Scalars]:
         """Return the scalars of one series."""
