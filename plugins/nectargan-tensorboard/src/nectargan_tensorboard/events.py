@@ -113,7 +113,7 @@ def restart(time: float, step: int) -> bytes:
 def text(tag: str, time: float, step: int, markdown: str) -> bytes:
     """Return the event of a text."""
     tensor = _field(1, _VARINT, _STRING_TENSOR)
-    tensor += _field(2, _BYTES, _field(2, _BYTES, _field(1, _VARINT, 1)))  # of one dimension, which has one element
+    tensor += _field(2, _BYTES, b"")  # no dimension, since one of lists is shown as a table
     tensor += _field(8, _BYTES, markdown.encode())
     return _of_plugin("text", b"", tag, time, step, _field(8, _BYTES, tensor))
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from nectargan_core import Objective
 
-_COLUMNS = ("weight", "schedule", "tags", "inputs", "function", "arguments", "provider")
+# What a table has room for; all else stands in the manifest below it.
+_COLUMNS = ("weight", "schedule", "tags", "inputs", "function")
 
 
 def markdown(objective: Objective) -> str:
@@ -25,7 +26,7 @@ def markdown(objective: Objective) -> str:
         <BLANKLINE>
         | loss | weight | tags | inputs | function |
         |---|---|---|---|---|
-        | G\\_L1 | 100.0 | G | y\\_fake, y | builtins:abs |
+        | G\\_L1 | 100 | G | y\\_fake, y | builtins:abs |
     """
     manifest = objective.to_dict()
     losses: Mapping[str, Mapping[str, Any]] = manifest.get("losses", {})
@@ -74,7 +75,7 @@ def _cell(value: object) -> str:
         return ", ".join(f"{name}={_cell(each)}" for name, each in value.items())
     if isinstance(value, Iterable):
         return ", ".join(map(_cell, value))
-    return str(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _escaped(text: str) -> str:

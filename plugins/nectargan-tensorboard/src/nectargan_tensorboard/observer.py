@@ -73,7 +73,7 @@ class TensorBoard:
         if self._file is None:
             self._file = self._begun(manager, chunks)
         self._file.append(self._restarted() + _encoded(self._stream.add(chunks, manager.get_registered_losses())))
-        self._write_objective(manager, self._file)
+        self._write_objective(manager, self._file, min(int(chunk.step.min()) for chunk in chunks))
         self._write_loss_maps(manager, self._file)
 
     @hookimpl
@@ -131,12 +131,12 @@ class TensorBoard:
         step, self._restart = self._restart, None
         return b"" if step is None else events.restart(time.time(), step)
 
-    def _write_objective(self, manager: LossManager, file: EventFile) -> None:
+    def _write_objective(self, manager: LossManager, file: EventFile, step: int) -> None:
         """Write what the objective is, where that has changed."""
         manifest = manager.manifest()
         if manifest.fingerprint == self._fingerprint:
             return
-        now, step = time.time(), max(manager.step, 0)
+        now = time.time()
         block = events.text("objective", now, step, objective.markdown(manifest))
         if not self._described:
             block += events.hyperparameters(now, objective.hyperparameters(manifest))
