@@ -134,7 +134,13 @@ def test_the_epoch_is_that_of_all_that_was_recorded_outside_of_splits():
     often = records("a", [0, 1, 2, 3], [1.0] * 4, epoch=[0, 0, 1, 1])
     seldom = records("b", [4], [1.0], epoch=2)
     validation = records("val/a", [9], [1.0], epoch=9)
-    assert of(often, seldom, validation, losses=["a", "b"])["epoch"] == [(0, 0.0), (1, 0.0), (2, 1.0), (3, 1.0), (4, 2.0)]
+    assert of(often, seldom, validation, losses=["a", "b"])["epoch"] == [
+        (0, 0.0),
+        (1, 0.0),
+        (2, 1.0),
+        (3, 1.0),
+        (4, 2.0),
+    ]
 
 
 # Steps
@@ -221,4 +227,4 @@ def test_each_step_of_a_run_is_there_once_with_its_values_however_often_it_flush
     assert found["loss/a"] == [(step, step * (10.0 if step < 5 else 5.0)) for step in range(10)]
     assert found["unweighted/a"] == [(step, float(step)) for step in range(10)]
     assert found["loss/val/a"] == [(4, 20.0), (9, 10.0)]
-    assert {step: weight for step, weight in found["weight/a"]}.items() >= {0: 10.0, 4: 10.0, 5: 5.0, 9: 5.0}.items()
+    assert dict(found["weight/a"]).items() >= {0: 10.0, 4: 10.0, 5: 5.0, 9: 5.0}.items()

@@ -46,7 +46,8 @@ class Scalars:
             every: How many steps make a group, at least 1: the first has those below this number.
 
         Example:
-            >>> losses = Scalars("loss/G_L1", np.arange(5), time=np.arange(5.0), value=np.array([2.0, 4.0, 6.0, 8.0, 5.0]))
+            >>> values = np.array([2.0, 4.0, 6.0, 8.0, 5.0])
+            >>> losses = Scalars("loss/G_L1", step=np.arange(5), time=np.arange(5.0), value=values)
             >>> thinned = losses.thinned(every=2)
             >>> thinned.step.tolist(), thinned.value.tolist()
             ([1, 3, 4], [3.0, 7.0, 5.0])
@@ -57,7 +58,9 @@ class Scalars:
         if not self.tag.startswith(_CHANGING):
             first = np.flatnonzero(np.roll(is_last, 1))
             with np.errstate(invalid="ignore", over="ignore"):
-                value = np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
+                value = (
+                    np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
+                )
         return replace(self, step=self.step[is_last], time=self.time[is_last], value=value)
 
 
@@ -84,8 +87,8 @@ class ScalarStream:
             there are more, all curves are thinned alike (see `Scalars.thinned`). None for one point a step.
 
     Example:
-        >>> steps, ones = np.array([0, 1, 1]), np.ones(3)
-        >>> records = Records("val/G_L1", steps, epoch=ones, loss=np.array([6.0, 2.0, 4.0]), weight=ones, unweighted=ones)
+        >>> steps, losses, ones = np.array([0, 1, 1]), np.array([6.0, 2.0, 4.0]), np.ones(3)
+        >>> records = Records("val/G_L1", steps, epoch=ones, loss=losses, weight=ones, unweighted=losses)
         >>> stream = ScalarStream()
         >>> [(each.tag, each.step.tolist(), each.value.tolist()) for each in stream.add([records], {"G_L1"})]
         [('loss/val/G_L1', [0], [6.0])]
@@ -157,7 +160,9 @@ class ScalarStream:
                 clock.append(records)
         if clock:
             steps, first = np.unique(np.concatenate([each.step for each in clock]), return_index=True)
-            times, epochs = (np.concatenate([getattr(each, name) for each in clock])[first] for name in ("time", "epoch"))
+            times, epochs = (
+                np.concatenate([getattr(each, name) for each in clock])[first] for name in ("time", "epoch")
+            )
             found.append(self._changes(Scalars("epoch", steps, times, epochs)))
         return self._thinned([each for each in found if len(each)])
 

@@ -1,4 +1,4 @@
-"""TensorBoard as an observer: losses, weights, metrics, loss maps and the objective of a run, in TensorBoard's own files."""
+"""TensorBoard as an observer: losses, weights, metrics, loss maps and the objective of a run, in its own files."""
 
 from nectargan_tensorboard.observer import TensorBoard
 

@@ -7,6 +7,7 @@ for 50,000 scalars, and importing it takes part of another. Here the scalars of 
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +53,7 @@ def scalars(
     # The steps ascend, so that those of one length follow each other.
     borders = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(step)]
     blocks = []
-    for begin, end in zip(borders[:-1], borders[1:], strict=True):
+    for begin, end in itertools.pairwise(borders):
         for start in range(begin, end, _ROWS):
             rows = slice(start, min(start + _ROWS, end))
             blocks.append(_scalars(tag, step[rows], int(lengths[start]), time[rows], single[rows]))
@@ -129,7 +130,9 @@ def hyperparameters(time: float, values: Mapping[str, float | str]) -> bytes:
     """Return the event of what the columns of the table of runs have for this one."""
     fields = b""
     for name, value in values.items():
-        given = _field(3, _BYTES, value.encode()) if isinstance(value, str) else _key(2, _DOUBLE) + struct.pack("<d", value)
+        given = (
+            _field(3, _BYTES, value.encode()) if isinstance(value, str) else _key(2, _DOUBLE) + struct.pack("<d", value)
+        )
         fields += _field(1, _BYTES, _field(1, _BYTES, name.encode()) + _field(2, _BYTES, given))
     fields += _key(5, _DOUBLE) + struct.pack("<d", time)
     return _of_plugin("hparams", _field(3, _BYTES, fields), "_hparams_/session_start_info", time, 0, b"")

@@ -15,7 +15,7 @@ _COLUMNS = ("weight", "schedule", "tags", "inputs", "function")
 
 
 def markdown(objective: Objective) -> str:
-    """Return an objective as Markdown: its name, a table of its losses, and all that its manifest says, as JSON.
+    r"""Return an objective as Markdown: its name, a table of its losses, and all that its manifest says, as JSON.
 
     Example:
         >>> from nectargan_core import LossManager
@@ -26,7 +26,7 @@ def markdown(objective: Objective) -> str:
         <BLANKLINE>
         | loss | weight | tags | inputs | function |
         |---|---|---|---|---|
-        | G\\_L1 | 100 | G | y\\_fake, y | builtins:abs |
+        | G\_L1 | 100 | G | y\_fake, y | builtins:abs |
     """
     manifest = objective.to_dict()
     losses: Mapping[str, Mapping[str, Any]] = manifest.get("losses", {})
@@ -36,7 +36,9 @@ def markdown(objective: Objective) -> str:
         [_escaped(each) for each in (name, *(_cell(loss.get(column)) for column in kept))]
         for name, loss in losses.items()
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" if index != 1 else f"|{'|'.join(row)}|" for index, row in enumerate(rows))
+    table = "\n".join(
+        f"| {' | '.join(row)} |" if index != 1 else f"|{'|'.join(row)}|" for index, row in enumerate(rows)
+    )
     # No line of JSON begins with a backtick, so that none ends the block.
     manifest_text = json.dumps(manifest, indent=2, ensure_ascii=False)
     name = _escaped(objective.name or "no formula")

@@ -34,7 +34,7 @@ class TensorBoard:
         ValueError: If the directory is none of this machine, or the seconds are negative.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> with tempfile.TemporaryDirectory() as directory:
         ...     observer = TensorBoard(log_dir=directory)
         ...     with LossManager(observers=[observer]) as manager:
@@ -57,7 +57,6 @@ class TensorBoard:
         self._restart: int | None = None
         # What the text of the objective says, and when loss maps are due.
         self._fingerprint: str | None = None
-        self._described = False
         self._maps_due = -math.inf
 
     @property
@@ -83,8 +82,6 @@ class TensorBoard:
             return
         self._stream.rewind(step)
         self._restart = step if self._restart is None else min(step, self._restart)
-        # Its text may be forgotten, too.
-        self._fingerprint = None
 
     @hookimpl
     def nectargan_manager_closed(self, manager: LossManager) -> None:
@@ -138,10 +135,10 @@ class TensorBoard:
             return
         now = time.time()
         block = events.text("objective", now, step, objective.markdown(manifest))
-        if not self._described:
+        if self._fingerprint is None:
             block += events.hyperparameters(now, objective.hyperparameters(manifest))
         file.append(block)
-        self._fingerprint, self._described = manifest.fingerprint, True
+        self._fingerprint = manifest.fingerprint
 
     def _write_loss_maps(self, manager: LossManager, file: EventFile) -> None:
         """Write a picture of the loss maps, where there are any and it is due."""
