@@ -783,6 +783,11 @@ class LossManager:
         return self._recorder.epoch
 
     @property
+    def rank(self) -> int:
+        """The rank of this process in a distributed run, which names its log; 0 where nothing says it."""
+        return rank_and_world_size()[0]
+
+    @property
     def total_epochs(self) -> float | None:
         """How many epochs the run has, None if it is not known."""
         return self._totals[0]

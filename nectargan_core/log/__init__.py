@@ -22,6 +22,7 @@ from nectargan_core.log._records import (
     unpacked,
     with_times,
 )
+from nectargan_core.log._scalars import Scalars, ScalarStream
 from nectargan_core.log._summary import Extreme, Summary, summaries, summary
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "Panel",
     "PanelKind",
     "Records",
+    "ScalarStream",
+    "Scalars",
     "Summary",
     "as_nectargan_log",
     "as_records",
