@@ -6,8 +6,10 @@ for 50,000 scalars, and importing it takes part of another. Here the scalars of 
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,37 +63,41 @@ def _scalars(
     tag: str, step: npt.NDArray[np.int64], length: int, time: npt.NDArray[np.float64], value: npt.NDArray[np.float32]
 ) -> bytes:
     """Return the records of events whose steps take one number of bytes, so that all have one layout."""
-    number = len(step)
-    times = time.astype("<f8").view(np.uint8).reshape(number, 8)
-    steps = np.stack([(step >> (7 * index)) & 0x7F for index in range(length)], axis=1).astype(np.uint8)
-    steps[:, :-1] |= 0x80
-    values = np.ascontiguousarray(value).view(np.uint8).reshape(number, 4)
+    steps = np.stack([step >> (7 * index) & 0x7F | 0x80 for index in range(length)], axis=1).astype(np.uint8)
+    steps[:, -1] &= 0x7F
     inside = _field(1, _BYTES, tag.encode()) + _key(2, _FLOAT)
     summary = _key(1, _BYTES) + _varint(len(inside) + 4) + inside
-    parts: list[bytes | npt.NDArray[np.uint8]] = [
-        _key(1, _DOUBLE),
-        times,
-        _key(2, _VARINT),
-        steps,
-        _key(5, _BYTES) + _varint(len(summary) + 4) + summary,
-        values,
-    ]
-    size = sum(part.shape[1] if isinstance(part, np.ndarray) else len(part) for part in parts)
-    head = struct.pack("<Q", size)
-    # A column a row, so that the checksum reads what lies together.
-    columns = np.empty((12 + size + 4, number), dtype=np.uint8)
-    at = 0
-    for part in (head + struct.pack("<I", _masked(_checksum(head))), *parts):
-        column = part.T if isinstance(part, np.ndarray) else np.frombuffer(part, dtype=np.uint8)[:, None]
-        columns[at : at + len(column)] = column
-        at += len(column)
-    checksum = np.full(number, 0xFFFFFFFF, dtype=np.uint32)
-    for column in columns[12:at]:
-        checksum = _TABLE[(checksum ^ column) & np.uint32(0xFF)] ^ (checksum >> np.uint32(8))
-    checksum = ~checksum
+    before = (_key(1, _DOUBLE), _key(2, _VARINT), _key(5, _BYTES) + _varint(len(summary) + 4) + summary)
+    # What all events have, with zeros in the place of what each has of its own, and where that place is.
+    common, own = b"", []
+    for part, column in zip(before, (_bytes_of(time.astype("<f8")), steps, _bytes_of(value)), strict=True):
+        common += part
+        own += [(len(common) + index, column[:, index]) for index in range(column.shape[1])]
+        common += bytes(column.shape[1])
+    rows = np.empty((len(step), 12 + len(common) + 4), dtype=np.uint8)
+    rows[:, :-4] = np.frombuffer(_head(len(common)) + common, dtype=np.uint8)
+    # A CRC is linear: what each byte does to it depends on the byte and its place, and not on the others.
+    checksum, effects = np.full(len(step), _checksum(common), dtype=np.uint32), _effects(len(common))
+    for at, column in own:
+        rows[:, 12 + at] = column
+        checksum ^= effects[at].take(column)
     checksum = ((checksum >> np.uint32(15)) | (checksum << np.uint32(17))) + np.uint32(0xA282EAD8)
-    columns[at:] = checksum.astype("<u4").view(np.uint8).reshape(number, 4).T
-    return columns.T.tobytes()
+    rows[:, -4:] = _bytes_of(checksum.astype("<u4"))
+    return rows.tobytes()
+
+
+def _bytes_of(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return the bytes of each number, as a row."""
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.itemsize)
+
+
+@functools.lru_cache(maxsize=64)
+def _effects(size: int) -> list[npt.NDArray[np.uint32]]:
+    """Return what each byte does to the CRC-32C of data of so many bytes, by the place of the byte."""
+    effects = [_TABLE]
+    for _ in range(size - 1):
+        effects.append(_TABLE[effects[-1] & np.uint32(0xFF)] ^ (effects[-1] >> np.uint32(8)))
+    return effects[::-1]
 
 
 def first(time: float) -> bytes:
@@ -145,8 +151,13 @@ def _summary(value: bytes) -> bytes:
 
 def _record(event: bytes) -> bytes:
     """Return an event with its length and its checksums."""
-    head = struct.pack("<Q", len(event))
-    return head + struct.pack("<I", _masked(_checksum(head))) + event + struct.pack("<I", _masked(_checksum(event)))
+    return _head(len(event)) + event + struct.pack("<I", _masked(_checksum(event)))
+
+
+def _head(size: int) -> bytes:
+    """Return what stands before an event of so many bytes."""
+    head = struct.pack("<Q", size)
+    return head + struct.pack("<I", _masked(_checksum(head)))
 
 
 def _field(number: int, kind: int, value: int | bytes) -> bytes:
