@@ -57,7 +57,9 @@ class Scalars:
         if not self.tag.startswith(_CHANGING):
             first = np.flatnonzero(np.roll(is_last, 1))
             with np.errstate(invalid="ignore", over="ignore"):
-                value = np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
+                value = (
+                    np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
+                )
         return replace(self, step=self.step[is_last], time=self.time[is_last], value=value)
 
 
@@ -157,7 +159,9 @@ class ScalarStream:
                 clock.append(records)
         if clock:
             steps, first = np.unique(np.concatenate([each.step for each in clock]), return_index=True)
-            times, epochs = (np.concatenate([getattr(each, name) for each in clock])[first] for name in ("time", "epoch"))
+            times, epochs = (
+                np.concatenate([getattr(each, name) for each in clock])[first] for name in ("time", "epoch")
+            )
             found.append(self._changes(Scalars("epoch", steps, times, epochs)))
         return self._thinned([each for each in found if len(each)])
 

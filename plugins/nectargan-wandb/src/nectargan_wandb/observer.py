@@ -43,7 +43,7 @@ class WandB:
         prefix: What stands before the names of all curves, such as `"teacher/"`, where several managers send to one
             run.
         points: About how many rows a flush may send, at least 1. Where there are more steps, a row has the means of
-            several.
+            several. W&B takes about ten rows a second, and there is a flush each 30 seconds.
         loss_maps: Seconds between two pictures of the loss maps, at least 0; None for no pictures. To draw them takes
             most of a second.
 
@@ -52,12 +52,7 @@ class WandB:
         ValueError: If a number is out of its range, or `project` or `name` is empty.
 
     Example:
-        >>> import tempfile, torch
-        >>> with tempfile.TemporaryDirectory() as directory:
-        ...     with LossManager(experiment_dir=directory, observers=[WandB(project="facades")]) as manager:
-        ...         manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
-        ...         manager.tick(epoch=0)
-        ...         _ = manager.compute_loss_xy("G_L1", torch.zeros(4), torch.ones(4))  # doctest: +SKIP
+        >>> manager = LossManager(observers=[WandB(project="facades", loss_maps=None)])
     """
 
     def __init__(
@@ -67,7 +62,7 @@ class WandB:
         name: str | None = None,
         run: wandb.Run | None = None,
         prefix: str = "",
-        points: int = 1000,
+        points: int = 300,
         loss_maps: float | None = 300.0,
     ) -> None:
         self._project = _text("project", project)
@@ -87,8 +82,8 @@ class WandB:
         # Closes the manager when Python exits; and finishes the run where the manager is collected without being closed.
         self._at_exit: Callable[[], None] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
-        # Why nothing more is sent.
-        self._has_failed = False
+        # Whether nothing more is sent: after an error, and at the end.
+        self._has_ended = False
         self._defined: set[str] = set()
         self._fingerprint: str | None = None
         self._maps_due = -math.inf
@@ -101,7 +96,7 @@ class WandB:
     @hookimpl
     def nectargan_loss_registered(self, manager: LossManager) -> None:
         """Have the manager closed when Python exits, before W&B is."""
-        if self._at_exit is None and self._sends(manager):
+        if self._sends(manager) and self._at_exit is None:
             self._close_at_exit(manager)
 
     @hookimpl
@@ -131,13 +126,13 @@ class WandB:
             atexit.unregister(self._at_exit)
         run, self._run = self._run, None
         try:
-            if run is not None and not self._has_failed:
+            if run is not None and not self._has_ended:
                 with self._giving_up():
                     self._send(run, self._stream.rest())
                 self._maps_due = -math.inf
                 self._send_loss_maps(manager, run)
         finally:
-            self._has_failed = True
+            self._has_ended = True
             for key in [key for key, observer in _SENDING.items() if observer is self]:
                 del _SENDING[key]
             if self._finalizer is not None and self._finalizer.detach() is not None and run is not None:
@@ -153,7 +148,7 @@ class WandB:
             self._manager, self._pid = weakref.ref(manager), os.getpid()
         if self._manager() is not manager:
             raise NectarganError("this WandB sends what another manager records; give each manager one of its own")
-        return self._pid == os.getpid() and not self._has_failed and manager.rank == 0
+        return self._pid == os.getpid() and not self._has_ended and manager.rank == 0
 
     @contextlib.contextmanager
     def _giving_up(self) -> Iterator[None]:
@@ -161,7 +156,7 @@ class WandB:
         try:
             yield
         except Exception as error:
-            self._has_failed = True
+            self._has_ended = True
             raise NectarganError(
                 f"nothing more of this run is sent to W&B: {str(error).strip() or type(error).__name__}"
             ) from error
