@@ -46,20 +46,21 @@ class Scalars:
             every: How many steps make a group, at least 1: the first has those below this number.
 
         Example:
-            >>> losses = Scalars("loss/G_L1", np.arange(5), time=np.arange(5.0), value=np.array([2.0, 4.0, 6.0, 8.0, 5.0]))
+            >>> values = np.array([2.0, 4.0, 6.0, 8.0, 5.0])
+            >>> losses = Scalars("loss/G_L1", step=np.arange(5), time=np.arange(5.0), value=values)
             >>> thinned = losses.thinned(every=2)
             >>> thinned.step.tolist(), thinned.value.tolist()
             ([1, 3, 4], [3.0, 7.0, 5.0])
         """
+        if not len(self):
+            return self
         group = self.step // every
-        is_last = np.append(group[1:] != group[:-1], True)[: len(self)]
+        is_last = np.append(group[1:] != group[:-1], True)
         value = self.value[is_last]
         if not self.tag.startswith(_CHANGING):
             first = np.flatnonzero(np.roll(is_last, 1))
             with np.errstate(invalid="ignore", over="ignore"):
-                value = (
-                    np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
-                )
+                value = np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self)))
         return replace(self, step=self.step[is_last], time=self.time[is_last], value=value)
 
 

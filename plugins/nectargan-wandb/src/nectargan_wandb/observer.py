@@ -79,7 +79,7 @@ class WandB:
         self._run: wandb.Run | None = None
         self._pid: int | None = None
         self._manager: weakref.ref[LossManager] | None = None
-        # Closes the manager when Python exits; and finishes the run where the manager is collected without being closed.
+        # Closes the manager when Python exits; and finishes the run where the manager is collected, and was not closed.
         self._at_exit: Callable[[], None] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         # Whether nothing more is sent: after an error, and at the end.
@@ -183,15 +183,13 @@ class WandB:
         _refuse_to_ask_for_a_key()
         directory = manager.experiment_dir
         former = kept.read(directory)
-        given = {
+        given: dict[str, Any] = {
             "project": self._project,
             "name": self._name or _unless_set("WANDB_NAME", None if directory is None else directory.absolute().name),
             "dir": _unless_set("WANDB_DIR", None if directory is None else str(directory.absolute())),
-            **former,
         }
         if former:
-            del given["name"]
-            given["resume"] = "allow"
+            given |= {**former, "name": None, "resume": "allow"}
         # Beside other runs, and not as the active one, which is the user's.
         run = wandb.init(**{key: value for key, value in given.items() if value is not None}, reinit="create_new")
         self._finalizer = weakref.finalize(manager, run.finish)
@@ -226,8 +224,9 @@ class WandB:
             return
         self._fingerprint = manifest.fingerprint
         name = self._prefix.strip("/")
-        run.config.update({f"nectargan/{name}" if name else "nectargan": manifest.to_dict()}, allow_val_change=True)
-        path = Path(run.dir) / self._prefix / "manifest.json" if name else Path(run.dir) / "manifest.json"
+        key = f"nectargan/{name}" if name else "nectargan"
+        run.config.update({key: manifest.to_dict()}, allow_val_change=True)  # type: ignore[no-untyped-call] # W&B's
+        path = Path(run.dir) / name / "manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         manifest.save(path)
         run.save(str(path), base_path=run.dir, policy="now")

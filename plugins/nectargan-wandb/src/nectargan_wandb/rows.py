@@ -34,7 +34,8 @@ class Rows:
 
         Example:
             >>> import numpy as np
-            >>> loss = Scalars("loss/G_L1", step=np.array([0, 1]), time=np.array([10.0, 11.0]), value=np.array([6.0, 5.0]))
+            >>> steps, times, values = np.array([0, 1]), np.array([10.0, 11.0]), np.array([6.0, 5.0])
+            >>> loss = Scalars("loss/G_L1", step=steps, time=times, value=values)
             >>> for row in Rows().of([loss]):
             ...     print(row)
             {'nectargan/step': 0, '_timestamp': 10.0, 'loss/G_L1': 6.0}
