@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import inspect
 import io
+import json
 import math
 import os
 import sys
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from nectargan_core import LossManager, Records, Scalars, ScalarStream, hookimpl
 from nectargan_core.errors import NectarganError
-from nectargan_wandb import kept
 from nectargan_wandb.rows import STEP, Rows
 
 if TYPE_CHECKING:
     import wandb
+
+# In the directory of a log, the run that it was sent to.
+_KEPT = "wandb_run.json"
 
 # The observers that send to a run, by its id and their prefix.
 _SENDING: weakref.WeakValueDictionary[tuple[str, str], WandB] = weakref.WeakValueDictionary()
@@ -182,7 +185,7 @@ class WandB:
 
         _refuse_to_ask_for_a_key()
         directory = manager.experiment_dir
-        former = kept.read(directory)
+        former = _run_of_log(manager)
         given: dict[str, Any] = {
             "project": self._project,
             "name": self._name or _unless_set("WANDB_NAME", None if directory is None else directory.absolute().name),
@@ -194,7 +197,9 @@ class WandB:
         run = wandb.init(**{key: value for key, value in given.items() if value is not None}, reinit="create_new")
         self._finalizer = weakref.finalize(manager, run.finish)
         self._finalizer.atexit = False  # the manager has not had its last flush then
-        kept.write(directory, {"id": run.id, "project": run.project or "", "entity": run.entity or ""})
+        if directory is not None and manager.log_started is not None:
+            kept = {"log_started": manager.log_started, "id": run.id, "project": run.project, "entity": run.entity}
+            (directory / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
         return run
 
     def _close_at_exit(self, manager: LossManager) -> None:
@@ -248,6 +253,19 @@ class WandB:
         name = self._rows.name("loss_maps")
         self._define(run, name)
         run.log({STEP: max(manager.step, 0), name: image})
+
+
+def _run_of_log(manager: LossManager) -> dict[str, str]:
+    """Return `id`, `project` and `entity` of the run that what is in the log was sent to; nothing if there is none."""
+    if manager.experiment_dir is None or manager.log_started is None:
+        return {}
+    try:
+        kept = json.loads((manager.experiment_dir / _KEPT).read_text(encoding="utf-8"))
+        if kept["log_started"] != manager.log_started:  # of a log that was moved aside
+            return {}
+        return {key: kept[key] for key in ("id", "project", "entity") if kept[key]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _close(manager: weakref.ref[LossManager]) -> None:
