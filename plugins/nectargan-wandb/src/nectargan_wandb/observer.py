@@ -89,7 +89,9 @@ class WandB:
         self._has_ended = False
         self._defined: set[str] = set()
         self._fingerprint: str | None = None
+        # When the next picture of loss maps is due, and at which step the last one was drawn.
         self._maps_due = -math.inf
+        self._maps_step: int | None = None
 
     @property
     def run(self) -> wandb.Run | None:
@@ -127,7 +129,7 @@ class WandB:
             return
         if self._at_exit is not None:
             atexit.unregister(self._at_exit)
-        run, self._run = self._run, None
+        run, self._run, exit_code = self._run, None, _exit_code()
         try:
             if run is not None and not self._has_ended:
                 with self._giving_up():
@@ -139,7 +141,7 @@ class WandB:
             for key in [key for key, observer in _SENDING.items() if observer is self]:
                 del _SENDING[key]
             if self._finalizer is not None and self._finalizer.detach() is not None and run is not None:
-                run.finish(exit_code=_exit_code())
+                run.finish(exit_code=exit_code)
 
     def _sends(self, manager: LossManager) -> bool:
         """Whether this process sends what this manager records.
@@ -199,7 +201,8 @@ class WandB:
         self._finalizer.atexit = False  # the manager has not had its last flush then
         if directory is not None and manager.log_started is not None:
             kept = {"log_started": manager.log_started, "id": run.id, "project": run.project, "entity": run.entity}
-            (directory / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
+            with contextlib.suppress(OSError):  # a resumed run then has a run of its own
+                (directory / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
         return run
 
     def _close_at_exit(self, manager: LossManager) -> None:
@@ -238,12 +241,12 @@ class WandB:
 
     def _send_loss_maps(self, manager: LossManager, run: wandb.Run) -> None:
         """Send a picture of the loss maps, where there are any and it is due."""
-        if self._loss_maps is None or time.monotonic() < self._maps_due:
+        if self._loss_maps is None or time.monotonic() < self._maps_due or manager.step == self._maps_step:
             return
         if not any(tensor.ndim for tensor in manager.get_loss_tensors().values()):
             return
         # Whether or not it can be drawn.
-        self._maps_due = time.monotonic() + self._loss_maps
+        self._maps_due, self._maps_step = time.monotonic() + self._loss_maps, manager.step
         picture = io.BytesIO()
         names = manager.save_loss_maps(picture)
         import wandb
