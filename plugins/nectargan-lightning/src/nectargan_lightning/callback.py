@@ -60,8 +60,10 @@ class LossCallback(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        # The managers, and what gathers their records, by the names of their attributes.
-        self._managers: dict[str, tuple[LossManager, Values]] = {}
+        # The managers of the module, which `trainer.save_checkpoint` may ask for after the run, too; and during the run
+        # what gathers their records. Both by the names of the attributes.
+        self._managers: dict[str, LossManager] = {}
+        self._values: dict[str, Values] = {}
         self._module: nn.Module | None = None
         self._is_fitting = False
         # Step and epoch of the last tick.
@@ -79,6 +81,7 @@ class LossCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the managers that are there already."""
+        self._managers.clear()
         self._is_fitting = stage == "fit"
         self._clock = None
         self._find(trainer, pl_module)
@@ -90,18 +93,18 @@ class LossCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is left to the log and the loggers."""
         self._flush()
-        for manager, values in self._managers.values():
-            values.finish(manager)
+        for name, values in self._values.items():
+            values.finish(self._managers[name])
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what is left to the log and the loggers, and let go of the managers."""
+        """Write what is left to the log and the loggers."""
         self._leave()
         with contextlib.suppress(NectarganError):  # it would hide the exception
             self._flush()
         self._let_go()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write what is left to the log and the loggers, and let go of the managers, which stay open."""
+        """Write what is left to the log and the loggers; the managers stay open."""
         self._leave()
         self._flush()
         self._let_go()
@@ -110,7 +113,7 @@ class LossCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the means of the training anew."""
-        for _, values in self._managers.values():
+        for values in self._values.values():
             values.forget()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -118,7 +121,7 @@ class LossCallback(Callback):
         clock = (_step_of(trainer), trainer.current_epoch)
         if clock != self._clock:
             self._clock = clock
-            for manager, _ in self._managers.values():
+            for manager in self._managers.values():
                 manager.tick(epoch=clock[1], step=clock[0])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -195,7 +198,7 @@ class LossCallback(Callback):
         """Return the state of each manager, by the name of its attribute, and what its losses learn."""
         return {
             name: {"manager": manager.state_dict(), "learned": self._learned(manager)}
-            for name, (manager, _) in self._managers.items()
+            for name, manager in self._managers.items()
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -216,7 +219,7 @@ class LossCallback(Callback):
                 stacklevel=2,
             )
         for name in state_dict.keys() & self._managers.keys():
-            manager = self._managers[name][0]
+            manager = self._managers[name]
             if self._is_fitting or manager.step < 0:
                 manager.load_state_dict(state_dict[name]["manager"])
             for key, learned in state_dict[name]["learned"].items():
@@ -237,15 +240,17 @@ class LossCallback(Callback):
         self._module = module
         every = trainer.log_every_n_steps if trainer.is_global_zero and trainer.loggers else 0
         for name, manager in _managers_of(module):
-            if name not in self._managers:
-                values = Values(int(every), partial(_write, trainer))
-                manager.add_observer(values)
-                self._managers[name] = (manager, values)
+            if self._managers.get(name) is not manager:
+                self._let_go(name)
+                self._managers[name] = manager
+            if name not in self._values:
+                self._values[name] = Values(int(every), partial(_write, trainer))
+                manager.add_observer(self._values[name])
         self._refuse_duplicates()
 
     def _refuse_duplicates(self) -> None:
         owners: dict[str, str] = {}
-        for name, (manager, _) in self._managers.items():
+        for name, manager in self._managers.items():
             for loss in manager.get_registered_losses():
                 if loss in owners:
                     raise DuplicateLossError(
@@ -263,19 +268,19 @@ class LossCallback(Callback):
                 f"LossCallback has found no LossManager in {type(module).__name__}; assign it to an attribute, such as "
                 "self.losses, in __init__ or setup, and not within a list or dict"
             )
-        for manager, _ in self._managers.values():
+        for manager in self._managers.values():
             manager.modules().to(module.device)
 
     def _flush(self) -> None:
-        for manager, _ in self._managers.values():
+        for manager in self._managers.values():
             manager.update_loss_log()
 
-    def _let_go(self) -> None:
-        for manager, values in self._managers.values():
-            values.finish(manager)
-            manager.hooks.unregister(values)
-        self._managers.clear()
-        self._module = None
+    def _let_go(self, *names: str) -> None:
+        """Observe some managers, or all of them, no longer."""
+        for name in names or [*self._values]:
+            if values := self._values.pop(name, None):
+                values.finish(self._managers[name])
+                self._managers[name].hooks.unregister(values)
 
     # Splits
 
@@ -288,14 +293,14 @@ class LossCallback(Callback):
         self._leave()
         if split not in self._entered:
             self._entered.append(split)
-            for _, values in self._managers.values():
+            for values in self._values.values():
                 values.forget(f"{split}/")
-        for manager, _ in self._managers.values():
+        for manager in self._managers.values():
             self._scopes.enter_context(manager.split(split))
         self._split = split
 
     def _pause(self) -> None:
-        for manager, _ in self._managers.values():
+        for manager in self._managers.values():
             self._scopes.enter_context(manager.paused())
 
     def _leave(self) -> None:
@@ -305,13 +310,13 @@ class LossCallback(Callback):
     def _log_means(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the means of each split that was entered; after that its means begin anew."""
         self._flush()
-        self._log(trainer, module, self._means_of_splits(), logger=True)
+        self._log(trainer, module, self._means_of_splits(), logger=bool(trainer.loggers))
         if self._is_fitting:
             self._log_means_of_training(trainer, module)
 
     def _log_means_of_training(self, trainer: Trainer, module: LightningModule) -> None:
         # The loggers have each step.
-        means = [values.means() for _, values in self._managers.values()]
+        means = [values.means() for values in self._values.values()]
         self._log(trainer, module, {name: mean for each in means for name, mean in each.items()}, logger=False)
 
     def _log(self, trainer: Trainer, module: LightningModule, means: Row, *, logger: bool) -> None:
@@ -333,7 +338,7 @@ class LossCallback(Callback):
 
     def _means_of_splits(self) -> Row:
         means: Row = {}
-        for _, values in self._managers.values():
+        for values in self._values.values():
             for split in self._entered:
                 means |= values.means(f"{split}/")
                 values.forget(f"{split}/")

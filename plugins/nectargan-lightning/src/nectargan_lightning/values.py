@@ -40,7 +40,7 @@ class Values:
         self._last: dict[tuple[int, str], Value] = {}
         # The weights of losses that were written last.
         self._weights: dict[str, float] = {}
-        # For each name the sum of its weighted values, each times its number of samples, and the number of samples.
+        # The sum of the weighted values of each name, and how many they are.
         self._sums: dict[str, tuple[float, int]] = {}
 
     @hookimpl
@@ -61,11 +61,11 @@ class Values:
     def means(self, prefix: str = "") -> Row:
         """Return the means since `forget` of what was recorded under a prefix, such as `val/`; or outside of splits.
 
-        Samples count the same where the sizes of batches are known, and records otherwise. Records of a weight of 0 that
-        left the function uncalled do not count.
+        As in `LossManager.means` every record counts the same, except those of a weight of 0 that left the function
+        uncalled, which do not count.
         """
         sums = {name: self._sums[name] for name in self._under(prefix)}
-        return {name: total / samples for name, (total, samples) in sums.items() if samples}
+        return {name: total / count for name, (total, count) in sums.items() if count}
 
     def forget(self, prefix: str = "") -> None:
         """Begin the means of a prefix anew."""
@@ -76,12 +76,10 @@ class Values:
         return [name for name in self._sums if (name.startswith(prefix) if prefix else not is_of_split(name))]
 
     def _add(self, records: Records) -> None:
-        counted = ~((records.weight == 0) & np.isnan(records.unweighted))
-        samples = np.where(records.batch > 0, records.batch, 1)[counted]
-        total, before = self._sums.get(records.name, (0.0, 0))
-        with np.errstate(invalid="ignore"):
-            total += float((records.loss[counted] * samples).sum())
-        self._sums[records.name] = (total, before + int(samples.sum()))
+        counted = records.loss[~((records.weight == 0) & np.isnan(records.unweighted))]
+        total, count = self._sums.get(records.name, (0.0, 0))
+        with np.errstate(invalid="ignore"):  # of infinity and minus infinity
+            self._sums[records.name] = (total + float(counted.sum()), count + len(counted))
 
     def _write_rows(self, manager: LossManager, keys: Iterable[tuple[int, str]]) -> None:
         steps: dict[int, dict[str, Value]] = {}
