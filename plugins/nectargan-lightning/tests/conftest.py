@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from nectargan_lightning import LossCallback
 from torch import nn
 from torch.utils.data import DataLoader
 
 from nectargan_core import LossManager
-from nectargan_lightning import LossCallback
 
 # What Lightning says of data this small, and what its releases and torch's have with each other.
 NOISE = (
@@ -61,7 +61,7 @@ def batches():
 
 @pytest.fixture
 def rows_of():
-    """Return a function that returns the rows of the CSVLogger with all of some columns: the step, and their numbers."""
+    """Return a function that returns the rows of the CSVLogger that have some columns: step and numbers."""
 
     def read(*columns):
         with Path("logs/metrics.csv").open(encoding="utf-8") as file:
@@ -96,7 +96,7 @@ def trainer(pl):
 
 @pytest.fixture
 def regression(pl):
-    """Return a function that makes a module with automatic optimisation, whose loss the callback logs, and itself, too."""
+    """Return a class of modules with automatic optimisation, which log their loss themselves, too, as `own`."""
 
     class Regression(pl.LightningModule):
         def __init__(self, losses=None):
@@ -138,7 +138,7 @@ def regression(pl):
 
 @pytest.fixture
 def gan(pl):
-    """Return a function that makes a GAN with manual optimisation and two optimizers."""
+    """Return a class of GANs with manual optimisation and two optimizers."""
 
     class GAN(pl.LightningModule):
         def __init__(self, losses):

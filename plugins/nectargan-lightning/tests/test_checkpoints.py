@@ -33,7 +33,9 @@ def test_a_run_goes_on_where_its_checkpoint_was_taken(pl, trainer, regression, b
     assert records.weight.tolist() == [8] * 3 + [6] * 3 + [4] * 3 + [2] * 3
 
 
-@pytest.mark.parametrize("options", [{"every_n_train_steps": 5}, {"every_n_epochs": 2}, {"save_on_train_epoch_end": True}])
+@pytest.mark.parametrize(
+    "options", [{"every_n_train_steps": 5}, {"every_n_epochs": 2}, {"save_on_train_epoch_end": True}]
+)
 @pytest.mark.parametrize("validated", [True, False])
 def test_steps_are_neither_left_out_nor_counted_twice_wherever_it_was_taken(
     pl, trainer, regression, batches, options, validated
@@ -73,7 +75,7 @@ def test_a_manager_without_a_state_is_told_of(trainer, regression, batches):
     made.save_checkpoint("made.ckpt")
     model = regression()
     model.others = LossManager.from_spec("l2")
-    with pytest.warns(NectarganWarning, match="states of the managers 'losses', and the LightningModule has the managers"):
+    with pytest.warns(NectarganWarning, match="states of the managers 'losses', and the Light.* 'losses', 'others'"):
         trainer(max_epochs=2).fit(model, batches(1), ckpt_path="made.ckpt")
 
 

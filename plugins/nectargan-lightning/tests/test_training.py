@@ -90,7 +90,10 @@ def test_loggers_get_weights_where_they_change(trainer, regression, batches, row
 @both_packages
 def test_each_logger_gets_the_values(pl, trainer, regression, batches, rows_of):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    loggers = [pl.loggers.CSVLogger("logs", name="", version=""), pl.loggers.TensorBoardLogger("tb", name="", version="")]
+    loggers = [
+        pl.loggers.CSVLogger("logs", name="", version=""),
+        pl.loggers.TensorBoardLogger("tb", name="", version=""),
+    ]
     trainer(logger=loggers, log_every_n_steps=2).fit(regression(), batches(*[1] * 4), batches(1))
     events = accumulator.EventAccumulator("tb")
     events.Reload()

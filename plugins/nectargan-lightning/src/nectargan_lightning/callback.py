@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,12 @@ PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 class LossCallback(Callback):
     """Lets each `LossManager` that a LightningModule has as an attribute follow the Trainer.
 
-    - The clock of the manager has the epoch of the trainer, and the step that Lightning's loggers count: a batch, or with
-      `accumulate_grad_batches` a step of the optimizer. Several optimizers do not make it count faster.
-    - Losses of validation and test are recorded in the splits `val` and `test`, those of a second dataloader in `val_1`,
-      of a third in `val_2`, and so on; those of sanity checks and predictions are recorded nowhere.
-    - The loggers of the trainer get each loss once in `log_every_n_steps` steps, whenever the manager flushes; the weight
-      of a loss as `weight/G_L1`, where it changes; and the means of a validation or test as `val/G_L1`.
+    - The clock of the manager has the epoch of the trainer, and the step that Lightning's loggers count: that of the
+      batch, or with `accumulate_grad_batches` of the optimizer. Several optimizers do not make it count faster.
+    - Losses of validation and test are recorded in the splits `val` and `test`, those of a second dataloader in
+      `val_1`, of a third in `val_2`, and so on; those of sanity checks and predictions are recorded nowhere.
+    - The loggers of the trainer get each loss once in `log_every_n_steps` steps, whenever the manager flushes; the
+      weight of a loss as `weight/G_L1`, where it changes; and the means of a validation or test as `val/G_L1`.
     - `trainer.callback_metrics` has these means, and as `G_L1` the mean of the training since the epoch began, so that
       `ModelCheckpoint(monitor="val/G_L1")` works.
     - Checkpoints have the state of the manager, and what losses learn that is no part of the LightningModule.
@@ -54,8 +54,13 @@ class LossCallback(Callback):
     """
 
     def __new__(cls) -> LossCallback:
-        # Which class of callbacks the Trainer knows is seen here only: whoever makes one has imported it by now.
-        made: LossCallback = object.__new__(_derived(cls, _callback_classes()))
+        """Make an object that is a callback of whichever Lightning is in use.
+
+        That is seen here, and not when this module is imported: whoever makes a Trainer has imported its Lightning by
+        now.
+        """
+        mine: Any = cls
+        made: LossCallback = object.__new__(_derived(mine, _callback_classes()))
         return made
 
     def __init__(self) -> None:
@@ -85,6 +90,7 @@ class LossCallback(Callback):
         self._is_fitting = stage == "fit"
         self._clock = None
         self._find(trainer, pl_module)
+        self._warn_of_one_rank(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the managers, and move their losses to the device."""
@@ -208,8 +214,8 @@ class LossCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state of each manager, and what its losses learn.
 
-        A manager that has trained further, or whose log has, stays where it is when a checkpoint is validated or tested:
-        otherwise what it has recorded since would be superseded.
+        When a checkpoint is validated or tested, a manager that has recorded anything stays where it is, since what
+        it has recorded after the checkpoint would be superseded.
         """
         if self._is_fitting and state_dict.keys() != self._managers.keys():
             warnings.warn(
@@ -238,15 +244,31 @@ class LossCallback(Callback):
 
     def _find(self, trainer: Trainer, module: LightningModule) -> None:
         self._module = module
-        every = trainer.log_every_n_steps if trainer.is_global_zero and trainer.loggers else 0
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined] # it is set from elsewhere
+        if not (trainer.is_global_zero and trainer.loggers):
+            every = 0
         for name, manager in _managers_of(module):
             if self._managers.get(name) is not manager:
                 self._let_go(name)
                 self._managers[name] = manager
             if name not in self._values:
-                self._values[name] = Values(int(every), partial(_write, trainer))
+                self._values[name] = Values(every, partial(_write, trainer))
                 manager.add_observer(self._values[name])
         self._refuse_duplicates()
+
+    def _warn_of_one_rank(self, trainer: Trainer) -> None:
+        """Warn of logs of rank 0 that were begun before Lightning started the processes of the other ranks."""
+        if trainer.world_size == 1 or trainer.strategy.launcher is None or not trainer.is_global_zero:
+            return
+        early = [name for name, manager in self._managers.items() if manager.experiment_dir is not None]
+        if early:
+            warnings.warn(
+                f"the managers {_listed(early)} were made before this run had {trainer.world_size} processes, so that "
+                "reading their logs leaves out what other ranks log; make them in configure_model() instead of "
+                "__init__, if they are not there yet",
+                NectarganWarning,
+                stacklevel=2,
+            )
 
     def _refuse_duplicates(self) -> None:
         owners: dict[str, str] = {}
@@ -369,7 +391,7 @@ def _managers_of(module: nn.Module) -> Iterator[tuple[str, LossManager]]:
                 yield f"{path}.{name}" if path else name, value
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "(none)"
 
 
