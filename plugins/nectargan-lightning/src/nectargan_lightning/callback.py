@@ -86,6 +86,7 @@ class LossCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the managers that are there already."""
+        self._let_go()
         self._managers.clear()
         self._is_fitting = stage == "fit"
         self._clock = None
