@@ -29,7 +29,7 @@ help:
 # What `make demo` needs and no more: core, and the plugins that the demo's objectives and trainer are from. torch first:
 # whatever comes after it is content with the build that is there. Without environments of their own to be built in, which
 # would take longer than everything else, the plugins need hatchling here.
-DEMO := $(addprefix plugins/nectargan-,gan image laplacian pix2pix sobel)
+DEMO := $(addprefix plugins/nectargan-,gan image laplacian pix2pix schedules sobel)
 $(VENV)/.demo: pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(DEMO))
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip

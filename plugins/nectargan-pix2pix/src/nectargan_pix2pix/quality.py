@@ -57,5 +57,5 @@ def detail(image: Tensor, target: Tensor) -> float:
 
 
 def _laplacian(image: Tensor) -> Tensor:
-    kernel = image.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+    kernel = torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=image.dtype)
     return F.conv2d(image.unsqueeze(1), kernel.expand(1, 1, 3, 3))

@@ -37,7 +37,7 @@ class Settings(NamedTuple):
     colour: float
 
 
-TUNED = Settings(width=7, threshold=0.15, luminance=0.06, colour=0.09)
+TUNED = Settings(width=6, threshold=0.175, luminance=0.05, colour=0.09)
 """What `tuned` finds on the photographs that the networks are trained on."""
 
 CHOICES = {
@@ -63,7 +63,9 @@ def restore(x: Tensor, settings: Settings = TUNED) -> Tensor:
     scratches = white_tophat(pixels.min(axis=2), np.ones((1, settings.width), dtype=bool)) > settings.threshold
     whole = inpaint_biharmonic(pixels, scratches, channel_axis=-1) @ _COLOURS.T
     weights = (settings.luminance, settings.colour, settings.colour)
-    smooth = [denoise_tv_chambolle(plane, weight) for plane, weight in zip(np.moveaxis(whole, 2, 0), weights, strict=True)]
+    smooth = [
+        denoise_tv_chambolle(plane, weight) for plane, weight in zip(np.moveaxis(whole, 2, 0), weights, strict=True)
+    ]
     restored = torch.from_numpy(np.stack(smooth, axis=2) @ _COLOURS).permute(2, 0, 1)
     return (2 * restored - 1).clamp(-1, 1).float()
 

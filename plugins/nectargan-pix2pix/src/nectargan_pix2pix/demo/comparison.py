@@ -64,5 +64,5 @@ def draw(columns: Sequence[Column], targets: Sequence[Tensor], path: Path) -> No
             if image is not target:
                 pen.text((left, top + side + 2), f"{psnr(image, target):.2f} dB", "black", font)
     buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG", optimize=True)
+    canvas.save(buffer, format="PNG")
     writing.replace(path, buffer.getbuffer())

@@ -122,14 +122,16 @@ def run(out: Path, console: Console, trials: Sequence[Trial] = TRIALS) -> dict[s
         _say(console, "\n".join(["", *map(str, trials)]))
         restored = _train_all(trials, managers, photographs, pairs, console)
     scores |= {
-        trial.name: _scores(images, targets, seconds)
-        for trial, (images, seconds) in zip(trials, restored, strict=True)
+        trial.name: _scores(images, targets, seconds) for trial, (images, seconds) in zip(trials, restored, strict=True)
     }
     draw(
         [
             Column("input", inputs),
             Column("classical filters", filtered),
-            *(Column(f"{trial.name}: {trial.formula}", one.images) for trial, one in zip(trials, restored, strict=True)),
+            *(
+                Column(f"{trial.name}: {trial.formula}", one.images)
+                for trial, one in zip(trials, restored, strict=True)
+            ),
             Column("target", targets),
         ],
         targets,
@@ -263,8 +265,13 @@ class _Shown:
         self._per_epoch = per_epoch
         psnr_of = TextColumn("{task.fields[psnr]}")
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), psnr_of,
-            console=console, disable=not console.is_terminal,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            psnr_of,
+            console=console,
+            disable=not console.is_terminal,
         )
         self._tasks = {
             trial.name: self._progress.add_task(trial.name, total=trial.epochs * per_epoch, psnr="") for trial in trials
