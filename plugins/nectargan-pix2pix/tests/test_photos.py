@@ -102,7 +102,7 @@ def test_a_scratch_is_a_slanted_line_that_is_60_percent_white(monkeypatch):
     print_ = scratch(black, drawn(seed))
     rows, columns = (print_[0] > -1).nonzero(as_tuple=True)
     assert rows.tolist() == list(range(int(rows[0]), int(rows[0]) + 15))
-    assert (columns[0] - columns).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    assert (columns[0] - columns).tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 3
     assert torch.allclose(print_[:, rows, columns], torch.tensor(0.6 * 1 + 0.4 * -1))
 
 
