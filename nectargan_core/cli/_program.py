@@ -9,6 +9,7 @@ import click
 from nectargan_core.cli._check import check
 from nectargan_core.cli._describe import describe
 from nectargan_core.cli._diff import diff
+from nectargan_core.cli._log import log
 from nectargan_core.cli._new import new
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
@@ -33,6 +34,7 @@ def main() -> None:
 main.add_command(check)
 main.add_command(describe)
 main.add_command(diff)
+main.add_command(log)
 main.add_command(new)
 main.add_command(plugins)
 main.add_command(schedules)

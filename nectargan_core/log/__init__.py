@@ -1,8 +1,10 @@
 """The log of a run: the columns of a record, the lines and the file that records are written to, and the reader."""
 
+from nectargan_core.log._curves import Curve, Panel, PanelKind, extremes, panels
 from nectargan_core.log._file import LogFile, is_of_system
 from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
 from nectargan_core.log._index import LogIndex
+from nectargan_core.log._kinds import GRADIENTS, Entry, Kind, entries
 from nectargan_core.log._reader import LossLog
 from nectargan_core.log._records import (
     COLUMNS,
@@ -18,18 +20,27 @@ from nectargan_core.log._records import (
 
 __all__ = [
     "COLUMNS",
+    "GRADIENTS",
     "RECORD",
+    "Curve",
+    "Entry",
+    "Kind",
     "LogFile",
     "LogIndex",
     "LossLog",
+    "Panel",
+    "PanelKind",
     "Records",
     "as_records",
     "describe_run",
     "encode_chunk",
     "encode_rewind",
+    "entries",
+    "extremes",
     "is_of_system",
     "joined",
     "pack",
+    "panels",
     "product",
     "unpacked",
     "with_times",

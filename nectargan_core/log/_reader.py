@@ -6,6 +6,7 @@ import csv
 import os
 import stat
 import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,15 @@ class LossLog:
         steps = (log.records(name).step for log in self._logs.values() for name in log.names)
         return max((int(step.max()) for step in steps if len(step)), default=-1)
 
+    @property
+    def duration(self) -> float | None:
+        """The seconds that the run has taken, without those between its end and where it was resumed.
+
+        They are counted from when a manager was made to its last flush. None where the log does not say it, such as
+        NectarGAN's own.
+        """
+        return next(iter(self._logs.values())).duration
+
     def series(self, name: str, rank: int | None = None) -> Records:
         """Return the records of a loss.
 
@@ -130,8 +140,14 @@ class LossLog:
             )
         if rank is not None and rank not in self._logs:
             raise LossLogError(f"there is no log of rank {rank}; there are those of {', '.join(map(str, self.ranks))}")
-        ranks = self.ranks if rank is None else (rank,)
-        parts = [self._logs[one].records(name) for one in ranks]
+        return self._records(name, self.ranks if rank is None else (rank,), keep=True)
+
+    def _passing(self, name: str) -> Records:
+        """Return what `series(name)` does, without keeping it, for what reads all losses of a large log."""
+        return self._records(name, self.ranks, keep=False)
+
+    def _records(self, name: str, ranks: tuple[int, ...], keep: bool) -> Records:
+        parts = [self._logs[one].records(name, keep) for one in ranks]
         if len(ranks) == 1:
             return parts[0]
         return joined(name, parts).per_step()
@@ -202,15 +218,25 @@ class _Log:
             raise self._unreadable(error) from error
         self.headers = self._index.headers
         self.names = self._index.names
+        self.duration = _duration(self.headers, self._index.written)
 
-    def records(self, name: str) -> Records:
+    def records(self, name: str, keep: bool = True) -> Records:
         try:
-            return self._index.records(name, self._file.read)
+            return self._index.records(name, self._file.read, keep)
         except OSError as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: OSError) -> LossLogError:
         return LossLogError(f"cannot read {self._path}: {error.strerror or error}")
+
+
+def _duration(headers: Sequence[Mapping[str, Any]], written: Sequence[float | None]) -> float | None:
+    spans = [
+        max(0.0, end - header["started"])
+        for header, end in zip(headers, written, strict=True)
+        if end is not None and isinstance(header.get("started"), (int, float))
+    ]
+    return sum(spans) if spans else None
 
 
 class _Snapshot:
