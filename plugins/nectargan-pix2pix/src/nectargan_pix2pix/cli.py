@@ -30,7 +30,7 @@ from nectargan_pix2pix.options import (
     split_schedules,
 )
 
-_EXTRA = {"matplotlib", "monai", "numpy", "PIL", "rich", "skimage"}
+_EXTRA = {"matplotlib", "monai", "numpy", "PIL", "plotly", "rich", "skimage"}
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 # Signals within so many seconds count as one: a terminal and a program such as `timeout` may both deliver it.
 _ONE_SIGNAL = 0.5
@@ -250,6 +250,7 @@ def demo(out: Path) -> None:
     """
     with _errors_in_one_line():
         with _naming_the_extra("the demo", extra="demo"):
+            import plotly  # noqa: F401 -- the report needs it, which is written last
             from rich.console import Console
 
             from nectargan_pix2pix.demo.running import run

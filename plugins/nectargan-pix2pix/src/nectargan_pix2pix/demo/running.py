@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from nectargan_core import LossManager, Schedule
+from nectargan_core import LossManager, Schedule, write_report
 from nectargan_pix2pix import photos, writing
 from nectargan_pix2pix.batches import Batches
 from nectargan_pix2pix.demo import classical
@@ -30,7 +30,9 @@ from nectargan_pix2pix.report import aligned, psnr
 from nectargan_pix2pix.training import Learned, train, translate
 
 COMPARISON = "comparison.png"
+REPORT = "report.html"
 SUMMARY = "summary.txt"
+_NAMES = (COMPARISON, REPORT, SUMMARY)
 _BATCH_SIZE = 8
 _SEED = 0
 # The held-out photographs are restored, and their PSNR recorded, after so many epochs.
@@ -137,9 +139,11 @@ def run(out: Path, console: Console, trials: Sequence[Trial] = TRIALS) -> dict[s
         targets,
         out / COMPARISON,
     )
+    pictures = {"Parts of held-out photographs, with the PSNR of the whole": out / COMPARISON}
+    write_report({trial.name: _folder(trial, out) for trial in trials}, out / REPORT, pictures)
     table = _table(scores, trials)
     writing.replace(out / SUMMARY, f"{table}\n".encode())
-    _say(console, f"\n{table}\n\nLook at {out / COMPARISON}.")
+    _say(console, f"\n{table}\n\nLook at {out / COMPARISON} and {out / REPORT}.")
     return scores
 
 
@@ -150,7 +154,7 @@ def _check_places(out: Path) -> None:
     """Raise if the files of a demo cannot be written to a directory."""
     try:
         writing.check_writable(out)
-        for name in (COMPARISON, SUMMARY):
+        for name in _NAMES:
             if (out / name).is_dir():
                 raise IsADirectoryError(0, f"{name} is a directory there; move it away")
     except OSError as error:
@@ -162,7 +166,7 @@ def _check_places(out: Path) -> None:
 def _remove_former(out: Path, trials: Sequence[Trial]) -> None:
     """Remove what an earlier demo has left in a directory, and nothing else."""
     logs = [path for trial in trials for path in _folder(trial, out).glob("loss_log*.jsonl")]
-    for path in [*logs, out / COMPARISON, out / SUMMARY]:
+    for path in [*logs, *(out / name for name in _NAMES)]:
         path.unlink(missing_ok=True)
 
 
