@@ -95,6 +95,7 @@ docs: tables
 	$(PIP) --group docs
 	$(BIN)/python docs/make_gallery.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
+	$(BIN)/python docs/check_site.py
 	@echo "docs/_build/html/index.html"
 
 dist: $(VENV)/.ready

@@ -1,6 +1,7 @@
 """How Sphinx builds the documentation."""
 
 import importlib.metadata
+import re
 
 project = "NectarGAN core"
 author = "the NectarGAN maintainers"
@@ -11,6 +12,7 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+default_role = "code"
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
@@ -21,15 +23,34 @@ html_css_files = ["site.css"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|numpy|os|pathlib|pd|pluggy|pydantic|torch|types)\..*"),
-    ("py:class", r"nectargan_core\.[a-z]+\._\w+\.\w+|ConfigLike|_Definition|Spec|OnNonFinite|Curve"),
+    ("py:class", r"nectargan_core\.[a-z]+\._\w+\.\w+|ConfigLike|_Definition|Spec|OnNonFinite|Curve|Lengths|MelScale|Norm"),
 ]
 
 
-def without_type(app, what, name, obj, options, lines):
-    """Keep napoleon from taking the first words of a property for its type, where a colon follows them."""
+def as_rst(app, what, name, obj, options, lines):
+    """Write in reStructuredText what docstrings have in Markdown, and what napoleon would take for something else."""
     if what in ("attribute", "property") and lines:
-        lines[:0] = ["..", ""]  # An empty comment, which is what napoleon then looks at.
+        # The first words of a property, where a colon follows them, are not its type: napoleon looks at this comment.
+        lines[:0] = ["..", ""]
+    written, section = [], ""
+    for line in lines:
+        section = line if re.fullmatch(r"[A-Z]\w+:", line) else section
+        cells = re.split(r"(?<!\\)\|", line.strip())[1:-1] if line.lstrip().startswith("| ") else []
+        indent = line[: len(line) - len(line.lstrip())]
+        if line == "Formula:":
+            written += [".. rubric:: Formula", "", "::", ""]  # |x| is an absolute value.
+        elif line == "Source:":
+            written += [".. rubric:: Source", ""]
+        elif section == "Source:" and line.strip():
+            written.append(f"  {line.strip()}" if line.startswith("        ") else f"| {line.strip()}")
+        elif cells:
+            if not written[-1].lstrip().startswith(("*", "-")):
+                written += [f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
+            written += [f"{indent}   {'  -' if at else '* -'} {cell.strip()}" for at, cell in enumerate(cells)]
+        elif not line.lstrip().startswith("|-"):
+            written.append(line)
+    lines[:] = written
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", without_type, priority=100)
+    app.connect("autodoc-process-docstring", as_rst, priority=100)

@@ -10,6 +10,8 @@ from nectargan_core import Schedule, catalog, plot
 
 GALLERY = Path(__file__).parent / "gallery"
 
+LONGEST = 120  # characters of code that fit a window of 1300 pixels
+
 FROM_10_TO_1: dict[str, Any] = {"start": 20, "end": 80, "initial_value": 10.0, "target_value": 1.0}
 FROM_1_TO_0: dict[str, Any] = {"end": 100, "initial_value": 1.0, "target_value": 0.0}
 
@@ -78,6 +80,8 @@ def main() -> None:
         plot(schedule, epochs, GALLERY / f"{name}.png")
         summary = (inspect.getdoc(catalog.find(catalog.SCHEDULES, name).load()) or "").splitlines()[0]
         definition = schedule.model_dump_json(exclude_defaults=True)
+        if len(definition) > LONGEST:
+            definition = schedule.model_dump_json(exclude_defaults=True, indent=1)
         page += ["", f"## {name}", "", summary, "", "```json", definition, "```", "", f"![{name}]({name}.png)"]
     (GALLERY / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
 
