@@ -1,14 +1,19 @@
-"""Draw every curve that comes with this project, and write the page that shows them."""
+"""Draw every curve that comes with this project, with the page that shows them, and the run of the quickstart."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from nectargan_core import Schedule, catalog, plot
+from nectargan_core import LossLog, Schedule, catalog, plot
 
 GALLERY = Path(__file__).parent / "gallery"
+QUICKSTART = Path(__file__).parent / "quickstart.md"
 
 LONGEST = 120  # characters of code that fit a window of 1300 pixels
 
@@ -59,6 +64,17 @@ SHOWN = [
 ]
 
 
+def draw_run() -> None:
+    """Run the program of the quickstart with its second objective, and draw its log."""
+    page = QUICKSTART.read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(# first\.py\n.*?)```", page, re.DOTALL)
+    (formula,) = re.findall(r'python first\.py "(.*)" runs/second', page)
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "first.py").write_text(program, encoding="utf-8")
+        subprocess.run([sys.executable, "first.py", formula, "run"], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        LossLog(Path(place) / "run").plot().savefig(GALLERY / "run.png", dpi=100)
+
+
 def main() -> None:
     """Draw the pictures and write the page, into `docs/gallery`."""
     own = {
@@ -69,8 +85,9 @@ def main() -> None:
     if missing := own - {str(schedule.schedule) for schedule, _ in SHOWN}:
         raise SystemExit(f"the gallery shows no {', '.join(sorted(missing))}; add them to {__file__}")
     GALLERY.mkdir(exist_ok=True)
+    draw_run()
     page = [
-        "# Gallery",
+        "# Schedules gallery",
         "",
         "Each curve that comes with this project, drawn from the definition above it. The formulas are in",
         "[schedules](../schedules.md#the-curves); dotted lines are start and end.",
