@@ -98,14 +98,17 @@ class LossManager:
             latest (`"raise"`), or nothing (`"ignore"`).
         flush_every: Seconds after which the next loss call writes what is new to the log.
         fsync: Whether each write waits until the disk has it, so that it survives a crash of the machine.
-        observers: Objects whose functions marked with `hookimpl` observe this manager.
+        observers: What is notified of events: names of plugins, such as `"tensorboard"`, which are made with their
+            defaults, or objects with functions that are marked with `hookimpl`. Where one observes the records of a
+            manager without `experiment_dir` and `enable_logging`, these are kept until it has been given them.
         total_epochs: How many epochs the run has, above 0: what schedules with `unit="fraction"` are relative to.
         total_steps: How many steps it has, at least 1, in place of `total_epochs`: such schedules then follow the step.
 
     Raises:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
-        PluginContractError: If an observer marks an event that does not exist, or none.
+        PluginError: If an observer is not installed, cannot be made, or marks an event that does not exist, or none.
+        SpecSyntaxError: If the name of an observer is none.
         TypeError: If another argument has the wrong type.
         ValueError: If a number is out of its range, `nonfinite` is no such word, JSON cannot hold `metadata`, or both
             `total_epochs` and `total_steps` are given.
@@ -162,6 +165,8 @@ class LossManager:
         self._observers = Observers(self)
         self._observers.add_all(observers)
         keep = self.experiment_dir is not None
+        # Whether records are kept for observers, where nobody said whether they are.
+        self._keeps_for_observers = enable_logging is None and not keep
         if enable_logging is not None:
             keep = arguments.flag("enable_logging", enable_logging)
         log = None
@@ -480,8 +485,11 @@ class LossManager:
         return self._recorded()()
 
     def _watch_observers(self) -> None:
-        if self._observers.is_observed("nectargan_history_flushed"):
-            self._recorder.notify_without_log()
+        if not self._observers.is_observed("nectargan_history_flushed"):
+            return
+        if self._keeps_for_observers and not self._recorder.keep:
+            self._recorder.keep_until_told()
+        self._recorder.notify_without_log()
 
     def _move(self, loss: LMLoss) -> None:
         module = module_of(loss.function)
@@ -535,6 +543,31 @@ class LossManager:
     def hooks(self) -> pluggy.PluginManager:
         """The pluggy manager of the observers."""
         return self._observers.hooks
+
+    def add_observer(self, observer: object) -> None:
+        """Have something notified of the events from now on; see `observers` of `LossManager`.
+
+        Args:
+            observer: The name of a plugin, or an object with functions that are marked with `hookimpl`. It is added
+                once.
+
+        Raises:
+            PluginError: If it is not installed, cannot be made, or marks an event that does not exist, or none.
+            SpecSyntaxError: If the name is none.
+
+        Example:
+            >>> from nectargan_core import hookimpl
+            >>> class Closing:
+            ...     @hookimpl
+            ...     def nectargan_manager_closed(self):
+            ...         print("closed")
+            >>> manager = LossManager()
+            >>> manager.add_observer(Closing())
+            >>> manager.close()
+            closed
+        """
+        self._observers.add_given(observer)
+        self._watch_observers()
 
     # Changing weights
 

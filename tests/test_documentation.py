@@ -182,7 +182,7 @@ def test_the_names_of_every_toml_block_work(path, block, site):
         )
     else:
         install(site, files)
-    assert set(project["entry-points"]) <= {catalog.SPECS, catalog.SCHEDULES, catalog.WEIGHTINGS}
+    assert set(project["entry-points"]) <= {catalog.SPECS, catalog.SCHEDULES, catalog.WEIGHTINGS, catalog.OBSERVERS}
     for group, names in project["entry-points"].items():
         for name in names:
             USES[group](f"{project['name']}/{name}", name)
@@ -211,7 +211,18 @@ def use_weighting(name, short):
     assert manager.get_loss_weights()["a"] > 0
 
 
-USES = {catalog.SPECS: use_spec, catalog.SCHEDULES: use_schedule, catalog.WEIGHTINGS: use_weighting}
+def use_observer(name, short):
+    with LossManager(observers=[name]) as manager:
+        manager.register_loss_fn("a", torch.nn.L1Loss())
+        manager.compute_losses({"y_fake": torch.zeros(2), "y": torch.ones(2)})
+
+
+USES = {
+    catalog.SPECS: use_spec,
+    catalog.SCHEDULES: use_schedule,
+    catalog.WEIGHTINGS: use_weighting,
+    catalog.OBSERVERS: use_observer,
+}
 
 
 # The rest

@@ -4,7 +4,17 @@ from nectargan_core.log._file import LogFile, is_of_system
 from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._reader import LossLog
-from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, pack, product, unpacked
+from nectargan_core.log._records import (
+    COLUMNS,
+    RECORD,
+    Records,
+    as_records,
+    joined,
+    pack,
+    product,
+    unpacked,
+    with_times,
+)
 
 __all__ = [
     "COLUMNS",
@@ -22,4 +32,5 @@ __all__ = [
     "pack",
     "product",
     "unpacked",
+    "with_times",
 ]
