@@ -71,8 +71,8 @@ def draw_run() -> None:
     (formula,) = re.findall(r'python first\.py "(.*)" runs/second', page)
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "first.py").write_text(program, encoding="utf-8")
-        subprocess.run([sys.executable, "first.py", formula, "run"], cwd=place, check=True, stdout=subprocess.DEVNULL)
-        LossLog(Path(place) / "run").plot().savefig(GALLERY / "run.png", dpi=100)
+        subprocess.run([sys.executable, "first.py", formula, "second"], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        LossLog(Path(place) / "second").plot().savefig(GALLERY / "run.png", dpi=100)
 
 
 def main() -> None:
