@@ -103,4 +103,4 @@ dist: $(VENV)/.ready
 	for project in . $(PLUGINS); do $(BIN)/python -m build --outdir dist $$project || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(FLOORS) build dist docs/_build docs/gallery runs
+	rm -rf $(VENV) $(FLOORS) build dist docs/_build docs/gallery docs/readmes runs

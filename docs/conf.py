@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+from pathlib import Path
 
 project = "NectarGAN core"
 author = "the NectarGAN maintainers"
@@ -9,6 +10,7 @@ release = importlib.metadata.version("nectargan-core")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -52,5 +54,41 @@ def as_rst(app, what, name, obj, options, lines):
     lines[:] = written
 
 
+def copy_readmes(app):
+    """Copy the READMEs of the plugins to where Sphinx finds them, with a page that lists them."""
+    folder = Path(app.srcdir) / "readmes"
+    folder.mkdir(exist_ok=True)
+    names = []
+    for readme in sorted(Path(app.srcdir).parent.glob("plugins/*/README.md")):
+        names.append(readme.parent.name)
+        write(folder / f"{names[-1]}.md", readme.read_text(encoding="utf-8"))
+    lines = ["# READMEs of the plugins", "", "Each plugin of this project has a page, which its repository folder and its"]
+    lines += ["package index page show, too.", "", "```{toctree}", ":maxdepth: 1", "", *names, "```"]
+    write(folder / "index.md", "\n".join(lines) + "\n")
+
+
+def write(path, text):
+    """Write what has changed, so that Sphinx reads nothing again without need."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+# Where a link of the repository leads on the site; the text of one to a source file stays, without the link.
+LINKS = [
+    (r"\]\((?:\.\./)+(?:plugins/)?(nectargan-[\w-]+)/README\.md", r"](/readmes/\1.md"),
+    (r"\]\(\.\./\.\./docs/", r"](/"),
+    (r"\]\(\.\./\.\./README\.md", r"](/index.md"),
+    (r"\[([^\]]+)\]\(src/[^)]+\)", r"`\1`"),
+]
+
+
+def lead_to_pages(app, name, source):
+    """Let links between files of the repository lead to pages of the site."""
+    for pattern, replacement in LINKS:
+        source[0] = re.sub(pattern, replacement, source[0])
+
+
 def setup(app):
+    app.connect("builder-inited", copy_readmes)
+    app.connect("source-read", lead_to_pages)
     app.connect("autodoc-process-docstring", as_rst, priority=100)

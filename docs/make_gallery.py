@@ -75,8 +75,8 @@ def draw_run() -> None:
         LossLog(Path(place) / "second").plot().savefig(GALLERY / "run.png", dpi=100)
 
 
-def main() -> None:
-    """Draw the pictures and write the page, into `docs/gallery`."""
+def draw_curves() -> None:
+    """Draw every curve, and write the page, into `docs/gallery`."""
     own = {
         entry.plugin.name
         for entry in catalog.plugins(catalog.SCHEDULES)
@@ -85,12 +85,13 @@ def main() -> None:
     if missing := own - {str(schedule.schedule) for schedule, _ in SHOWN}:
         raise SystemExit(f"the gallery shows no {', '.join(sorted(missing))}; add them to {__file__}")
     GALLERY.mkdir(exist_ok=True)
-    draw_run()
     page = [
         "# Schedules gallery",
         "",
         "Each curve that comes with this project, drawn from the definition above it. The formulas are in",
         "[schedules](../schedules.md#the-curves); dotted lines are start and end.",
+        "",
+        *(f"[![{name}]({name}.png){{w=24%}}](#{name})" for name in (str(schedule.schedule) for schedule, _ in SHOWN)),
     ]
     for schedule, epochs in SHOWN:
         name = str(schedule.schedule)
@@ -101,6 +102,12 @@ def main() -> None:
             definition = schedule.model_dump_json(exclude_defaults=True, indent=1)
         page += ["", f"## {name}", "", summary, "", "```json", definition, "```", "", f"![{name}]({name}.png)"]
     (GALLERY / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Draw everything."""
+    draw_curves()
+    draw_run()
 
 
 if __name__ == "__main__":

@@ -94,5 +94,6 @@ FIRST_PARTY: Final = {
         "torchjd-upgrad": "nectargan-torchjd",
         "uncertainty": "nectargan-weightings",
     },
-    OBSERVERS: {},
+    OBSERVERS: {
+    },
 }
