@@ -25,7 +25,7 @@ html_css_files = ["site.css"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|numpy|os|pathlib|pd|pluggy|pydantic|torch|types)\..*"),
-    ("py:class", r"nectargan_core\.[a-z]+\._\w+\.\w+|ConfigLike|_Definition|Spec|OnNonFinite|Curve|Lengths|MelScale|Norm"),
+    ("py:class", r"nectargan_core\.[a-z]+\._\w+\.\w+|_?[A-Z][A-Za-z]+"),
 ]
 
 

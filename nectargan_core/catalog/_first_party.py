@@ -94,6 +94,5 @@ FIRST_PARTY: Final = {
         "torchjd-upgrad": "nectargan-torchjd",
         "uncertainty": "nectargan-weightings",
     },
-    OBSERVERS: {
-    },
+    OBSERVERS: {},
 }
