@@ -135,7 +135,7 @@ def faults_of_widths(site: Path, browser: str) -> list[str]:
             self.end_headers()
             self.wfile.write(program.encode())
 
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, *arguments: object) -> None:
             """Print nothing."""
 
     # From one server, so that the page that measures may look into the others.
@@ -148,7 +148,9 @@ def faults_of_widths(site: Path, browser: str) -> list[str]:
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         command += [f"--user-data-dir={profile}", "--virtual-time-budget=600000", "--dump-dom"]
         address = f"http://127.0.0.1:{server.server_port}/measure"
-        done = subprocess.run([*command, address], capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(  # noqa: S603 - the browser of this machine, on pages of our own
+            [*command, address], capture_output=True, text=True, timeout=240, check=False
+        )
         server.shutdown()
     result = re.search(r'<script type="application/json" id="found">(.*?)</script>', done.stdout, re.DOTALL)
     if result is None:

@@ -62,9 +62,8 @@ def copy_readmes(app):
     for readme in sorted(Path(app.srcdir).parent.glob("plugins/*/README.md")):
         names.append(readme.parent.name)
         write(folder / f"{names[-1]}.md", readme.read_text(encoding="utf-8"))
-    lines = ["# READMEs of the plugins", "", "Each plugin of this project has a page, which its repository folder and its"]
-    lines += ["package index page show, too.", "", "```{toctree}", ":maxdepth: 1", "", *names, "```"]
-    write(folder / "index.md", "\n".join(lines) + "\n")
+    listed = "\n".join(names)
+    write(folder / "index.md", f"# Plugins of this project\n\n```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n")
 
 
 def write(path, text):
