@@ -92,7 +92,7 @@ def draw_curves() -> None:
         "Each curve that comes with this project, drawn from the definition above it. The formulas are in",
         "[schedules](../schedules.md#the-curves); dotted lines are start and end.",
         "",
-        *(f"[![{name}]({name}.png){{w=24%}}](#{name})" for name in (str(schedule.schedule) for schedule, _ in SHOWN)),
+        *(f'[![{name}]({name}.png){{w="24%"}}](#{name})' for name in (str(schedule.schedule) for schedule, _ in SHOWN)),
     ]
     for schedule, epochs in SHOWN:
         name = str(schedule.schedule)
