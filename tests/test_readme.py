@@ -1,4 +1,4 @@
-"""What the README says of its two loops: they train the same, to the last digit, and the log has what the file has."""
+"""What the README promises at its first sight: two loops that train the same, and code that one need not scroll."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def test_the_loop_by_hand_and_the_loop_with_a_manager_train_the_same(tmp_path, m
     for column, name in COLUMNS.items():
         assert [float(row[column]) for row in rows] == log.series(name).loss.tolist()
     assert [float(row["weight_l2"]) for row in rows] == log.series("G_L2").weight.tolist()
+
+
+def test_code_fits_where_the_readme_is_read():
+    # The width of a code block on GitHub and on the package index.
+    for block in blocks(ROOT / "README.md"):
+        for line in block.text.splitlines():
+            assert len(line) <= 98, f"{block}: break this line: {line}"
