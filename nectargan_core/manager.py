@@ -887,7 +887,7 @@ class LossManager:
                 {...}}` passes keyword arguments to the function, both for this call.
 
         Returns:
-            The weighted result, attached to the graph: a new tensor, the caller's to edit.
+            The weighted result, a new tensor that is attached to the graph and the caller's to edit.
 
         Raises:
             UnknownLossError: If no loss of this name is registered.
