@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from nectargan_core.objectives import Difference, Objective
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
+    from nectargan_core.views import Comparison, compare, write_report
     from nectargan_core.weightings import Losses, LossGradients, Weighting, WeightingStep
 
 __all__ = [
+    "Comparison",
     "ComputedLosses",
     "Config",
     "ConfigManager",
@@ -41,6 +43,7 @@ __all__ = [
     "WeightingStep",
     "catalog",
     "check_images",
+    "compare",
     "errors",
     "exponential",
     "hookimpl",
@@ -49,10 +52,12 @@ __all__ = [
     "linear",
     "plot",
     "preview",
+    "write_report",
 ]
 
 # The module of each name, imported when the name is first used, so that what needs no tensor starts without torch.
 _MODULES = {
+    "Comparison": "views",
     "ComputedLosses": "losses",
     "Config": "config",
     "ConfigManager": "config",
@@ -73,12 +78,14 @@ _MODULES = {
     "Weighting": "weightings",
     "WeightingStep": "weightings",
     "check_images": "_images",
+    "compare": "views",
     "exponential": "schedules",
     "hookimpl": "hookspecs",
     "interpolate": "schedules",
     "linear": "schedules",
     "plot": "schedules",
     "preview": "schedules",
+    "write_report": "views",
 }
 _SUBMODULES = {"catalog", "errors", "hookspecs"}
 

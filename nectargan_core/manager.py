@@ -182,8 +182,11 @@ class LossManager:
                 raise LossLogError(f"cannot log to {self.experiment_dir}: {error}") from error
         notify = self._observers.weak_notify()
         self._recorder = Recorder(log, keep, history_buffer_size, seconds, nonfinite, notify)
+        self._log_started: float | None = None if log is None else header["started"]
         if log is not None and resume and log.path.exists():
-            self._recorder.resume(LossLog(log.path))
+            former = LossLog(log.path)
+            self._recorder.resume(former)
+            self._log_started = former.header.get("started")
         self._watch_observers()
         # The finalizer must not hold the manager, which could then not be collected before Python exits.
         self._finalizer = weakref.finalize(self, _end, self._recorder, self._registry)
@@ -788,6 +791,14 @@ class LossManager:
         return rank_and_world_size()[0]
 
     @property
+    def log_started(self) -> float | None:
+        """When the log was begun, in seconds since 1970: by this manager, or by the one whose run it resumes.
+
+        It tells the logs of one directory from each other. None where there is no log.
+        """
+        return self._log_started
+
+    @property
     def total_epochs(self) -> float | None:
         """How many epochs the run has, None if it is not known."""
         return self._totals[0]
@@ -876,7 +887,7 @@ class LossManager:
                 {...}}` passes keyword arguments to the function, both for this call.
 
         Returns:
-            The weighted result, attached to the graph: a new tensor, the caller's to edit.
+            The weighted result, a new tensor that is attached to the graph and the caller's to edit.
 
         Raises:
             UnknownLossError: If no loss of this name is registered.

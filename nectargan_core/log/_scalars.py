@@ -52,15 +52,15 @@ class Scalars:
             >>> thinned.step.tolist(), thinned.value.tolist()
             ([1, 3, 4], [3.0, 7.0, 5.0])
         """
+        if not len(self):
+            return self
         group = self.step // every
-        is_last = np.append(group[1:] != group[:-1], True)[: len(self)]
+        is_last = np.append(group[1:] != group[:-1], True)
         value = self.value[is_last]
         if not self.tag.startswith(_CHANGING):
             first = np.flatnonzero(np.roll(is_last, 1))
             with np.errstate(invalid="ignore", over="ignore"):
-                value = (
-                    np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self))) if len(self) else value
-                )
+                value = np.add.reduceat(self.value, first) / np.diff(np.append(first, len(self)))
         return replace(self, step=self.step[is_last], time=self.time[is_last], value=value)
 
 
@@ -87,8 +87,8 @@ class ScalarStream:
             there are more, all curves are thinned alike (see `Scalars.thinned`). None for one point a step.
 
     Example:
-        >>> steps, losses, ones = np.array([0, 1, 1]), np.array([6.0, 2.0, 4.0]), np.ones(3)
-        >>> records = Records("val/G_L1", steps, epoch=ones, loss=losses, weight=ones, unweighted=losses)
+        >>> steps, ones = np.array([0, 1, 1]), np.ones(3)
+        >>> records = Records("val/G_L1", steps, epoch=ones, loss=np.array([6.0, 2.0, 4.0]), weight=ones, unweighted=ones)
         >>> stream = ScalarStream()
         >>> [(each.tag, each.step.tolist(), each.value.tolist()) for each in stream.add([records], {"G_L1"})]
         [('loss/val/G_L1', [0], [6.0])]
