@@ -87,8 +87,8 @@ class ScalarStream:
             there are more, all curves are thinned alike (see `Scalars.thinned`). None for one point a step.
 
     Example:
-        >>> steps, ones = np.array([0, 1, 1]), np.ones(3)
-        >>> records = Records("val/G_L1", steps, epoch=ones, loss=np.array([6.0, 2.0, 4.0]), weight=ones, unweighted=ones)
+        >>> steps, losses, ones = np.array([0, 1, 1]), np.array([6.0, 2.0, 4.0]), np.ones(3)
+        >>> records = Records("val/G_L1", steps, epoch=ones, loss=losses, weight=ones, unweighted=losses)
         >>> stream = ScalarStream()
         >>> [(each.tag, each.step.tolist(), each.value.tolist()) for each in stream.add([records], {"G_L1"})]
         [('loss/val/G_L1', [0], [6.0])]
