@@ -7,8 +7,10 @@ from typing import Any, TextIO
 
 import click
 
+from nectargan_core.cli._log_compare import compare
 from nectargan_core.cli._log_export import export
 from nectargan_core.cli._log_plot import plot
+from nectargan_core.cli._log_report import report
 from nectargan_core.cli._log_show import show
 from nectargan_core.cli._log_watch import watch
 from nectargan_core.cli._table import print_note
@@ -40,7 +42,9 @@ def log() -> None:
     """Look at the losses of runs: as a table, as pictures, in a report, live, and in other formats."""
 
 
+log.add_command(compare)
 log.add_command(export)
 log.add_command(plot)
+log.add_command(report)
 log.add_command(show)
 log.add_command(watch)

@@ -14,12 +14,12 @@ from nectargan_core.log._format import (
     REWIND_KEY,
     VERSION,
     VERSION_KEY,
+    begin_of,
     check,
     decode_chunk,
     decode_line,
     has_checksum,
     is_whole,
-    name_in,
 )
 from nectargan_core.log._json import ChunkParser, parse_exactly
 from nectargan_core.log._records import Records, joined
@@ -54,6 +54,8 @@ class LogIndex:
     def __init__(self, source: object) -> None:
         self._source = source
         self.headers: list[dict[str, Any]] = []
+        # When the newest line of the run of each header was written; None where that is not known.
+        self.written: list[float | None] = []
         # Up to where the file is read: the number of its bytes and of its lines.
         self._end = 0
         self._number = 0
@@ -104,11 +106,13 @@ class LogIndex:
             if not checked and (self._checked or has_checksum(data[start:stop])):
                 check(data[start:stop])
             self._checked = self._checked or checked
-            chunk = name_in(data, start, stop) if checked else None
+            chunk = begin_of(data, start, stop) if checked else None
             if chunk is None:
                 self._take_decoded(decode_line(data[start:stop]), checked)
                 return
-            spelled, count = chunk
+            spelled, count, time = chunk
+            if time is not None and self.written:
+                self.written[-1] = time
             if spelled not in self._names:
                 self._names[spelled] = _name(spelled)
             entries = self._entries.setdefault(self._names[spelled], [])
@@ -137,6 +141,7 @@ class LogIndex:
             self.headers[-1].update(line)
         else:
             self.headers.append(line)
+            self.written.append(None)
 
     def _rewind(self, to: dict[str, Any]) -> None:
         self.rewinds += 1

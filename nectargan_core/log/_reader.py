@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,6 +102,15 @@ class LossLog:
         """The last step of any loss, -1 if there are no records."""
         steps = (log.records(name).step for log in self._logs.values() for name in log.names)
         return max((int(step.max()) for step in steps if len(step)), default=-1)
+
+    @property
+    def duration(self) -> float | None:
+        """The seconds that the run has taken, without those between its end and where it was resumed.
+
+        They are counted from when a manager was made to its last flush. None where the log does not say it, such as
+        NectarGAN's own.
+        """
+        return next(iter(self._logs.values())).duration
 
     def series(self, name: str, rank: int | None = None) -> Records:
         """Return the records of a loss.
@@ -254,6 +263,7 @@ class _Log:
             raise self._unreadable(error) from error
         self.headers = self._index.headers
         self.names = self._index.names
+        self.duration = _duration(self.headers, self._index.written)
 
     def records(self, name: str, keep: bool = True) -> Records:
         try:
@@ -263,6 +273,15 @@ class _Log:
 
     def _unreadable(self, error: OSError) -> LossLogError:
         return LossLogError(f"cannot read {self._path}: {error.strerror or error}")
+
+
+def _duration(headers: Sequence[Mapping[str, Any]], written: Sequence[float | None]) -> float | None:
+    spans = [
+        max(0.0, end - header["started"])
+        for header, end in zip(headers, written, strict=True)
+        if end is not None and isinstance(header.get("started"), (int, float))
+    ]
+    return sum(spans) if spans else None
 
 
 class _Snapshot:
