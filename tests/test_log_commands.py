@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,7 @@ def row(output, name):
         (["runs/a", "runs/b"], ["a", "b"]),
         (["x/first", "y/first"], ["x/first", "y/first"]),
         (["x/first", "first"], ["x/first", "{here}/first"]),
-        (["runs/a/loss_log.jsonl"], ["loss_log.jsonl"]),
+        (["runs/a/loss_log.jsonl"], ["a"]),
     ],
 )
 def test_a_run_is_called_by_so_many_parts_of_its_path_as_tell_it_from_others(tmp_path, monkeypatch, paths, expected):
@@ -364,16 +363,12 @@ def test_watch_as_json_prints_an_object_a_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_watch_ends_when_nobody_reads_any_more(tmp_path):
+def test_watch_ends_when_nobody_reads_any_more_though_the_log_does_not_grow(tmp_path):
     some(tmp_path / "run")
     with watching(tmp_path / "run") as process:
         process.stdout.readline()
         process.stdout.close()
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            append(tmp_path / "run", records("psnr", [23.0], steps=[4], epochs=1))
-            time.sleep(0.2)
-        assert process.returncode == 1
+        assert process.wait(timeout=60) == 1
         assert process.stderr.read() == ""
 
 
@@ -397,7 +392,7 @@ def test_show_fits_the_terminal(run, columns):
     assert ended.status == 0
     assert max(map(len, ended.text.splitlines())) <= min(columns, 100)
     assert re.search(r"^G_GAN +0.75", ended.text, re.M)
-    assert ("RECORDS" in ended.text) is (columns >= 80)
+    assert ("RECORDS" in ended.text.splitlines()[2]) is (columns >= 80)
 
 
 @pytest.mark.slow
