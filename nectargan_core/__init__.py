@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from nectargan_core.config import Config, ConfigManager
     from nectargan_core.history import LMHistory
     from nectargan_core.hookspecs import hookimpl
-    from nectargan_core.log import LossLog, Records
+    from nectargan_core.log import LossLog, Records, Scalars, ScalarStream
     from nectargan_core.losses import ComputedLosses, LMLoss
     from nectargan_core.manager import LossManager
     from nectargan_core.objectives import Difference, Objective
     from nectargan_core.schedules import Schedule, Scheduler, exponential, interpolate, linear, plot, preview
     from nectargan_core.schedules._torch_scheduler import TorchScheduler
+    from nectargan_core.views import Comparison, compare, write_report
     from nectargan_core.weightings import Losses, LossGradients, Weighting, WeightingStep
 
 __all__ = [
+    "Comparison",
     "ComputedLosses",
     "Config",
     "ConfigManager",
@@ -32,6 +34,8 @@ __all__ = [
     "Losses",
     "Objective",
     "Records",
+    "ScalarStream",
+    "Scalars",
     "Schedule",
     "Scheduler",
     "TorchScheduler",
@@ -39,6 +43,7 @@ __all__ = [
     "WeightingStep",
     "catalog",
     "check_images",
+    "compare",
     "errors",
     "exponential",
     "hookimpl",
@@ -47,10 +52,12 @@ __all__ = [
     "linear",
     "plot",
     "preview",
+    "write_report",
 ]
 
 # The module of each name, imported when the name is first used, so that what needs no tensor starts without torch.
 _MODULES = {
+    "Comparison": "views",
     "ComputedLosses": "losses",
     "Config": "config",
     "ConfigManager": "config",
@@ -63,18 +70,22 @@ _MODULES = {
     "Losses": "weightings",
     "Objective": "objectives",
     "Records": "log",
+    "ScalarStream": "log",
+    "Scalars": "log",
     "Schedule": "schedules",
     "Scheduler": "schedules",
     "TorchScheduler": "schedules._torch_scheduler",
     "Weighting": "weightings",
     "WeightingStep": "weightings",
     "check_images": "_images",
+    "compare": "views",
     "exponential": "schedules",
     "hookimpl": "hookspecs",
     "interpolate": "schedules",
     "linear": "schedules",
     "plot": "schedules",
     "preview": "schedules",
+    "write_report": "views",
 }
 _SUBMODULES = {"catalog", "errors", "hookspecs"}
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 
+import numpy as np
 import torch
 
-from nectargan_core import LossManager
+from nectargan_core import LossLog, LossManager
+from nectargan_core.log import Records, encode_chunk
 
 NAME = "loss_log.jsonl"
 
@@ -38,3 +41,21 @@ def strictly(text):
         raise AssertionError(f"{constant} is no JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+def records(name, values, steps=None, epochs=0.0, weights=1.0, **fields):
+    """Make the records of a loss, one per step; `values` are what is recorded as weighted."""
+    values = np.asarray(values, dtype=np.float64)
+    steps = np.arange(len(values)) if steps is None else np.asarray(steps)
+    epochs, weights = (np.broadcast_to(np.float64(each), len(values)).copy() for each in (epochs, weights))
+    return Records(name, step=steps, epoch=epochs, loss=values, weight=weights, unweighted=values, **fields)
+
+
+def log_of(directory, *chunks, **header):
+    """Write a log of records, whose header has these fields, such as `tags=`; return it as it is read."""
+    directory.mkdir(parents=True, exist_ok=True)
+    body = json.dumps({"nectargan_log": 2, **header}, separators=(",", ":"))[:-1]
+    first = f'{body},"crc32":"{zlib.crc32(body.encode()):08x}"}}\n'
+    text = first + "".join(encode_chunk(chunk, 1.7e9) for chunk in chunks)
+    (directory / NAME).write_text(text, encoding="utf-8")
+    return LossLog(directory)

@@ -112,10 +112,27 @@ BEFORE = {
 }
 
 
-@by_page
+# What pages import that takes seconds: their examples are slow, and left out where it is not installed. What such
+# packages warn of on small data is no error.
+HEAVY = {
+    "docs/recipes/accelerate.md": "accelerate",
+    "docs/recipes/lightning.md": "lightning",
+    "plugins/nectargan-lightning/README.md": "lightning",
+}
+
+
+def with_examples(path):
+    """The parameter of a page for a test that runs it."""
+    is_heavy = relative(path) in HEAVY
+    return pytest.param(path, marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")] if is_heavy else [])
+
+
+@pytest.mark.parametrize("path", [*map(with_examples, PAGES)], ids=relative)
 def test_every_python_example_runs(path, site, tmp_path, monkeypatch):
     if path.name == "manager.md" and Version(torch.__version__) < Version("2.7"):
         pytest.skip("the page compiles compute_losses, which needs PyTorch 2.7")
+    if heavy := HEAVY.get(relative(path)):
+        pytest.importorskip(heavy)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)  # What networks of examples return by chance may be warned of.
     if prepare := BEFORE.get(relative(path)):

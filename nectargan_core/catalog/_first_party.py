@@ -94,5 +94,7 @@ FIRST_PARTY: Final = {
         "torchjd-upgrad": "nectargan-torchjd",
         "uncertainty": "nectargan-weightings",
     },
-    OBSERVERS: {},
+    OBSERVERS: {
+        "tensorboard": "nectargan-tensorboard",
+    },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -9,11 +10,14 @@ import click
 from nectargan_core.cli._check import check
 from nectargan_core.cli._describe import describe
 from nectargan_core.cli._diff import diff
+from nectargan_core.cli._log import log
 from nectargan_core.cli._new import new
 from nectargan_core.cli._plugins import plugins
 from nectargan_core.cli._schedules import schedules
 from nectargan_core.cli._specs import specs
 from nectargan_core.errors import NectarganError
+
+_INTERRUPTED = 130
 
 
 class _Program(click.Group):
@@ -22,6 +26,10 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except NectarganError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            # As a shell says it of a program that an interrupt has ended.
+            click.echo(err=True)
+            sys.exit(_INTERRUPTED)
 
 
 @click.group(cls=_Program)
@@ -33,6 +41,7 @@ def main() -> None:
 main.add_command(check)
 main.add_command(describe)
 main.add_command(diff)
+main.add_command(log)
 main.add_command(new)
 main.add_command(plugins)
 main.add_command(schedules)

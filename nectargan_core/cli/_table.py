@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import click
 
@@ -18,7 +18,7 @@ _GAP = 2
 _NARROWEST = 16
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, names: Collection[str] = ()) -> None:
     r"""Print rows under headings, with rich where it is installed and standard output is a terminal.
 
     It is at most 100 columns wide, and in a terminal no wider than that. What does not fit is wrapped, between words
@@ -30,6 +30,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         headings: What stands above each column; printed in upper case.
         rows: The cells of each row, as many as there are headings. A `\n` in one begins a new line, and `-` is
             printed for an empty one.
+        names: Headings that are names, which are printed as they are.
 
     Raises:
         ValueError: If a row has another number of cells.
@@ -40,7 +41,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         l1    mean of absolute differences
         l2    -
     """
-    titles = [_safe(heading.upper()) for heading in headings]
+    titles = [_safe(heading if heading in names else heading.upper()) for heading in headings]
     cells = [[_safe(cell) or "-" for _, cell in zip(titles, row, strict=True)] for row in rows]
     available = _available()
     widths = _widths([titles, *cells], available)

@@ -30,8 +30,10 @@ REWIND_KEY = "rewind"
 # The end of a line that has a checksum, of all bytes before the match.
 _CHECKSUM = re.compile(rb',"crc32":"[0-9a-f]{8}"}')
 _CHECKSUM_SIZE = 20
-# The begin of a chunk: the name of its loss, and the number of its records where this module writes it.
-_CHUNK = re.compile(rb'{"loss_name":("[^"\\]*(?:\\.[^"\\]*)*")(?:,"time":[^,"]*,"n":([0-9]{1,9}),)?')
+# The begin of a chunk: the name of its loss, and its time and the number of its records where this module writes them.
+_CHUNK = re.compile(
+    rb'{"loss_name":("[^"\\]*(?:\\.[^"\\]*)*")(?:,"time":([0-9]{1,11}(?:\.[0-9]+)?),"n":([0-9]{1,9}),)?'
+)
 
 _Numbers = npt.NDArray[np.float64]
 _SPELLED = {math.inf: '"inf"', -math.inf: '"-inf"'}
@@ -151,8 +153,8 @@ def check(line: bytes) -> None:
         raise ValueError("its checksum is another one" if has_checksum(line) else "it has no checksum")
 
 
-def name_in(data: bytes, start: int, stop: int) -> tuple[bytes, int] | None:
-    """Return the name of the loss that a line is a chunk of, and how many records it says that it has.
+def begin_of(data: bytes, start: int, stop: int) -> tuple[bytes, int, float | None] | None:
+    """Return the name of the loss that a line is a chunk of, how many records it says that it has, and its time.
 
     Args:
         data: The bytes that the line is among.
@@ -160,11 +162,12 @@ def name_in(data: bytes, start: int, stop: int) -> tuple[bytes, int] | None:
         stop: Where it ends.
 
     Returns:
-        The name as JSON, and the number of records, 0 where it does not stand where `encode_chunk` writes it. None if
-        the line is no chunk. Nothing else of it is read.
+        The name as JSON, the number of records, 0 where it does not stand where `encode_chunk` writes it, and when it
+        was written in seconds since the epoch of Unix, None likewise. None if the line is no chunk. Nothing else of it
+        is read.
     """
     begin = _CHUNK.match(data, start, stop)
-    return None if begin is None else (begin[1], int(begin[2] or 0))
+    return None if begin is None else (begin[1], int(begin[3] or 0), float(begin[2]) if begin[2] else None)
 
 
 def decode_chunk(line: bytes, parser: ChunkParser, into: Chunks) -> None:

@@ -14,12 +14,12 @@ from nectargan_core.log._format import (
     REWIND_KEY,
     VERSION,
     VERSION_KEY,
+    begin_of,
     check,
     decode_chunk,
     decode_line,
     has_checksum,
     is_whole,
-    name_in,
 )
 from nectargan_core.log._json import ChunkParser, parse_exactly
 from nectargan_core.log._records import Records, joined
@@ -54,12 +54,16 @@ class LogIndex:
     def __init__(self, source: object) -> None:
         self._source = source
         self.headers: list[dict[str, Any]] = []
+        # When the newest line of the run of each header was written; None where that is not known.
+        self.written: list[float | None] = []
         # Up to where the file is read: the number of its bytes and of its lines.
         self._end = 0
         self._number = 0
         # Whether a line must have a checksum, as it has from version 2 on.
         self._checked = False
         self._entries: dict[str, list[_Entry]] = {}
+        # How many lines there were that supersede records.
+        self.rewinds = 0
         # The name of a loss by what a line says, since nearly every line has one that is known.
         self._names: dict[bytes, str] = {}
 
@@ -102,11 +106,13 @@ class LogIndex:
             if not checked and (self._checked or has_checksum(data[start:stop])):
                 check(data[start:stop])
             self._checked = self._checked or checked
-            chunk = name_in(data, start, stop) if checked else None
+            chunk = begin_of(data, start, stop) if checked else None
             if chunk is None:
                 self._take_decoded(decode_line(data[start:stop]), checked)
                 return
-            spelled, count = chunk
+            spelled, count, time = chunk
+            if time is not None and self.written:
+                self.written[-1] = time
             if spelled not in self._names:
                 self._names[spelled] = _name(spelled)
             entries = self._entries.setdefault(self._names[spelled], [])
@@ -135,17 +141,20 @@ class LogIndex:
             self.headers[-1].update(line)
         else:
             self.headers.append(line)
+            self.written.append(None)
 
     def _rewind(self, to: dict[str, Any]) -> None:
+        self.rewinds += 1
         for name, entries in self._entries.items():
             entries.append(to.get("step", to.get("counts", {}).get(name, 0)))
 
-    def parts(self, name: str, read: _Read) -> list[Records]:
+    def parts(self, name: str, read: _Read, keep: bool = True) -> list[Records]:
         """Return the records of a loss, in parts; parses those of its lines that were not parsed before.
 
         Args:
             name: The loss.
             read: Reads the file.
+            keep: Whether what was parsed is kept, so that it is not parsed again.
         """
         if name not in self._entries:
             return []
@@ -168,20 +177,35 @@ class LogIndex:
                     chunks.rewind(entry)
         if chunks is not None:
             parts.append(chunks.records(name))
-        self._entries[name] = [*parts]
+        if keep:
+            self._entries[name] = [*parts]
         return parts
 
-    def records(self, name: str, read: _Read) -> Records:
+    def records(self, name: str, read: _Read, keep: bool = True) -> Records:
         """Return the records of a loss as one, and keep them so.
 
         Args:
             name: The loss.
             read: Reads the file.
+            keep: Whether they are kept; else they are parsed again when they are asked for again.
         """
-        parts = self.parts(name, read)
+        parts = self.parts(name, read, keep)
         records = parts[0] if len(parts) == 1 else joined(name, parts)
-        self._entries[name] = [records]
+        if keep:
+            self._entries[name] = [records]
         return records
+
+    def take(self, name: str, read: _Read) -> list[Records]:
+        """Return what has come of a loss since it was taken last, and forget it.
+
+        Args:
+            name: The loss.
+            read: Reads the file.
+        """
+        parts = self.parts(name, read, keep=False)
+        if name in self._entries:
+            self._entries[name] = []
+        return parts
 
     def _parse(self, lines: _Lines, read: _Read, into: Chunks) -> None:
         parser = ChunkParser()

@@ -88,9 +88,10 @@ class NectarganLog:
         # A loss that was never computed has empty lists.
         self._series = {name: records for name, records in series.items() if len(records)}
         self.names = tuple(self._series)
+        self.duration: float | None = None
 
-    def records(self, name: str) -> Records:
-        """Return the records of a loss."""
+    def records(self, name: str, keep: bool = True) -> Records:
+        """Return the records of a loss, which are kept in any case."""
         return self._series[name]
 
 

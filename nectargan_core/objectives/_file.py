@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import stat
 import sys
 import typing
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, one_line, shown
 from nectargan_core._printable import printable
+from nectargan_core._writing import replace_file
 from nectargan_core.errors import NectarganError, ObjectiveError
 from nectargan_core.log import LossLog
 
@@ -124,7 +124,7 @@ def write_data(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     else:
         raise ObjectiveError(f"{file}: an objective is written to a file that ends with .toml or .json", path=str(file))
     try:
-        _replace(file, text.encode())
+        replace_file(file, text.encode())
     except OSError as error:
         raise ObjectiveError(f"{file} cannot be written: {error.strerror or error}", path=str(file)) from error
 
@@ -338,20 +338,6 @@ def _nones(value: Any, key: str = "") -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
             yield from _nones(item, f"{key}[{number}]")
-
-
-def _replace(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _unreadable(error: ValueError) -> str:
