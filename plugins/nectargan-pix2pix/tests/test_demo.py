@@ -128,8 +128,10 @@ def test_detail_is_relative_to_the_target():
 def test_the_picture_shows_the_same_parts_in_each_column(tmp_path):
     targets = [images(3, 300, 300), images(3, 300, 302)]
     titles = ["input", "A", "target"]
-    columns = [Column(title, [image / (3 - number) for image in targets]) for number, title in enumerate(titles[:2])]
-    draw([*columns, Column("target", targets)], targets, tmp_path / "a.png")
+    columns = [
+        Column(title, "", [image / (3 - number) for image in targets]) for number, title in enumerate(titles[:2])
+    ]
+    draw([*columns, Column("target", "", targets)], targets, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         drawn = np.asarray(picture.convert("RGB"), dtype=float)
     for part in PARTS:
