@@ -70,6 +70,12 @@ def test_the_discriminator_classifies_patches_given_the_source_image():
     assert not torch.equal(critic(-x, x), logits)
 
 
+def test_the_discriminator_sees_detail_only():
+    critic, x = Critic(), images(1, 3, 32, 32)
+    # A shift of all pixels is no detail.
+    torch.testing.assert_close(critic(x, x + 0.3), critic(x, x))
+
+
 def test_the_rate_of_the_generator_rises_and_then_falls_to_zero():
     networks = SmallNetworks(60)
     rates = []
