@@ -248,13 +248,13 @@ def test_few_records_are_all_drawn(tmp_path):
     assert curve(some(tmp_path, records("G_L1", range(100))), "G_L1").y.tolist() == list(range(100))
 
 
-@pytest.mark.parametrize("where", [0, 1, 77_777, 499_999])
+@pytest.mark.parametrize("where", [0, 1, 7_777, 49_999])
 @pytest.mark.parametrize("peak", [1e9, -1e9])
 def test_a_peak_of_one_step_is_drawn(tmp_path, where, peak):
-    values = np.random.default_rng(0).random(500_000)
+    values = np.random.default_rng(0).random(50_000)
     values[where] = peak
-    drawn = curve(some(tmp_path, records("G_L1", values)), "G_L1", points=1000)
-    assert len(drawn.x) <= 1003
+    drawn = curve(some(tmp_path, records("G_L1", values)), "G_L1", points=100)
+    assert len(drawn.x) <= 103
     assert drawn.y[drawn.x == where].tolist() == [peak]
 
 
@@ -374,10 +374,10 @@ def test_a_small_loss_beside_a_large_one_demands_a_logarithmic_axis(tmp_path):
 
 
 def test_of_a_large_log_one_series_is_held_at_a_time(tmp_path):
-    names, count = [f"loss{number}" for number in range(6)], 200_000
+    names, count = [f"loss{number}" for number in range(8)], 50_000
     steps = np.arange(count).reshape(-1, 1000)
     chunks = [records(name, np.ones(1000), steps=part) for part in steps for name in names]
-    log_of(tmp_path, *chunks, tags=dict.fromkeys(names, []))
+    log_of(tmp_path, *chunks, tags={name: [] for name in names})
     log = LossLog(tmp_path)
     tracemalloc.start()
     try:

@@ -94,5 +94,9 @@ FIRST_PARTY: Final = {
         "torchjd-upgrad": "nectargan-torchjd",
         "uncertainty": "nectargan-weightings",
     },
-    OBSERVERS: {},
+    OBSERVERS: {
+        "mlflow": "nectargan-mlflow",
+        "tensorboard": "nectargan-tensorboard",
+        "wandb": "nectargan-wandb",
+    },
 }

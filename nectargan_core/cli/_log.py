@@ -8,8 +8,11 @@ from typing import Any, TextIO
 import click
 
 from nectargan_core.cli._log_compare import compare
+from nectargan_core.cli._log_export import export
+from nectargan_core.cli._log_plot import plot
 from nectargan_core.cli._log_report import report
 from nectargan_core.cli._log_show import show
+from nectargan_core.cli._log_watch import watch
 from nectargan_core.cli._table import print_note
 from nectargan_core.errors import NectarganWarning
 
@@ -40,5 +43,8 @@ def log() -> None:
 
 
 log.add_command(compare)
+log.add_command(export)
+log.add_command(plot)
 log.add_command(report)
 log.add_command(show)
+log.add_command(watch)

@@ -19,6 +19,12 @@ def runs_argument(command: _F) -> _F:
     return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(command)
 
 
+def query_option(command: _F) -> _F:
+    """Give a command the option `--query`, tags and names, which may be given several times."""
+    said = "A tag or name, such as G, G_L1 or psnr; may be given several times.  [everything]"
+    return click.option("--query", multiple=True, metavar="NAME", help=said)(command)
+
+
 def open_runs(paths: Sequence[str]) -> dict[str, LossLog]:
     """Return the log of each run, by its label.
 
@@ -47,21 +53,10 @@ def labels(paths: Sequence[str]) -> list[str]:
         >>> labels(["runs/a/first", "runs/b/first", "other/loss_log.jsonl"])
         ['a/first', 'b/first', 'other']
     """
-    whole = [_parts(Path(path)) for path in paths]
-    for index, parts in enumerate(whole):
-        if parts in whole[:index]:
-            raise click.UsageError(f"{paths[index]} is given twice")
-    found = []
-    for parts in whole:
-        count = 1
-        while any(other != parts and other[-count:] == parts[-count:] for other in whole) and count < len(parts):
-            count += 1
-        found.append("/".join(parts[-count:]))
-    return found
+    # Imported here, since it imports numpy.
+    from nectargan_core import log
 
-
-def _parts(path: Path) -> tuple[str, ...]:
-    # What is not there is an error that the reader raises.
-    resolved = path.resolve()
-    directory = resolved.parent if resolved.is_file() and resolved.name.startswith("loss_log.json") else resolved
-    return directory.parts or (str(path),)
+    try:
+        return log.labels(list(map(Path, paths)))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -16,6 +17,8 @@ from nectargan_core.cli._schedules import schedules
 from nectargan_core.cli._specs import specs
 from nectargan_core.errors import NectarganError
 
+_INTERRUPTED = 130
+
 
 class _Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
@@ -23,6 +26,10 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except NectarganError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            # As a shell says it of a program that an interrupt has ended.
+            click.echo(err=True)
+            sys.exit(_INTERRUPTED)
 
 
 @click.group(cls=_Program)

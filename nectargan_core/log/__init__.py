@@ -1,10 +1,15 @@
 """The log of a run: the columns of a record, the lines and the file that records are written to, and the reader."""
 
-from nectargan_core.log._curves import Curve, Panel, PanelKind, extremes, panels
+from nectargan_core.log._curves import Curve, Panel, PanelKind, extremes, matching, panels
+from nectargan_core.log._drawing import draw_runs, save_figure
+from nectargan_core.log._export import write_csv, write_parquet
 from nectargan_core.log._file import LogFile, is_of_system
+from nectargan_core.log._follow import Follower, Newest, log_in
 from nectargan_core.log._format import describe_run, encode_chunk, encode_rewind
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._kinds import GRADIENTS, Entry, Kind, entries
+from nectargan_core.log._labels import labels
+from nectargan_core.log._nectargan import as_nectargan_log
 from nectargan_core.log._reader import LossLog
 from nectargan_core.log._records import (
     COLUMNS,
@@ -17,6 +22,8 @@ from nectargan_core.log._records import (
     unpacked,
     with_times,
 )
+from nectargan_core.log._scalars import Scalars, ScalarStream
+from nectargan_core.log._summary import Extreme, Summary, summaries, summary
 
 __all__ = [
     "COLUMNS",
@@ -24,24 +31,40 @@ __all__ = [
     "RECORD",
     "Curve",
     "Entry",
+    "Extreme",
+    "Follower",
     "Kind",
     "LogFile",
     "LogIndex",
     "LossLog",
+    "Newest",
     "Panel",
     "PanelKind",
     "Records",
+    "ScalarStream",
+    "Scalars",
+    "Summary",
+    "as_nectargan_log",
     "as_records",
     "describe_run",
+    "draw_runs",
     "encode_chunk",
     "encode_rewind",
     "entries",
     "extremes",
     "is_of_system",
     "joined",
+    "labels",
+    "log_in",
+    "matching",
     "pack",
     "panels",
     "product",
+    "save_figure",
+    "summaries",
+    "summary",
     "unpacked",
     "with_times",
+    "write_csv",
+    "write_parquet",
 ]

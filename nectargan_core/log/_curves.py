@@ -129,9 +129,8 @@ def panels(
         raise ValueError(f"by must be 'step' or 'epoch', got {shown(by)}")
     if smooth is not None and not 0 <= smooth <= 1:
         raise ValueError(f"smooth must be a number from 0 to 1, the part of the run, got {shown(smooth)}")
-    asked = None if query is None else [query] if isinstance(query, str) else list(query)
     every = {label: entries(log) for label, log in runs.items()}
-    found = every if asked is None else _matching(every, asked)
+    found = matching(every, query)
     gathered: dict[tuple[PanelKind, str], list[Curve]] = {}
     tags = _merged_tags(found)
     make = _Maker(smooth, points)
@@ -145,11 +144,25 @@ def panels(
     return [Panel(title, kind, tuple(gathered[kind, title]), _is_log(gathered[kind, title])) for kind, title in kinds]
 
 
-def _matching(every: Mapping[str, Sequence[Entry]], asked: Sequence[str]) -> dict[str, list[Entry]]:
-    """Return what was asked for; a loss that was asked for by a tag has no other tag."""
+def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | None) -> dict[str, list[Entry]]:
+    """Return what of runs is asked for by tags and names; a loss that is asked for by a tag has no other tag.
+
+    Args:
+        every: What the names in the log of each run stand for, by the labels of the runs.
+        query: As for `panels`.
+
+    Raises:
+        UnknownLossError: If no run has anything of that tag or name.
+    """
+    if query is None:
+        return {label: list(of_run) for label, of_run in every.items()}
+    asked = [query] if isinstance(query, str) else list(query)
     all_of_them = [entry for of_run in every.values() for entry in of_run]
     known = tuple(
-        dict.fromkeys([tag for entry in all_of_them for tag in entry.tags] + [entry.base for entry in all_of_them])
+        dict.fromkeys(
+            [tag for entry in all_of_them for tag in entry.tags]
+            + [entry.base for entry in all_of_them if entry.kind != "gradient"]
+        )
     )
     for each in asked:
         if not any(_names(entry) & {each} or each in entry.tags for entry in all_of_them):

@@ -62,6 +62,8 @@ class LogIndex:
         # Whether a line must have a checksum, as it has from version 2 on.
         self._checked = False
         self._entries: dict[str, list[_Entry]] = {}
+        # How many lines there were that supersede records.
+        self.rewinds = 0
         # The name of a loss by what a line says, since nearly every line has one that is known.
         self._names: dict[bytes, str] = {}
 
@@ -142,6 +144,7 @@ class LogIndex:
             self.written.append(None)
 
     def _rewind(self, to: dict[str, Any]) -> None:
+        self.rewinds += 1
         for name, entries in self._entries.items():
             entries.append(to.get("step", to.get("counts", {}).get(name, 0)))
 
@@ -191,6 +194,18 @@ class LogIndex:
         if keep:
             self._entries[name] = [records]
         return records
+
+    def take(self, name: str, read: _Read) -> list[Records]:
+        """Return what has come of a loss since it was taken last, and forget it.
+
+        Args:
+            name: The loss.
+            read: Reads the file.
+        """
+        parts = self.parts(name, read, keep=False)
+        if name in self._entries:
+            self._entries[name] = []
+        return parts
 
     def _parse(self, lines: _Lines, read: _Read, into: Chunks) -> None:
         parser = ChunkParser()

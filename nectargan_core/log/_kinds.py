@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -42,18 +42,56 @@ class Entry:
     of: str = ""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the records of a name say of it.
+
+    Args:
+        component_of: The name of the loss that they are a component of; None where they are none.
+        is_weighted: Whether any of them has another weight than 1.
+    """
+
+    component_of: str | None
+    is_weighted: bool
+
+
 def entries(log: LossLog) -> list[Entry]:
     """Return what each name of a log stands for, in the order of the log.
 
-    The headers name the losses and their tags. Only what they do not name is read, for what its records say. In a log
-    whose headers say nothing of losses, as that of NectarGAN, each name is one.
+    Only what the headers do not name is read, for what its records say.
     """
-    tags = _tags(log.headers)
-    added = _added(log.headers, tags or {})
-    return [_entry(log, name, tags, added) for name in log.names]
+
+    def traits(name: str) -> Traits:
+        records = log._passing(name)
+        return Traits(records.component_of, bool((records.weight != 1).any()))
+
+    return entries_of(log.headers, log.names, traits)
 
 
-def _entry(log: LossLog, name: str, tags: Mapping[str, tuple[str, ...]] | None, added: Mapping[str, Any]) -> Entry:
+def entries_of(
+    headers: Sequence[Mapping[str, Any]], names: Iterable[str], traits: Callable[[str], Traits]
+) -> list[Entry]:
+    """Return what names stand for.
+
+    The headers name the losses and their tags. Where they say nothing of losses, as in the log of NectarGAN, each name
+    is one.
+
+    Args:
+        headers: The headers of the log.
+        names: The names.
+        traits: Returns what the records of a name say, for those that the headers do not name.
+    """
+    tags = _tags(headers)
+    added = _added(headers, tags or {})
+    return [_entry(name, tags, added, traits) for name in names]
+
+
+def _entry(
+    name: str,
+    tags: Mapping[str, tuple[str, ...]] | None,
+    added: Mapping[str, tuple[str, ...]],
+    traits: Callable[[str], Traits],
+) -> Entry:
     split, _, base = name.rpartition("/")
     if tags is not None and base in tags:
         return Entry(name, base, split, "loss", tags[base])
@@ -64,12 +102,12 @@ def _entry(log: LossLog, name: str, tags: Mapping[str, tuple[str, ...]] | None, 
         return Entry(name, base, split, "loss", added[base])
     if tags is None:
         return Entry(name, base, split, "loss")
-    records = log._passing(name)
-    if records.component_of is not None:
-        of = records.component_of.rpartition("/")[2]
+    found = traits(name)
+    if found.component_of is not None:
+        of = found.component_of.rpartition("/")[2]
         return Entry(name, base, split, "component", tags.get(of, ()), of)
     # A loss that was unregistered is in no later header. A scalar always has the weight 1.
-    return Entry(name, base, split, "metric" if bool((records.weight == 1).all()) else "loss")
+    return Entry(name, base, split, "loss" if found.is_weighted else "metric")
 
 
 def _tags(headers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]] | None:

@@ -1,18 +1,19 @@
-"""`LossLog`: reads a log back as arrays, and exports it as CSV, as NectarGAN's JSON or to pandas."""
+"""`LossLog`: reads a log back as arrays, draws it, and hands it on to other tools."""
 
 from __future__ import annotations
 
-import csv
 import os
 import stat
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import LossLogError, UnknownLossError
+from nectargan_core.log._drawing import draw_runs
+from nectargan_core.log._export import write_csv, write_parquet
 from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log, write_nectargan_log
@@ -20,13 +21,12 @@ from nectargan_core.log._records import COLUMNS, Records, joined
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 # A log of so many bytes is read at once; a larger one stays open, and is read again where a loss is asked for.
 _SMALL = 1 << 20
 # Where a process has so many files open, larger ones are read at once too: systems allow some hundred.
 _MANY = 100
-# So many records are Python objects at a time while they are written as rows.
-_ROWS = 10_000
 
 
 class LossLog:
@@ -152,16 +152,61 @@ class LossLog:
             return parts[0]
         return joined(name, parts).per_step()
 
+    def plot(
+        self,
+        query: str | Iterable[str] | None = None,
+        *,
+        by: Literal["step", "epoch"] = "step",
+        smooth: float | None = None,
+    ) -> Figure:
+        """Draw the log: a panel for each tag with the sum of its losses, and beside them weights, scalars and the rest.
+
+        Losses are drawn weighted, as they are summed: the records pale, and above them a smoothed line. Weights have a
+        panel where they change. What is nan or infinite is a gap. However long the run is, no peak is lost.
+
+        Args:
+            query: Tags and names that are drawn, such as `"G"`, `"psnr"` or `["G_L1", "val/G_L1"]`; a name without a
+                split stands for all splits. None: everything.
+            by: Whether it is drawn over steps or over epochs.
+            smooth: Over which part of the run the smoothed line averages, from 0 (none is drawn) to 1. None: 3 %, and
+                at least 9 records.
+
+        Returns:
+            A figure, which a notebook shows, and whose `savefig("loss.png")` writes it. pyplot knows nothing of it.
+
+        Raises:
+            LossLogError: If there are no records.
+            UnknownLossError: If there is nothing of the query.
+            NectarganError: If matplotlib is not installed.
+            ValueError: If `by` or `smooth` is out of range.
+
+        Example:
+            >>> import tempfile, torch
+            >>> from nectargan_core import LossManager
+            >>> with LossManager(experiment_dir=tempfile.mkdtemp()) as manager:
+            ...     manager.register_loss_fn("G_L1", torch.nn.L1Loss(), tags=["G"])
+            ...     _ = manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2))
+            >>> figure = LossLog(manager.experiment_dir).plot()
+            >>> figure.axes[0].get_title(loc="left")
+            'G'
+        """
+        figure, _ = draw_runs({str(self.header.get("experiment") or ""): self}, query=query, by=by, smooth=smooth)
+        return figure
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write every record as a row `name,step,epoch,loss,weight,unweighted`, a loss after the other."""
         with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("name", *COLUMNS))
-            for name in self.names:
-                records = self.series(name)
-                for start in range(0, len(records), _ROWS):
-                    columns = (getattr(records, column)[start : start + _ROWS].tolist() for column in COLUMNS)
-                    writer.writerows((name, *row) for row in zip(*columns, strict=True))
+            write_csv({"": self}, file)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write every record as a row of a Parquet file with the columns of `to_csv`, a loss after the other.
+
+        The names are a dictionary column, so that they take no room.
+
+        Raises:
+            NectarganError: If pyarrow is not installed.
+        """
+        write_parquet({"": self}, Path(path))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write NectarGAN's own log: `{"LOSSMANAGER_LOG": {..., "loss_functions": {name: {"loss", "weights"}}}}`.

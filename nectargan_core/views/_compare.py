@@ -14,7 +14,7 @@ from nectargan_core.errors import UnknownLossError
 from nectargan_core.log import Kind, entries
 from nectargan_core.objectives import Objective, value_of
 from nectargan_core.views._runs import Paths, Run, named, open_runs
-from nectargan_core.views._summary import Summary, Value, is_better_high, records_of, summarize
+from nectargan_core.views._series import ComparedSeries, Value, is_better_high, records_of, summarize
 
 # What says where the numbers come from, and not what they are; stands last.
 _OF_ORIGIN = ("order", "provider", "version")
@@ -62,7 +62,7 @@ class ComparedRun:
     epochs: int
     seconds: float | None
     resumed: int
-    series: Mapping[str, Summary]
+    series: Mapping[str, ComparedSeries]
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _check_metric(runs: Sequence[Run], metric: str | None) -> None:
 
 def _compared(run: Run) -> ComparedRun:
     log = run.log
-    series: dict[str, Summary] = {}
+    series: dict[str, ComparedSeries] = {}
     last_step, first_epoch, last_epoch = -1, math.inf, -math.inf
     for entry in entries(log):
         records = records_of(log, entry.name)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nectargan_core._printable import printable
 from nectargan_core.views._compare import ComparedRun, Comparison
-from nectargan_core.views._summary import Value
+from nectargan_core.views._series import Value
 
 # Of the kinds of names in a log, those that tables have; there may be hundreds of the others.
 _SHOWN = ("loss", "metric")

@@ -86,6 +86,9 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     metavar="STEPS",
     help="Write a checkpoint after so many steps, too.  [default: after each epoch]",
 )
+@click.option(
+    "--log-to", multiple=True, metavar="NAME", help="An observer that gets the log, too, such as tensorboard."
+)
 @click.option("--config", type=_PATH, help="NectarGAN's config.json.")
 @click.option("--device", help="Such as cpu or cuda:0.  [default: the config's, else a GPU if there is one]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
@@ -105,8 +108,8 @@ def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, *
     dataloader.direction (AtoB or BtoA).
 
     A run that was stopped or killed goes on with --resume from its last checkpoint, exactly as if it had not been.
-    Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every and a
-    larger number of --epochs can be given otherwise.
+    Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every, --log-to
+    and a larger number of --epochs can be given otherwise.
     """
     given = {name for name in values if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if resume and overwrite:
@@ -173,6 +176,7 @@ def _options(
         "schedules": split_schedules(values["schedules"]),
         "config": config.raw,
         "device": device,
+        "log_to": list(dict.fromkeys(values["log_to"])),
     }
 
 

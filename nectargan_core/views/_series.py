@@ -56,7 +56,7 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Summary:
+class ComparedSeries:
     """What is said of the records of one loss.
 
     All values are unweighted. Of a loss of the training, in a run of several epochs, they are the means of the epochs,
@@ -86,7 +86,7 @@ def records_of(log: LossLog, name: str) -> Records:
     return parts[0] if len(parts) == 1 else joined(name, parts)
 
 
-def summarize(records: Records, kind: Kind, by_epoch: bool) -> Summary:
+def summarize(records: Records, kind: Kind, by_epoch: bool) -> ComparedSeries:
     """Return what is said of the records of a loss.
 
     Args:
@@ -106,7 +106,7 @@ def summarize(records: Records, kind: Kind, by_epoch: bool) -> Summary:
     means, ends = _means(records, by_epoch)
     known = np.flatnonzero(np.isfinite(means))
     if not len(known):
-        return Summary(kind, len(records), None, None, None, nonfinite)
+        return ComparedSeries(kind, len(records), None, None, None, nonfinite)
 
     def at(index: int) -> Value:
         epoch = float(records.epoch[ends[index]])
@@ -115,7 +115,7 @@ def summarize(records: Records, kind: Kind, by_epoch: bool) -> Summary:
         )
 
     lowest, highest = known[np.argmin(means[known])], known[np.argmax(means[known])]
-    return Summary(kind, len(records), at(known[-1]), at(lowest), at(highest), nonfinite)
+    return ComparedSeries(kind, len(records), at(known[-1]), at(lowest), at(highest), nonfinite)
 
 
 def _means(records: Records, by_epoch: bool) -> tuple[_Floats, npt.NDArray[np.intp]]:

@@ -1,0 +1,235 @@
+"""`Follower`: the newest values of a log that grows, which is read on from where it was read before."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nectargan_core.errors import LossLogError
+from nectargan_core.log._file import log_name, log_rank, read_at
+from nectargan_core.log._index import LogIndex
+from nectargan_core.log._kinds import Entry, Traits, entries_of
+from nectargan_core.log._nectargan import NectarganLog, find_nectargan_log
+from nectargan_core.log._records import Records
+
+# A trend is shown in so many values; twice as many are kept, so that each is a mean of as many records.
+_TREND = 32
+# The speed is that of so many of the last times that the log grew.
+_UPDATES = 20
+
+
+class Newest:
+    """The newest values of a series, of which the records are not kept.
+
+    Args:
+        name: Its name.
+
+    Example:
+        >>> ones = np.ones(2)
+        >>> newest = Newest("G_L1")
+        >>> newest.add(Records("G_L1", np.array([6, 7]), ones, np.array([0.5, 0.25]), ones, ones))
+        >>> newest.records, newest.step, newest.last, newest.epoch_mean
+        (2, 7, 0.25, 0.375)
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.records = 0
+        self.step = -1
+        self.first_step = 0
+        self.epoch = self.last = self.weight = float("nan")
+        self.traits = Traits(None, is_weighted=False)
+        # The sum over the present epoch, and how many records it is of.
+        self._sum, self._count = 0.0, 0
+        # Sums of so many records each, with how many are in the last.
+        self._sums: list[float] = []
+        self._each, self._in_last = 1, 0
+
+    def add(self, records: Records) -> None:
+        """Take records that follow those before."""
+        if not len(records):
+            return
+        if not self.records:
+            self.first_step = int(records.step[0])
+        starts = np.flatnonzero(np.floor(records.epoch[1:]) != np.floor(records.epoch[:-1])) + 1
+        start = int(starts[-1]) if len(starts) else 0
+        if start or np.floor(records.epoch[0]) != np.floor(self.epoch):
+            self._sum, self._count = 0.0, 0
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._sum += float(records.loss[start:].sum())
+        self._count += len(records) - start
+        self.records += len(records)
+        self.step, self.epoch = int(records.step[-1]), float(records.epoch[-1])
+        self.last, self.weight = float(records.loss[-1]), float(records.weight[-1])
+        weighted = self.traits.is_weighted or bool((records.weight != 1).any())
+        self.traits = Traits(records.component_of, weighted)
+        self._add_to_trend(records.loss)
+
+    @property
+    def epoch_mean(self) -> float:
+        """The mean over the present epoch, as far as it has come."""
+        return self._sum / self._count if self._count else float("nan")
+
+    @property
+    def trend(self) -> list[float]:
+        """At most 64 means of as many records each, over the whole run; nan where a record is."""
+        counts = [self._each] * (len(self._sums) - 1) + [self._in_last]
+        return [total / count for total, count in zip(self._sums, counts, strict=False)]
+
+    def _add_to_trend(self, values: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        position = 0
+        with np.errstate(invalid="ignore", over="ignore"):
+            while position < len(values):
+                if not self._sums or self._in_last == self._each:
+                    if len(self._sums) == 2 * _TREND:
+                        self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
+                        self._each *= 2
+                    self._sums.append(0.0)
+                    self._in_last = 0
+                part = values[position : position + self._each - self._in_last]
+                self._sums[-1] += float(part.sum())
+                self._in_last += len(part)
+                position += len(part)
+
+
+class Follower:
+    """Reads a log that a run appends to, each time only what is new.
+
+    What is kept of a series is a few numbers, whatever its length. A log that a resumed run goes back in, that was
+    replaced, or that is NectarGAN's own, is read again from its begin. Of a run with several ranks the lowest that has
+    a log is followed.
+
+    Args:
+        path: A log, or the directory that it is in or will be in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.series: dict[str, Newest] = {}
+        self.headers: list[Mapping[str, Any]] = []
+        # When the log was changed last, in seconds since the epoch of Unix; None while there is none.
+        self.written: float | None = None
+        self._index: LogIndex | None = None
+        self._identity: tuple[int, int] | None = None
+        self._size = 0
+        # When the log was seen to have grown, and up to which step.
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_UPDATES)
+
+    @property
+    def step(self) -> int:
+        """The last step of any series, -1 before there is one."""
+        return max((each.step for each in self.series.values()), default=-1)
+
+    @property
+    def epoch(self) -> float:
+        """The epoch of the series with the last step."""
+        return max(((each.step, each.epoch) for each in self.series.values()), default=(-1, float("nan")))[1]
+
+    @property
+    def speed(self) -> float | None:
+        """Steps a second: as the log was seen to grow, or else from its begin on; None where it is not known."""
+        if len(self._seen) > 1:
+            (start, first), (end, last) = self._seen[0], self._seen[-1]
+            return (last - first) / (end - start) if end > start else None
+        started = self.headers[0].get("started") if len(self.headers) == 1 else None
+        if not isinstance(started, (int, float)) or self.written is None or self.written <= started or self.step < 0:
+            return None
+        first = min(each.first_step for each in self.series.values())
+        return (self.step - first + 1) / (self.written - started)
+
+    def entries(self) -> list[Entry]:
+        """Return what each name stands for, in the order of the log."""
+        return entries_of(self.headers, self.series, lambda name: self.series[name].traits)
+
+    def poll(self) -> bool:
+        """Read what is new, and return whether anything is.
+
+        Raises:
+            LossLogError: If there is a file that is no loss log, or it cannot be read.
+        """
+        theirs = find_nectargan_log(self._path)
+        path = self._find() if theirs is None else theirs
+        if path is None:
+            return False
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise LossLogError(f"{path} is not an ordinary file")
+            if (status.st_dev, status.st_ino) == self._identity and self._is_unchanged(status):
+                return False
+            if theirs is not None:
+                self._read_theirs(path)
+            else:
+                self._read_ours(path, descriptor, status)
+        finally:
+            os.close(descriptor)
+        self._identity, self._size = (status.st_dev, status.st_ino), status.st_size
+        self.written = status.st_mtime
+        if self._seen and self._seen[-1][1] > self.step:
+            self._seen.clear()
+        if self.step >= 0 and (not self._seen or self.step > self._seen[-1][1]):
+            self._seen.append((time.monotonic(), self.step))
+        return True
+
+    def _is_unchanged(self, status: os.stat_result) -> bool:
+        return status.st_size == self._size and status.st_mtime == self.written
+
+    def _find(self) -> Path | None:
+        if self._path.is_dir():
+            ranks = {rank: file for file in self._path.iterdir() if (rank := log_rank(file.name)) is not None}
+            return ranks[min(ranks)] if ranks else None
+        return self._path if self._path.exists() else None
+
+    def _read_ours(self, path: Path, descriptor: int, status: os.stat_result) -> None:
+        def read(start: int, stop: int) -> bytes:
+            return read_at(descriptor, start, min(stop, status.st_size) - start)
+
+        is_same = (status.st_dev, status.st_ino) == self._identity and status.st_size >= self._size
+        rewinds = self._index.rewinds if self._index is not None and is_same else -1
+        try:
+            if self._index is not None and is_same:
+                self._index.extend(read)
+            if self._index is None or self._index.rewinds != rewinds:
+                # What a run that goes back supersedes is forgotten already.
+                self._index, self.series = LogIndex(path), {}
+                self._index.extend(read)
+            self.headers = list(self._index.headers)
+            for name in self._index.names:
+                newest = self.series.setdefault(name, Newest(name))
+                for records in self._index.take(name, read):
+                    newest.add(records)
+        except OSError as error:
+            if isinstance(error, LossLogError):
+                raise
+            raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _read_theirs(self, path: Path) -> None:
+        try:
+            log = NectarganLog(path)
+        except LossLogError:
+            # NectarGAN writes it whole, and may be at it.
+            if self.series:
+                return
+            raise
+        self.headers, self.series = list(log.headers), {}
+        for name in log.names:
+            self.series[name] = Newest(name)
+            self.series[name].add(log.records(name))
+
+
+def log_in(path: Path) -> Path:
+    """Return where a log is awaited: the path itself if it is named like one, else that in the directory."""
+    return path if path.suffix in (".jsonl", ".json") else path / log_name()
