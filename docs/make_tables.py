@@ -46,8 +46,13 @@ else:
 ROOT = Path(__file__).parent.parent
 DIRECTORY = ROOT / "docs" / "directory.toml"
 COSTS = ROOT / "docs" / "costs.json"
-KINDS = {"loss spec": catalog.SPECS, "schedule": catalog.SCHEDULES, "weighting": catalog.WEIGHTINGS, "observer": None}
-"""What the directory lists, and the entry point group of each that has one."""
+KINDS = {
+    "loss spec": catalog.SPECS,
+    "schedule": catalog.SCHEDULES,
+    "weighting": catalog.WEIGHTINGS,
+    "observer": catalog.OBSERVERS,
+}
+"""What the directory lists, and the entry point group of each."""
 
 FIELDS = ("name", "distribution", "kind", "sentence", "link")
 LONGEST = 120
@@ -87,7 +92,7 @@ def offers(core: bool = True) -> list[Offer]:
     for path in [*([ROOT / "pyproject.toml"] * core), *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         readme = path.with_name("README.md").relative_to(ROOT).as_posix()
-        for group, targets in project["entry-points"].items():
+        for group, targets in project.get("entry-points", {}).items():
             found += [Offer(group, name, project["name"], target, readme) for name, target in targets.items()]
     order = list(KINDS.values())
     return sorted(found, key=lambda offer: (order.index(offer.group), offer.name))
@@ -249,11 +254,11 @@ def first_party() -> str:
         "",
         "from typing import Final",
         "",
-        "from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS",
+        "from nectargan_core.catalog._groups import OBSERVERS, SCHEDULES, SPECS, WEIGHTINGS",
         "",
         "FIRST_PARTY: Final = {",
     ]
-    for constant in ("SPECS", "SCHEDULES", "WEIGHTINGS"):
+    for constant in ("SPECS", "SCHEDULES", "WEIGHTINGS", "OBSERVERS"):
         lines.append(f"    {constant}: {{")
         for offer in offers(core=False):
             if offer.group == getattr(catalog, constant):
@@ -317,7 +322,7 @@ _INTRODUCTION = """\
 
 What is published for this project, by itself and by others. `pip install DISTRIBUTION` makes the name work: that of a
 loss spec in a formula, that of a schedule in `Schedule(...)`, that of a weighting in `Weighting(...)`. A distribution
-is linked to its source or documentation; those without a link are in `plugins/` of this repository, each with a README.
+is linked to its source or documentation.
 
 A plugin is code that runs with your rights. That one is listed here says nothing about its quality or its safety.
 
@@ -328,8 +333,10 @@ entry for each name, above the plugins of this project.
 
 def _linked(entry: Mapping[str, str]) -> str:
     distribution = code(entry["distribution"])
-    # Sphinx knows no page outside of docs.
-    return f"[{distribution}]({entry['link']})" if _is_https(entry["link"]) else distribution
+    if _is_https(entry["link"]):
+        return f"[{distribution}]({entry['link']})"
+    # That of core is the site itself.
+    return f"[{distribution}](../{entry['link']})" if entry["link"].startswith("plugins/") else distribution
 
 
 def problems(data: Mapping[str, Any]) -> list[str]:

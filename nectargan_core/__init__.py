@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nectargan_core.config import Config, ConfigManager
     from nectargan_core.history import LMHistory
     from nectargan_core.hookspecs import hookimpl
-    from nectargan_core.log import LossLog, Records
+    from nectargan_core.log import LossLog, Records, Scalars, ScalarStream
     from nectargan_core.losses import ComputedLosses, LMLoss
     from nectargan_core.manager import LossManager
     from nectargan_core.objectives import Difference, Objective
@@ -34,6 +34,8 @@ __all__ = [
     "Losses",
     "Objective",
     "Records",
+    "ScalarStream",
+    "Scalars",
     "Schedule",
     "Scheduler",
     "TorchScheduler",
@@ -68,6 +70,8 @@ _MODULES = {
     "Losses": "weightings",
     "Objective": "objectives",
     "Records": "log",
+    "ScalarStream": "log",
+    "Scalars": "log",
     "Schedule": "schedules",
     "Scheduler": "schedules",
     "TorchScheduler": "schedules._torch_scheduler",

@@ -89,10 +89,11 @@ def read_name(text: str, kind: str) -> Term:
         >>> read_name("acme/one-cycle", "schedule").provider
         'acme'
     """
-    term, end = read_term(text, expected=f"the name of a {kind}")
+    one = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    term, end = read_term(text, expected=f"the name of {one}")
     if end != len(text) or term.variant is not None:
         raise SpecSyntaxError(
-            f"a {kind} is named by one name, optionally provider/name, without a variant; got {text!r}.",
+            f"{one} is named by one name, optionally provider/name, without a variant; got {text!r}.",
             text=text,
             column=end,
         )

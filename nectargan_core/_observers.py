@@ -1,4 +1,4 @@
-"""The observers of a manager: registers and removes objects with hooks, and notifies each of an event."""
+"""The observers of a manager: finds named ones, registers objects with hooks, and notifies each of an event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pluggy
 
 from nectargan_core import catalog, hookspecs
 from nectargan_core._messages import did_you_mean, listed, one_line, shown, warn
-from nectargan_core.errors import PluginContractError
+from nectargan_core._names import read_name
+from nectargan_core.errors import NectarganError, PluginContractError, PluginLoadError
 
 _EVENTS = tuple(name for name in vars(hookspecs) if name.startswith(hookspecs.PROJECT + "_"))
 
@@ -29,6 +30,39 @@ class Observers:
         self._manager = weakref.ref(manager)
         self.hooks = pluggy.PluginManager(hookspecs.PROJECT)
         self.hooks.add_hookspecs(hookspecs)
+        # The plugins that were given by name.
+        self._named: set[catalog.Plugin] = set()
+
+    def add_by_name(self, name: str) -> list[object]:
+        """Make the observer of a name and register it, once.
+
+        Returns:
+            As `add`.
+
+        Raises:
+            SpecSyntaxError: If it is no name.
+            PluginError: If no such observer is installed, or it is blocked, broken or breaks its contract.
+            NectarganError: What it raises of this kind when it is made.
+        """
+        term = read_name(name, "observer")
+        plugin = catalog.find(catalog.OBSERVERS, term.name, term.provider)
+        if plugin in self._named:
+            return []
+        make = plugin.load()
+        try:
+            observer = make()
+        except NectarganError:
+            raise
+        except Exception as error:
+            raise plugin.error(PluginLoadError, f"cannot be made: {one_line(error)}") from error
+        if not self._has_hooks(observer):
+            raise plugin.error(
+                PluginContractError,
+                f"made {shown(observer)}, which has no function that is marked with nectargan_core.hookimpl",
+            )
+        added = self.add(observer, plugin)
+        self._named.add(plugin)
+        return added
 
     def add(self, observer: object, offered_by: catalog.Plugin | None = None) -> list[object]:
         """Register an object whose functions are marked with `hookimpl`, once.
@@ -43,7 +77,7 @@ class Observers:
         try:
             if any(observer is plugin for plugin in self.hooks.get_plugins()):
                 return []
-            self._refuse_text_or_class(observer)
+            self._refuse_class(observer)
             self._refuse_unknown(observer)
             self.hooks.register(observer)
             self._refuse_wrappers(observer)
@@ -67,10 +101,11 @@ class Observers:
         return [observer]
 
     def add_all(self, observers: object) -> None:
-        """Register several objects; see `add`.
+        """Register several objects or names; see `add` and `add_by_name`.
 
         Raises:
-            PluginContractError: If one of them cannot observe.
+            PluginError: If one of them cannot observe.
+            SpecSyntaxError: If a text is no name.
             TypeError: If these are not several objects.
         """
         iterator: Iterator[object] | None = None
@@ -80,10 +115,15 @@ class Observers:
                 iterator = iter(observers)  # type: ignore[call-overload] # what is not iterable raises
         if iterator is None:
             raise TypeError(
-                f"observers is a list of objects with functions marked with hookimpl, got {shown(observers)}"
+                "observers is a list of names, such as ['tensorboard'], or of objects with functions marked with "
+                f"hookimpl; got {shown(observers)}"
             )
         for observer in list(iterator):
-            self.add(observer)
+            self.add_given(observer)
+
+    def add_given(self, observer: object) -> list[object]:
+        """Register an object, or what a name makes; see `add` and `add_by_name`."""
+        return self.add_by_name(observer) if isinstance(observer, str) else self.add(observer)
 
     def add_module_of(self, plugin: catalog.Plugin) -> list[object]:
         """Register the module that an entry point names."""
@@ -122,9 +162,7 @@ class Observers:
                 name = _name(implementation.plugin)
                 warn(f"{name} failed to observe {event}: {one_line(error)}")
 
-    def _refuse_text_or_class(self, observer: object) -> None:
-        if isinstance(observer, str):
-            raise ValueError("observers are not given by name; give the object itself")
+    def _refuse_class(self, observer: object) -> None:
         if isinstance(observer, type):
             raise ValueError(f"it is a class; give an object of it, such as {observer.__name__}()")
 
@@ -152,10 +190,13 @@ class Observers:
 
     def _refuse_idle(self, observer: object) -> None:
         """Raise `ValueError` for an object that was given as an observer, and would never be notified."""
-        if not self.hooks.get_hookcallers(observer):
+        if not self._has_hooks(observer):
             raise ValueError(
                 f"none of its functions is marked with nectargan_core.hookimpl; the events are {listed(_EVENTS)}"
             )
+
+    def _has_hooks(self, observer: object) -> bool:
+        return any(self.hooks.parse_hookimpl_opts(observer, name) is not None for name in dir(observer))
 
     def _refuse_wrappers(self, observer: object) -> None:
         for caller in self.hooks.get_hookcallers(observer) or ():
@@ -169,8 +210,6 @@ def _name(observer: object) -> str:
         name = getattr(observer, "__name__", None)
     except Exception:  # noqa: BLE001 # an object may raise anything
         name = None
-    if isinstance(observer, str):
-        return shown(observer)
     return name if type(name) is str else type(observer).__name__
 
 

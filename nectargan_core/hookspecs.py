@@ -42,7 +42,16 @@ def nectargan_history_flushed(manager: LossManager, chunks: tuple[Records, ...])
 
     Args:
         manager: The manager.
-        chunks: The new records of each loss and scalar that has any, in the order of their first steps.
+        chunks: The new records of each loss and scalar that has any, in the order of their first steps. They have
+            their `time`, worked out in proportion to the steps since the flush before.
+    """
+
+
+@hookspec
+def nectargan_history_rewound(manager: LossManager, step: int) -> None:
+    """The run goes on from an earlier state; what was recorded at `step` and later is superseded.
+
+    That was in this process or in a former one; there may be none. A run without a clock has no such event.
     """
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, NoReturn, cast, get_args
+from typing import Any, BinaryIO, Literal, NoReturn, cast, get_args
 
 import pluggy
 import torch
@@ -60,6 +60,7 @@ from nectargan_core.objectives import (
     located,
 )
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
+from nectargan_core.views import LossMap, draw_maps
 from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, is_state, load_states, read_weighting
 
 # What needs no further check as an epoch.
@@ -98,14 +99,17 @@ class LossManager:
             latest (`"raise"`), or nothing (`"ignore"`).
         flush_every: Seconds after which the next loss call writes what is new to the log.
         fsync: Whether each write waits until the disk has it, so that it survives a crash of the machine.
-        observers: Objects whose functions marked with `hookimpl` observe this manager.
+        observers: What is notified of events: names of plugins, such as `"tensorboard"`, which are made with their
+            defaults, or objects with functions that are marked with `hookimpl`. Where one observes the records of a
+            manager without `experiment_dir` and `enable_logging`, these are kept until it has been given them.
         total_epochs: How many epochs the run has, above 0: what schedules with `unit="fraction"` are relative to.
         total_steps: How many steps it has, at least 1, in place of `total_epochs`: such schedules then follow the step.
 
     Raises:
         ConfigError: If the configuration has a wrong type somewhere, or names a device that is none.
         LossLogError: If the directory cannot be made, or another process logs there.
-        PluginContractError: If an observer marks an event that does not exist, or none.
+        PluginError: If an observer is not installed, cannot be made, or marks an event that does not exist, or none.
+        SpecSyntaxError: If the name of an observer is none.
         TypeError: If another argument has the wrong type.
         ValueError: If a number is out of its range, `nonfinite` is no such word, JSON cannot hold `metadata`, or both
             `total_epochs` and `total_steps` are given.
@@ -162,6 +166,8 @@ class LossManager:
         self._observers = Observers(self)
         self._observers.add_all(observers)
         keep = self.experiment_dir is not None
+        # Whether records are kept for observers, where nobody said whether they are.
+        self._keeps_for_observers = enable_logging is None and not keep
         if enable_logging is not None:
             keep = arguments.flag("enable_logging", enable_logging)
         log = None
@@ -176,8 +182,11 @@ class LossManager:
                 raise LossLogError(f"cannot log to {self.experiment_dir}: {error}") from error
         notify = self._observers.weak_notify()
         self._recorder = Recorder(log, keep, history_buffer_size, seconds, nonfinite, notify)
+        self._log_started: float | None = None if log is None else header["started"]
         if log is not None and resume and log.path.exists():
-            self._recorder.resume(LossLog(log.path))
+            former = LossLog(log.path)
+            self._recorder.resume(former)
+            self._log_started = former.header.get("started")
         self._watch_observers()
         # The finalizer must not hold the manager, which could then not be collected before Python exits.
         self._finalizer = weakref.finalize(self, _end, self._recorder, self._registry)
@@ -480,8 +489,11 @@ class LossManager:
         return self._recorded()()
 
     def _watch_observers(self) -> None:
-        if self._observers.is_observed("nectargan_history_flushed"):
-            self._recorder.notify_without_log()
+        if not self._observers.is_observed("nectargan_history_flushed"):
+            return
+        if self._keeps_for_observers and not self._recorder.keep:
+            self._recorder.keep_until_told()
+        self._recorder.notify_without_log()
 
     def _move(self, loss: LMLoss) -> None:
         module = module_of(loss.function)
@@ -535,6 +547,31 @@ class LossManager:
     def hooks(self) -> pluggy.PluginManager:
         """The pluggy manager of the observers."""
         return self._observers.hooks
+
+    def add_observer(self, observer: object) -> None:
+        """Have something notified of the events from now on; see `observers` of `LossManager`.
+
+        Args:
+            observer: The name of a plugin, or an object with functions that are marked with `hookimpl`. It is added
+                once.
+
+        Raises:
+            PluginError: If it is not installed, cannot be made, or marks an event that does not exist, or none.
+            SpecSyntaxError: If the name is none.
+
+        Example:
+            >>> from nectargan_core import hookimpl
+            >>> class Closing:
+            ...     @hookimpl
+            ...     def nectargan_manager_closed(self):
+            ...         print("closed")
+            >>> manager = LossManager()
+            >>> manager.add_observer(Closing())
+            >>> manager.close()
+            closed
+        """
+        self._observers.add_given(observer)
+        self._watch_observers()
 
     # Changing weights
 
@@ -749,6 +786,19 @@ class LossManager:
         return self._recorder.epoch
 
     @property
+    def rank(self) -> int:
+        """The rank of this process in a distributed run, which names its log; 0 where nothing says it."""
+        return rank_and_world_size()[0]
+
+    @property
+    def log_started(self) -> float | None:
+        """When the log was begun, in seconds since 1970: by this manager, or by the one whose run it resumes.
+
+        It tells the logs of one directory from each other. None where there is no log.
+        """
+        return self._log_started
+
+    @property
     def total_epochs(self) -> float | None:
         """How many epochs the run has, None if it is not known."""
         return self._totals[0]
@@ -837,7 +887,7 @@ class LossManager:
                 {...}}` passes keyword arguments to the function, both for this call.
 
         Returns:
-            The weighted result, attached to the graph: a new tensor, the caller's to edit.
+            The weighted result, a new tensor that is attached to the graph and the caller's to edit.
 
         Raises:
             UnknownLossError: If no loss of this name is registered.
@@ -1246,6 +1296,71 @@ class LossManager:
         for name, series in self._recorder.scalars.items():
             if wanted is None or name in wanted:
                 yield name, series, True
+
+    def save_loss_maps(
+        self, file: str | os.PathLike[str] | BinaryIO, query: Query = None, *, inputs: Mapping[str, Any] | None = None
+    ) -> tuple[str, ...]:
+        """Draw the last maps of losses with `reduction="none"` as labelled heat maps, beside what they are maps of.
+
+        There is a row for each of the first four images of the batch: `x`, `y_fake` and `y`, other images that the
+        losses read, and a heat map of the weighted result of each loss, whose colors are scaled from its least to its
+        greatest value. A map with channels is drawn by their mean, a map that is smaller than the image over all of it,
+        a result (N, T), such as that of waveforms, as a line, and a result (N,) as a number for each image. What is no
+        map of the images, such as a result (N, C, D, H, W), is left out with a note in the picture. Values that are nan
+        or infinite are cyan.
+
+        Images count as from -1 to 1 where one of their values is below 0, otherwise as from 0 to 1; `y_fake` counts as
+        `y` does. Of one with three or more channels the first three are drawn, of any other the first, in gray.
+
+        Args:
+            file: The file, in a format that its suffix names, such as `.png`; or a binary file object, for a PNG.
+            query: Tag or loss name, or several; None for all losses.
+            inputs: The inputs of the losses by name, as `compute_losses` gets them. None: those that each loss was last
+                computed with, which are kept with its map. They are the tensors themselves: edited in place since,
+                they are drawn as they are now.
+
+        Returns:
+            The names of the losses whose maps were drawn.
+
+        Raises:
+            UnknownLossError: If the query finds no loss.
+            NectarganError: If no loss returned a map when it was last computed, none can be drawn, or in no such
+                format; if matplotlib is not installed; and inside of `torch.compile`.
+            OSError: If the file cannot be written.
+            TypeError: If an argument has the wrong type.
+            ValueError: If the path cannot be one.
+
+        Example:
+            >>> import io
+            >>> manager = LossManager()
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss(reduction="none"), loss_weight=100.0)
+            >>> images = {name: torch.rand(2, 3, 32, 32) for name in ("x", "y_fake", "y")}
+            >>> losses = manager.compute_losses(images)
+            >>> manager.save_loss_maps(io.BytesIO())
+            ('G_L1',)
+        """
+        _refuse_in_graphs("loss maps are drawn")
+        found = self._registry.find(query)
+        if inputs is not None:
+            inputs = arguments.mapping("inputs", inputs, "{'y_fake': y_fake, 'y': y}")
+        path = None if hasattr(file, "write") else arguments.path("file", file)
+        shown = [loss for loss in found if loss.has_map]
+        if not shown:
+            raise NectarganError(
+                f"there is no map to draw: {listed(loss.name for loss in found)} returned none when last computed "
+                'here; losses with reduction="none" return one, such as torch.nn.L1Loss(reduction="none")'
+            )
+        self._recorder.sync()
+        maps = [
+            LossMap(loss.name, loss.last_tensor(), loss.reported_weight(), loss.last_value(), loss.last_images(inputs))
+            for loss in shown
+        ]
+        picture, names = draw_maps(maps, "" if path is None else path.suffix)
+        if path is None:
+            cast("BinaryIO", file).write(picture)
+        else:
+            path.write_bytes(picture)
+        return names
 
     # The log and the state
 

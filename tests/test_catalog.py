@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nectargan_core import catalog
-from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, _lookup, find
+from nectargan_core.catalog import OBSERVERS, SCHEDULES, SPECS, WEIGHTINGS, _lookup, find
 from nectargan_core.catalog._installed import core_version
 from nectargan_core.errors import (
     AmbiguousPluginError,
@@ -323,9 +323,9 @@ class TestMisnamedGroups:
         )
 
     def test_where_none_is_near_all_groups_are_named(self, site):
-        site.install("acme", entry_points="[nectargan.observers]\nglow = acme:glow\n")
+        site.install("acme", entry_points="[nectargan.callables]\nglow = acme:glow\n")
         (entry,) = (entry for entry in catalog.plugins() if entry.plugin.name == "glow")
-        assert f"the groups are {SPECS}, {SCHEDULES}, {WEIGHTINGS};" in entry.note
+        assert f"the groups are {SPECS}, {SCHEDULES}, {WEIGHTINGS}, {OBSERVERS};" in entry.note
 
     @pytest.mark.parametrize("group", ["console_scripts", "acme.nectargan.loss_spec", "nectar"])
     def test_a_group_of_others_is_not_listed(self, site, group):

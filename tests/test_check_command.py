@@ -165,7 +165,7 @@ def test_a_plugin_that_cannot_be_loaded_is_a_failed_check(check, site, code, mes
         (["sound+nearly"], "a plugin is named by one name"),
         ([""], "expected the name of a plugin, found an empty string"),
         (["nobody/sound"], "is offered by acme-curves 1.0"),
-        (["nothing-like-that"], "no spec, schedule or weighting 'nothing-like-that' is installed"),
+        (["nothing-like-that"], "no spec, schedule, weighting or observer 'nothing-like-that' is installed"),
         (["sound", "--skip", "ends"], "--skip takes CHECK=REASON"),
         (["sound", "--skip", "ends="], "--skip takes CHECK=REASON"),
         (["sound", "--skip", "endz=never"], 'Did you mean "ends"?'),

@@ -20,7 +20,8 @@ from documents import PAGES, ROOT, blocks, file_of, relative
 # The blocks that are not run here, by page and first line, with the reason.
 ELSEWHERE = {
     ("README.md", "make demo"): "both set up an environment from the network; this is a part of `make test-all`, which "
-    "`.ci/run` runs, and the command of `make demo` is run with the README of nectargan-pix2pix",
+    "`.ci/run` runs, and what `make demo` does is tested with nectargan-pix2pix",
+    ("plugins/nectargan-pix2pix/README.md", "nectargan-pix2pix demo"): "takes minutes; tested with nectargan-pix2pix",
 }
 # Pages whose commands need other distributions, and the test that has them.
 OTHER_TESTS = {"docs/plugins.md": "test_plugins_page.py"}
@@ -117,7 +118,11 @@ def pairs_of_images(shell, place):
 
 
 # What the commands of a page need beside an environment with PyTorch.
-BEFORE = {"README.md": clone_of_this, "plugins/nectargan-pix2pix/README.md": pairs_of_images}
+BEFORE = {
+    "README.md": clone_of_this,
+    "docs/quickstart.md": clone_of_this,
+    "plugins/nectargan-pix2pix/README.md": pairs_of_images,
+}
 
 
 @pytest.mark.slow

@@ -36,7 +36,12 @@ LANGUAGES = {
     "text": "what is not run; such a block is listed in TEXTS, with the reason",
 }
 # Directives of the Sphinx build, which are no code; `test_every_page_is_listed` and `test_structure.py` read them.
-DIRECTIVES = {"{eval-rst}": "docs/api.md", "{toctree}": "docs/index.md"}
+DIRECTIVES = {
+    "{eval-rst}": {"docs/api.md", "docs/api-plugins.md"},
+    "{toctree}": {"docs/index.md", "docs/recipes/index.md"},
+}
+# Pictures that `make docs` draws, and no part of the repository.
+DRAWN = "gallery/"
 # The beginning of each text block, by page, and why it is not run.
 TEXTS = {
     ("docs/manager.md", "                         cosine with"): "what the example before it prints, of random numbers",
@@ -49,7 +54,7 @@ by_page = pytest.mark.parametrize("path", PAGES, ids=relative)
 @by_page
 def test_every_block_has_a_language_that_is_tested(path):
     for block in blocks(path):
-        assert block.language in LANGUAGES or DIRECTIVES.get(block.language) == block.page, (
+        assert block.language in LANGUAGES or block.page in DIRECTIVES.get(block.language, ()), (
             f"{block}: a block of the language {block.language!r} is not tested; write one of "
             + "; ".join(f"```{name} ({what})" for name, what in LANGUAGES.items())
         )
@@ -107,10 +112,27 @@ BEFORE = {
 }
 
 
-@by_page
+# What pages import that takes seconds: their examples are slow, and left out where it is not installed. What such
+# packages warn of on small data is no error.
+HEAVY = {
+    "docs/recipes/accelerate.md": "accelerate",
+    "docs/recipes/lightning.md": "lightning",
+    "plugins/nectargan-lightning/README.md": "lightning",
+}
+
+
+def with_examples(path):
+    """The parameter of a page for a test that runs it."""
+    is_heavy = relative(path) in HEAVY
+    return pytest.param(path, marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")] if is_heavy else [])
+
+
+@pytest.mark.parametrize("path", [*map(with_examples, PAGES)], ids=relative)
 def test_every_python_example_runs(path, site, tmp_path, monkeypatch):
     if path.name == "manager.md" and Version(torch.__version__) < Version("2.7"):
         pytest.skip("the page compiles compute_losses, which needs PyTorch 2.7")
+    if heavy := HEAVY.get(relative(path)):
+        pytest.importorskip(heavy)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)  # What networks of examples return by chance may be warned of.
     if prepare := BEFORE.get(relative(path)):
@@ -177,7 +199,7 @@ def test_the_names_of_every_toml_block_work(path, block, site):
         )
     else:
         install(site, files)
-    assert set(project["entry-points"]) <= {catalog.SPECS, catalog.SCHEDULES, catalog.WEIGHTINGS}
+    assert set(project["entry-points"]) <= {catalog.SPECS, catalog.SCHEDULES, catalog.WEIGHTINGS, catalog.OBSERVERS}
     for group, names in project["entry-points"].items():
         for name in names:
             USES[group](f"{project['name']}/{name}", name)
@@ -206,7 +228,18 @@ def use_weighting(name, short):
     assert manager.get_loss_weights()["a"] > 0
 
 
-USES = {catalog.SPECS: use_spec, catalog.SCHEDULES: use_schedule, catalog.WEIGHTINGS: use_weighting}
+def use_observer(name, short):
+    with LossManager(observers=[name]) as manager:
+        manager.register_loss_fn("a", torch.nn.L1Loss())
+        manager.compute_losses({"y_fake": torch.zeros(2), "y": torch.ones(2)})
+
+
+USES = {
+    catalog.SPECS: use_spec,
+    catalog.SCHEDULES: use_schedule,
+    catalog.WEIGHTINGS: use_weighting,
+    catalog.OBSERVERS: use_observer,
+}
 
 
 # The rest
@@ -240,13 +273,23 @@ def test_every_text_block_that_is_listed_is_there():
 
 
 def test_every_page_is_listed():
-    (tree,) = blocks(ROOT / "docs/index.md", "{toctree}")
-    listed = {line for line in tree.text.splitlines() if re.fullmatch(r"[\w/-]+", line)} - {"gallery/index"}
-    pages = {relative(path)[len("docs/") : -len(".md")] for path in PAGES if relative(path).startswith("docs/")}
-    assert listed == pages - {"index"}
+    pages = {path for path in PAGES if relative(path).startswith("docs/")}
+    listed = {
+        (path.parent / f"{line}.md").resolve()
+        for path in pages
+        for tree in blocks(path, "{toctree}")
+        for line in tree.text.splitlines()
+        if re.fullmatch(r"[\w/-]+", line)
+    }
+    made = {ROOT / "docs/gallery/index.md", ROOT / "docs/readmes/index.md"}
+    assert listed - made == pages - {ROOT / "docs/index.md"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in listed:
-        assert f"(docs/{name}.md)" in readme, f"README.md, section Documentation: add a line for docs/{name}.md"
+    recipes = (ROOT / "docs/recipes/index.md").read_text(encoding="utf-8")
+    for path in pages - {ROOT / "docs/index.md"}:
+        if path.parent.name == "recipes" and path.stem != "index":
+            assert f"({path.name})" in recipes, f"docs/recipes/index.md: add a row for {path.name}"
+        else:
+            assert f"({relative(path)})" in readme, f"README.md, section Documentation: add {relative(path)}"
 
 
 def test_every_link_to_a_page_leads_to_one():
@@ -254,6 +297,8 @@ def test_every_link_to_a_page_leads_to_one():
         for target in re.findall(r"\]\(((?!https?:|#)[^)\s]+)\)", text_of(path)):
             file, _, anchor = target.partition("#")
             page = (path.parent / file).resolve()
+            if file.startswith(DRAWN):
+                continue
             assert page.exists(), f"{relative(path)}: there is no {target}"
             if anchor:
                 assert anchor in anchors(page), f"{relative(path)}: {file} has no heading for #{anchor}"

@@ -88,6 +88,10 @@ def test_several_runs_have_axes_for_each_loss_and_a_colour_each(tmp_path):
     assert len({line.get_color() for line in figure.axes[2].get_lines()}) == 2
 
 
+def test_all_axes_show_the_same_part_of_the_run(log):
+    assert len({axes.get_xlim() for axes in log.plot().axes}) == 1
+
+
 def test_a_log_without_records_is_an_error(tmp_path):
     with pytest.raises(LossLogError, match="there are no records to draw yet in 'new'"):
         log_of(tmp_path, experiment="new").plot()
@@ -141,6 +145,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_any_values_are_drawn(tmp_path, values):
     log = log_of(tmp_path, records("G_L1", values, weights=np.linspace(0, 1, len(values))), tags={"G_L1": ["G"]})
@@ -150,6 +155,7 @@ def test_any_values_are_drawn(tmp_path, values):
 NAMES = ["$x_1$", "$", "_hidden", "<script>", "größe", "损失", "a\nb\x1b[31m", "n" * 500, "%s {0} \\frac"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_is_shown_as_it_is(tmp_path, name):
     log = log_of(tmp_path, records(name, [1, 2]), records("b", [2, 3]), tags={name: ["G"], "b": ["G"]}, experiment=name)

@@ -25,7 +25,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-KINDS = {"loss": catalog.SPECS, "schedule": catalog.SCHEDULES, "weighting": catalog.WEIGHTINGS}
+KINDS = {
+    "loss": catalog.SPECS,
+    "schedule": catalog.SCHEDULES,
+    "weighting": catalog.WEIGHTINGS,
+    "observer": catalog.OBSERVERS,
+}
 LONGEST = "abcdefghij" * 4
 # Each has a meaning of its own for Python, pytest, TOML or the templates.
 AWKWARD = ["x", "l", "I", "my-loss", "my.loss", "My_Loss", "_x", "a..b", "3d", "0x1", "class", "match", "list", "null"]
@@ -71,7 +76,7 @@ def test_a_new_folder_has_a_complete_package(new, kind):
     assert [path.name for path in new.place.iterdir()] == ["nectargan-acme"]
     folder = new.place / "nectargan-acme"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    modules = {"loss": {"loss", "spec"}, "schedule": {"schedule"}, "weighting": {"weighting"}}[kind]
+    modules = {"loss", "spec"} if kind == "loss" else {kind}
     assert files == {
         ".github/workflows/ci.yml",
         ".gitignore",
@@ -451,7 +456,7 @@ def test_the_folder_can_be_read_by_whoever_may_read_what_one_makes(new, tmp_path
 
 
 def test_the_help_lists_the_kinds():
-    assert "KIND is loss, schedule or weighting" in CliRunner().invoke(main, ["new", "--help"]).output
+    assert "KIND is loss, schedule, weighting or observer" in CliRunner().invoke(main, ["new", "--help"]).output
 
 
 def test_strings_of_json_are_those_of_toml():

@@ -9,7 +9,7 @@ from wheels import call
 
 ROOT = Path(__file__).parent.parent
 # Of each kind a name that needs care: a dot, a digit at the front, a keyword.
-NAMES = {"loss": "my.loss", "schedule": "3d-fade", "weighting": "class"}
+NAMES = {"loss": "my.loss", "schedule": "3d-fade", "weighting": "class", "observer": "2-csv"}
 
 TRAIN = """
 import torch
@@ -38,8 +38,14 @@ OBJECTIVES = {
     "loss": 'manager.init_from_spec("2*my.loss", options={"my.loss": {"sharpness": 3.0}})',
     "schedule": L1.format(more=', schedule=Schedule("3d-fade", end=4, target_value=0.0)'),
     "weighting": L1.format(more="") + 'manager.set_weighting(Weighting("class", params={"decay": 0.5}), query="G")',
+    "observer": L1.format(more="") + 'manager.add_observer("2-csv")',
 }
-WEIGHTS = {"loss": r"\{'G_MY_LOSS': 2.0\}", "schedule": r"\{'G_L1': 0.5\}", "weighting": r"\{'G_L1': [1-9]\d*\.\d+\}"}
+WEIGHTS = {
+    "loss": r"\{'G_MY_LOSS': 2.0\}",
+    "schedule": r"\{'G_L1': 0.5\}",
+    "weighting": r"\{'G_L1': [1-9]\d*\.\d+\}",
+    "observer": r"\{'G_L1': 1.0\}",
+}
 
 
 @pytest.fixture(scope="module")

@@ -58,11 +58,12 @@ def spec():
     return {"a": LMLoss(name="a", function=lambda x, y: (x / y).mean()), "b": LMLoss(name="b", function=nn.L1Loss())}
 
 
-def test_there_are_five_events_and_each_is_documented():
+def test_there_are_six_events_and_each_is_documented():
     assert EVENTS == [
         "nectargan_losses_built",
         "nectargan_loss_registered",
         "nectargan_history_flushed",
+        "nectargan_history_rewound",
         "nectargan_nonfinite_loss",
         "nectargan_manager_closed",
     ]
@@ -181,8 +182,8 @@ def test_a_history_in_memory_is_told_of_as_well_each_record_once(observer, buffe
     assert manager.series("a").step.tolist() == list(range(7))
 
 
-def test_a_manager_that_keeps_no_history_tells_of_none(observer):
-    with LossManager(observers=[observer]) as manager:
+def test_a_manager_that_is_to_keep_no_history_tells_of_none(observer):
+    with LossManager(observers=[observer], enable_logging=False) as manager:
         manager.register_loss_fn("a", nn.L1Loss())
         manager.compute_loss_xy("a", ONE, ONE)
     assert observer.arguments("history_flushed") == []

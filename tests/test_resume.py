@@ -61,6 +61,19 @@ def test_a_resumed_run_has_a_header_of_its_own(tmp_path):
     assert [header.get("resumed", False) for header in headers] == [False, True]
 
 
+def test_a_resumed_run_has_the_log_that_another_started(tmp_path):
+    with start(tmp_path) as manager:
+        run(manager, 1)
+        started = manager.log_started
+    assert started == LossLog(tmp_path).header["started"]
+    with start(tmp_path, resume=True) as manager:
+        run(manager, 1)
+        assert manager.log_started == started
+    with start(tmp_path) as manager:
+        assert manager.log_started > started
+    assert LossManager(enable_logging=True).log_started is None
+
+
 def test_without_resume_a_log_is_moved_aside_and_named_in_the_header(tmp_path):
     for _ in range(3):
         with start(tmp_path) as manager:

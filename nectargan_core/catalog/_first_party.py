@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nectargan_core.catalog._groups import SCHEDULES, SPECS, WEIGHTINGS
+from nectargan_core.catalog._groups import OBSERVERS, SCHEDULES, SPECS, WEIGHTINGS
 
 FIRST_PARTY: Final = {
     SPECS: {
@@ -93,5 +93,8 @@ FIRST_PARTY: Final = {
         "torchjd-pcgrad": "nectargan-torchjd",
         "torchjd-upgrad": "nectargan-torchjd",
         "uncertainty": "nectargan-weightings",
+    },
+    OBSERVERS: {
+        "tensorboard": "nectargan-tensorboard",
     },
 }

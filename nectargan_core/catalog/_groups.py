@@ -12,6 +12,7 @@ from typing import Final
 SPECS: Final = "nectargan.loss_specs"
 SCHEDULES: Final = "nectargan.schedules"
 WEIGHTINGS: Final = "nectargan.weightings"
+OBSERVERS: Final = "nectargan.observers"
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ def _bind_weighting(signature: inspect.Signature) -> None:
         raise TypeError
 
 
+def _bind_observer(signature: inspect.Signature) -> None:
+    signature.bind()
+
+
 GROUPS: Final = {
     SPECS: Group("loss spec", "(config) or (config, subspec)", _bind_spec),
     SCHEDULES: Group("schedule", "(schedule, epoch)", _bind_schedule),
     WEIGHTINGS: Group("weighting", "keyword arguments", _bind_weighting),
+    OBSERVERS: Group("observer", "no arguments", _bind_observer),
 }
 """The groups that the catalog reads, by their names in the metadata."""
 
@@ -88,3 +94,14 @@ def _ending(group: str) -> str:
 def noun(group: str) -> str:
     """Return what a plugin of a group is called, also of a group that is not known."""
     return GROUPS[group].noun if group in GROUPS else "plugin"
+
+
+def one(group: str) -> str:
+    """Return the noun of a group with its article.
+
+    Example:
+        >>> one(SCHEDULES), one(OBSERVERS)
+        ('a schedule', 'an observer')
+    """
+    kind = noun(group)
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -15,7 +15,7 @@ from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, one_line, shown
 from nectargan_core.catalog import _settings as settings
 from nectargan_core.catalog._first_party import FIRST_PARTY
-from nectargan_core.catalog._groups import GROUPS, SCHEDULES, misnaming, noun
+from nectargan_core.catalog._groups import GROUPS, SCHEDULES, misnaming, noun, one
 from nectargan_core.catalog._installed import CORE, EntryPoint, Installed, canonical, core_version, installed_core
 from nectargan_core.catalog._plugin import Plugin, forget_failures
 from nectargan_core.catalog._requirements import requirement
@@ -69,7 +69,7 @@ def find(group: str, name: str, provider: str | None = None) -> Plugin:
     """Find the one plugin that a name means, without importing any.
 
     Args:
-        group: The entry point group: `SPECS`, `SCHEDULES` or `WEIGHTINGS`.
+        group: The entry point group: `SPECS`, `SCHEDULES`, `WEIGHTINGS` or `OBSERVERS`.
         name: The name of the plugin, matched exactly.
         provider: The distribution that is to offer it, compared as package indexes compare names; needed only
             where several offer the name.
@@ -374,9 +374,9 @@ def _hints(installed: Installed, now: Settings, group: str, name: str, provider:
         if other == group:
             continue
         if offers := _offers(installed, other, name)[0]:
-            yield f"{name!r} is a {noun(other)} of {_releases(offers)}"
+            yield f"{name!r} is {one(other)} of {_releases(offers)}"
         elif other_home := FIRST_PARTY.get(other, {}).get(name):
-            yield f"{name!r} is a {noun(other)} of {other_home}"
+            yield f"{name!r} is {one(other)} of {other_home}"
     names = _names(installed, group)
     for known in names:
         if known != name and canonical(known) == canonical(name):

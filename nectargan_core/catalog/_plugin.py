@@ -14,7 +14,7 @@ from typing import Any
 
 from nectargan_core._messages import did_you_mean, one_line
 from nectargan_core.catalog import _settings as settings
-from nectargan_core.catalog._groups import GROUPS, is_misnamed, misnaming, noun
+from nectargan_core.catalog._groups import GROUPS, is_misnamed, misnaming, noun, one
 from nectargan_core.catalog._installed import CORE, canonical, core_version, supports_core
 from nectargan_core.catalog._settings import Settings
 from nectargan_core.errors import PluginBlockedError, PluginContractError, PluginError, PluginLoadError
@@ -27,7 +27,7 @@ class Plugin:
     """One installed plugin: what its metadata says of it, and the way to import it.
 
     Args:
-        group: The entry point group: `SPECS`, `SCHEDULES` or `WEIGHTINGS`.
+        group: The entry point group: `SPECS`, `SCHEDULES`, `WEIGHTINGS` or `OBSERVERS`.
         name: The name that it is asked for by.
         dist: The distribution that offers it.
         version: The version of the distribution; `None` where its metadata does not say.
@@ -58,7 +58,7 @@ class Plugin:
 
     @property
     def kind(self) -> str:
-        """What it is: a loss spec, a schedule or a weighting; of a group that is none of these, a plugin."""
+        """What it is: a loss spec, a schedule, a weighting or an observer; of another group, a plugin."""
         return noun(self.group)
 
     @property
@@ -82,7 +82,7 @@ class Plugin:
         return f"{self.release} is for nectargan-core{self.supports}, and this is {core_version()}"
 
     def imported(self) -> Any | None:
-        """Return the spec, schedule or weighting if its code is in this process already, whoever asked for it."""
+        """Return what the name stands for if its code is in this process already, whoever asked for it."""
         try:
             # getattr() could run code: a module may define __getattr__, and import more in it.
             return functools.reduce(inspect.getattr_static, self._attributes, sys.modules[self.module])
@@ -104,7 +104,7 @@ class Plugin:
         """Import the plugin, once, and check that it can be called as its group promises.
 
         Returns:
-            The spec, the schedule or the class of the weighting.
+            The spec, the schedule, the class of the weighting, or what makes the observer.
 
         Raises:
             PluginBlockedError: A setting forbids it.
@@ -216,10 +216,10 @@ def _import(name: str) -> object:
 def _violation(group: str, loaded: object) -> str:
     """Say how what was loaded violates the contract of its group; empty where it does not."""
     if inspect.ismodule(loaded):
-        return f"is a module, not a {noun(group)}; its entry point must be module:attribute"
+        return f"is a module, not {one(group)}; its entry point must be module:attribute"
     contract = GROUPS[group]
     if not callable(loaded):
-        return f"is a {type(loaded).__name__}, not a {contract.noun}; it must be callable with {contract.takes}"
+        return f"is a {type(loaded).__name__}, not {one(group)}; it must be callable with {contract.takes}"
     try:
         signature = inspect.signature(loaded)
     except Exception:  # noqa: BLE001 # functions written in C may have no signature, and may be right all the same

@@ -14,7 +14,7 @@ import click
 from nectargan_core import catalog
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core._names import read_name
-from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, Plugin
+from nectargan_core.catalog import OBSERVERS, SCHEDULES, SPECS, WEIGHTINGS, Plugin
 from nectargan_core.cli._schedules import read_param
 from nectargan_core.cli._table import print_note, print_table
 from nectargan_core.errors import NectarganError, PluginNotFoundError
@@ -22,7 +22,7 @@ from nectargan_core.errors import NectarganError, PluginNotFoundError
 if TYPE_CHECKING:
     from nectargan_core.testing import Outcome
 
-_GROUPS = (SPECS, SCHEDULES, WEIGHTINGS)
+_GROUPS = (SPECS, SCHEDULES, WEIGHTINGS, OBSERVERS)
 
 
 @click.command()
@@ -33,11 +33,11 @@ _GROUPS = (SPECS, SCHEDULES, WEIGHTINGS)
     "params",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Parameter of the schedule or weighting, or option of the spec, in JSON.",
+    help="Parameter of the schedule, weighting or observer, or option of the spec, in JSON.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects, one for each plugin.")
 def check(name: str, skips: Sequence[str], params: Sequence[str], as_json: bool) -> None:
-    """Check the installed plugin NAME, a spec, a schedule or a weighting, or provider/NAME.
+    """Check the installed plugin NAME, a spec, schedule, weighting or observer, or provider/NAME.
 
     Where several are of that name, all are checked. The exit status is 1 if a check failed, and 2 if the command cannot
     be understood.
@@ -83,8 +83,8 @@ def _not_found(asked: str, name: str, errors: Mapping[str, PluginNotFoundError])
                 return str(error)
     names = sorted({entry.plugin.name for entry in catalog.plugins() if entry.plugin.name})
     return (
-        f"no spec, schedule or weighting {asked!r} is installed for {sys.executable or 'this interpreter'}; installed "
-        f"are {listed(names)}.{did_you_mean(name, names)}"
+        f"no spec, schedule, weighting or observer {asked!r} is installed for {sys.executable or 'this interpreter'}; "
+        f"installed are {listed(names)}.{did_you_mean(name, names)}"
     )
 
 

@@ -23,7 +23,7 @@ from nectargan_core._core_requirement import CORE, core_requirement
 from nectargan_core._messages import did_you_mean
 from nectargan_core._names import Term, is_name, is_number
 from nectargan_core._printable import printable
-from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS
+from nectargan_core.catalog import OBSERVERS, SCHEDULES, SPECS, WEIGHTINGS
 from nectargan_core.cli._table import print_text
 
 # With a name of this length, every line of each package has at most the 120 characters that its linter allows.
@@ -72,6 +72,13 @@ _KINDS = {
         '["%{core}"]',
         is_class=True,
     ),
+    "observer": _Kind(
+        OBSERVERS,
+        "observer",
+        "logging",
+        '["%{core}"]',
+        is_class=True,
+    ),
 }
 
 
@@ -94,7 +101,8 @@ class _Template(string.Template):
 def new(kind: str, name: str, author: str | None, directory: Path) -> None:
     """Write the package of a new plugin into the new folder nectargan-NAME.
 
-    KIND is loss, schedule or weighting. NAME is what formulas, configurations and the command line know the plugin by.
+    KIND is loss, schedule, weighting or observer. NAME is what formulas, configurations and the command line know the
+    plugin by.
     The package has an example that works, with tests, documentation, a licence and a workflow for continuous
     integration. Nothing is overwritten.
     """

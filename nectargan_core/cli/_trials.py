@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nectargan_core._names import is_name
-from nectargan_core.catalog import SCHEDULES, SPECS, WEIGHTINGS, Plugin
+from nectargan_core.catalog import OBSERVERS, SCHEDULES, SPECS, WEIGHTINGS, Plugin
 from nectargan_core.errors import NectarganError, SpecError
 
 # Before, at, between and after the ends of the schedule, and within an epoch.
@@ -16,7 +16,7 @@ _EPOCHS = (0.0, 1.0, 2.5, 4.0, 6.0)
 
 
 def try_out(plugin: Plugin, loaded: Callable[..., Any]) -> str:
-    """Use a plugin once: build each variant of a spec, evaluate a schedule, balance losses by a weighting.
+    """Use a plugin once: build each variant of a spec, evaluate a schedule, balance by a weighting, make an observer.
 
     Args:
         plugin: The plugin.
@@ -28,7 +28,7 @@ def try_out(plugin: Plugin, loaded: Callable[..., Any]) -> str:
     Raises:
         NectarganError: If the plugin does not work; the message says why.
     """
-    tries = {SPECS: _build, SCHEDULES: _evaluate, WEIGHTINGS: _balance}
+    tries = {SPECS: _build, SCHEDULES: _evaluate, WEIGHTINGS: _balance, OBSERVERS: _observe}
     with warnings.catch_warnings():
         # What a manager warns of is no fault of the plugin.
         warnings.simplefilter("ignore")
@@ -100,6 +100,14 @@ def _balance(name: str, weighting: Callable[..., Any]) -> str:
     for epoch in range(2):
         manager.tick(epoch=epoch)
         manager.compute_losses({"y_fake": y_fake, "y": torch.zeros(2, 2)})
+    return ""
+
+
+def _observe(name: str, make: Callable[..., Any]) -> str:
+    from nectargan_core import LossManager
+
+    # It is told of nothing, and so opens neither files nor connections.
+    LossManager(observers=[name], enable_logging=False).close()
     return ""
 
 

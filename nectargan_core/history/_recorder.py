@@ -26,6 +26,7 @@ from nectargan_core.log import (
     encode_rewind,
     is_of_system,
     joined,
+    with_times,
 )
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
@@ -52,6 +53,7 @@ class _Batch:
         chunks: The records of the lines.
         ends: For each series, the position after the last of its records.
         rewinds: How many of the lines were `Recorder._rewinds`.
+        time: When it was made, in seconds since 1970.
         observed: Whether observers have been notified of it.
     """
 
@@ -60,6 +62,7 @@ class _Batch:
     chunks: list[Records]
     ends: dict[Series, int]
     rewinds: int
+    time: float
     observed: bool = False
 
 
@@ -83,6 +86,7 @@ class Recorder:
     __slots__ = (
         "__weakref__",
         "_batch",
+        "_begun",
         "_block",
         "_buffer_size",
         "_collected_error",
@@ -121,6 +125,7 @@ class Recorder:
         "keep",
         "log",
         "prefix",
+        "retain",
         "series",
         "step",
         "ticked",
@@ -138,6 +143,10 @@ class Recorder:
     ) -> None:
         self.log = log
         self.keep = keep
+        # Without a log, whether records stay in memory when observers have been notified of them.
+        self.retain = True
+        # When the records that are not flushed yet began.
+        self._begun = time.time()
         # Every series of the run, by its full name, such as `val/G_L1`.
         self.series: dict[str, Series] = {}
         # The scope: what stands before the names of its records, such as `val/`; None in a pause, which keeps none.
@@ -290,12 +299,15 @@ class Recorder:
                 step = max([step, *(series.count for series in self._losses())])
         elif self._resumed and not self.ticked and step <= self.step:
             self._rewinds.append(encode_rewind(step, {}))
+            self._notify("nectargan_history_rewound", step=step)
         elif self.keep and step < self.step and not self._warned_of_step:
             self._warned_of_step = True
             warn(
                 f"the step goes back from {self.step} to {step}, so that these steps are recorded twice; to go on from "
                 "a checkpoint call load_state_dict, and otherwise let steps count on from epoch to epoch"
             )
+        if not self.ticked:
+            self._begun = time.time()
         self.step = step
         if epoch is not None and epoch != self.epoch:
             if math.floor(epoch) != math.floor(self.epoch):
@@ -620,7 +632,7 @@ class Recorder:
                 ends[series] = end
         if chunks or rewinds:
             lines = "".join([*rewinds, *(encode_chunk(chunk, now) for chunk in chunks)]) if log is not None else ""
-            self._batch = _Batch(0 if log is None else log.written, lines, chunks, ends, len(rewinds))
+            self._batch = _Batch(0 if log is None else log.written, lines, chunks, ends, len(rewinds), now)
         elif log is None:
             self._expect_next_flush()
         return self._batch
@@ -632,6 +644,8 @@ class Recorder:
         if self.log is None:
             for series, end in batch.ends.items():
                 series.reported = end
+                if not self.retain:
+                    series.drop(end)
             self._expect_next_flush()
         else:
             try:
@@ -649,9 +663,18 @@ class Recorder:
             self._warned_of_write = False
         if not batch.observed:
             batch.observed = True
-            self._notify_of(batch.chunks)
+            self._notify_of(batch)
+        self._begun = batch.time
         at_once(partial(self._rewinds.__delitem__, slice(batch.rewinds)), partial(setattr, self, "_batch", None))
         return sum(map(len, batch.chunks))
+
+    def keep_until_told(self) -> None:
+        """Keep records, where only the last of each loss was kept, until observers are notified of them."""
+        self.sync()
+        for series in list(self.series.values()):
+            series.reported = series.end()
+            series.keep = True
+        self.keep, self.retain = True, False
 
     def notify_without_log(self) -> None:
         """Let calls flush now and then where there is no log, since somebody observes it."""
@@ -664,9 +687,10 @@ class Recorder:
         longest = max((len(series) for series in list(self.series.values())), default=0)
         self.full = (longest + self._buffer_size) * RECORD.size
 
-    def _notify_of(self, chunks: list[Records]) -> None:
-        ordered = tuple(sorted((chunk for chunk in chunks if len(chunk)), key=lambda chunk: int(chunk.step[0])))
-        if ordered:
+    def _notify_of(self, batch: _Batch) -> None:
+        timed = with_times(batch.chunks, self._begun, batch.time, by_step=self.ticked)
+        if timed:
+            ordered = tuple(sorted(timed, key=lambda chunk: int(chunk.step[0])))
             self._notify("nectargan_history_flushed", chunks=ordered)
 
     def _is_observed(self) -> bool:
@@ -766,6 +790,8 @@ class Recorder:
             series.begin_window()
         if self._on_clock is not None:
             self._on_clock()
+        if limit is not None:
+            self._notify("nectargan_history_rewound", step=limit)
         self._loading = None
 
     def _is_ahead(self, counts: Mapping[str, int]) -> bool:

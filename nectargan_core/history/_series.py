@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, repeat
@@ -108,7 +108,10 @@ class Series:
         self._fast: torch.dtype | None = _FLOAT32
         # What the last record leaves out, where that is not a scalar in single precision on the CPU: the count with it;
         # the result before weighting, if it is more than a number; and the dtype of the weighted result.
-        self._result: tuple[int, Tensor | None, torch.dtype] | None = None
+        # Beside a map also the images that it is of, where there are any.
+        self._result: (
+            tuple[int, Tensor | None, torch.dtype] | tuple[int, Tensor | None, torch.dtype, Mapping[str, Tensor]] | None
+        ) = None
         # The records that are kept, packed one after the other.
         self.rows = bytearray()
         # The last record where none are kept, or the last one that was dropped.
@@ -154,10 +157,29 @@ class Series:
         """The last result before weighting, detached, where it is more than a number: a map, or on a device."""
         return self._last_result()[0]
 
+    @property
+    def has_map(self) -> bool:
+        """Whether the last result is a map."""
+        result = self.result
+        return result is not None and result.ndim > 0
+
+    @property
+    def images(self) -> Mapping[str, Tensor]:
+        """The images that `keep_images` kept beside the last result, by name; none where it is no map."""
+        result = self._result
+        return result[3] if result is not None and len(result) == 4 and result[0] == self.count else {}
+
+    def keep_images(self, images: Mapping[str, Tensor]) -> None:
+        """Keep detached images beside the last result until there is another, if it is a map."""
+        result = self._result
+        if result is not None and self.has_map:
+            self._result = (*result[:3], images)
+
     def _last_result(self) -> tuple[Tensor | None, torch.dtype]:
-        if self._result is None or self._result[0] != self.count:
+        result = self._result
+        if result is None or result[0] != self.count:
             return None, _FLOAT32
-        return self._result[1:]
+        return result[1], result[2]
 
     def watch_nonfinite(self, on_nonfinite: NonFiniteCallback | None) -> None:
         """Set what is called for a weighted value that is nan or infinite; None to call nothing."""
@@ -165,11 +187,11 @@ class Series:
 
     # Adding
 
-    def add(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> None:
-        """Record a result before (`raw`) and after weighting (`weighted`)."""
+    def add(self, step: int, epoch: float, weight: float, raw: Tensor, weighted: Tensor) -> bool:
+        """Record a result before (`raw`) and after weighting (`weighted`); returns whether it is a map."""
         if raw.dtype is not self._fast or raw.ndim or not raw.is_cpu:
             self._add_tensor(step, epoch, weight, raw, weighted)
-            return
+            return raw.ndim > 0
         # The hot path: one number is read and one record appended, as in _append.
         try:
             value = raw.item()
@@ -189,6 +211,7 @@ class Series:
         if not is_finite:
             # The result decides: it is rounded to float32, and this product is not.
             self.check_finite(step, epoch, weighted.item())
+        return False
 
     def check_finite(self, step: int, epoch: float, weighted: float) -> None:
         """Report a weighted value if it is nan or infinite."""

@@ -11,7 +11,18 @@ from nectargan_core.log._kinds import GRADIENTS, Entry, Kind, entries
 from nectargan_core.log._labels import labels
 from nectargan_core.log._nectargan import as_nectargan_log
 from nectargan_core.log._reader import LossLog
-from nectargan_core.log._records import COLUMNS, RECORD, Records, as_records, joined, pack, product, unpacked
+from nectargan_core.log._records import (
+    COLUMNS,
+    RECORD,
+    Records,
+    as_records,
+    joined,
+    pack,
+    product,
+    unpacked,
+    with_times,
+)
+from nectargan_core.log._scalars import Scalars, ScalarStream
 from nectargan_core.log._summary import Extreme, Summary, summaries, summary
 
 __all__ = [
@@ -30,6 +41,8 @@ __all__ = [
     "Panel",
     "PanelKind",
     "Records",
+    "ScalarStream",
+    "Scalars",
     "Summary",
     "as_nectargan_log",
     "as_records",
@@ -51,6 +64,7 @@ __all__ = [
     "summaries",
     "summary",
     "unpacked",
+    "with_times",
     "write_csv",
     "write_parquet",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -41,6 +41,7 @@ class Records:
         count: How many records each entry stands for, int64; ones, read-only, where it is not given.
         batch: Sizes of the batches, int64; 0 where they are not known; read-only where none are given.
         component_of: The loss that this is a component of, None if it is a loss of its own.
+        time: When each record was made, in seconds since 1970, float64; nan where it is not known. A log does not say.
 
     Example:
         >>> steps, ones = np.array([0, 0]), np.ones(2)
@@ -62,6 +63,7 @@ class Records:
     count: _Integers = field(default_factory=_left_out)
     batch: _Integers = field(default_factory=_left_out)
     component_of: str | None = None
+    time: _Floats = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         for name, default in DEFAULTS.items():
@@ -70,7 +72,7 @@ class Records:
         for name, default in _LEFT_OUT.items():
             if len(getattr(self, name)) != len(self):
                 # One number in memory, whatever the length.
-                object.__setattr__(self, name, np.broadcast_to(np.int64(default), len(self)))
+                object.__setattr__(self, name, np.broadcast_to(default, len(self)))
 
     def __len__(self) -> int:
         return len(self.step)
@@ -99,13 +101,14 @@ class Records:
                 name: sums(getattr(self, name) * self.count) / count for name in COLUMNS if name != "step"
             }
             means["unweighted"] = sums(np.where(known, self.unweighted * known, 0.0)) / sums(known)
+            means["time"] = sums(self.time * self.count) / count
         sizes: dict[str, Any] = {"count": count.astype(np.int64), "batch": sums(self.batch).astype(np.int64)}
         return Records(self.name, step=steps, **means, **sizes, component_of=self.component_of)
 
 
 _METADATA = {each.name: each.metadata for each in fields(Records) if "code" in each.metadata}
-# What stands in `count` and `batch` where they are not given.
-_LEFT_OUT = {"count": 1, "batch": 0}
+# What stands in the arrays that may not be given.
+_LEFT_OUT = {"count": np.int64(1), "batch": np.int64(0), "time": np.float64(np.nan)}
 
 DEFAULTS: dict[str, float] = {
     name: column["default"] for name, column in _METADATA.items() if column["default"] is not None
@@ -115,7 +118,7 @@ DEFAULTS: dict[str, float] = {
 COLUMNS: dict[str, Layout] = {name: column["layout"] for name, column in _METADATA.items()}
 """The columns of a record in their order, and how a chunk writes each."""
 
-ARRAYS: tuple[str, ...] = (*COLUMNS, "count", "batch")
+ARRAYS: tuple[str, ...] = (*COLUMNS, *_LEFT_OUT)
 """The fields of `Records` that are arrays."""
 
 DTYPE = np.dtype([(name, np.dtype(column["code"])) for name, column in _METADATA.items()])
@@ -162,6 +165,33 @@ def _is_left_out(records: Records, column: str) -> bool:
     values = getattr(records, column)
     # All entries are one number in memory, which `Records` has put there.
     return not len(values) or values.strides == (0,)
+
+
+def with_times(chunks: Iterable[Records], begin: float, end: float, *, by_step: bool) -> list[Records]:
+    """Return records with times that follow from when those before them, and these, were looked at.
+
+    Args:
+        chunks: The records.
+        begin: When the records before these were looked at, or the run began, in seconds.
+        end: When these were looked at.
+        by_step: Whether the times are spread over the steps of all. Without a clock each loss has steps of its own, and
+            they are spread over the records of each.
+
+    Example:
+        >>> steps, ones = np.array([3, 4]), np.ones(2)
+        >>> records = Records("G_L1", steps, epoch=ones, loss=ones, weight=ones, unweighted=ones)
+        >>> with_times([records], begin=10.0, end=20.0, by_step=True)[0].time.tolist()
+        [15.0, 20.0]
+    """
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    first = min((int(chunk.step.min()) for chunk in chunks), default=0)
+    last = max((int(chunk.step.max()) for chunk in chunks), default=0)
+    timed = []
+    for chunk in chunks:
+        done, total = (chunk.step - first, last - first) if by_step else (np.arange(len(chunk)), len(chunk) - 1)
+        share = ((done + 1) / (total + 1)).astype(np.float64)
+        timed.append(replace(chunk, time=begin + (end - begin) * share))
+    return timed
 
 
 def product(unweighted: _Floats, weight: _Floats, single: bool) -> _Floats:

@@ -20,6 +20,7 @@ from nectargan_core.losses._autograd import as_new, current_graph_task, is_older
 from nectargan_core.losses._components import Components, components_of, rows_of
 from nectargan_core.losses._factors import as_factor
 from nectargan_core.losses._graph_weights import Group, Weights, register
+from nectargan_core.losses._inputs import by_input, images_among
 from nectargan_core.losses._loss import LMLoss
 from nectargan_core.losses._module import module_of
 from nectargan_core.losses._ranges import FirstCall
@@ -311,6 +312,15 @@ class BoundLoss:
         values = {**loss.__dict__, "schedule": schedule, "last_loss_map": self.last_tensor(), "history": history}
         return LMLoss.model_construct(_fields_set=set(loss.model_fields_set), **values)
 
+    @property
+    def has_map(self) -> bool:
+        """Whether the last result in this scope is a map."""
+        return self.has_run_here and self.series.has_map
+
+    def last_images(self, inputs: Mapping[str, Any] | None) -> dict[str, Tensor]:
+        """Return what the last map is shown beside, by name: of these inputs, or of those that it was computed with."""
+        return images_among(self.series.images if inputs is None else inputs, [self])
+
     # Components
 
     @property
@@ -479,8 +489,8 @@ class BoundLoss:
         except RuntimeError:
             check_real(self.name, raw, epoch)
             raise
-        if current_graph_task() < 0:
-            series.add(step, epoch, weight, raw, weighted)
+        if current_graph_task() < 0 and series.add(step, epoch, weight, raw, weighted):
+            self._keep_images(args, kwargs)
         return weighted
 
     def _compute_components(self, result: object, weight: float, step: int, epoch: float) -> Tensor:
@@ -625,8 +635,13 @@ class BoundLoss:
                 scalars, rows = rows_of({self.name: components}, [self], [0.0], [step], epoch)
         else:
             zero = self.zero((*args, *(kwargs or {}).values()), None)
-        record_all([*rows, (self.series, step, epoch, 0.0, raw, zero)], self._recorder, scalars)
+        if record_all([*rows, (self.series, step, epoch, 0.0, raw, zero)], self._recorder, scalars):
+            self._keep_images(args, kwargs)
         return zero
+
+    def _keep_images(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> None:
+        """Keep the images that the function was called with, to be shown beside the map that it returned."""
+        self.series.keep_images(images_among(by_input(self, args, kwargs or {}), [self]))
 
     def expect_clock(self) -> None:
         """Warn, once, if the loss is computed without an epoch and its weight cannot change for want of a clock."""

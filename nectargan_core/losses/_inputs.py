@@ -1,11 +1,13 @@
-"""The inputs of a call of `compute_losses`: each loss gets those that it reads; lazy ones are called at most once."""
+"""What losses are given: each the inputs that it reads, lazy ones called at most once; images are kept beside maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import MissingInputError
@@ -13,6 +15,11 @@ from nectargan_core.losses._lazy import is_lazy
 
 if TYPE_CHECKING:
     from nectargan_core.losses._bound import BoundLoss
+
+# The inputs that are shown beside any map, in this order.
+_IMAGES = ("x", "y_fake", "y")
+# What has the shape of an image, and is none.
+_SCORES = {"pred_real", "pred_fake", "logits"}
 
 
 class Inputs:
@@ -46,6 +53,11 @@ class Inputs:
             self._values[name] = list(value) if isinstance(value, Iterator) else value
         return self._values[name]
 
+    @property
+    def all_known(self) -> dict[str, Any]:
+        """All inputs as far as they are known; calls none."""
+        return {**self._given, **self._values}
+
     def known(self, loss: BoundLoss) -> list[Any]:
         """Return the inputs of a loss as far as they are known; calls none."""
         return [self._values.get(name, self._given.get(name)) for name in loss.inputs]
@@ -67,6 +79,36 @@ def called(value: Callable[[], Any], name: str, reader: str) -> Any:
                 "LMLoss(as_is=...)"
             )
         raise
+
+
+def by_input(loss: BoundLoss, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the function of a loss was called with, by the names of its inputs."""
+    if loss.parameters is None:
+        return dict(zip(loss.inputs, args, strict=False))
+    given = dict(zip(_parameters_of(loss.function), args, strict=False)) | dict(kwargs)
+    named = zip(loss.parameters, loss.inputs, strict=True)
+    return {name: given[parameter] for parameter, name in named if parameter in given}
+
+
+def _parameters_of(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return []
+
+
+def images_among(given: Mapping[str, Any], losses: Iterable[BoundLoss]) -> dict[str, Tensor]:
+    """Return what is shown beside the maps of losses, detached: the tensors (N, C, H, W) of these inputs.
+
+    First `x`, `y_fake` and `y`, whoever reads them, then what else the losses read, but for scores.
+    """
+    names = dict.fromkeys((*_IMAGES, *(name for loss in losses for name in loss.inputs if name not in _SCORES)))
+    values = ((name, given.get(name)) for name in names)
+    return {name: value.detach() for name, value in values if isinstance(value, Tensor) and _is_image(value)}
+
+
+def _is_image(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested and tensor.ndim == 4
 
 
 def missing_input(loss_name: str, reads: Sequence[str], inputs: Mapping[str, Any]) -> MissingInputError:

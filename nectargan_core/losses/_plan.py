@@ -18,7 +18,7 @@ from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._components import Components, rows_of
 from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
-from nectargan_core.losses._inputs import Inputs, missing_input
+from nectargan_core.losses._inputs import Inputs, images_among, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._recording import Later, Scalars, add_rows, record_all
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
@@ -137,7 +137,7 @@ class Plan:
             steps = repeat(first) if counted is None else counted
             if together:
                 self._pass_on = passed_on == len(raws)
-                results = self._weighted(raws, weights, factors, steps, epoch, [], components)
+                results = self._weighted(raws, weights, factors, steps, epoch, [], components, inputs)
             else:
                 results = ComputedLosses(zip(self._names, products, strict=True))
                 if len(raws) > 1 or components:
@@ -146,9 +146,11 @@ class Plan:
                     if components:
                         scalars, others = rows_of(components, self._losses, weights, steps, epoch)
                         rows = [*others, *rows]
-                    record_all(rows, recorder, scalars)
-                elif current_graph_task() < 0:  # It waits for no others.
-                    self._series[0].add(first, epoch, weights[0], raws[0], products[0])
+                    if record_all(rows, recorder, scalars):
+                        self._keep_images(inputs)
+                # A single one waits for no others.
+                elif current_graph_task() < 0 and self._series[0].add(first, epoch, weights[0], raws[0], products[0]):
+                    self._keep_images(inputs)
             results._raws = raws
             if components:
                 results._components = components
@@ -227,7 +229,7 @@ class Plan:
         if self._balanced:
             results = self._weighted_by_factors(due, read, terms, raws, weights, steps, epoch, zeros, components)
         else:
-            results = self._weighted(terms, weights, factors, steps, epoch, zeros, components)
+            results = self._weighted(terms, weights, factors, steps, epoch, zeros, components, read)
         results._raws = raws
         results._components = components
         results._skipped = frozenset(skipped)
@@ -265,9 +267,9 @@ class Plan:
                 learned.pop(place, None)
         if learned:
             scalars, others = rows_of(components, self._losses, applied, steps, epoch) if components else ([], [])
-            results = self._weighted_one_by_one(terms, applied, steps, epoch, zeros, scalars, others, learned)
+            results = self._weighted_one_by_one(terms, applied, steps, epoch, zeros, scalars, others, read, learned)
         else:
-            results = self._weighted(terms, applied, {}, steps, epoch, zeros, components)
+            results = self._weighted(terms, applied, {}, steps, epoch, zeros, components, read)
         for label, extra in extras:
             results._extra = extra if results._extra is None else results._extra + extra
             if current_graph_task() < 0:
@@ -283,6 +285,7 @@ class Plan:
         epoch: float,
         zeros: Later,
         components: Mapping[str, Components],
+        given: Mapping[str, Any] | Inputs,
     ) -> ComputedLosses:
         """Weight the terms, and record them.
 
@@ -294,11 +297,12 @@ class Plan:
             epoch: The epoch of all.
             zeros: The records of the terms with a weight of 0.
             components: What terms are the sums of, by the names of their losses; recorded with the same weights.
+            given: The inputs, of which images are kept beside maps.
         """
         scalars, others = rows_of(components, self._losses, weights, steps, epoch) if components else ([], [])
         stacked = _stacked(terms) if len(terms) >= _FEWEST else None
         if stacked is None:
-            return self._weighted_one_by_one(terms, weights, steps, epoch, zeros, scalars, others)
+            return self._weighted_one_by_one(terms, weights, steps, epoch, zeros, scalars, others, given)
         results = StackedLosses.of(self._names, terms, weights, stacked, *_factors_like(stacked, weights, factors))
         if stacked.is_cpu:
             try:
@@ -331,6 +335,7 @@ class Plan:
         zeros: Later,
         scalars: Scalars,
         later: Later,
+        given: Mapping[str, Any] | Inputs,
         learned: Mapping[int, Tensor] = MappingProxyType({}),
     ) -> ComputedLosses:
         results = ComputedLosses()
@@ -343,8 +348,17 @@ class Plan:
                 weighted = loss.weighted(term, weight, epoch) if factor is None else _product(term, factor)
                 results[loss.name] = weighted
                 later.append((series, step, epoch, weight, term, weighted))
-        record_all([*later, *zeros], self._recorder, scalars)
+        if record_all([*later, *zeros], self._recorder, scalars):
+            self._keep_images(given)
         return results
+
+    def _keep_images(self, given: Mapping[str, Any] | Inputs) -> None:
+        """Keep the images of a call beside the maps that it gave, to be shown with them."""
+        inputs = given.all_known if isinstance(given, Inputs) else given
+        each = list(zip(self._losses, self._series, strict=True))
+        images = images_among(inputs, [loss for loss, series in each if series.has_map])
+        for _, series in each:
+            series.keep_images(images)
 
 
 def _arguments(names: tuple[str, ...]) -> _Arguments:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from nectargan_core._messages import warn
 from nectargan_core.history import Recorder
+from nectargan_core.losses._inputs import by_input
 from nectargan_core.losses._zero import tensors_in
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class FirstCall:
         result = self._function(*args, **kwargs)
         loss = self._loss()
         if loss is not None and loss.ends_first_call():
-            given = dict(_by_input(loss, args, kwargs))
+            given = by_input(loss, args, kwargs)
             for name, expected in self._ranges.items():
                 value = given.get(name)
                 if isinstance(value, nn.Module):
@@ -73,24 +73,6 @@ class FirstCall:
                     report = partial(_report_range, loss.name, name, expected)
                     _look(tensors_in((value,)), torch.aminmax, report, self._recorder)
         return result
-
-
-def _by_input(loss: BoundLoss, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the value of each input that the function was called with."""
-    if loss.parameters is None:
-        yield from zip(loss.inputs, args, strict=False)
-        return
-    given = dict(zip(_parameters_of(loss.function), args, strict=False)) | dict(kwargs)
-    for parameter, name in zip(loss.parameters, loss.inputs, strict=True):
-        if parameter in given:
-            yield name, given[parameter]
-
-
-def _parameters_of(function: Callable[..., Any]) -> list[str]:
-    try:
-        return list(inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters)
-    except (TypeError, ValueError):  # a builtin without a signature
-        return []
 
 
 class _Seen(NamedTuple):

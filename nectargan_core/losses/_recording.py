@@ -21,21 +21,26 @@ Scalars: TypeAlias = "list[tuple[Series, int, float, float]]"
 """Records of scalars in single precision on the CPU: series, step, weight, and value before weighting."""
 
 
-def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None) -> None:
+def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None) -> bool:
     """Add the records that were put off, and scalars of the same epoch; if one result cannot be recorded, none.
+
+    Returns:
+        Whether one of them is of a map.
 
     Raises:
         NonFiniteLossError: If one is due, after all are added.
     """
+    has_maps = False
     for series, _, epoch, _, raw, _ in later:
         # A scalar in single precision is what most losses give, and can always be recorded.
         if raw is not None and (raw.ndim or raw.dtype is not _FLOAT32):
             check_real(series.name, raw, epoch)
+            has_maps = has_maps or raw.ndim > 0
     if current_graph_task() >= 0:
-        return
+        return False
     if not scalars:
         recorder.add_all(partial(add_each, later))
-        return
+        return has_maps
     # Losses in one step with their components, where these are such scalars, too.
     others: Later = []
     for row in later:
@@ -45,6 +50,7 @@ def record_all(later: Later, recorder: Recorder, scalars: Scalars | None = None)
         else:
             others.append(row)
     recorder.add_all(partial(add_rows, scalars, others, later[0][2], _FLOAT32))
+    return has_maps
 
 
 def add_rows(scalars: Scalars, later: Later, epoch: float, dtype: torch.dtype) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from nectargan_core import catalog
 from nectargan_core._messages import listed
+from nectargan_core.testing._observers import OBSERVER_CHECKS, examine_observer
 from nectargan_core.testing._outcomes import Check, Outcome
 from nectargan_core.testing._schedules import SCHEDULE_CHECKS, examine_schedule
 from nectargan_core.testing._specs import CHECKS as SPEC_CHECKS
@@ -22,11 +23,13 @@ _EXAMINERS: Final[dict[str, _Examiner]] = {
     catalog.SPECS: examine_spec,
     catalog.SCHEDULES: examine_schedule,
     catalog.WEIGHTINGS: examine_weighting,
+    catalog.OBSERVERS: examine_observer,
 }
 _CHECKS: Final[dict[str, tuple[Check[Any], ...]]] = {
     catalog.SPECS: SPEC_CHECKS,
     catalog.SCHEDULES: SCHEDULE_CHECKS,
     catalog.WEIGHTINGS: WEIGHTING_CHECKS,
+    catalog.OBSERVERS: OBSERVER_CHECKS,
 }
 
 
@@ -55,7 +58,7 @@ def examine(
     Args:
         plugin: The plugin, as `catalog.find` returns it.
         skip: Reasons for leaving out checks, by their names.
-        params: Keyword arguments of a schedule or a weighting.
+        params: Keyword arguments of a schedule, a weighting or an observer.
         options: Keyword arguments of a spec.
 
     Returns:

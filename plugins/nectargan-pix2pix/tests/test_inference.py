@@ -8,8 +8,8 @@ import torch
 from click.testing import CliRunner
 from nectargan_pix2pix.checkpoint import pack
 from nectargan_pix2pix.cli import main
-from nectargan_pix2pix.inference import ssim
 from nectargan_pix2pix.networks import Generator
+from nectargan_pix2pix.quality import ssim
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 

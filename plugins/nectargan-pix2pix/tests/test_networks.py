@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from nectargan_pix2pix.networks import SMALLEST_IMAGE, Discriminator, Generator
+from nectargan_pix2pix.images import SMALLEST_IMAGE
+from nectargan_pix2pix.networks import Discriminator, Generator
 
 
 def images(*shape):

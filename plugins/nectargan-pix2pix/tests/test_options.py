@@ -25,6 +25,7 @@ RUN = Options(
     config={"train": {"loss": {"lambda_l1": 7}}},
     device="cpu",
     checkpoint_every=None,
+    log_to=["acme"],
 )
 
 
@@ -128,4 +129,4 @@ def test_the_keys_of_an_objective_that_differ_are_named():
 
 
 def test_device_checkpoints_and_more_epochs_may_be_given_otherwise():
-    assert RUN.differences({"device": "cuda", "checkpoint_every": 5, "epochs": 31}) == []
+    assert RUN.differences({"device": "cuda", "checkpoint_every": 5, "epochs": 31, "log_to": []}) == []

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from nectargan_core.errors import NectarganError
 
+SMALLEST_IMAGE = 32
+"""The smallest height and width in pixels that both networks of the trainer can downsample."""
+
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 Pixels: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]

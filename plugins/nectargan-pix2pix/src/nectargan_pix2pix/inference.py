@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from nectargan_core import Config
 from nectargan_pix2pix import checkpoint, photos, writing
 from nectargan_pix2pix.checkpoint import CheckpointError
-from nectargan_pix2pix.images import SUFFIXES, DataError, images_in, read_image, to_image
-from nectargan_pix2pix.networks import SMALLEST_IMAGE, Generator
+from nectargan_pix2pix.images import SMALLEST_IMAGE, SUFFIXES, DataError, images_in, read_image, to_image
+from nectargan_pix2pix.networks import Generator
 from nectargan_pix2pix.options import Options
 from nectargan_pix2pix.photos import Pairs, Watch, is_b_to_a
+from nectargan_pix2pix.quality import ssim
 from nectargan_pix2pix.report import aligned, psnr
 from nectargan_pix2pix.training import translate
 
@@ -215,36 +215,6 @@ def evaluate(trained: Trained, names: Iterable[str], pairs: Pairs) -> dict[str, 
         output = trained(x, name)
         scores[name] = Scores(psnr(x, y), psnr(output, y), ssim(x, y), ssim(output, y))
     return scores
-
-
-def ssim(image: Tensor, target: Tensor) -> float:
-    """Return the structural similarity of two images, at most 1, as the paper defines it.
-
-    Args:
-        image: (3, H, W), from -1 to 1, each side at least 11.
-        target: The same.
-
-    Source:
-        Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with its window
-        of 11x11 pixels; computed by scikit-image for each channel, of which the mean is taken.
-
-    Example:
-        >>> y = torch.linspace(-1, 1, 256).reshape(1, 16, 16).expand(3, 16, 16)
-        >>> round(ssim(y, y), 6), ssim(-y, y) < 0
-        (1.0, True)
-    """
-    return float(
-        structural_similarity(  # type: ignore[no-untyped-call]  # untyped in scikit-image
-            # It is defined for values from 0 on.
-            (image.double() + 1).numpy(),
-            (target.double() + 1).numpy(),
-            data_range=2.0,
-            channel_axis=0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
 
 
 def mean(scores: dict[str, Scores]) -> Scores:

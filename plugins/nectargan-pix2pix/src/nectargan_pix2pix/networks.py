@@ -7,9 +7,6 @@ from monai.networks.nets.basic_unet import BasicUNet
 from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
 from torch import Tensor, nn
 
-SMALLEST_IMAGE = 32
-"""The smallest height and width in pixels that both networks can downsample."""
-
 
 class Generator(nn.Module):
     """A U-Net that predicts what to add to its input.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
-from nectargan_core import Config, LMLoss, LossManager, Objective
+from nectargan_core import Config, LMLoss, LossManager, Objective, catalog
 from nectargan_core.errors import LossLogError, MissingInputError, NectarganError, ScheduleError, SpecError
 from nectargan_pix2pix.options import Options, misspelt, read_schedule
 from nectargan_pix2pix.training import INPUTS
@@ -27,7 +27,7 @@ def build(
         options: The options of the run.
         objective: What its objective file holds; None where it has a formula.
         device: The device of the losses.
-        out: The directory of the log; None to log nothing.
+        out: The directory of the log; None to log nothing, to nobody.
         resume: Whether to go on with the log that is there.
 
     Raises:
@@ -48,6 +48,8 @@ def build(
             schedules={name: read_schedule(text) for name, text in options.schedules.items()} or None,
             resume=resume,
             metadata=shown,
+            # Told of what is logged, and of nothing else.
+            observers=() if out is None else options.log_to,
             # As a checkpoint, so that the log is not behind it after a crash of the machine.
             fsync=True,
         )
@@ -63,6 +65,20 @@ def build(
             raise
         what = repr(options.spec) if objective is None else "the objective file"
         raise SpecError(f"{what} cannot be used as asked: {error}") from error
+
+
+def check_observers(names: Iterable[str]) -> None:
+    """Raise if an observer cannot be used that gets the log; none is made.
+
+    Args:
+        names: Their names, which may begin with a distribution, such as `acme-tools/acme`.
+
+    Raises:
+        PluginError: If one is not installed, blocked or broken.
+    """
+    for name in names:
+        provider, _, own = name.rpartition("/")
+        catalog.find(catalog.OBSERVERS, own, provider or None).load()
 
 
 def check(manager: LossManager) -> None:

@@ -22,7 +22,7 @@ _ENDS = ("unit", "start", "end", "start_epoch", "end_epoch", "initial_value", "t
 _WEIGHT = "'G_L1=50'"
 _SCHEDULE = "'G_L1=cosine:start=0.5,end=1,unit=fraction,target_value=0'"
 # What changes neither networks nor log.
-_FREE = {"device", "checkpoint_every"}
+_FREE = {"device", "checkpoint_every", "log_to"}
 # How an option is written where that does not follow from its name.
 _FLAGS = {"weights": "--weight", "schedules": "--schedule"}
 
@@ -54,6 +54,7 @@ class Options:
         config: The sections of NectarGAN's configuration.
         device: The name of the device.
         checkpoint_every: How many steps there are between two checkpoints; None: those of an epoch.
+        log_to: The names of the observers that get the log, too.
     """
 
     spec: str | None
@@ -70,6 +71,7 @@ class Options:
     config: dict[str, Any]
     device: str
     checkpoint_every: int | None
+    log_to: list[str]
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Options:
@@ -93,8 +95,8 @@ class Options:
         """Return what is given otherwise than these options are, a line for each option or key.
 
         Args:
-            given: Options that were given, by name. The device and how often checkpoints are written are left aside,
-                and more epochs are no difference.
+            given: Options that were given, by name. The device, how often checkpoints are written and who gets the log
+                are left aside, and more epochs are no difference.
         """
         lines = []
         for name, value in given.items():

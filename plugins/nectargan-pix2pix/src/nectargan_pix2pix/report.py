@@ -57,7 +57,7 @@ def psnr(image: Tensor, target: Tensor) -> float:
 
 def draw_curves(log: LossLog, path: Path) -> None:
     """Draw each loss (weighted) over the steps, with its mean over each epoch, and its weight beside it, as a PNG."""
-    names = log.names
+    names = trained(log)
     figure = Figure(figsize=(11, 1.0 + 1.7 * len(names)), layout="constrained")
     figure.suptitle("Losses (weighted) and their weights")
     rows = figure.subplots(len(names), 2, sharex=True, squeeze=False, width_ratios=(3, 1))
@@ -193,11 +193,12 @@ def closing_table(log: LossLog, results: Sequence[tuple[float, float]]) -> str:
     Returns:
         A table of the losses (weighted, mean over the epoch), and the mean PSNRs, as lines of text.
     """
-    logged = np.concatenate([log.series(name).epoch for name in log.names])
+    names = trained(log)
+    logged = np.concatenate([log.series(name).epoch for name in names])
     # One column where there is one epoch.
     epochs = list(dict.fromkeys((float(logged.min()), float(logged.max()))))
     rows = [("loss, weighted", "weight", *(f"epoch {int(epoch) + 1}" for epoch in epochs))]
-    for name in log.names:
+    for name in names:
         records = log.series(name)
         weights = [f"{records.weight[index]:g}" for index in (0, -1)]
         means = (_mean(records.loss[records.epoch == epoch]) for epoch in epochs)
@@ -210,6 +211,11 @@ def closing_table(log: LossLog, results: Sequence[tuple[float, float]]) -> str:
         f"held-out PSNR, mean of {len(results)}: input {before:.2f} dB, output {after:.2f} dB ({gain:+.2f} dB)",
     ]
     return "\n".join(lines)
+
+
+def trained(log: LossLog) -> list[str]:
+    """Return the names in a log of what was computed in training steps, which those of held-out images are not."""
+    return [name for name in log.names if "/" not in name]
 
 
 def _mean(losses: npt.NDArray[np.float64]) -> str:

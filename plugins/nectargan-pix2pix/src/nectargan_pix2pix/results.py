@@ -1,7 +1,8 @@
-"""What a run leaves to look at: grids of held-out images, curves of its losses, and the closing table."""
+"""What a run leaves to look at: grids of held-out images, loss maps, curves of its losses, and the closing table."""
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nectargan_core import LossLog
-from nectargan_core.errors import NectarganWarning
+from nectargan_core import LossLog, LossManager
+from nectargan_core.errors import NectarganError, NectarganWarning
 from nectargan_pix2pix import writing
 from nectargan_pix2pix.photos import Pairs
-from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr
+from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr, trained
 from nectargan_pix2pix.training import Networks
 
 GRIDS = 8
@@ -22,7 +23,7 @@ SUMMARY = "summary.txt"
 CURVES = "curves.png"
 NAMES = (CURVES, SUMMARY)
 GRIDS_FOLDER = "grids"
-FILES = (*NAMES, f"{GRIDS_FOLDER}/epoch_*.png")
+FILES = (*NAMES, f"{GRIDS_FOLDER}/epoch_*.png", f"{GRIDS_FOLDER}/maps_epoch_*.png")
 
 
 class Results:
@@ -42,24 +43,47 @@ class Results:
         self._held_out = held_out
         self._epochs = epochs
         self._per_epoch = per_epoch
+        # What was last measured: the mean PSNR of the output, and the pairs that a grid shows.
+        self._measured: tuple[float, list[Result]] = (0.0, [])
 
-    def draw_epoch(self, networks: Networks, epoch: int) -> str | None:
-        """Draw a grid after an epoch, from 1, if one is due; return what to say of it."""
+    def measure(self, manager: LossManager, networks: Networks, epoch: int) -> bool:
+        """Record the PSNR of held-out images after an epoch, from 1, if a grid is due then; return whether it is."""
         if not is_due(epoch, self._epochs):
-            return None
+            return False
+        shown, ratios = [], []
+        for index in range(len(self._held_out)):
+            x, y = self._held_out[index]
+            result = Result(x, networks.generate(x), y)
+            ratios.append(psnr(result.output, y))
+            shown += [result] if index < ROWS else []
+        mean = float(np.mean(ratios))
+        with manager.split("val"):
+            manager.record("psnr", mean)
+        self._measured = mean, shown
+        return True
+
+    def draw_epoch(self, manager: LossManager, epoch: int) -> str:
+        """Draw the grid of an epoch that was measured, and the loss maps of its last step; return what to say of it."""
+        mean, shown = self._measured
         name = f"epoch_{epoch:04d}.png"
-        mean, is_written = self._draw(networks, f"epoch {epoch} of {self._epochs}", name)
+        is_written = self._draw(shown, f"epoch {epoch} of {self._epochs}", name)
+        self._draw_maps(manager, name)
         place = f" in {self._out / GRIDS_FOLDER / name}" if is_written else ""
         return f"epoch {epoch}: output {mean:.2f} dB{place}"
 
-    def draw_stop(self, networks: Networks, done: int) -> None:
-        """Draw a grid of where a run ends after so many steps, unless it is drawn already."""
+    def draw_stop(self, manager: LossManager, networks: Networks, done: int) -> None:
+        """Draw grid and loss maps of where a run ends after so many steps, unless they are drawn already."""
         epoch, step = divmod(done, self._per_epoch)
         if step:
             title = f"epoch {epoch + 1} of {self._epochs}, step {step} of {self._per_epoch}"
-            self._draw(networks, title, f"epoch_{epoch + 1:04d}_step_{step:06d}.png")
+            name = f"epoch_{epoch + 1:04d}_step_{step:06d}.png"
         elif not is_due(epoch, self._epochs):
-            self._draw(networks, f"epoch {epoch} of {self._epochs}", f"epoch_{epoch:04d}.png")
+            title, name = f"epoch {epoch} of {self._epochs}", f"epoch_{epoch:04d}.png"
+        else:
+            return
+        pairs = [self._held_out[index] for index in range(min(len(self._held_out), ROWS))]
+        self._draw([Result(x, networks.generate(x), y) for x, y in pairs], title, name)
+        self._draw_maps(manager, name)
 
     def report(self, networks: Networks) -> str:
         """Draw the curves, and write and return the closing table."""
@@ -76,15 +100,22 @@ class Results:
             writing.replace(path, f"{table}\n".encode())
         return table
 
-    def _draw(self, networks: Networks, title: str, name: str) -> tuple[float, bool]:
-        """Draw held-out images as they are now translated; return the mean PSNR of the output, and if it is written."""
-        pairs = [self._held_out[index] for index in range(min(len(self._held_out), ROWS))]
-        results = [Result(x, networks.generate(x), y) for x, y in pairs]
-        is_written = False
+    def _draw(self, results: list[Result], title: str, name: str) -> bool:
+        """Draw a grid of held-out images; return whether it is written."""
         with warning_of(self._out / GRIDS_FOLDER / name) as path:
             draw_grid(results, f"{self._name}, {title}", path)
-            is_written = True
-        return sum(psnr(result.output, result.y) for result in results) / len(results), is_written
+            return True
+        return False
+
+    def _draw_maps(self, manager: LossManager, grid: str) -> None:
+        """Draw the maps of the last step where losses returned some, in a file that is named for a grid."""
+        names = [name for name, tensor in manager.get_loss_tensors().items() if tensor.ndim]
+        if not names:
+            return
+        picture = io.BytesIO()
+        with warning_of(self._out / GRIDS_FOLDER / f"maps_{grid}") as path:
+            manager.save_loss_maps(picture, names)
+            writing.replace(path, picture.getbuffer())
 
 
 def is_due(epoch: int, epochs: int) -> bool:
@@ -99,9 +130,10 @@ def is_due(epoch: int, epochs: int) -> bool:
 
 def _warn_of_divergence(log: LossLog) -> None:
     """Warn of losses that are nan or infinite at the end."""
-    lost = [name for name in log.names if not np.isfinite(log.series(name).loss[-1])]
+    names = trained(log)
+    lost = [name for name in names if not np.isfinite(log.series(name).loss[-1])]
     if lost:
-        which = "all losses" if len(lost) == len(log.names) else ", ".join(lost)
+        which = "all losses" if len(lost) == len(names) else ", ".join(lost)
         warnings.warn(
             f"nan or infinite at the end of the training: {which}; the networks are most likely of no use. Train again "
             "with lower learning rates (--lr-g, --lr-d) or weights (--weight)",
@@ -115,5 +147,6 @@ def warning_of(path: Path) -> Iterator[Path]:
     """Warn where a file cannot be written that the training does not depend on."""
     try:
         yield path
-    except OSError as error:
-        warnings.warn(f"cannot write {path}: {error.strerror or error}", NectarganWarning, stacklevel=3)
+    except (NectarganError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        warnings.warn(f"cannot write {path}: {reason}", NectarganWarning, stacklevel=3)

@@ -26,7 +26,7 @@ from nectargan_pix2pix import checkpoint, photos, results, writing
 from nectargan_pix2pix.batches import Batches
 from nectargan_pix2pix.checkpoint import CheckpointError
 from nectargan_pix2pix.images import DataError
-from nectargan_pix2pix.objective import build, check, let_all_run, name_of, remarks
+from nectargan_pix2pix.objective import build, check, check_observers, let_all_run, name_of, remarks
 from nectargan_pix2pix.options import OptionError, Options
 from nectargan_pix2pix.photos import Photographs
 from nectargan_pix2pix.results import Results
@@ -68,7 +68,7 @@ def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
     Args:
         out: The directory of the run.
         given: The options that were given again, by name. They have to be those of the run, but for the device, the
-            folder of the same images, how often checkpoints are written, and more epochs.
+            folder of the same images, how often checkpoints are written, who gets the log, and more epochs.
         console: As for `begin`.
 
     Returns:
@@ -151,6 +151,7 @@ class Run:
             ) from error
         _check_places(out)
         self._device = device_of(options.device)
+        check_observers(options.log_to)
         self._photographs = photographs_of(options, console)
         if saved is not None and saved["images"] != self._photographs.digest:
             raise DataError(
@@ -166,7 +167,7 @@ class Run:
         self._kept = -1
 
     def train(self, stopped: Callable[[], bool]) -> bool:
-        """Train, and write log, curves, grids, checkpoint and closing table.
+        """Train, and write log, curves, grids, loss maps, checkpoint and closing table.
 
         Args:
             stopped: Called after each step; if it returns True, the training ends, with everything saved.
@@ -191,7 +192,7 @@ class Run:
             shown = Results(self._out, name_of(manager), pairs, epochs, len(self._batches))
             done = self._train(state, shown, done, stopped)
             problem = self._save_last(state, done)
-            shown.draw_stop(state.networks, done)
+            shown.draw_stop(manager, state.networks, done)
         table = shown.report(state.networks)
         self._say(f"\n{table}\n\nWhat was written is in {self._out}.")
         if problem is not None:
@@ -307,10 +308,12 @@ class Run:
                     losses = state.manager.get_loss_values()
                     text = " ".join(f"{name} {value:.2f}" for name, value in losses.items())
                     progress.update(task, completed=done, epoch=f"epoch {epoch}/{epochs}", losses=text)
+                # First, so that the log is not behind the checkpoint.
+                is_due = is_last and shown.measure(state.manager, state.networks, epoch)
                 if is_last or (often and done % often == 0):
                     self._save(state, done)
-                if is_last and (line := shown.draw_epoch(state.networks, epoch)):
-                    self._say(line)
+                if is_due:
+                    self._say(shown.draw_epoch(state.manager, epoch))
                 if stopped():
                     break
         return done

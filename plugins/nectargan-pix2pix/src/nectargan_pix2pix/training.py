@@ -4,18 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from nectargan_core import LossManager, Schedule, Scheduler
 from nectargan_pix2pix.batches import Epochs
-from nectargan_pix2pix.networks import Discriminator, Generator
 from nectargan_pix2pix.options import DISCRIMINATOR_RATE, GENERATOR_RATE
 
 INPUTS = ("x", "y", "y_fake", "pred_real", "pred_fake")
 """What losses may read."""
+
+
+class Trainable(Protocol):
+    """Two networks with their optimizers, as the training loop wants them."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the networks."""
+        ...
+
+    @property
+    def generator(self) -> nn.Module:
+        """Maps source images (N, 3, H, W) to images of the same shape."""
+        ...
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """Maps source images and images to logits."""
+        ...
+
+    @property
+    def generator_optimizer(self) -> torch.optim.Optimizer:
+        """What changes the generator."""
+        ...
+
+    @property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """What changes the discriminator."""
+        ...
+
+    def begin_epoch(self, epoch: int, /) -> None:
+        """Set the learning rates of an epoch."""
+        ...
 
 
 class Networks:
@@ -40,6 +72,9 @@ class Networks:
         generator_rate: float = GENERATOR_RATE,
         discriminator_rate: float = DISCRIMINATOR_RATE,
     ) -> None:
+        # Imported here, since the loop serves networks that need no library, too.
+        from nectargan_pix2pix.networks import Discriminator, Generator
+
         self.device = device
         self.generator = Generator(channels).to(device)
         self.discriminator = Discriminator(channels).to(device)
@@ -86,7 +121,7 @@ class Learned:
         networks: The networks that are trained on them.
     """
 
-    def __init__(self, manager: LossManager, networks: Networks) -> None:
+    def __init__(self, manager: LossManager, networks: Trainable) -> None:
         self._modules = manager.modules()
         self._rate_of = networks.generator_optimizer
         self.names = [
@@ -140,7 +175,7 @@ class Learned:
 
 
 def train(
-    manager: LossManager, networks: Networks, learned: Learned, batches: Epochs, epochs: int, done: int = 0
+    manager: LossManager, networks: Trainable, learned: Learned, batches: Epochs, epochs: int, done: int = 0
 ) -> Iterator[int]:
     """Train both networks on the losses of a manager.
 
@@ -192,7 +227,7 @@ def train(
             yield done
 
 
-def translate(generator: Generator, x: Tensor, device: torch.device) -> Tensor:
+def translate(generator: nn.Module, x: Tensor, device: torch.device) -> Tensor:
     """Translate one image (3, H, W) in evaluation mode; the result is on the CPU, and not confined to -1 to 1."""
     was_training = generator.training
     generator.eval()

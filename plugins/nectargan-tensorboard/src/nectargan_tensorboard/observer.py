@@ -1,0 +1,191 @@
+"""The observer that writes what a manager records to files that TensorBoard reads."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import os
+import socket
+import time
+import weakref
+from pathlib import Path
+
+from nectargan_core import LossManager, Records, Scalars, ScalarStream, hookimpl
+from nectargan_core.errors import NectarganError
+from nectargan_tensorboard import events, objective
+from nectargan_tensorboard.file import EventFile, has_events
+
+
+class TensorBoard:
+    """Writes what one manager records to a directory that TensorBoard shows as a run.
+
+    Give it to a manager by name, `LossManager(observers=["tensorboard"])`, or as an object where it needs options. It
+    writes once a flush, and nothing in between. In a distributed run the process of rank 0 writes.
+
+    Args:
+        log_dir: A local directory for this run alone. None: `tensorboard` in the `experiment_dir` of the manager, and
+            without one `runs/<date>_<host>` in the working directory, as for `torch.utils.tensorboard`.
+        loss_maps: Seconds between two pictures of the loss maps, at least 0; None for no pictures. To draw them takes
+            most of a second.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the directory is none of this machine, or the seconds are negative.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     observer = TensorBoard(log_dir=directory)
+        ...     with LossManager(observers=[observer]) as manager:
+        ...         manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
+        ...         manager.tick(epoch=0)
+        ...         _ = manager.compute_loss_xy("G_L1", torch.zeros(4), torch.ones(4))
+        ...     print([path.name.split(".")[2] for path in observer.log_dir.iterdir()])
+        ['tfevents']
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str] | None = None, *, loss_maps: float | None = 300.0) -> None:
+        self._given = None if log_dir is None else _local(log_dir)
+        self._working = Path.cwd()
+        self._loss_maps = None if loss_maps is None else _seconds(loss_maps)
+        self._pid: int | None = None
+        self._manager: weakref.ref[LossManager] | None = None
+        self._file: EventFile | None = None
+        self._stream = ScalarStream()
+        # From which step on records are superseded, where the next block says so.
+        self._restart: int | None = None
+        # What the text of the objective says, and when loss maps are due.
+        self._fingerprint: str | None = None
+        self._maps_due = -math.inf
+
+    @property
+    def log_dir(self) -> Path | None:
+        """Where it writes; None before the first flush, and in a process that writes nothing."""
+        return None if self._file is None else self._file.directory
+
+    @hookimpl
+    def nectargan_history_flushed(self, manager: LossManager, chunks: tuple[Records, ...]) -> None:
+        """Write what is new."""
+        if not self._writes(manager):
+            return
+        if self._file is None:
+            self._file = self._begun(manager, chunks)
+        self._file.append(self._restarted() + _encoded(self._stream.add(chunks, manager.get_registered_losses())))
+        self._write_objective(manager, self._file, min(int(chunk.step.min()) for chunk in chunks))
+        self._write_loss_maps(manager, self._file)
+
+    @hookimpl
+    def nectargan_history_rewound(self, manager: LossManager, step: int) -> None:
+        """Have TensorBoard forget what is superseded, once something follows."""
+        if not self._writes(manager):
+            return
+        self._stream.rewind(step)
+        self._restart = step if self._restart is None else min(step, self._restart)
+
+    @hookimpl
+    def nectargan_manager_closed(self, manager: LossManager) -> None:
+        """Write what waited for a newer step."""
+        if self._file is None or not self._writes(manager):
+            return
+        self._file.append(_encoded(self._stream.rest()))
+        self._maps_due = -math.inf
+        self._write_loss_maps(manager, self._file)
+
+    def _writes(self, manager: LossManager) -> bool:
+        """Whether this process writes what this manager records.
+
+        Raises:
+            NectarganError: If the observer is of another manager.
+        """
+        if self._manager is None:
+            self._manager, self._pid = weakref.ref(manager), os.getpid()
+        if self._manager() is not manager:
+            raise NectarganError(
+                "this TensorBoard writes what another manager records; give each manager one of its own"
+            )
+        return self._pid == os.getpid() and manager.rank == 0
+
+    def _begun(self, manager: LossManager, chunks: tuple[Records, ...]) -> EventFile:
+        """Return the file to write to, at the first flush."""
+        if self._given is not None:
+            directory = self._working / self._given
+        elif manager.experiment_dir is not None:
+            directory = manager.experiment_dir.absolute() / "tensorboard"
+        else:
+            directory = _new_directory(self._working / "runs")
+        if has_events(directory):
+            # Of an earlier run, or of this one before it was interrupted, which may have come further.
+            steps = [int(chunk.step.min()) for chunk in chunks]
+            if manager.step < 0:
+                self._restart = 0
+            elif max(int(chunk.step.max()) for chunk in chunks) <= manager.step:
+                self._restart = min([*steps, *([] if self._restart is None else [self._restart])])
+            # Else a run without a clock goes on, in which each loss has steps of its own.
+        return EventFile(directory)
+
+    def _restarted(self) -> bytes:
+        step, self._restart = self._restart, None
+        return b"" if step is None else events.restart(time.time(), step)
+
+    def _write_objective(self, manager: LossManager, file: EventFile, step: int) -> None:
+        """Write what the objective is, where that has changed."""
+        manifest = manager.manifest()
+        if manifest.fingerprint == self._fingerprint:
+            return
+        now = time.time()
+        block = events.text("objective", now, step, objective.markdown(manifest))
+        if self._fingerprint is None:
+            block += events.hyperparameters(now, objective.hyperparameters(manifest))
+        file.append(block)
+        self._fingerprint = manifest.fingerprint
+
+    def _write_loss_maps(self, manager: LossManager, file: EventFile) -> None:
+        """Write a picture of the loss maps, where there are any and it is due."""
+        if self._loss_maps is None or time.monotonic() < self._maps_due:
+            return
+        if not any(tensor.ndim for tensor in manager.get_loss_tensors().values()):
+            return
+        # Whether or not it can be drawn.
+        self._maps_due = time.monotonic() + self._loss_maps
+        picture = io.BytesIO()
+        manager.save_loss_maps(picture)
+        file.append(events.png("loss_maps", time.time(), max(manager.step, 0), picture.getvalue()))
+
+
+def _encoded(scalars: list[Scalars]) -> bytes:
+    return b"".join(events.scalars(each.tag, each.step, each.time, each.value) for each in scalars)
+
+
+def _local(log_dir: str | os.PathLike[str]) -> Path:
+    try:
+        text = os.fspath(log_dir)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"log_dir is a directory as str or Path, or None, got {type(log_dir).__name__}")
+    if not text or "://" in text:
+        raise ValueError(f"log_dir is a directory of this machine, such as 'runs/first', got {text!r}")
+    return Path(text)
+
+
+def _seconds(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"loss_maps is a number of seconds, or None, got {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"loss_maps is a number of seconds of at least 0, or None, got {value}")
+    return float(value)
+
+
+def _new_directory(parent: Path) -> Path:
+    """Make and return a directory for a run, which no other run has."""
+    name = f"{time.strftime('%b%d_%H-%M-%S')}_{socket.gethostname()}"
+    parent.mkdir(parents=True, exist_ok=True)
+    for suffix in itertools.count(1):
+        directory = parent / (name if suffix == 1 else f"{name}_{suffix}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+    raise AssertionError  # pragma: no cover
