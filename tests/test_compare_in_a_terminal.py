@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from logs import strictly
 from test_compare import logged
 
 pytest.importorskip("pty")
-from terminals import in_pipe, on_terminal, plain  # which needs a system that has terminals
+from terminals import PROGRAM, in_pipe, in_terminal  # which needs a system that has terminals
 
 pytestmark = pytest.mark.slow
 
@@ -37,47 +36,43 @@ def runs(tmp_path_factory):
     return paths
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("columns", [60, 100])
 def test_on_a_terminal_tables_fit_it(runs, columns):
-    status, seen = on_terminal("log", "compare", *runs, "--metric", "val/psnr", columns=columns)
-    assert status == 0
-    lines = plain(seen).splitlines()
-    assert max(map(len, lines)) <= columns
-    assert lines[0].split()[:3] == ["RUN", "highest", "val/psnr"]
-    assert [line.split()[0] for line in lines[1:4]] == ["a", "b", "c"]
+    done = in_terminal(["log", "compare", *runs, "--metric", "val/psnr"], columns=columns)
+    assert done.status == 0
+    assert max(map(len, done.text.splitlines())) <= columns
+    assert "highest val/psnr" in " ".join(done.text.split())
 
 
 def test_in_a_pipe_it_is_plain_text(runs):
-    status, output, errors = in_pipe("log", "compare", *runs)
-    assert (status, errors) == (0, "")
-    assert output == plain(output)
-    assert "Last values (unweighted):" in output
+    done = in_pipe(["log", "compare", *runs])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert "Last values (unweighted):" in done.stdout
 
 
-def test_in_a_pipe_json_is_strict(runs):
-    status, output, errors = in_pipe("log", "compare", *runs, "--json")
-    assert (status, errors) == (0, "")
-    assert [run["run"] for run in strictly(output)["runs"]] == ["a", "b", "c"]
-
-
-def test_a_pipe_that_is_closed_is_no_error(runs):
-    _, output, errors = in_pipe("log", "compare", *runs, "--json", shell_end=" | head -n 1")
-    assert (output, errors) == ("{\n", "")
+def test_in_a_pipe_that_is_closed_json_is_no_error(runs):
+    program = [*PROGRAM, "log", "compare", *map(str, runs), "--json"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_a_report_says_where_it_is(runs, tmp_path):
-    for number, run in enumerate((on_terminal, in_pipe)):
-        out = tmp_path / f"{number}.html"
-        status, seen, *_ = run("log", "report", *runs, "-o", out)
-        assert (status, seen.replace("\n", "")) == (0, str(out))
+    on_terminal, in_a_pipe = tmp_path / "a.html", tmp_path / "b.html"
+    done = in_terminal(["log", "report", *runs, "-o", on_terminal], columns=100)
+    assert (done.status, done.text.replace("\n", "")) == (0, str(on_terminal))
+    done = in_pipe(["log", "report", *runs, "-o", in_a_pipe])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{in_a_pipe}\n", "")
+    for out in (on_terminal, in_a_pipe):
         assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_an_error_is_one_line(tmp_path):
-    status, output, errors = in_pipe("log", "report", tmp_path / "nowhere")
-    assert (status, output) == (1, "")
-    assert len(errors.splitlines()) == 1
-    assert errors.startswith("Error: there is no loss log at ")
+    done = in_pipe(["log", "report", tmp_path / "nowhere"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: there is no loss log at ")
 
 
 def test_an_interrupt_leaves_no_file_and_no_traceback(runs, tmp_path):
