@@ -381,6 +381,11 @@ class TestCommand:
         assert (a / "report.html").is_file()
         assert self.run(a / "loss_log.jsonl") == f"{a / 'report.html'}\n"
 
+    def test_json_says_what_was_written(self, tmp_path):
+        a = trained(tmp_path / "a")
+        out = a / "report.html"
+        assert strictly(self.run(a, "--json")) == {"out": str(out), "runs": ["a"], "bytes": out.stat().st_size}
+
     def test_of_several_it_is_in_the_current_directory(self, tmp_path, monkeypatch):
         runs = [trained(tmp_path / name) for name in "ab"]
         monkeypatch.chdir(tmp_path)
