@@ -95,6 +95,8 @@ FIRST_PARTY: Final = {
         "uncertainty": "nectargan-weightings",
     },
     OBSERVERS: {
+        "mlflow": "nectargan-mlflow",
         "tensorboard": "nectargan-tensorboard",
+        "wandb": "nectargan-wandb",
     },
 }
