@@ -70,6 +70,12 @@ def test_the_discriminator_classifies_patches_given_the_source_image():
     assert not torch.equal(critic(-x, x), logits)
 
 
+def test_the_discriminator_sees_detail_only():
+    critic, x = Critic(), images(1, 3, 32, 32)
+    # A shift of all pixels is no detail.
+    torch.testing.assert_close(critic(x, x + 0.3), critic(x, x))
+
+
 def test_the_rate_of_the_generator_rises_and_then_falls_to_zero():
     networks = SmallNetworks(60)
     rates = []
@@ -128,8 +134,10 @@ def test_detail_is_relative_to_the_target():
 def test_the_picture_shows_the_same_parts_in_each_column(tmp_path):
     targets = [images(3, 300, 300), images(3, 300, 302)]
     titles = ["input", "A", "target"]
-    columns = [Column(title, [image / (3 - number) for image in targets]) for number, title in enumerate(titles[:2])]
-    draw([*columns, Column("target", targets)], targets, tmp_path / "a.png")
+    columns = [
+        Column(title, "", [image / (3 - number) for image in targets]) for number, title in enumerate(titles[:2])
+    ]
+    draw([*columns, Column("target", "", targets)], targets, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         drawn = np.asarray(picture.convert("RGB"), dtype=float)
     for part in PARTS:

@@ -128,13 +128,10 @@ def run(out: Path, console: Console, trials: Sequence[Trial] = TRIALS) -> dict[s
     }
     draw(
         [
-            Column("input", inputs),
-            Column("classical filters", filtered),
-            *(
-                Column(f"{trial.name}: {trial.formula}", one.images)
-                for trial, one in zip(trials, restored, strict=True)
-            ),
-            Column("target", targets),
+            Column("input", "scratched print", inputs),
+            Column("classical filters", "top-hat, inpainting, variation", filtered),
+            *(Column(trial.name, trial.formula, one.images) for trial, one in zip(trials, restored, strict=True)),
+            Column("target", "photograph", targets),
         ],
         targets,
         out / COMPARISON,
