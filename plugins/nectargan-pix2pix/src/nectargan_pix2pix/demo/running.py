@@ -287,8 +287,9 @@ class _Shown:
 
     def note(self, trial: Trial, done: int, psnr: float | None) -> None:
         """Show that so many steps of a trial are done, and the PSNR where it was measured."""
-        text = {} if psnr is None else {"psnr": f"{psnr:.2f} dB"}
-        self._progress.update(self._tasks[trial.name], completed=done, **text)
+        self._progress.update(self._tasks[trial.name], completed=done)
+        if psnr is not None:
+            self._progress.update(self._tasks[trial.name], psnr=f"{psnr:.2f} dB")
         if psnr is not None and not self._console.is_terminal:
             _say(self._console, f"{trial.name}: epoch {done // self._per_epoch} of {trial.epochs}, {psnr:.2f} dB")
 
@@ -302,8 +303,11 @@ def _say(console: Console, text: str) -> None:
 
 def _scores(images: Sequence[Tensor], targets: Sequence[Tensor], seconds: float | None = None) -> Scores:
     pairs = list(zip(images, targets, strict=True))
-    means = (float(np.mean([measure(image, y) for image, y in pairs])) for measure in (psnr, ssim, detail))
-    return Scores(*means, seconds)
+
+    def mean(measure: Callable[[Tensor, Tensor], float]) -> float:
+        return float(np.mean([measure(image, y) for image, y in pairs]))
+
+    return Scores(mean(psnr), mean(ssim), mean(detail), seconds)
 
 
 def _table(scores: Mapping[str, Scores], trials: Sequence[Trial]) -> str:
