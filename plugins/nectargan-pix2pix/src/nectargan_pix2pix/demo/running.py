@@ -66,7 +66,7 @@ class Trial(NamedTuple):
 _RISING = Schedule(unit="fraction", start_epoch=0.25, end_epoch=0.75, initial_value=0.0)
 TRIALS = (
     Trial("A", "100*l1", {}, 60),
-    Trial("B", "40*gan + 100*l1 + 10*sobel", {"G_GAN": _RISING}, 48),
+    Trial("B", "0.3*gan + 100*l1 + 10*sobel", {"G_GAN": _RISING}, 48),
 )
 
 _EXPLANATION = """\
