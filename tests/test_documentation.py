@@ -104,11 +104,21 @@ def objective_files(monkeypatch):
         Path(file).write_text(text, encoding="utf-8")
 
 
+def without_network(monkeypatch):
+    """Have W&B and MLflow write to the working directory."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", Path("mlruns").absolute().as_uri())
+
+
 # What the examples of a page need beside what is installed.
 BEFORE = {
     "docs/objective-files.md": objective_files,
+    "plugins/nectargan-mlflow/README.md": without_network,
     "plugins/nectargan-pix2pix/README.md": trained,
     "plugins/nectargan-vgg/README.md": weights_of_vgg,
+    "plugins/nectargan-wandb/README.md": without_network,
 }
 
 
@@ -118,6 +128,8 @@ HEAVY = {
     "docs/recipes/accelerate.md": "accelerate",
     "docs/recipes/lightning.md": "lightning",
     "plugins/nectargan-lightning/README.md": "lightning",
+    "plugins/nectargan-mlflow/README.md": "mlflow",
+    "plugins/nectargan-wandb/README.md": "wandb",
 }
 
 

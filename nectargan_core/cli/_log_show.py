@@ -11,11 +11,14 @@ import click
 
 from nectargan_core.cli._log_runs import open_runs, query_option, runs_argument
 from nectargan_core.cli._numbers import as_json, short
-from nectargan_core.cli._table import filled, print_note, print_table
+from nectargan_core.cli._table import filled, fits, print_note, print_table
 
 if TYPE_CHECKING:
     from nectargan_core import LossLog
     from nectargan_core.log import Extreme, Summary
+
+# What a narrow terminal has no room for, first what is missed least.
+_LEFT_OUT = ("records", "highest", "lowest", "step")
 
 
 @click.command()
@@ -46,10 +49,22 @@ def show(runs: Sequence[str], query: Sequence[str], in_json: bool) -> None:
         for headings, table in _tables(rows):
             if table:
                 click.echo()
-                print_table(*filled(headings, table))
+                _print(*filled(headings, table))
+        if bad := [f"{each.entry.name} {each.nonfinite:,} of {each.records:,}" for each in rows if each.nonfinite]:
+            click.echo()
+            print_note(f"nan or infinite: {', '.join(bad)}")
 
 
 # Tables
+
+
+def _print(headings: list[str], table: list[list[str]]) -> None:
+    """Print a table, without some of its columns where a narrow terminal has no room for all."""
+    for heading in _LEFT_OUT:
+        if heading in headings and not fits(headings, table):
+            kept = [place for place, each in enumerate(headings) if each != heading]
+            headings, table = [headings[place] for place in kept], [[row[place] for place in kept] for row in table]
+    print_table(headings, table)
 
 
 def _about(label: str, log: LossLog) -> str:
@@ -89,7 +104,7 @@ def _plain(value: object) -> str:
 
 def _tables(rows: Sequence[Summary]) -> Iterable[tuple[list[str], list[list[str]]]]:
     losses = [each for each in rows if each.entry.kind == "loss"]
-    headings = ["loss", "last", "epoch mean", "lowest", "highest", "weight", "records", "step", "not finite"]
+    headings = ["loss", "last", "epoch mean", "lowest", "highest", "weight", "records", "step"]
     yield headings, [[*_values(each), _weight(each), *_counts(each)] for each in losses]
     components = [each for each in rows if each.entry.kind == "component"]
     headings = ["component", *headings[1:5], *headings[6:]]
@@ -115,7 +130,7 @@ def _weight(each: Summary) -> str:
 
 
 def _counts(each: Summary) -> list[str]:
-    return [f"{each.records:,}", f"{each.last_step:,}", f"{each.nonfinite:,}" if each.nonfinite else ""]
+    return [f"{each.records:,}", f"{each.last_step:,}"]
 
 
 def _gradients(rows: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:

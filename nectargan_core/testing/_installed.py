@@ -37,6 +37,7 @@ HEAVY = {
     "lightning": "takes seconds to import",
     "lpips": "imports torchvision",
     "matplotlib": "takes a second to import, and is for plots",
+    "mlflow": "takes seconds to import",
     "monai": "takes seconds to import",
     "numba": "takes a second to import",
     "open_clip": "takes seconds to import",

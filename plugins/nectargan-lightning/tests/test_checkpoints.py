@@ -53,6 +53,13 @@ def test_steps_are_neither_left_out_nor_counted_twice_wherever_it_was_taken(
     assert LossLog("run").series("G_L1").step.tolist() == list(range(12))
 
 
+def test_a_run_that_begins_again_supersedes_what_was_logged(trainer, regression, batches):
+    for count in (3, 2):
+        with logged() as losses:
+            trainer().fit(regression(losses), batches(*[1] * count))
+    assert LossLog("run").series("G_L1").step.tolist() == [0, 1]
+
+
 def test_a_checkpoint_loads_without_running_code(trainer, regression, batches):
     made = trainer()
     made.fit(regression(logged()), batches(1))
