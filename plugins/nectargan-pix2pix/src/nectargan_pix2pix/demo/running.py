@@ -55,10 +55,7 @@ class Trial(NamedTuple):
     epochs: int
 
     def __str__(self) -> str:
-        changing = [
-            f", {loss} from {schedule.initial_value:g} on ({schedule.schedule})"
-            for loss, schedule in self.schedules.items()
-        ]
+        changing = [f", {loss} scheduled from {schedule.initial_value:g}" for loss, schedule in self.schedules.items()]
         return f"{self.name}  {self.formula}{''.join(changing)}"
 
 
