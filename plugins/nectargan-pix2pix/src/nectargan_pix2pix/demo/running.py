@@ -123,21 +123,22 @@ def run(out: Path, console: Console, trials: Sequence[Trial] = TRIALS) -> dict[s
     scores |= {
         trial.name: _scores(images, targets, seconds) for trial, (images, seconds) in zip(trials, restored, strict=True)
     }
-    draw(
-        [
-            Column("input", "scratched print", inputs),
-            Column("classical filters", "top-hat, inpainting, variation", filtered),
-            *(Column(trial.name, trial.formula, one.images) for trial, one in zip(trials, restored, strict=True)),
-            Column("target", "photograph", targets),
-        ],
-        targets,
-        out / COMPARISON,
-    )
-    pictures = {"Parts of held-out photographs, with the PSNR of the whole": out / COMPARISON}
-    write_report({trial.name: _folder(trial, out) for trial in trials}, out / REPORT, pictures)
     table = _table(scores, trials)
-    writing.replace(out / SUMMARY, f"{table}\n".encode())
-    _say(console, f"\n{table}\n\nLook at {out / COMPARISON} and {out / REPORT}.")
+    _say(console, f"\n{table}\n")
+    columns = [
+        Column("input", "scratched print", inputs),
+        Column("classical filters", "top-hat, inpainting, variation", filtered),
+        *(Column(trial.name, trial.formula, one.images) for trial, one in zip(trials, restored, strict=True)),
+        Column("target", "photograph", targets),
+    ]
+    try:
+        writing.replace(out / SUMMARY, f"{table}\n".encode())
+        draw(columns, targets, out / COMPARISON)
+    except OSError as error:
+        raise OptionError(f"cannot write to {out}: {error.strerror or error}", option="--out") from error
+    runs = {trial.name: _folder(trial, out) for trial in trials}
+    write_report(runs, out / REPORT, {"Parts of photographs that were not trained on": out / COMPARISON})
+    _say(console, f"Look at {out / COMPARISON} and {out / REPORT}.")
     return scores
 
 
