@@ -103,7 +103,8 @@ bench: $(VENV)/.ready
 docs: tables
 	$(PIP) --group docs
 	$(BIN)/python docs/make_gallery.py
-	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --write-all --builder html docs docs/_build/html
+	$(BIN)/python docs/check_site.py
 	@echo "docs/_build/html/index.html"
 
 dist: $(VENV)/.ready
@@ -111,4 +112,4 @@ dist: $(VENV)/.ready
 	for project in . $(PLUGINS); do $(BIN)/python -m build --outdir dist $$project || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(FLOORS) build dist docs/_build docs/gallery runs
+	rm -rf $(VENV) $(FLOORS) build dist docs/_build docs/gallery docs/readmes runs

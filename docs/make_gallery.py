@@ -1,14 +1,21 @@
-"""Draw every curve that comes with this project, and write the page that shows them."""
+"""Draw every curve that comes with this project, with the page that shows them, and the run of the quickstart."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from nectargan_core import Schedule, catalog, plot
+from nectargan_core import LossLog, Schedule, catalog, plot
 
 GALLERY = Path(__file__).parent / "gallery"
+QUICKSTART = Path(__file__).parent / "quickstart.md"
+
+LONGEST = 120  # characters of code that fit a window of 1300 pixels
 
 FROM_10_TO_1: dict[str, Any] = {"start": 20, "end": 80, "initial_value": 10.0, "target_value": 1.0}
 FROM_1_TO_0: dict[str, Any] = {"end": 100, "initial_value": 1.0, "target_value": 0.0}
@@ -57,8 +64,20 @@ SHOWN = [
 ]
 
 
-def main() -> None:
-    """Draw the pictures and write the page, into `docs/gallery`."""
+def draw_run() -> None:
+    """Run the program of the quickstart with its second objective, and draw its log."""
+    page = QUICKSTART.read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(# first\.py\n.*?)```", page, re.DOTALL)
+    (formula,) = re.findall(r'python first\.py "(.*)" runs/second', page)
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "first.py").write_text(program, encoding="utf-8")
+        command = [sys.executable, "first.py", formula, "second"]
+        subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - a page of our own
+        LossLog(Path(place) / "second").plot().savefig(GALLERY / "run.png", dpi=100)
+
+
+def draw_curves() -> None:
+    """Draw every curve, and write the page, into `docs/gallery`."""
     own = {
         entry.plugin.name
         for entry in catalog.plugins(catalog.SCHEDULES)
@@ -68,18 +87,28 @@ def main() -> None:
         raise SystemExit(f"the gallery shows no {', '.join(sorted(missing))}; add them to {__file__}")
     GALLERY.mkdir(exist_ok=True)
     page = [
-        "# Gallery",
+        "# Schedules gallery",
         "",
         "Each curve that comes with this project, drawn from the definition above it. The formulas are in",
         "[schedules](../schedules.md#the-curves); dotted lines are start and end.",
+        "",
+        *(f'[![{name}]({name}.png){{w="24%"}}](#{name})' for name in (str(schedule.schedule) for schedule, _ in SHOWN)),
     ]
     for schedule, epochs in SHOWN:
         name = str(schedule.schedule)
         plot(schedule, epochs, GALLERY / f"{name}.png")
         summary = (inspect.getdoc(catalog.find(catalog.SCHEDULES, name).load()) or "").splitlines()[0]
         definition = schedule.model_dump_json(exclude_defaults=True)
+        if len(definition) > LONGEST:
+            definition = schedule.model_dump_json(exclude_defaults=True, indent=1)
         page += ["", f"## {name}", "", summary, "", "```json", definition, "```", "", f"![{name}]({name}.png)"]
     (GALLERY / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Draw everything."""
+    draw_curves()
+    draw_run()
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ _INTRODUCTION = """\
 
 What is published for this project, by itself and by others. `pip install DISTRIBUTION` makes the name work: that of a
 loss spec in a formula, that of a schedule in `Schedule(...)`, that of a weighting in `Weighting(...)`. A distribution
-is linked to its source or documentation; those without a link are in `plugins/` of this repository, each with a README.
+is linked to its source or documentation.
 
 A plugin is code that runs with your rights. That one is listed here says nothing about its quality or its safety.
 
@@ -333,8 +333,10 @@ entry for each name, above the plugins of this project.
 
 def _linked(entry: Mapping[str, str]) -> str:
     distribution = code(entry["distribution"])
-    # Sphinx knows no page outside of docs.
-    return f"[{distribution}]({entry['link']})" if _is_https(entry["link"]) else distribution
+    if _is_https(entry["link"]):
+        return f"[{distribution}]({entry['link']})"
+    # That of core is the site itself.
+    return f"[{distribution}](../{entry['link']})" if entry["link"].startswith("plugins/") else distribution
 
 
 def problems(data: Mapping[str, Any]) -> list[str]:

@@ -60,7 +60,6 @@ from nectargan_core.objectives import (
     located,
 )
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
-from nectargan_core.views import LossMap, draw_maps
 from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, is_state, load_states, read_weighting
 
 # What needs no further check as an epoch.
@@ -887,7 +886,7 @@ class LossManager:
                 {...}}` passes keyword arguments to the function, both for this call.
 
         Returns:
-            The weighted result, attached to the graph: a new tensor, the caller's to edit.
+            The weighted result, a new tensor that is attached to the graph and the caller's to edit.
 
         Raises:
             UnknownLossError: If no loss of this name is registered.
@@ -1339,6 +1338,9 @@ class LossManager:
             >>> manager.save_loss_maps(io.BytesIO())
             ('G_L1',)
         """
+        # Imported here, since a training that draws none has no use for what else is there.
+        from nectargan_core.views import LossMap, draw_maps
+
         _refuse_in_graphs("loss maps are drawn")
         found = self._registry.find(query)
         if inputs is not None:

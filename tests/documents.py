@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# The gallery and the build are made of the pages, and are no part of the repository.
-_MADE = ("docs/_build/", "docs/gallery/")
+# What `make docs` makes, which is no part of the repository.
+_MADE = ("docs/_build/", "docs/gallery/", "docs/readmes/")
 PAGES = sorted(
     path
     for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")]

@@ -118,7 +118,11 @@ def pairs_of_images(shell, place):
 
 
 # What the commands of a page need beside an environment with PyTorch.
-BEFORE = {"README.md": clone_of_this, "plugins/nectargan-pix2pix/README.md": pairs_of_images}
+BEFORE = {
+    "README.md": clone_of_this,
+    "docs/quickstart.md": clone_of_this,
+    "plugins/nectargan-pix2pix/README.md": pairs_of_images,
+}
 
 
 @pytest.mark.slow

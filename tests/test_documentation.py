@@ -36,10 +36,16 @@ LANGUAGES = {
     "text": "what is not run; such a block is listed in TEXTS, with the reason",
 }
 # Directives of the Sphinx build, which are no code; `test_every_page_is_listed` and `test_structure.py` read them.
-DIRECTIVES = {"{eval-rst}": "docs/api.md", "{toctree}": "docs/index.md"}
+DIRECTIVES = {
+    "{eval-rst}": {"docs/api.md", "docs/api-plugins.md"},
+    "{toctree}": {"docs/index.md", "docs/recipes/index.md"},
+}
+# Pictures that `make docs` draws, and no part of the repository.
+DRAWN = "gallery/"
 # The beginning of each text block, by page, and why it is not run.
 TEXTS = {
     ("docs/manager.md", "                         cosine with"): "what the example before it prints, of random numbers",
+    ("docs/look-and-compare.md", "first: started"): "what the command before it prints, with the times of a run",
     ("docs/log.md", '{"nectargan_log":2,'): "is read by test_the_log_on_the_page_is_read_by_both_readers",
 }
 
@@ -49,7 +55,7 @@ by_page = pytest.mark.parametrize("path", PAGES, ids=relative)
 @by_page
 def test_every_block_has_a_language_that_is_tested(path):
     for block in blocks(path):
-        assert block.language in LANGUAGES or DIRECTIVES.get(block.language) == block.page, (
+        assert block.language in LANGUAGES or block.page in DIRECTIVES.get(block.language, ()), (
             f"{block}: a block of the language {block.language!r} is not tested; write one of "
             + "; ".join(f"```{name} ({what})" for name, what in LANGUAGES.items())
         )
@@ -107,8 +113,15 @@ def without_network(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", Path("mlruns").absolute().as_uri())
 
 
+def two_runs(monkeypatch):
+    """Leave the two runs that the page looks at."""
+    program = project_of(ROOT / "docs/look-and-compare.md")["two_runs.py"]
+    exec(compile(program, "two_runs.py", "exec", dont_inherit=True), {})
+
+
 # What the examples of a page need beside what is installed.
 BEFORE = {
+    "docs/look-and-compare.md": two_runs,
     "docs/objective-files.md": objective_files,
     "plugins/nectargan-mlflow/README.md": without_network,
     "plugins/nectargan-pix2pix/README.md": trained,
@@ -280,13 +293,23 @@ def test_every_text_block_that_is_listed_is_there():
 
 
 def test_every_page_is_listed():
-    (tree,) = blocks(ROOT / "docs/index.md", "{toctree}")
-    listed = {line for line in tree.text.splitlines() if re.fullmatch(r"[\w/-]+", line)} - {"gallery/index"}
-    pages = {relative(path)[len("docs/") : -len(".md")] for path in PAGES if relative(path).startswith("docs/")}
-    assert listed == pages - {"index"}
+    pages = {path for path in PAGES if relative(path).startswith("docs/")}
+    listed = {
+        (path.parent / f"{line}.md").resolve()
+        for path in pages
+        for tree in blocks(path, "{toctree}")
+        for line in tree.text.splitlines()
+        if re.fullmatch(r"[\w/-]+", line)
+    }
+    made = {ROOT / "docs/gallery/index.md", ROOT / "docs/readmes/index.md"}
+    assert listed - made == pages - {ROOT / "docs/index.md"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in listed:
-        assert f"(docs/{name}.md)" in readme, f"README.md, section Documentation: add a line for docs/{name}.md"
+    recipes = (ROOT / "docs/recipes/index.md").read_text(encoding="utf-8")
+    for path in pages - {ROOT / "docs/index.md"}:
+        if path.parent.name == "recipes" and path.stem != "index":
+            assert f"({path.name})" in recipes, f"docs/recipes/index.md: add a row for {path.name}"
+        else:
+            assert f"({relative(path)})" in readme, f"README.md, section Documentation: add {relative(path)}"
 
 
 def test_every_link_to_a_page_leads_to_one():
@@ -294,6 +317,8 @@ def test_every_link_to_a_page_leads_to_one():
         for target in re.findall(r"\]\(((?!https?:|#)[^)\s]+)\)", text_of(path)):
             file, _, anchor = target.partition("#")
             page = (path.parent / file).resolve()
+            if file.startswith(DRAWN):
+                continue
             assert page.exists(), f"{relative(path)}: there is no {target}"
             if anchor:
                 assert anchor in anchors(page), f"{relative(path)}: {file} has no heading for #{anchor}"

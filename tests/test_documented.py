@@ -47,6 +47,7 @@ if typing.TYPE_CHECKING:
 DOCS = ROOT / "docs"
 HOOKS = [name for name in vars(hookspecs) if name.startswith("nectargan_")]
 API = (DOCS / "api.md").read_text(encoding="utf-8")
+API_OF_PLUGINS = (DOCS / "api-plugins.md").read_text(encoding="utf-8")
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/src/*/__init__.py"))
 SOURCES = sorted([*ROOT.glob("nectargan_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")])
 
@@ -145,6 +146,12 @@ def test_every_public_name_of_core_is_on_the_api_page(module):
     own = {name for name, value in values.items() if str(getattr(value, "__module__", "")).startswith("nectargan")}
     silent = sorted(name for name in own if not values[name].__doc__)
     assert not silent, f"{module.__name__}: write docstrings for {silent}"
+
+
+@pytest.mark.parametrize("package", PLUGINS)
+def test_every_plugin_is_on_the_api_page(package):
+    shown = f"automodule:: {package}\n"
+    assert shown in API + API_OF_PLUGINS, f"docs/api-plugins.md: add a section with `.. automodule:: {package}`"
 
 
 @pytest.mark.parametrize("package", PLUGINS)

@@ -88,6 +88,10 @@ def test_several_runs_have_axes_for_each_loss_and_a_colour_each(tmp_path):
     assert len({line.get_color() for line in figure.axes[2].get_lines()}) == 2
 
 
+def test_all_axes_show_the_same_part_of_the_run(log):
+    assert len({axes.get_xlim() for axes in log.plot().axes}) == 1
+
+
 def test_a_log_without_records_is_an_error(tmp_path):
     with pytest.raises(LossLogError, match="there are no records to draw yet in 'new'"):
         log_of(tmp_path, experiment="new").plot()

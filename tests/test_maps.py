@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from devices import Elsewhere, OnDevice
 from matplotlib import colormaps
 from PIL import Image
 from torch import nn
@@ -470,6 +471,42 @@ def test_no_graph_is_kept(by_name):
     del y_fake
     gc.collect()
     assert Doubled.held() is None
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_on_a_device_images_are_kept_without_a_copy_or_a_wait(logging):
+    manager = LossManager(enable_logging=logging)
+    manager.register_loss_fn("a", nn.L1Loss(reduction="none"))
+    images = {name: OnDevice(torch.rand(1, 3, 8, 8)) for name in ("x", "y_fake", "y")}
+    manager.compute_losses(images)
+    OnDevice.done = []
+    for _ in range(3):
+        manager.compute_losses(images)
+        manager.compute_loss_xy("a", images["y_fake"], images["y"])
+    assert set(OnDevice.done) <= {"sub", "abs", "l1_loss", "mul", "mean", "detach"}
+    assert list(kept(manager)) == ["y_fake", "y"]
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_maps_on_a_device_are_drawn(logging):
+    manager = manager_of(enable_logging=logging)
+    values = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0)).as_subclass(Elsewhere)
+    manager.compute_losses({"map": [values], "y_fake": RED.expand(1, 3, 8, 8).as_subclass(Elsewhere)})
+    pixels, plain = picture(manager), values.as_subclass(torch.Tensor)[0].double().numpy()
+    expected = colors_of(plain, plain.min(), plain.max())
+    assert np.abs(blocks_of(pixels, map_box(pixels), (8, 8)) - expected).max() <= 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_maps_on_a_gpu_are_drawn():
+    manager = LossManager()
+    manager.register_loss_fn("a", nn.L1Loss(reduction="none"))
+    images = {name: torch.rand(2, 3, 8, 8, device="cuda") for name in ("x", "y_fake", "y")}
+    manager.compute_losses(images)
+    on_the_cpu = LossManager()
+    on_the_cpu.register_loss_fn("a", nn.L1Loss(reduction="none"))
+    on_the_cpu.compute_losses({name: image.cpu() for name, image in images.items()})
+    assert np.abs(picture(manager) - picture(on_the_cpu)).max() <= 1
 
 
 def test_images_are_let_go_by_the_next_result():

@@ -197,8 +197,8 @@ def test_an_error_of_the_command_is_shown_without_a_traceback(nectargan, argumen
 @pytest.mark.slow
 def test_the_gallery_shows_every_curve_that_comes_with_the_project(tmp_path):
     gallery = runpy.run_path(str(ROOT / "docs" / "make_gallery.py"))
-    gallery["main"].__globals__["GALLERY"] = tmp_path
-    gallery["main"]()
+    gallery["draw_curves"].__globals__["GALLERY"] = tmp_path
+    gallery["draw_curves"]()
     page = (tmp_path / "index.md").read_text()
     for name in (*FIRST_PARTY[catalog.SCHEDULES], "linear", "exponential"):
         assert f"\n## {name}\n" in page

@@ -32,6 +32,12 @@ def test_each_rank_writes_its_own_file(tmp_path, monkeypatch):
     assert LossLog(tmp_path).ranks == (0, 2)
 
 
+def test_a_manager_says_which_rank_it_is_of(monkeypatch):
+    assert LossManager().rank == 0
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert LossManager().rank == 3
+
+
 def test_ranks_are_merged_by_step_weighted_by_count(tmp_path, monkeypatch):
     run(tmp_path, monkeypatch, 0, [1.0, 2.0, 3.0])
     run(tmp_path, monkeypatch, 1, [[4.0, 7.0], 6.0])

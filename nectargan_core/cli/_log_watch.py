@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import math
+import select
 import sys
 import time
 from collections.abc import Sequence
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nectargan_core._messages import short
 from nectargan_core._printable import printable
 from nectargan_core.cli._log_runs import query_option
-from nectargan_core.cli._numbers import as_json, short
+from nectargan_core.cli._numbers import as_json
 from nectargan_core.cli._table import print_note
 
 if TYPE_CHECKING:
@@ -54,16 +57,33 @@ def watch(run: str, query: Sequence[str], in_json: bool) -> None:
         return
     if not follower.poll():
         print_note(f"Waiting for {log_in(path)}", err=True)
-        while not follower.poll():
-            time.sleep(_EVERY_S)
+        _await(follower)
     while True:
         if follower.step >= 0:
             asked = _asked(follower, path, query)
             if not query and not in_json:
                 asked = [entry for entry in asked if entry.kind in ("loss", "metric")]
             click.echo(_json(follower, asked) if in_json else _line(follower, asked))
-        while not follower.poll():
-            time.sleep(_EVERY_S)
+        _await(follower)
+
+
+def _await(follower: Follower) -> None:
+    """Return when the log has grown; end the program when nobody reads what it prints any more, as `head` does."""
+    while not follower.poll():
+        if _is_closed():
+            raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
+        time.sleep(_EVERY_S)
+
+
+def _is_closed() -> bool:
+    if not hasattr(select, "poll"):  # where there is none, it is seen when something is printed
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except OSError:  # no file is behind it
+        return False
 
 
 def _asked(follower: Follower, path: Path, query: Sequence[str]) -> list[Entry]:

@@ -141,7 +141,7 @@ def panels(
             gathered.setdefault(key, []).append(curve)
     order: list[PanelKind] = ["losses", "weights", "metrics", "gradients", "components"]
     kinds = sorted(gathered, key=lambda key: order.index(key[0]))
-    return [Panel(title, kind, tuple(gathered[kind, title]), _is_log(gathered[kind, title])) for kind, title in kinds]
+    return [Panel(title, kind, tuple(gathered[kind, title]), needs_log(gathered[kind, title])) for kind, title in kinds]
 
 
 def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | None) -> dict[str, list[Entry]]:
@@ -453,7 +453,7 @@ def smoothed(x: _Floats, values: _Floats, finite: npt.NDArray[np.bool_], width: 
     return at, means
 
 
-def _is_log(curves: Sequence[Curve]) -> bool:
+def needs_log(curves: Sequence[Curve]) -> bool:
     """Whether a linear axis would show a curve as a flat line, since others, or its own peaks, are so much larger."""
     if any((curve.y < 0).any() for curve in curves):
         return False

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nectargan_core._printable import printable
-from nectargan_core.log._curves import Curve, Panel
+from nectargan_core.log._curves import Curve, Panel, needs_log
 
 _STYLES = ("-", "--", ":", "-.")
 # Of so few records each is marked, since a line through them would not say where they are.
@@ -75,8 +75,9 @@ def draw(found: Sequence[Panel], runs: Sequence[str], by: str) -> LossFigure:
     width = (8.6 if columns == 1 else _CELL[0] * columns) if not is_comparison else max(8.6, 4.6 * columns)
     figure = LossFigure(figsize=(width, sum(heights) + (0.7 if is_comparison else 0.3)), layout="constrained")
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
+    extent = _extent(found)
     for index, cell in enumerate(cells):
-        axes = figure.add_subplot(grid[index // columns, index % columns])
+        axes = figure.add_subplot(grid[index // columns, index % columns], xlim=extent)
         _draw_cell(axes, cell, look)
         axes.set_xlabel(by if index + columns >= len(cells) else "")
         if not is_comparison:
@@ -103,17 +104,19 @@ def _one_a_name(found: Sequence[Panel]) -> Iterable[Panel]:
             title = {"weights": f"weight of {base}", "gradients": f"{panel.title} of {base}"}.get(panel.kind, base)
             if (panel.kind, title) not in seen:
                 seen.add((panel.kind, title))
-                yield Panel(title, panel.kind, tuple(curves), panel.log_scale and _is_wide(curves))
+                yield Panel(title, panel.kind, tuple(curves), needs_log(curves))
 
 
 def _titled(panel: Panel) -> Panel:
     return replace(panel, title=f"components of {panel.title}") if panel.kind == "components" else panel
 
 
-def _is_wide(curves: Sequence[Curve]) -> bool:
-    """Whether curves of their own need the logarithmic axis that they had among others."""
-    values = np.concatenate([curve.y[curve.y > 0] for curve in curves])
-    return bool(len(values)) and bool(values.max() / values.min() > 30)
+def _extent(found: Sequence[Panel]) -> tuple[float, float]:
+    """Return the ends of the axis of the positions, which all cells share."""
+    curves = [curve for panel in found for curve in panel.curves]
+    low, high = min(float(curve.x[0]) for curve in curves), max(float(curve.x[-1]) for curve in curves)
+    room = 0.02 * (high - low) or 1.0
+    return low - room, high + room
 
 
 def _height(panel: Panel, is_comparison: bool) -> float:
@@ -189,8 +192,6 @@ def _set_scale(axes: Axes, panel: Panel) -> None:
     values = np.concatenate([_drawable(curve.y) for curve in panel.curves])
     values = values[np.isfinite(values)]
     positions = np.concatenate([curve.x for curve in panel.curves])
-    if positions.min() == positions.max():
-        axes.set_xlim(positions[0] - 1, positions[0] + 1)
     # No step is a fraction.
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=bool((positions == np.floor(positions)).all())))
     axes.xaxis.set_major_formatter(FuncFormatter(_position))

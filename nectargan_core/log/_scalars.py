@@ -88,7 +88,8 @@ class ScalarStream:
 
     Example:
         >>> steps, ones = np.array([0, 1, 1]), np.ones(3)
-        >>> records = Records("val/G_L1", steps, epoch=ones, loss=np.array([6.0, 2.0, 4.0]), weight=ones, unweighted=ones)
+        >>> values = np.array([6.0, 2.0, 4.0])
+        >>> records = Records("val/G_L1", steps, epoch=ones, loss=values, weight=ones, unweighted=ones)
         >>> stream = ScalarStream()
         >>> [(each.tag, each.step.tolist(), each.value.tolist()) for each in stream.add([records], {"G_L1"})]
         [('loss/val/G_L1', [0], [6.0])]

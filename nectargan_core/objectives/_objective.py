@@ -446,8 +446,8 @@ class Objective(_Part, frozen=True):
             other: The other one.
 
         Returns:
-            What differs: losses, their functions, arguments, weights, schedules, tags and inputs, weightings, weight
-            files, lengths and versions. Empty where nothing does.
+            The differences of losses, their functions, arguments, weights, schedules, tags and inputs, weightings,
+            weight files, lengths and versions. Empty where nothing does.
         """
         return differences(self, other)
 

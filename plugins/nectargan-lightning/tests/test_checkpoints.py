@@ -53,6 +53,13 @@ def test_steps_are_neither_left_out_nor_counted_twice_wherever_it_was_taken(
     assert LossLog("run").series("G_L1").step.tolist() == list(range(12))
 
 
+def test_a_run_that_begins_again_supersedes_what_was_logged(trainer, regression, batches):
+    for count in (3, 2):
+        with logged() as losses:
+            trainer().fit(regression(losses), batches(*[1] * count))
+    assert LossLog("run").series("G_L1").step.tolist() == [0, 1]
+
+
 def test_a_checkpoint_loads_without_running_code(trainer, regression, batches):
     made = trainer()
     made.fit(regression(logged()), batches(1))
@@ -92,15 +99,18 @@ def test_a_test_of_an_earlier_checkpoint_supersedes_nothing(trainer, regression,
     assert losses.series("G_L1").step.tolist() == [0, 1, 2, 3]
 
 
-def test_a_test_in_a_new_process_has_the_clock_and_weights_of_the_checkpoint(trainer, regression, batches):
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_test_in_a_new_process_has_the_clock_and_weights_of_the_checkpoint(trainer, regression, batches, resume):
     made = trainer(max_epochs=3)
-    made.fit(regression(logged()), batches(1, 1))
-    made.save_checkpoint("made.ckpt")
+    with logged() as losses:
+        made.fit(regression(losses), batches(1, 1))
+        made.save_checkpoint("made.ckpt")
     fade = Schedule(end_epoch=4, target_value=0.0)
-    losses = LossManager.from_spec("8*l1", schedules={"G_L1": fade}, enable_logging=True)
+    losses = LossManager.from_spec("8*l1", schedules={"G_L1": fade}, experiment_dir="run", resume=resume)
     trainer().test(regression(losses), batches(1), ckpt_path="made.ckpt", verbose=False)
     records = losses.series("test/G_L1")
     assert (records.step.tolist(), records.epoch.tolist(), records.weight.tolist()) == ([5], [2], [4.0])
+    assert len(LossLog("run").series("G_L1") if resume else LossLog("run/loss_log.1.jsonl").series("G_L1")) == 6
 
 
 class Learned(nn.Module):

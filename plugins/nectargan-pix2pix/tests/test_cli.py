@@ -62,6 +62,7 @@ def test_a_run_writes_every_documented_file(finished):
     assert left == {
         "loss_log.jsonl",
         "curves.png",
+        "report.html",
         "checkpoint.pt",
         "manifest.json",
         "summary.txt",
@@ -310,6 +311,7 @@ def test_a_signal_ends_the_training_with_everything_saved(data, tmp_path, monkey
     assert left == {
         "loss_log.jsonl",
         "curves.png",
+        "report.html",
         "checkpoint.pt",
         "manifest.json",
         "summary.txt",

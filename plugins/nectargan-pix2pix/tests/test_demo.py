@@ -70,6 +70,12 @@ def test_the_discriminator_classifies_patches_given_the_source_image():
     assert not torch.equal(critic(-x, x), logits)
 
 
+def test_the_discriminator_sees_detail_only():
+    critic, x = Critic(), images(1, 3, 32, 32)
+    # A shift of all pixels is no detail.
+    torch.testing.assert_close(critic(x, x + 0.3), critic(x, x))
+
+
 def test_the_rate_of_the_generator_rises_and_then_falls_to_zero():
     networks = SmallNetworks(60)
     rates = []
@@ -128,12 +134,14 @@ def test_detail_is_relative_to_the_target():
 def test_the_picture_shows_the_same_parts_in_each_column(tmp_path):
     targets = [images(3, 300, 300), images(3, 300, 302)]
     titles = ["input", "A", "target"]
-    columns = [Column(title, [image / (3 - number) for image in targets]) for number, title in enumerate(titles[:2])]
-    draw([*columns, Column("target", targets)], targets, tmp_path / "a.png")
+    columns = [
+        Column(title, "", [image / (3 - number) for image in targets]) for number, title in enumerate(titles[:2])
+    ]
+    draw([*columns, Column("target", "", targets)], targets, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         drawn = np.asarray(picture.convert("RGB"), dtype=float)
     for part in PARTS:
-        pixel = targets[part.index][:, part.top, part.left]
+        pixel = targets[part.photograph][:, part.top, part.left]
         for number in range(3):
             wanted = ((pixel / (3 - number) + 1) * 127.5).round().numpy()
             assert (np.abs(drawn - wanted).max(axis=2) <= 1).any()
@@ -176,6 +184,15 @@ def test_the_picture_and_the_table_are_written(finished):
         assert f" {one.psnr:.2f} " in line
         assert f" {one.ssim:.3f} " in line
     assert "B is for texture, not for PSNR" in table
+
+
+def test_the_report_has_both_runs_and_the_picture(finished):
+    out, _, output = finished
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert all(trial.formula in page for trial in TRIALS)
+    assert "val/psnr" in page
+    assert "data:image/" in page
+    assert str(out / "report.html") in output
 
 
 def test_what_was_measured_is_shown_in_a_pipe_line_by_line(finished):

@@ -39,7 +39,7 @@ def test_scalars_are_read_back_with_steps_of_any_size_times_and_values(tmp_path)
     ]
 
 
-@pytest.mark.parametrize("number", [1, 8191, 8192, 8193, 20000])
+@pytest.mark.parametrize("number", [1, 8192, 8193])
 def test_any_number_of_scalars_is_encoded(tmp_path, number):
     found = read(tmp_path / "tfevents", scalars(range(number), np.arange(number) / 2))
     assert [event.step for event in found] == list(range(number))

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from nectargan_tensorboard import TensorBoard
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as NewerAccumulator
 from torch import nn
 
 from nectargan_core import LossManager, Schedule
 from nectargan_core.errors import NectarganWarning
+from nectargan_core.testing import ObserverTests
 
 ALL = {"scalars": 0, "images": 0, "tensors": 0}
 
@@ -25,7 +28,12 @@ def read(directory):
 
 
 def points(directory, tag):
-    return [(each.step, each.value) for each in read(directory).Scalars(tag)]
+    """Return the points of a curve, as both readers of TensorBoard find them."""
+    found = [(each.step, each.value) for each in read(directory).Scalars(tag)]
+    newer = NewerAccumulator(str(directory), tensor_size_guidance={"scalars": 0}).Reload()
+    again = [(each.step, each.tensor_proto.float_val[0]) for each in newer.Tensors(tag)]
+    assert np.array_equal(found, again, equal_nan=True)
+    return found
 
 
 def tags(directory):
@@ -48,6 +56,11 @@ def run(manager, steps, name="G_L1", value=None):
     for step in steps:
         manager.tick(epoch=step // 10, step=step)
         manager.compute_loss_xy(name, torch.zeros(1), torch.full((1,), float(step if value is None else value)))
+
+
+@pytest.mark.slow
+class TestContract(ObserverTests):
+    observer = "tensorboard"
 
 
 # What is in the curves

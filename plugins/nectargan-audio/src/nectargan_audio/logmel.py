@@ -108,7 +108,7 @@ class LogMel(nn.Module):
             y: The target, of the same shape.
 
         Returns:
-            The loss: float32, or float64 if a waveform is.
+            The loss, in float32, or in float64 if a waveform is.
 
         Raises:
             TypeError: If a waveform is not of a floating-point dtype.

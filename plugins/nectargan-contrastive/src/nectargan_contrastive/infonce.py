@@ -52,7 +52,7 @@ class InfoNCE(nn.Module):
             keys: The embedding that belongs to each, (N, D).
 
         Returns:
-            The loss: float32, or float64 if a tensor is.
+            The loss, in float32, or in float64 if a tensor is.
 
         Raises:
             TypeError: If a tensor is not of a floating-point dtype.
@@ -106,7 +106,7 @@ class NTXent(nn.Module):
             keys: Embeddings of the other view, (N, D).
 
         Returns:
-            The loss: float32, or float64 if a tensor is.
+            The loss, in float32, or in float64 if a tensor is.
 
         Raises:
             TypeError: If a tensor is not of a floating-point dtype.

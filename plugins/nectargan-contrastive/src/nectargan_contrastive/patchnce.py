@@ -75,7 +75,7 @@ class PatchNCE(nn.Module):
             patches_real: Those of its source, at the same positions and in the same shapes.
 
         Returns:
-            The loss: float32, or float64 if a tensor is.
+            The loss, in float32, or in float64 if a tensor is.
 
         Raises:
             TypeError: If a tensor is not of a floating-point dtype.

@@ -102,8 +102,8 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, **values: Any) -> None:
     """Train a generator and a discriminator.
 
-    Writes to --out: loss_log.jsonl, curves.png, grids/, checkpoint.pt, manifest.json and summary.txt. Ctrl-C ends
-    the training after the present step, with all of these written, and so do SIGTERM and SIGHUP. From the
+    Writes to --out: loss_log.jsonl, curves.png, grids/, report.html, checkpoint.pt, manifest.json and summary.txt.
+    Ctrl-C ends the training after the present step, with all of these written, and so do SIGTERM and SIGHUP. From the
     config it reads the weights train.loss.lambda_*, common.device, dataloader.load.crop_size and
     dataloader.direction (AtoB or BtoA).
 

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -19,11 +17,6 @@ from nectargan_core import LossLog
 from nectargan_pix2pix import writing
 from nectargan_pix2pix.images import to_image
 
-_Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
-
-_MOST_POINTS = 2000
-# The scale of an axis overflows for numbers that are somewhat larger.
-_LARGEST = 1e300
 _GAP = 8
 _CAPTION = 26
 _FONT_SIZE = 16
@@ -56,68 +49,10 @@ def psnr(image: Tensor, target: Tensor) -> float:
 
 
 def draw_curves(log: LossLog, path: Path) -> None:
-    """Draw each loss (weighted) over the steps, with its mean over each epoch, and its weight beside it, as a PNG."""
-    names = trained(log)
-    figure = Figure(figsize=(11, 1.0 + 1.7 * len(names)), layout="constrained")
-    figure.suptitle("Losses (weighted) and their weights")
-    rows = figure.subplots(len(names), 2, sharex=True, squeeze=False, width_ratios=(3, 1))
-    for name, (losses, weights) in zip(names, rows, strict=True):
-        records = log.series(name)
-        _draw_loss(losses, name, records.step, records.epoch, _drawable(records.loss))
-        weight = _drawable(records.weight)
-        weights.plot(*_thinned(records.step, weight), color="tab:green", linewidth=1.5)
-        weights.set_ylabel("weight")
-        _include_zero(weights, weight)
-    lines, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=2)
-    rows[-1][1].locator_params(axis="x", nbins=4)
-    for axes in rows[-1]:
-        axes.set_xlabel("step")
+    """Draw the curves of a log as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png")
+    log.plot().savefig(buffer, format="png")
     writing.replace(path, buffer.getbuffer())
-
-
-def _draw_loss(
-    axes: Axes,
-    name: str,
-    steps: _Numbers,
-    epochs: _Numbers,
-    losses: _Numbers,
-) -> None:
-    each = "each step" if len(steps) <= _MOST_POINTS else f"mean of {-(-len(steps) // _MOST_POINTS)} steps"
-    axes.plot(*_thinned(steps, losses), color="tab:blue", alpha=0.35, linewidth=0.8, label=each)
-    middles, means = zip(*((steps[part].mean(), losses[part].mean()) for part in _epochs(epochs)), strict=True)
-    axes.plot(middles, means, color="tab:blue", linewidth=2, marker="o", markersize=3, label="mean of an epoch")
-    axes.set_ylabel(name)
-    axes.grid(alpha=0.3)
-
-
-def _drawable(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return values that an axis can hold; those that are not finite are left out of a drawing as nan."""
-    return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan)
-
-
-def _include_zero(axes: Axes, values: _Numbers) -> None:
-    """Extend the axis to zero; by default matplotlib would magnify the rounding errors of a constant."""
-    least, most = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    room = 0.1 * (most - least) or 1.0
-    axes.set_ylim(least - room * (least < 0), most + room)
-
-
-def _thinned(steps: _Numbers, values: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """Replace neighbouring points by their means until they are few enough to draw."""
-    size = -(-len(steps) // _MOST_POINTS)
-    if size <= 1:
-        return steps, values
-    starts = np.arange(0, len(steps), size)
-    counts = np.diff(np.append(starts, len(steps)))
-    return np.add.reduceat(steps, starts) / counts, np.add.reduceat(values, starts) / counts
-
-
-def _epochs(epochs: _Numbers) -> list[npt.NDArray[np.bool_]]:
-    """Return a mask for the records of each epoch, in order."""
-    return [epochs == epoch for epoch in np.unique(epochs)]
 
 
 # Images

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: grids of held-out images, loss maps, curves of its losses, and the closing table."""
+"""What a run leaves to look at: grids of held-out images, loss maps, curves, the report, and the closing table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nectargan_core import LossLog, LossManager
+from nectargan_core import LossLog, LossManager, write_report
 from nectargan_core.errors import NectarganError, NectarganWarning
 from nectargan_pix2pix import writing
 from nectargan_pix2pix.photos import Pairs
@@ -21,7 +21,8 @@ GRIDS = 8
 ROWS = 4
 SUMMARY = "summary.txt"
 CURVES = "curves.png"
-NAMES = (CURVES, SUMMARY)
+REPORT = "report.html"
+NAMES = (CURVES, SUMMARY, REPORT)
 GRIDS_FOLDER = "grids"
 FILES = (*NAMES, f"{GRIDS_FOLDER}/epoch_*.png", f"{GRIDS_FOLDER}/maps_epoch_*.png")
 
@@ -86,7 +87,7 @@ class Results:
         self._draw_maps(manager, name)
 
     def report(self, networks: Networks) -> str:
-        """Draw the curves, and write and return the closing table."""
+        """Draw the curves, write the report, and write and return the closing table."""
         log = LossLog(self._out)
         _warn_of_divergence(log)
         with warning_of(self._out / CURVES) as path:
@@ -98,6 +99,10 @@ class Results:
         table = closing_table(log, ratios)
         with warning_of(self._out / SUMMARY) as path:
             writing.replace(path, f"{table}\n".encode())
+        try:
+            write_report(self._out, self._out / REPORT)
+        except NectarganError as error:
+            warnings.warn(str(error), NectarganWarning, stacklevel=2)
         return table
 
     def _draw(self, results: list[Result], title: str, name: str) -> bool:

@@ -167,7 +167,7 @@ class Run:
         self._kept = -1
 
     def train(self, stopped: Callable[[], bool]) -> bool:
-        """Train, and write log, curves, grids, loss maps, checkpoint and closing table.
+        """Train, and write log, curves, grids, loss maps, report, checkpoint and closing table.
 
         Args:
             stopped: Called after each step; if it returns True, the training ends, with everything saved.

@@ -107,7 +107,10 @@ def first(time: float) -> bytes:
 
 
 def restart(time: float, step: int) -> bytes:
-    """Return the event of a run that goes on at a step: what stands before it, of that step or later, is no more."""
+    """Return the event of a run that begins or goes on at a step: what came before, of that step or later, is no more.
+
+    TensorBoard's older reader heeds each of them, its newer one all but the first.
+    """
     return _record(_event(time, step) + _field(7, _BYTES, _field(1, _VARINT, 1)))
 
 

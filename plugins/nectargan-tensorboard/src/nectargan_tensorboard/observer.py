@@ -114,14 +114,14 @@ class TensorBoard:
             directory = manager.experiment_dir.absolute() / "tensorboard"
         else:
             directory = _new_directory(self._working / "runs")
-        if has_events(directory):
-            # Of an earlier run, or of this one before it was interrupted, which may have come further.
+        if manager.step < 0 or not has_events(directory):
+            # A run begins, and takes the place of what is there. TensorBoard heeds a restart only after a start.
+            self._restart = 0
+        elif max(int(chunk.step.max()) for chunk in chunks) <= manager.step:
+            # It goes on, and was perhaps interrupted further on. Not so without a clock, where each loss has its own
+            # steps, which go beyond those of the log.
             steps = [int(chunk.step.min()) for chunk in chunks]
-            if manager.step < 0:
-                self._restart = 0
-            elif max(int(chunk.step.max()) for chunk in chunks) <= manager.step:
-                self._restart = min([*steps, *([] if self._restart is None else [self._restart])])
-            # Else a run without a clock goes on, in which each loss has steps of its own.
+            self._restart = min([*steps, *([] if self._restart is None else [self._restart])])
         return EventFile(directory)
 
     def _restarted(self) -> bytes:

@@ -67,7 +67,7 @@ class KL(nn.Module):
             logvar: The logarithms of the variances, of the same shape.
 
         Returns:
-            The divergence in nats: float32, or float64 if one of the tensors is.
+            The divergence in nats, in float32, or in float64 if one of the tensors is.
 
         Raises:
             TypeError: If a tensor is not of a floating-point dtype.

@@ -23,7 +23,7 @@ _LINE = 26
 class Part(NamedTuple):
     """A square of a held-out photograph that shows much: which photograph, its upper left corner, and its side."""
 
-    index: int
+    photograph: int
     top: int
     left: int
     side: int
@@ -34,9 +34,10 @@ PARTS = (Part(0, 66, 136, 116), Part(0, 150, 200, 116), Part(1, 160, 100, 116))
 
 
 class Column(NamedTuple):
-    """What stands in a column: a title, and each of the photographs (3, H, W) from -1 to 1."""
+    """What stands in a column: a title, a line below it, and each of the photographs (3, H, W) from -1 to 1."""
 
     title: str
+    below: str
     images: Sequence[Tensor]
 
 
@@ -48,17 +49,19 @@ def draw(columns: Sequence[Column], targets: Sequence[Tensor], path: Path) -> No
         targets: The originals, which the PSNR is of; the column that shows them has none.
         path: Where the PNG is written.
     """
-    bold, font = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE - 3)
+    large, font = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE - 4)
     side = _ENLARGED * PARTS[0].side
     row = side + _LINE + _GAP
-    canvas = Image.new("RGB", (len(columns) * (side + _GAP) + _GAP, _LINE + _GAP + len(PARTS) * row), "white")
+    header = 2 * _LINE + _GAP
+    canvas = Image.new("RGB", (len(columns) * (side + _GAP) + _GAP, header + len(PARTS) * row), "white")
     pen = ImageDraw.Draw(canvas)
     for number, column in enumerate(columns):
         left = _GAP + number * (side + _GAP)
-        pen.text((left, _GAP), column.title, "black", bold)
+        pen.text((left, _GAP), column.title, "black", large)
+        pen.text((left, _GAP + _LINE), column.below, "black", font)
         for place, part in enumerate(PARTS):
-            image, target = column.images[part.index], targets[part.index]
-            top = _LINE + _GAP + place * row
+            image, target = column.images[part.photograph], targets[part.photograph]
+            top = header + place * row
             square = to_image(image[:, part.top : part.top + part.side, part.left : part.left + part.side])
             canvas.paste(square.resize((side, side), Image.Resampling.NEAREST), (left, top))
             if image is not target:

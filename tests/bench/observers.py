@@ -1,0 +1,81 @@
+"""What observers cost that hand records to other tools: a flush of many records, and a call of a loss in between."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from interleaved import medians
+from nectargan_tensorboard import TensorBoard
+
+from nectargan_core import LossManager, Records
+
+RECORDS = 50_000
+
+
+def chunk(first: int) -> Records:
+    """Make the records of one loss, as a flush hands them over."""
+    steps, values = np.arange(first, first + RECORDS), np.random.default_rng(0).random(RECORDS)
+    weight, times = np.full(RECORDS, 100.0), 1.7e9 + steps * 0.01
+    return Records("G_L1", steps, steps / 1000, values * 100.0, weight, values, time=times)
+
+
+def flush(directory: Path) -> None:
+    """Compare handing a flush to TensorBoard with what torch's writer takes for the same points."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    manager = LossManager(enable_logging=False)
+    manager.register_loss_fn("G_L1", torch.nn.L1Loss(), loss_weight=100.0)
+    observer = TensorBoard(directory / "ours")
+    firsts = iter(range(0, 10**9, RECORDS))
+    observer.nectargan_history_flushed(manager, (chunk(next(firsts)),))
+
+    def ours() -> None:
+        observer.nectargan_history_flushed(manager, (chunk(next(firsts)),))
+
+    board = SummaryWriter(directory / "board")
+
+    def scalars() -> None:
+        records = chunk(0)
+        for tag, values in (("loss", records.loss), ("unweighted", records.unweighted), ("epoch", records.epoch)):
+            for step, moment, value in zip(records.step, records.time, values, strict=True):
+                board.add_scalar(tag, value, step, moment)
+        board.flush()
+
+    ways: dict[str, Callable[[], object]] = {"TensorBoard": ours, "SummaryWriter": scalars}
+    # Of the process, since torch's writer works in a thread of its own.
+    taken = medians(ways, calls=1, rounds=3, clock=time.process_time)
+    board.close()
+    print(f"a flush of {RECORDS:,} records, three curves: {taken['TensorBoard'] * 1e3:.0f} ms, ", end="")
+    print(f"torch's SummaryWriter {taken['SummaryWriter'] * 1e3:.0f} ms: ", end="")
+    print(f"{taken['TensorBoard'] / taken['SummaryWriter']:.3f}x (aim: 0.05x)")
+
+
+def calls(directory: Path) -> None:
+    """Compare a step with an observer with the same step without, flushes included."""
+    value = torch.tensor(0.5)
+    ways: dict[str, Callable[[], object]] = {}
+    for name, observers in (("without", []), ("with", [TensorBoard()])):
+        manager = LossManager(experiment_dir=directory / name, observers=observers)
+        manager.register_loss_fn("G_L1", lambda x, y: x, loss_weight=100.0)
+
+        def step(manager: LossManager = manager) -> None:
+            manager.tick(epoch=0)
+            manager.compute_loss_xy("G_L1", value, None)
+
+        ways[name] = step
+    taken = medians(ways, calls=2000)
+    print(f"a step of one loss, logged: {taken['without'] * 1e6:.2f} us, with TensorBoard ", end="")
+    print(f"{taken['with'] * 1e6:.2f} us: {taken['with'] / taken['without']:.2f}x (aim: 1.05x)")
+
+
+def main() -> None:
+    """Print what observers cost."""
+    print("Observers (CPU time)")
+    with tempfile.TemporaryDirectory() as directory:
+        flush(Path(directory))
+        calls(Path(directory))
