@@ -228,3 +228,25 @@ def test_each_step_of_a_run_is_there_once_with_its_values_however_often_it_flush
     assert found["unweighted/a"] == [(step, float(step)) for step in range(10)]
     assert found["loss/val/a"] == [(4, 20.0), (9, 10.0)]
     assert dict(found["weight/a"]).items() >= {0: 10.0, 4: 10.0, 5: 5.0, 9: 5.0}.items()
+
+
+def test_all_curves_are_thinned_alike_where_a_tool_takes_fewer_points():
+    stream = ScalarStream(points=2)
+    chunks = [records("a", range(9), [float(each) for each in range(9)]), records("b", [3, 8], [1.0, 2.0])]
+    found = points(stream.add(chunks, {"a", "b"}))
+    assert found["loss/a"] == [(3, 1.5), (7, 5.5)]
+    assert found["loss/b"] == [(3, 1.0)]
+    assert points(stream.rest())["loss/a"] == [(8, 8.0)]
+
+
+def test_a_nan_is_in_the_mean_that_it_goes_into():
+    stream = ScalarStream(points=2)
+    values = [1.0, float("nan"), 1.0, 1.0, 1.0]
+    assert str(points(stream.add([records("a", range(5), values)], {"a"}))["loss/a"]) == "[(1, nan), (3, 1.0)]"
+
+
+def test_a_thinned_weight_is_one_that_there_was():
+    stream = ScalarStream(points=2)
+    weights = [4.0, 3.0, 2.0, 1.0, 0.5]
+    found = points(stream.add([records("a", range(5), [1.0] * 5, weight=weights)], {"a"}))
+    assert found["weight/a"] == [(1, 3.0), (3, 1.0)]
