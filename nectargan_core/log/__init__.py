@@ -24,7 +24,7 @@ from nectargan_core.log._records import (
 )
 from nectargan_core.log._scalars import Scalars, ScalarStream
 from nectargan_core.log._summary import Extreme, Summary, summaries, summary
-from nectargan_core.log._tables import about, nonfinite, tables
+from nectargan_core.log._tables import about, nonfinite, span_of, tables
 
 __all__ = [
     "COLUMNS",
@@ -64,6 +64,7 @@ __all__ = [
     "panels",
     "product",
     "save_figure",
+    "span_of",
     "summaries",
     "summary",
     "tables",

@@ -54,7 +54,7 @@ def about(label: str, log: LossLog) -> str:
     if (started := _time(header.get("started"))) is not None:
         said.append(f"started {started}")
     if log.duration is not None:
-        said.append(f"took {_span(log.duration)}")
+        said.append(f"took {span_of(log.duration)}")
     if (resumed := len(log.headers) - 1) > 0:
         said.append("resumed once" if resumed == 1 else f"resumed {resumed} times")
     if len(log.ranks) > 1:
@@ -66,7 +66,13 @@ def about(label: str, log: LossLog) -> str:
     return f"{label}: {', '.join(said)}" if said else label
 
 
-def _span(seconds: float) -> str:
+def span_of(seconds: float) -> str:
+    """Return how long something took as text.
+
+    Example:
+        >>> span_of(0.25), span_of(72), span_of(7320)
+        ('0.25 s', '1 min 12 s', '2 h 2 min')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
