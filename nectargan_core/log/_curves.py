@@ -31,6 +31,8 @@ _FEWEST_SMOOTHED = 30
 _SMOOTH_POINTS = 500
 # Where the largest value is so many times the smallest, a linear axis shows the smaller ones as a flat line.
 _LOG_RATIO = 300.0
+# Likewise where the largest value of a curve is so many times the largest of another, of which nothing is seen then.
+_LOG_RATIO_OF_CURVES = 50.0
 # Sums of larger numbers overflow.
 _LARGEST = 1e300
 
@@ -456,5 +458,6 @@ def needs_log(curves: Sequence[Curve]) -> bool:
     usual = [curve.y if curve.smooth is None else curve.smooth[1] for curve in curves]
     usual = [values[values > 0] for values in usual]
     lows = [float(np.percentile(values, 5)) for values in usual if len(values)]
-    highs = [float(np.nanmax(curve.y)) for curve in curves if not np.isnan(curve.y).all()]
-    return bool(lows and highs) and max(highs) / _LOG_RATIO > min(lows)
+    highs = [float(values.max()) for values in usual if len(values)]
+    highest = max((float(np.nanmax(curve.y)) for curve in curves if not np.isnan(curve.y).all()), default=0.0)
+    return bool(lows) and (highest / _LOG_RATIO > min(lows) or highest / _LOG_RATIO_OF_CURVES > min(highs))
