@@ -365,9 +365,10 @@ def test_an_axis_is_logarithmic_where_the_values_demand_it(tmp_path, values, is_
     assert panel.log_scale is is_log
 
 
-def test_a_small_loss_beside_a_large_one_demands_a_logarithmic_axis(tmp_path):
-    log = some(tmp_path, records("G_GAN", np.ones(50)), records("G_L1", np.full(50, 1000.0)))
-    assert panels({"run": log})[0].log_scale
+@pytest.mark.parametrize(("large", "is_log"), [(1000.0, True), (60.0, True), (40.0, False)])
+def test_a_small_loss_beside_a_large_one_demands_a_logarithmic_axis(tmp_path, large, is_log):
+    log = some(tmp_path, records("G_GAN", np.ones(50)), records("G_L1", np.full(50, large)))
+    assert panels({"run": log})[0].log_scale is is_log
 
 
 # Memory

@@ -31,6 +31,8 @@ _FEWEST_SMOOTHED = 30
 _SMOOTH_POINTS = 500
 # Where the largest value is so many times the smallest, a linear axis shows the smaller ones as a flat line.
 _LOG_RATIO = 300.0
+# Likewise where the largest value of a curve is so many times the largest of another, of which nothing is seen then.
+_LOG_RATIO_OF_CURVES = 50.0
 # Sums of larger numbers overflow.
 _LARGEST = 1e300
 
@@ -429,27 +431,22 @@ def smoothed(x: _Floats, values: _Floats, finite: npt.NDArray[np.bool_], width: 
         width: The values up to half of it away from a point are averaged.
     """
     count = len(x)
-    edges = np.unique(np.linspace(0, count, min(count, 4 * _SMOOTH_POINTS) + 1).astype(np.int64))
-    starts = edges[:-1]
-    sizes = np.diff(edges)
     # Sums of parts, of which those within the width are added. A running sum would keep a rounding error of a peak.
-    sums, counts, centres = np.empty(len(starts)), np.empty(len(starts)), np.empty(len(starts))
-    for index, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-        part, known = values[start : start + size], finite[start : start + size]
-        kept = part if known.all() else part[known]
-        sums[index] = float(np.clip(kept, -_LARGEST, _LARGEST).mean()) * len(kept) if len(kept) else 0.0
-        counts[index] = len(kept)
-        centres[index] = (x[start] + x[start + size - 1]) / 2
+    starts = np.unique(np.linspace(0, count, min(count, 4 * _SMOOTH_POINTS), endpoint=False).astype(np.int64))
+    lasts = np.append(starts[1:], count) - 1
+    sums = np.add.reduceat(np.where(finite, np.clip(values, -_LARGEST, _LARGEST), 0.0), starts)
+    counts = np.add.reduceat(finite.astype(np.float64), starts)
+    centres = (x[starts] + x[lasts]) / 2
     chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _SMOOTH_POINTS)).round().astype(np.int64))
     at = centres[chosen]
-    lows = np.searchsorted(centres, at - width / 2, side="left").tolist()
-    highs = np.searchsorted(centres, at + width / 2, side="right").tolist()
+    spans = np.empty(2 * len(at), dtype=np.int64)
+    spans[::2] = np.searchsorted(centres, at - width / 2, side="left")
+    spans[1::2] = np.searchsorted(centres, at + width / 2, side="right")
+    # With something behind the last part, so that a span may end there.
+    totals, known = (np.add.reduceat(np.append(each, 0.0), spans)[::2] for each in (sums, counts))
+    # Where the records themselves are a gap, so is the line.
     means = np.full(len(at), np.nan)
-    for index, (place, low, high) in enumerate(zip(chosen.tolist(), lows, highs, strict=True)):
-        # Where the records themselves are a gap, so is the line.
-        if counts[place]:
-            total = counts[low:high].sum()
-            means[index] = np.sum(sums[low:high] / total)
+    np.divide(totals, known, out=means, where=counts[chosen] > 0)
     return at, means
 
 
@@ -461,5 +458,6 @@ def needs_log(curves: Sequence[Curve]) -> bool:
     usual = [curve.y if curve.smooth is None else curve.smooth[1] for curve in curves]
     usual = [values[values > 0] for values in usual]
     lows = [float(np.percentile(values, 5)) for values in usual if len(values)]
-    highs = [float(np.nanmax(curve.y)) for curve in curves if not np.isnan(curve.y).all()]
-    return bool(lows and highs) and max(highs) / _LOG_RATIO > min(lows)
+    highs = [float(values.max()) for values in usual if len(values)]
+    highest = max((float(np.nanmax(curve.y)) for curve in curves if not np.isnan(curve.y).all()), default=0.0)
+    return bool(lows) and (highest / _LOG_RATIO > min(lows) or highest / _LOG_RATIO_OF_CURVES > min(highs))
