@@ -158,7 +158,7 @@ def html_table(table: Table, swatches: bool = False) -> str:
     rows = []
     for number, row in enumerate(table.rows):
         swatch = f'<span class="swatch" data-run="{number}"></span>' if swatches else ""
-        rows.append(f"<tr><td{left}>{swatch}{f'</td><td{left}>'.join(map(safe, row))}</td></tr>")
+        rows.append(f"<tr><td{left}>{swatch}{f'</td><td{left}>'.join(safe(cell) or '-' for cell in row)}</td></tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
