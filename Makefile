@@ -103,7 +103,7 @@ bench: $(VENV)/.ready
 docs: tables
 	$(PIP) --group docs
 	$(BIN)/python docs/make_gallery.py
-	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --write-all --builder html docs docs/_build/html
 	$(BIN)/python docs/check_site.py
 	@echo "docs/_build/html/index.html"
 

@@ -24,7 +24,7 @@ html_css_files = ["site.css"]
 # signatures show and that are not public.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|contextlib|numpy|os|pathlib|pd|pluggy|pydantic|torch|types)\..*"),
+    ("py:.*", r"(collections|contextlib|numpy|os|pathlib|pd|pluggy|pydantic|torch|types|wandb)\..*"),
     ("py:class", r"nectargan_core\.[a-z]+\._\w+\.\w+|_?[A-Z][A-Za-z]+"),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from documents import ROOT, blocks
 
 from nectargan_core import LossLog
@@ -38,3 +39,11 @@ def test_code_fits_where_the_readme_is_read():
     for block in blocks(ROOT / "README.md"):
         for line in block.text.splitlines():
             assert len(line) <= 98, f"{block}: break this line: {line}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_objectives_of_the_demo_are_those_of_its_code(page):
+    running = pytest.importorskip("nectargan_pix2pix.demo.running")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for trial in running.TRIALS:
+        assert f"{trial.name} for `{trial.formula}`" in " ".join(text.split())

@@ -141,7 +141,7 @@ def test_the_picture_shows_the_same_parts_in_each_column(tmp_path):
     with Image.open(tmp_path / "a.png") as picture:
         drawn = np.asarray(picture.convert("RGB"), dtype=float)
     for part in PARTS:
-        pixel = targets[part.index][:, part.top, part.left]
+        pixel = targets[part.photograph][:, part.top, part.left]
         for number in range(3):
             wanted = ((pixel / (3 - number) + 1) * 127.5).round().numpy()
             assert (np.abs(drawn - wanted).max(axis=2) <= 1).any()
@@ -184,6 +184,15 @@ def test_the_picture_and_the_table_are_written(finished):
         assert f" {one.psnr:.2f} " in line
         assert f" {one.ssim:.3f} " in line
     assert "B is for texture, not for PSNR" in table
+
+
+def test_the_report_has_both_runs_and_the_picture(finished):
+    out, _, output = finished
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert all(trial.formula in page for trial in TRIALS)
+    assert "val/psnr" in page
+    assert "data:image/" in page
+    assert str(out / "report.html") in output
 
 
 def test_what_was_measured_is_shown_in_a_pipe_line_by_line(finished):

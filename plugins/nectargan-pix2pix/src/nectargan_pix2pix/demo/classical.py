@@ -64,7 +64,8 @@ def restore(x: Tensor, settings: Settings = TUNED) -> Tensor:
     whole = inpaint_biharmonic(pixels, scratches, channel_axis=-1) @ _COLOURS.T
     weights = (settings.luminance, settings.colour, settings.colour)
     smooth = [
-        denoise_tv_chambolle(plane, weight) for plane, weight in zip(np.moveaxis(whole, 2, 0), weights, strict=True)
+        denoise_tv_chambolle(plane, weight)  # type: ignore[no-untyped-call]  # untyped in scikit-image
+        for plane, weight in zip(np.moveaxis(whole, 2, 0), weights, strict=True)
     ]
     restored = torch.from_numpy(np.stack(smooth, axis=2) @ _COLOURS).permute(2, 0, 1)
     return (2 * restored - 1).clamp(-1, 1).float()
@@ -86,7 +87,7 @@ def tuned(pairs: Sequence[Pair], start: Settings = TUNED) -> Settings:
         before = best
         for name, values in CHOICES.items():
             for value in values:
-                tried = best._replace(**{name: value})
+                tried = Settings(**{**best._asdict(), name: value})
                 if tried != best and (reached := score(tried)) > highest:
                     best, highest = tried, reached
         if best == before:
@@ -97,6 +98,8 @@ def middles(pairs: Pairs, side: int) -> list[Pair]:
     """Return the middle of each pair, a square of `side` pixels."""
     cropped = []
     for index in range(len(pairs)):
-        top, left = ((length - side) // 2 for length in pairs[index][1].shape[1:])
-        cropped.append(tuple(image[:, top : top + side, left : left + side] for image in pairs[index]))
+        x, y = pairs[index]
+        top, left = ((length - side) // 2 for length in y.shape[1:])
+        rows, columns = slice(top, top + side), slice(left, left + side)
+        cropped.append((x[:, rows, columns], y[:, rows, columns]))
     return cropped

@@ -23,7 +23,7 @@ _LINE = 26
 class Part(NamedTuple):
     """A square of a held-out photograph that shows much: which photograph, its upper left corner, and its side."""
 
-    index: int
+    photograph: int
     top: int
     left: int
     side: int
@@ -60,7 +60,7 @@ def draw(columns: Sequence[Column], targets: Sequence[Tensor], path: Path) -> No
         pen.text((left, _GAP), column.title, "black", large)
         pen.text((left, _GAP + _LINE), column.below, "black", font)
         for place, part in enumerate(PARTS):
-            image, target = column.images[part.index], targets[part.index]
+            image, target = column.images[part.photograph], targets[part.photograph]
             top = header + place * row
             square = to_image(image[:, part.top : part.top + part.side, part.left : part.left + part.side])
             canvas.paste(square.resize((side, side), Image.Resampling.NEAREST), (left, top))

@@ -55,10 +55,7 @@ class Trial(NamedTuple):
     epochs: int
 
     def __str__(self) -> str:
-        changing = [
-            f", {loss} from {schedule.initial_value:g} on ({schedule.schedule})"
-            for loss, schedule in self.schedules.items()
-        ]
+        changing = [f", {loss} scheduled from {schedule.initial_value:g}" for loss, schedule in self.schedules.items()]
         return f"{self.name}  {self.formula}{''.join(changing)}"
 
 
@@ -66,7 +63,7 @@ class Trial(NamedTuple):
 _RISING = Schedule(unit="fraction", start_epoch=0.25, end_epoch=0.75, initial_value=0.0)
 TRIALS = (
     Trial("A", "100*l1", {}, 60),
-    Trial("B", "40*gan + 100*l1 + 10*sobel", {"G_GAN": _RISING}, 48),
+    Trial("B", "0.3*gan + 100*l1 + 10*sobel", {"G_GAN": _RISING}, 48),
 )
 
 _EXPLANATION = """\
@@ -126,21 +123,22 @@ def run(out: Path, console: Console, trials: Sequence[Trial] = TRIALS) -> dict[s
     scores |= {
         trial.name: _scores(images, targets, seconds) for trial, (images, seconds) in zip(trials, restored, strict=True)
     }
-    draw(
-        [
-            Column("input", "scratched print", inputs),
-            Column("classical filters", "top-hat, inpainting, variation", filtered),
-            *(Column(trial.name, trial.formula, one.images) for trial, one in zip(trials, restored, strict=True)),
-            Column("target", "photograph", targets),
-        ],
-        targets,
-        out / COMPARISON,
-    )
-    pictures = {"Parts of held-out photographs, with the PSNR of the whole": out / COMPARISON}
-    write_report({trial.name: _folder(trial, out) for trial in trials}, out / REPORT, pictures)
     table = _table(scores, trials)
-    writing.replace(out / SUMMARY, f"{table}\n".encode())
-    _say(console, f"\n{table}\n\nLook at {out / COMPARISON} and {out / REPORT}.")
+    _say(console, f"\n{table}\n")
+    columns = [
+        Column("input", "scratched print", inputs),
+        Column("classical filters", "top-hat, inpainting, variation", filtered),
+        *(Column(trial.name, trial.formula, one.images) for trial, one in zip(trials, restored, strict=True)),
+        Column("target", "photograph", targets),
+    ]
+    try:
+        writing.replace(out / SUMMARY, f"{table}\n".encode())
+        draw(columns, targets, out / COMPARISON)
+    except OSError as error:
+        raise OptionError(f"cannot write to {out}: {error.strerror or error}", option="--out") from error
+    runs = {trial.name: _folder(trial, out) for trial in trials}
+    write_report(runs, out / REPORT, {"Parts of photographs that were not trained on": out / COMPARISON})
+    _say(console, f"Look at {out / COMPARISON} and {out / REPORT}.")
     return scores
 
 
@@ -287,8 +285,9 @@ class _Shown:
 
     def note(self, trial: Trial, done: int, psnr: float | None) -> None:
         """Show that so many steps of a trial are done, and the PSNR where it was measured."""
-        text = {} if psnr is None else {"psnr": f"{psnr:.2f} dB"}
-        self._progress.update(self._tasks[trial.name], completed=done, **text)
+        self._progress.update(self._tasks[trial.name], completed=done)
+        if psnr is not None:
+            self._progress.update(self._tasks[trial.name], psnr=f"{psnr:.2f} dB")
         if psnr is not None and not self._console.is_terminal:
             _say(self._console, f"{trial.name}: epoch {done // self._per_epoch} of {trial.epochs}, {psnr:.2f} dB")
 
@@ -302,8 +301,11 @@ def _say(console: Console, text: str) -> None:
 
 def _scores(images: Sequence[Tensor], targets: Sequence[Tensor], seconds: float | None = None) -> Scores:
     pairs = list(zip(images, targets, strict=True))
-    means = (float(np.mean([measure(image, y) for image, y in pairs])) for measure in (psnr, ssim, detail))
-    return Scores(*means, seconds)
+
+    def mean(measure: Callable[[Tensor, Tensor], float]) -> float:
+        return float(np.mean([measure(image, y) for image, y in pairs]))
+
+    return Scores(mean(psnr), mean(ssim), mean(detail), seconds)
 
 
 def _table(scores: Mapping[str, Scores], trials: Sequence[Trial]) -> str:
