@@ -1,4 +1,4 @@
-"""Text for messages: warnings, lists of names, suggestions of close names, and exceptions in one line."""
+"""Text for messages: warnings, names, suggestions of close ones, exceptions in one line, and short numbers."""
 
 from __future__ import annotations
 
@@ -98,3 +98,13 @@ def one_line(error: BaseException) -> str:
         text = ""
     text = text if len(text) <= 200 else f"{text[:200]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def short(value: float | None) -> str:
+    """Return a number with four significant digits for a table; empty for None.
+
+    Example:
+        >>> [short(value) for value in (0.0985131, 1234567.0, 2e-4, float("nan"), 0.0, 100.0, None)]
+        ['0.09851', '1.235e+06', '0.0002', 'nan', '0', '100', '']
+    """
+    return "" if value is None else f"{value:.4g}"

@@ -326,8 +326,8 @@ class TestCommand:
         b = logged(tmp_path / "b", {"G_L1": [(0, 0, 1.0)], "val/psnr": [(0, 0, 20.0)]}, metadata={"seed": 2})
         assert run(a, b).splitlines() == [
             "RUN  STEPS  EPOCHS  DURATION",
-            "a    2      1       1 min",
-            "b    1      1       1 min",
+            "a    2      1       1 min 0 s",
+            "b    1      1       1 min 0 s",
             "",
             "Last values (unweighted):",
             "NAME      a     b",

@@ -45,6 +45,7 @@ DRAWN = "gallery/"
 # The beginning of each text block, by page, and why it is not run.
 TEXTS = {
     ("docs/manager.md", "                         cosine with"): "what the example before it prints, of random numbers",
+    ("docs/look-and-compare.md", "first: started"): "what the command before it prints, with the times of a run",
     ("docs/log.md", '{"nectargan_log":2,'): "is read by test_the_log_on_the_page_is_read_by_both_readers",
 }
 
@@ -112,8 +113,15 @@ def without_network(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", Path("mlruns").absolute().as_uri())
 
 
+def two_runs(monkeypatch):
+    """Leave the two runs that the page looks at."""
+    program = project_of(ROOT / "docs/look-and-compare.md")["two_runs.py"]
+    exec(compile(program, "two_runs.py", "exec", dont_inherit=True), {})
+
+
 # What the examples of a page need beside what is installed.
 BEFORE = {
+    "docs/look-and-compare.md": two_runs,
     "docs/objective-files.md": objective_files,
     "plugins/nectargan-mlflow/README.md": without_network,
     "plugins/nectargan-pix2pix/README.md": trained,

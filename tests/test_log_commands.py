@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
-from logs import NAME, log_of, records, strictly
+from logs import NAME, log_of, manager_in, records, strictly
 
 from nectargan_core import LossLog
 from nectargan_core.cli import main
@@ -128,6 +129,13 @@ def test_the_table_says_which_loss_pulls_how_hard(nectargan):
 def test_the_first_line_says_what_the_header_does(nectargan):
     assert nectargan("show", "a").output.startswith("a: gan + 100*l1, seed 7\n")
     assert "started 2023-11-1" in nectargan("show", "b").output
+
+
+def test_the_first_line_says_how_long_a_run_took_and_that_it_was_resumed(nectargan, tmp_path):
+    for _ in range(2):
+        with manager_in(tmp_path / "c", resume=True) as manager:
+            manager.compute_loss_xy("a", torch.ones(1), None)
+    assert re.match(r"c: started \S+ \S+, took [\d.e-]+ s, resumed once\n", nectargan("show", "c").output)
 
 
 def test_several_runs_are_shown_one_after_the_other(nectargan):

@@ -3,13 +3,15 @@
 import csv
 import math
 import os
+import re
 import sys
 import warnings
 import zlib
 
+import numpy as np
 import pytest
 import torch
-from logs import write
+from logs import log_of, records, write
 
 from nectargan_core import LossLog, LossManager
 from nectargan_core.errors import LossLogError, NectarganWarning, UnknownLossError
@@ -226,3 +228,25 @@ def test_a_log_that_would_be_read_for_ever_is_refused(tmp_path, kind, whole):
     planted(tmp_path / "loss_log.jsonl", kind, tmp_path / "elsewhere")
     with pytest.raises(LossLogError):
         LossLog(tmp_path if whole else tmp_path / "loss_log.jsonl")
+
+
+# In notebooks
+
+
+def test_a_notebook_shows_the_tables_of_a_log(tmp_path):
+    chunks = [records("G_L1", [2.0, np.nan, 1.0]), records("psnr", [20.0])]
+    html = log_of(tmp_path, *chunks, tags={"G_L1": ["G"]}, experiment="facades", objective="100*l1")._repr_html_()
+    assert html.startswith("<p><b>facades: 100*l1</b></p>")
+    assert html.count("<table>") == 2
+    assert '<td style="text-align:left">G_L1</td><td>1</td>' in html
+    assert html.endswith("<p>nan or infinite: G_L1 1 of 3</p>")
+
+
+def test_names_are_text_in_a_notebook(tmp_path):
+    html = log_of(tmp_path, records("<script>", [1.0]), experiment="<b>", metadata={"a": "<i>"})._repr_html_()
+    assert not {"<script>", "<i>"} & set(re.findall("<[^>]*>", html))
+    assert html.count("<b>") == 1
+
+
+def test_a_notebook_says_that_there_are_no_records(tmp_path):
+    assert log_of(tmp_path)._repr_html_() == "<p><b>loss log</b></p>\n<p>It has no records yet.</p>"

@@ -4,7 +4,9 @@ import base64
 import html.parser
 import json
 import math
+import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from nectargan_core.cli import main
 from nectargan_core.errors import LossLogError, NectarganError
 
 LIMIT = 6_000_000
+BENCH = Path(__file__).parent / "bench"
 
 
 class _Parser(html.parser.HTMLParser):
@@ -188,6 +191,22 @@ class TestSize:
             paths.append(path)
         written(tmp_path, *paths)
         assert (tmp_path / "report.html").stat().st_size < LIMIT
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(300)
+    def test_ten_million_records_take_half_a_minute_and_two_gigabytes_and_keep_their_peak(self, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(BENCH)
+        looking = runpy.run_path(str(BENCH / "looking.py"))
+        run, out = looking["write"](tmp_path / "run", losses=4), tmp_path / "report.html"
+        program = [sys.executable, "-m", "nectargan_core", "log", "report", str(run), "-o", str(out)]
+        seconds, megabytes = looking["run_measured"](program)
+        # On a machine that does other things, too, the time is no more than a hint.
+        assert seconds < 120
+        assert megabytes < 2000
+        assert out.stat().st_size < LIMIT
+        curve = curves(page(out)[2])["G", "loss2", 0]
+        x, y = numbers(curve["x"]), numbers(curve["y"])
+        assert x[y == looking["HEIGHT"]].tolist() == [int(looking["PEAK"] * looking["RECORDS"] / 4)]
 
     def test_of_more_curves_than_a_page_holds_the_least_important_are_left_out_and_named(self, tmp_path, monkeypatch):
         monkeypatch.setattr("nectargan_core.views._charts._MOST_CURVES", 3)
@@ -361,6 +380,11 @@ class TestCommand:
         assert self.run(a) == f"{a / 'report.html'}\n"
         assert (a / "report.html").is_file()
         assert self.run(a / "loss_log.jsonl") == f"{a / 'report.html'}\n"
+
+    def test_json_says_what_was_written(self, tmp_path):
+        a = trained(tmp_path / "a")
+        out = a / "report.html"
+        assert strictly(self.run(a, "--json")) == {"out": str(out), "runs": ["a"], "bytes": out.stat().st_size}
 
     def test_of_several_it_is_in_the_current_directory(self, tmp_path, monkeypatch):
         runs = [trained(tmp_path / name) for name in "ab"]

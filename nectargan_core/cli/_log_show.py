@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nectargan_core.cli._log_runs import open_runs, query_option, runs_argument
-from nectargan_core.cli._numbers import as_json, short
+from nectargan_core.cli._numbers import as_json
 from nectargan_core.cli._table import filled, fits, print_note, print_table
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def show(runs: Sequence[str], query: Sequence[str], in_json: bool) -> None:
     RUN is the directory of a run, or its loss log. Losses are weighted, as they are summed.
     """
     # Imported here, since it imports numpy and pydantic.
-    from nectargan_core.log import entries, matching, summaries
+    from nectargan_core.log import about, entries, matching, nonfinite, summaries, tables
 
     opened = open_runs(runs)
     asked = matching({label: entries(log) for label, log in opened.items()}, query or None)
@@ -43,19 +42,16 @@ def show(runs: Sequence[str], query: Sequence[str], in_json: bool) -> None:
     for index, (label, (log, rows)) in enumerate(found.items()):
         if index:
             click.echo()
-        print_note(_about(label, log))
+        print_note(about(label, log))
         if not rows:
             print_note("It has no records yet.")
-        for headings, table in _tables(rows):
+        for headings, table in tables(rows):
             if table:
                 click.echo()
                 _print(*filled(headings, table))
-        if bad := [f"{each.entry.name} {each.nonfinite:,} of {each.records:,}" for each in rows if each.nonfinite]:
+        if said := nonfinite(rows):
             click.echo()
-            print_note(f"nan or infinite: {', '.join(bad)}")
-
-
-# Tables
+            print_note(said)
 
 
 def _print(headings: list[str], table: list[list[str]]) -> None:
@@ -65,86 +61,6 @@ def _print(headings: list[str], table: list[list[str]]) -> None:
             kept = [place for place, each in enumerate(headings) if each != heading]
             headings, table = [headings[place] for place in kept], [[row[place] for place in kept] for row in table]
     print_table(headings, table)
-
-
-def _about(label: str, log: LossLog) -> str:
-    """Return what the headers say of a run, in a line."""
-    header = log.header
-    said = [f"{label}:"]
-    if header.get("objective"):
-        said.append(f"{header['objective']},")
-    if (started := _time(header.get("started"))) is not None:
-        said.append(f"started {started},")
-    if len(log.headers) > 1:
-        times = len(log.headers) - 1
-        said.append(f"resumed {'once' if times == 1 else f'{times} times'},")
-    if len(log.ranks) > 1:
-        said.append(f"{len(log.ranks)} ranks,")
-    for key in ("total_epochs", "total_steps"):
-        if header.get(key) is not None:
-            said.append(f"{key} {header[key]},")
-    metadata = header.get("metadata")
-    if isinstance(metadata, Mapping):
-        said += [f"{key} {_plain(value)}," for key, value in metadata.items()]
-    return " ".join(said).rstrip(",:")
-
-
-def _time(seconds: object) -> str | None:
-    if not isinstance(seconds, (int, float)):
-        return None
-    try:
-        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _tables(rows: Sequence[Summary]) -> Iterable[tuple[list[str], list[list[str]]]]:
-    losses = [each for each in rows if each.entry.kind == "loss"]
-    headings = ["loss", "last", "epoch mean", "lowest", "highest", "weight", "records", "step"]
-    yield headings, [[*_values(each), _weight(each), *_counts(each)] for each in losses]
-    components = [each for each in rows if each.entry.kind == "component"]
-    headings = ["component", *headings[1:5], *headings[6:]]
-    yield headings, [[*_values(each), *_counts(each)] for each in components]
-    metrics = [each for each in rows if each.entry.kind == "metric"]
-    headings = ["metric", *headings[1:]]
-    yield headings, [[*_values(each), *_counts(each)] for each in metrics]
-    yield _gradients([each for each in rows if each.entry.kind == "gradient"])
-
-
-def _values(each: Summary) -> list[str]:
-    # Of one record there is no more to say.
-    lowest, highest = (
-        extreme.value if extreme and each.records > 1 else None for extreme in (each.lowest, each.highest)
-    )
-    mean = each.epoch_mean if each.records > 1 else None
-    return [each.entry.name, *map(short, (each.last, mean, lowest, highest))]
-
-
-def _weight(each: Summary) -> str:
-    first, last = short(each.first_weight), short(each.weight)
-    return last if first == last else f"{first} to {last}"
-
-
-def _counts(each: Summary) -> list[str]:
-    return [f"{each.records:,}", f"{each.last_step:,}"]
-
-
-def _gradients(rows: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each loss whose gradients were recorded, with the newest of each kind."""
-    kinds = ("grad_norm", "grad_share", "grad_cosine")
-    newest: dict[str, dict[str, Summary]] = {}
-    for each in rows:
-        name = f"{each.entry.split}/{each.entry.of}" if each.entry.split else each.entry.of
-        newest.setdefault(name, {})[each.entry.base.rpartition("@")[2]] = each
-    table = []
-    for name, found in newest.items():
-        values = [short(found[kind].last) if kind in found else "" for kind in kinds]
-        table.append([name, *values, f"{max(each.last_step for each in found.values()):,}"])
-    return ["gradient of", "norm", "share", "cosine", "step"], table
 
 
 # JSON

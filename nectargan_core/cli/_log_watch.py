@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nectargan_core._messages import short
 from nectargan_core._printable import printable
 from nectargan_core.cli._log_runs import query_option
-from nectargan_core.cli._numbers import as_json, short
+from nectargan_core.cli._numbers import as_json
 from nectargan_core.cli._table import print_note
 
 if TYPE_CHECKING:

@@ -1,18 +1,8 @@
-"""How commands write numbers: short in tables, and in JSON whatever they are."""
+"""How commands write numbers as JSON."""
 
 from __future__ import annotations
 
 import math
-
-
-def short(value: float | None) -> str:
-    """Return a number with four significant digits for a table; empty for None.
-
-    Example:
-        >>> [short(value) for value in (0.0985131, 1234567.0, 2e-4, float("nan"), 0.0, 100.0, None)]
-        ['0.09851', '1.235e+06', '0.0002', 'nan', '0', '100', '']
-    """
-    return "" if value is None else f"{value:.4g}"
 
 
 def as_json(value: float | None) -> float | str | None:

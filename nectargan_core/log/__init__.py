@@ -24,6 +24,7 @@ from nectargan_core.log._records import (
 )
 from nectargan_core.log._scalars import Scalars, ScalarStream
 from nectargan_core.log._summary import Extreme, Summary, summaries, summary
+from nectargan_core.log._tables import about, nonfinite, span_of, tables
 
 __all__ = [
     "COLUMNS",
@@ -44,6 +45,7 @@ __all__ = [
     "ScalarStream",
     "Scalars",
     "Summary",
+    "about",
     "as_nectargan_log",
     "as_records",
     "describe_run",
@@ -57,12 +59,15 @@ __all__ = [
     "labels",
     "log_in",
     "matching",
+    "nonfinite",
     "pack",
     "panels",
     "product",
     "save_figure",
+    "span_of",
     "summaries",
     "summary",
+    "tables",
     "unpacked",
     "with_times",
     "write_csv",

@@ -18,6 +18,7 @@ from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log, write_nectargan_log
 from nectargan_core.log._records import COLUMNS, Records, joined
+from nectargan_core.log._tables import as_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,6 +193,9 @@ class LossLog:
         """
         figure, _ = draw_runs({str(self.header.get("experiment") or ""): self}, query=query, by=by, smooth=smooth)
         return figure
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write every record as a row `name,step,epoch,loss,weight,unweighted`, a loss after the other."""

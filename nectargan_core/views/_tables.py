@@ -8,12 +8,12 @@ from html import escape
 from typing import NamedTuple
 
 from nectargan_core._printable import printable
+from nectargan_core.log import span_of
 from nectargan_core.views._compare import ComparedRun, Comparison
 from nectargan_core.views._series import Value
 
 # Of the kinds of names in a log, those that tables have; there may be hundreds of the others.
 _SHOWN = ("loss", "metric")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 class Table(NamedTuple):
@@ -34,7 +34,13 @@ def table_of_runs(comparison: Comparison) -> Table:
     """Return a row for each run: its best value, and how long it is."""
     headings = ["run", "steps", "epochs", "duration", "resumed"]
     rows = [
-        [run.label, str(run.steps), str(run.epochs), duration_of(run.seconds), f"{run.resumed}x" if run.resumed else ""]
+        [
+            run.label,
+            str(run.steps),
+            str(run.epochs),
+            "" if run.seconds is None else span_of(run.seconds),
+            f"{run.resumed}x" if run.resumed else "",
+        ]
         for run in comparison.runs
     ]
     if comparison.metric is not None:
@@ -124,29 +130,6 @@ def number_of(value: float) -> str:
 def place_of(value: Value) -> list[str]:
     """Return step and epoch of a value."""
     return [str(value.step), f"{value.epoch:.6g}"]
-
-
-def duration_of(seconds: float | None) -> str:
-    """Return a duration in its two largest units; empty where it is not known.
-
-    Example:
-        >>> duration_of(0.25), duration_of(72), duration_of(3 * 3600 + 120), duration_of(100_000)
-        ('0.2 s', '1 min 12 s', '3 h 2 min', '1 d 3 h')
-    """
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for large, small, first, second in (
-        (_DAY, _HOUR, "d", "h"),
-        (_HOUR, _MINUTE, "h", "min"),
-        (_MINUTE, 1, "min", "s"),
-    ):
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {first}" + (f" {rest} {second}" if rest else "")
-    return f"{whole} s"
 
 
 # HTML

@@ -99,15 +99,18 @@ def test_a_test_of_an_earlier_checkpoint_supersedes_nothing(trainer, regression,
     assert losses.series("G_L1").step.tolist() == [0, 1, 2, 3]
 
 
-def test_a_test_in_a_new_process_has_the_clock_and_weights_of_the_checkpoint(trainer, regression, batches):
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_test_in_a_new_process_has_the_clock_and_weights_of_the_checkpoint(trainer, regression, batches, resume):
     made = trainer(max_epochs=3)
-    made.fit(regression(logged()), batches(1, 1))
-    made.save_checkpoint("made.ckpt")
+    with logged() as losses:
+        made.fit(regression(losses), batches(1, 1))
+        made.save_checkpoint("made.ckpt")
     fade = Schedule(end_epoch=4, target_value=0.0)
-    losses = LossManager.from_spec("8*l1", schedules={"G_L1": fade}, enable_logging=True)
+    losses = LossManager.from_spec("8*l1", schedules={"G_L1": fade}, experiment_dir="run", resume=resume)
     trainer().test(regression(losses), batches(1), ckpt_path="made.ckpt", verbose=False)
     records = losses.series("test/G_L1")
     assert (records.step.tolist(), records.epoch.tolist(), records.weight.tolist()) == ([5], [2], [4.0])
+    assert len(LossLog("run").series("G_L1") if resume else LossLog("run/loss_log.1.jsonl").series("G_L1")) == 6
 
 
 class Learned(nn.Module):

@@ -2,8 +2,6 @@
 
 import pytest
 
-from nectargan_core.testing.fixtures import install_distribution  # noqa: F401 # a fixture, found by its name
-
 
 @pytest.fixture(scope="module")
 def without_curves():

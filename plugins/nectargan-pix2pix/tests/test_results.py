@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from nectargan_pix2pix.report import closing_table, psnr
 from nectargan_pix2pix.results import Results
 from PIL import Image
 
-from nectargan_core import LossLog, LossManager
+from nectargan_core import LossLog, LossManager, catalog
 
 TINY = ("--channels", "2", "--batch-size", "2", "--device", "cpu")
 MAPPED = """
@@ -56,16 +57,25 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def acme(install_distribution, tmp_path, monkeypatch):
-    """Install an observer that notes what it gets; return the file of its notes."""
-    targets = {"acme": "acme_tools:Acme", "other": "acme_tools:Other", "broken": "acme_tools:Missing"}
-    install_distribution(
-        "acme-tools", entry_points={"nectargan.observers": targets}, modules={"acme_tools.py": OBSERVER}
-    )
-    notes = tmp_path / "notes.jsonl"
+def acme(tmp_path_factory, monkeypatch):
+    """Install observers that note what they get; return the file of their notes."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "acme_tools.py").write_text(OBSERVER)
+    info = site / "acme_tools-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-tools\nVersion: 1.0\n")
+    targets = {"acme": "Acme", "other": "Other", "broken": "Missing"}
+    lines = [f"{name} = acme_tools:{target}" for name, target in targets.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[nectargan.observers]", *lines]))
+    notes = site / "notes.jsonl"
     notes.touch()
     monkeypatch.setenv("ACME", str(notes))
-    return notes
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(site), *sys.path])
+        catalog.refresh()
+        yield notes
+    sys.modules.pop("acme_tools", None)
+    catalog.refresh()
 
 
 def train(*arguments):

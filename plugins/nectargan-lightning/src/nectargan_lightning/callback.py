@@ -215,8 +215,8 @@ class LossCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state of each manager, and what its losses learn.
 
-        When a checkpoint is validated or tested, a manager that has recorded anything stays where it is, since what
-        it has recorded after the checkpoint would be superseded.
+        When a checkpoint is validated or tested, a manager that was trained further than that stays where it is, since
+        what it has recorded after the checkpoint would be superseded.
         """
         if self._is_fitting and state_dict.keys() != self._managers.keys():
             warnings.warn(
@@ -227,8 +227,9 @@ class LossCallback(Callback):
             )
         for name in state_dict.keys() & self._managers.keys():
             manager = self._managers[name]
-            if self._is_fitting or manager.step < 0:
-                manager.load_state_dict(state_dict[name]["manager"])
+            state = state_dict[name]["manager"]
+            if self._is_fitting or manager.step <= state["step"]:
+                manager.load_state_dict(state)
             for key, learned in state_dict[name]["learned"].items():
                 manager.modules()[key].load_state_dict(learned)
 
