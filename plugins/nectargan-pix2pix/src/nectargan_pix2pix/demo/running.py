@@ -67,9 +67,9 @@ TRIALS = (
 )
 
 _EXPLANATION = """\
-A has the higher PSNR: it is trained to be near the original on average, and what is uncertain comes out smooth.
-B is for texture, not for PSNR: the adversarial and the edge loss bring back fine detail, which costs PSNR.
-detail: the strength of the finest detail, in percent of the original's; scratches and noise count, too."""
+A is trained to be near the original on average, so that what is uncertain comes out smooth.
+B is for texture, not for PSNR: its adversarial and edge losses ask for the fine detail that photographs have.
+detail: how strong the finest detail is, in percent of the original's; scratches and noise count, too."""
 
 
 class Scores(NamedTuple):
