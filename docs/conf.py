@@ -17,6 +17,7 @@ autodoc_typehints = "signature"
 default_role = "code"
 html_theme = "furo"
 html_title = project
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

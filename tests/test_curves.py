@@ -172,10 +172,19 @@ def test_an_unknown_name_is_an_error_with_close_names(log):
         panels({"run": log}, query="G_l1")
 
 
-@pytest.mark.parametrize(("options", "said"), [({"by": "hour"}, "by must be"), ({"smooth": 2}, "smooth must be")])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"by": "hour"}, "by must be"), ({"smooth": 2}, "smooth must be"), ({"smooth": "x"}, "smooth must be")],
+)
 def test_an_option_out_of_range_is_an_error(log, options, said):
     with pytest.raises(ValueError, match=said):
         panels({"run": log}, **options)
+
+
+@pytest.mark.parametrize("query", [3, ["G", 3]])
+def test_a_query_of_something_else_is_an_error(log, query):
+    with pytest.raises(TypeError, match="query must be a tag or name"):
+        panels({"run": log}, query=query)
 
 
 # Sums
@@ -365,9 +374,10 @@ def test_an_axis_is_logarithmic_where_the_values_demand_it(tmp_path, values, is_
     assert panel.log_scale is is_log
 
 
-def test_a_small_loss_beside_a_large_one_demands_a_logarithmic_axis(tmp_path):
-    log = some(tmp_path, records("G_GAN", np.ones(50)), records("G_L1", np.full(50, 1000.0)))
-    assert panels({"run": log})[0].log_scale
+@pytest.mark.parametrize(("large", "is_log"), [(1000.0, True), (60.0, True), (40.0, False)])
+def test_a_small_loss_beside_a_large_one_demands_a_logarithmic_axis(tmp_path, large, is_log):
+    log = some(tmp_path, records("G_GAN", np.ones(50)), records("G_L1", np.full(50, large)))
+    assert panels({"run": log})[0].log_scale is is_log
 
 
 # Memory

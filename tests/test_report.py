@@ -130,6 +130,16 @@ class TestCurves:
             ("G_B", [("G_B", 0), ("G_B", 1)]),
         ]
 
+    def test_a_loss_that_spans_decades_has_a_logarithmic_axis_and_another_of_its_tag_has_not(self, tmp_path):
+        series = {"G_A": [(step, 0, 10.0 ** (3 - step)) for step in range(5)], "G_B": [(0, 0, 1.0), (1, 0, 2.0)]}
+        runs = [logged(tmp_path / name, series, tags={"G_A": ["G"], "G_B": ["G"]}) for name in "ab"]
+        *_, data = written(tmp_path, *runs)
+        assert {chart["title"]: chart["log"] for chart in data["charts"]} == {
+            "sum of G": True,
+            "G_A": True,
+            "G_B": False,
+        }
+
     def test_weights_that_change_metrics_and_gradients_have_sections(self, tmp_path):
         with LossManager(experiment_dir=tmp_path / "a") as manager:
             manager.register_loss_fn(

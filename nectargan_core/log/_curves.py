@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import UnknownLossError
 from nectargan_core.log._kinds import GRADIENTS, Entry, entries
@@ -31,6 +32,8 @@ _FEWEST_SMOOTHED = 30
 _SMOOTH_POINTS = 500
 # Where the largest value is so many times the smallest, a linear axis shows the smaller ones as a flat line.
 _LOG_RATIO = 300.0
+# Likewise where the largest value of a curve is so many times the largest of another, of which nothing is seen then.
+_LOG_RATIO_OF_CURVES = 50.0
 # Sums of larger numbers overflow.
 _LARGEST = 1e300
 
@@ -127,13 +130,14 @@ def panels(
     """
     if by not in ("step", "epoch"):
         raise ValueError(f"by must be 'step' or 'epoch', got {shown(by)}")
-    if smooth is not None and not 0 <= smooth <= 1:
+    part = 0.0 if smooth is None else arguments.as_float(smooth)
+    if part is None or not 0 <= part <= 1:
         raise ValueError(f"smooth must be a number from 0 to 1, the part of the run, got {shown(smooth)}")
     every = {label: entries(log) for label, log in runs.items()}
     found = matching(every, query)
     gathered: dict[tuple[PanelKind, str], list[Curve]] = {}
     tags = _merged_tags(found)
-    make = _Maker(smooth, points)
+    make = _Maker(None if smooth is None else part, points)
     for label, log in runs.items():
         position = _by_step if by == "step" else _position_in_epochs(log, found[label])
         summed = _summed(found[label], every[label], tags)
@@ -153,10 +157,13 @@ def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | 
 
     Raises:
         UnknownLossError: If no run has anything of that tag or name.
+        TypeError: If the query is something else.
     """
     if query is None:
         return {label: list(of_run) for label, of_run in every.items()}
-    asked = [query] if isinstance(query, str) else list(query)
+    asked = [query] if isinstance(query, str) else list(query) if isinstance(query, Iterable) else [query]
+    if not all(isinstance(each, str) for each in asked):
+        raise TypeError(f"query must be a tag or name, or several of them, got {shown(query)}")
     all_of_them = [entry for of_run in every.values() for entry in of_run]
     known = tuple(
         dict.fromkeys(
@@ -429,27 +436,22 @@ def smoothed(x: _Floats, values: _Floats, finite: npt.NDArray[np.bool_], width: 
         width: The values up to half of it away from a point are averaged.
     """
     count = len(x)
-    edges = np.unique(np.linspace(0, count, min(count, 4 * _SMOOTH_POINTS) + 1).astype(np.int64))
-    starts = edges[:-1]
-    sizes = np.diff(edges)
     # Sums of parts, of which those within the width are added. A running sum would keep a rounding error of a peak.
-    sums, counts, centres = np.empty(len(starts)), np.empty(len(starts)), np.empty(len(starts))
-    for index, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-        part, known = values[start : start + size], finite[start : start + size]
-        kept = part if known.all() else part[known]
-        sums[index] = float(np.clip(kept, -_LARGEST, _LARGEST).mean()) * len(kept) if len(kept) else 0.0
-        counts[index] = len(kept)
-        centres[index] = (x[start] + x[start + size - 1]) / 2
+    starts = np.unique(np.linspace(0, count, min(count, 4 * _SMOOTH_POINTS), endpoint=False).astype(np.int64))
+    lasts = np.append(starts[1:], count) - 1
+    sums = np.add.reduceat(np.where(finite, np.clip(values, -_LARGEST, _LARGEST), 0.0), starts)
+    counts = np.add.reduceat(finite.astype(np.float64), starts)
+    centres = (x[starts] + x[lasts]) / 2
     chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _SMOOTH_POINTS)).round().astype(np.int64))
     at = centres[chosen]
-    lows = np.searchsorted(centres, at - width / 2, side="left").tolist()
-    highs = np.searchsorted(centres, at + width / 2, side="right").tolist()
+    spans = np.empty(2 * len(at), dtype=np.int64)
+    spans[::2] = np.searchsorted(centres, at - width / 2, side="left")
+    spans[1::2] = np.searchsorted(centres, at + width / 2, side="right")
+    # With something behind the last part, so that a span may end there.
+    totals, known = (np.add.reduceat(np.append(each, 0.0), spans)[::2] for each in (sums, counts))
+    # Where the records themselves are a gap, so is the line.
     means = np.full(len(at), np.nan)
-    for index, (place, low, high) in enumerate(zip(chosen.tolist(), lows, highs, strict=True)):
-        # Where the records themselves are a gap, so is the line.
-        if counts[place]:
-            total = counts[low:high].sum()
-            means[index] = np.sum(sums[low:high] / total)
+    np.divide(totals, known, out=means, where=counts[chosen] > 0)
     return at, means
 
 
@@ -461,5 +463,6 @@ def needs_log(curves: Sequence[Curve]) -> bool:
     usual = [curve.y if curve.smooth is None else curve.smooth[1] for curve in curves]
     usual = [values[values > 0] for values in usual]
     lows = [float(np.percentile(values, 5)) for values in usual if len(values)]
-    highs = [float(np.nanmax(curve.y)) for curve in curves if not np.isnan(curve.y).all()]
-    return bool(lows and highs) and max(highs) / _LOG_RATIO > min(lows)
+    highs = [float(values.max()) for values in usual if len(values)]
+    highest = max((float(np.nanmax(curve.y)) for curve in curves if not np.isnan(curve.y).all()), default=0.0)
+    return bool(lows) and (highest / _LOG_RATIO > min(lows) or highest / _LOG_RATIO_OF_CURVES > min(highs))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # A side of a picture has fewer pixels.
 _PIXELS = 60_000
 _DPI = 150
+# The points of a curve, and about how many those of all may be: a picture of twenty runs is drawn in seconds.
+_MOST_POINTS, _FEWEST_POINTS, _ALL_POINTS = 2000, 400, 100_000
 
 
 def draw_runs(
@@ -44,7 +46,9 @@ def draw_runs(
         from nectargan_core.log._plot import draw
     except ImportError as error:
         raise NectarganError("drawing a log needs matplotlib; pip install 'nectargan-core[cli]' brings it") from error
-    found = panels(runs, query=query, by=by, smooth=smooth)
+    points = _ALL_POINTS // max(1, sum(len(log.names) for log in runs.values()))
+    points = min(_MOST_POINTS, max(_FEWEST_POINTS, points))
+    found = panels(runs, query=query, by=by, smooth=smooth, points=points)
     if not found:
         raise LossLogError(f"there are no records to draw yet in {', '.join(map(repr, runs))}")
     return draw(found, list(runs), by), found

@@ -28,8 +28,8 @@ _FEW = 60
 # Inches: a cell without its legend, and a line of a legend.
 _CELL = (6.2, 2.9)
 _LINE = 0.145
-# A legend with more entries than this gets another column.
-_ENTRIES = 18
+# So many entries has a legend at most; the others are counted.
+_ENTRIES = 36
 # Longer names are cut in their middle.
 _LONGEST = 30
 # A larger number is drawn here: the scale of an axis overflows long before the numbers do.
@@ -122,7 +122,7 @@ def _extent(found: Sequence[Panel]) -> tuple[float, float]:
 def _height(panel: Panel, is_comparison: bool) -> float:
     if is_comparison:
         return 2.5
-    return max(_CELL[1], 0.5 + _LINE * min(len(panel.curves), 2 * _ENTRIES))
+    return max(_CELL[1], 0.5 + _LINE * min(len(panel.curves), _ENTRIES))
 
 
 def _bases(found: Sequence[Panel]) -> list[str]:
@@ -248,12 +248,16 @@ def _alone(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 def _add_legend(axes: Axes, panel: Panel, look: _Look) -> None:
     if len(panel.curves) == 1 and panel.curves[0].name == panel.title:
         return
-    handles = [_line(*look(curve), 2.0 if curve.is_sum else 1.4) for curve in panel.curves]
-    columns = -(-len(handles) // (2 * _ENTRIES)) if len(handles) > 2 * _ENTRIES else 1
-    _legend(axes, handles, [curve.name for curve in panel.curves], ncols=columns)
+    named = panel.curves if len(panel.curves) <= _ENTRIES else panel.curves[: _ENTRIES - 1]
+    handles = [_line(*look(curve), 2.0 if curve.is_sum else 1.4) for curve in named]
+    names = [curve.name for curve in named]
+    if len(named) < len(panel.curves):
+        handles.append(_line("none", "-", 0.0))
+        names.append(f"and {len(panel.curves) - len(named)} more")
+    _legend(axes, handles, names)
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D], names: Sequence[str], ncols: int) -> None:
+def _legend(axes: Axes, handles: Sequence[Line2D], names: Sequence[str]) -> None:
     # Names that begin with `_` would be left out, and `$` would begin a formula.
     legend = axes.legend(
         handles,
@@ -262,7 +266,6 @@ def _legend(axes: Axes, handles: Sequence[Line2D], names: Sequence[str], ncols: 
         bbox_to_anchor=(1.0, 1.03),
         fontsize=7,
         frameon=False,
-        ncols=ncols,
         borderaxespad=0.2,
         handlelength=1.8,
         labelspacing=0.25,

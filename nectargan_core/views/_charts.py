@@ -26,6 +26,7 @@ _MOST_CURVES = 1000
 # Of the points of a curve, the part that its smoothed line has.
 _SMOOTH_SHARE = 0.25
 
+_DECADES = 30.0
 _SHARES = GRADIENTS["grad_share"]
 _LARGEST_SINGLE = 1e37
 
@@ -125,7 +126,14 @@ def _charts(of_kind: Iterable[Panel], split: bool) -> Iterable[Chart]:
             # A loss of two tags is in two panels, and one chart.
             if (panel.kind, title) not in seen:
                 seen.add((panel.kind, title))
-                yield Chart(title, tuple(of_name), panel.log_scale, steps, folded)
+                yield Chart(title, tuple(of_name), panel.log_scale and _spans_decades(of_name), steps, folded)
+
+
+def _spans_decades(curves: Iterable[Curve]) -> bool:
+    """Whether some curves of a panel need its logarithmic axis also where they are alone."""
+    drawn = np.concatenate([curve.y if curve.smooth is None else curve.smooth[1] for curve in curves])
+    drawn = drawn[drawn > 0]
+    return bool(len(drawn)) and bool(drawn.max() > _DECADES * drawn.min())
 
 
 def as_data(sections: Sequence[Section], runs: Sequence[str]) -> list[dict[str, Any]]:

@@ -33,16 +33,11 @@ class Table(NamedTuple):
 def table_of_runs(comparison: Comparison) -> Table:
     """Return a row for each run: its best value, and how long it is."""
     headings = ["run", "steps", "epochs", "duration", "resumed"]
-    rows = [
-        [
-            run.label,
-            str(run.steps),
-            str(run.epochs),
-            "" if run.seconds is None else span_of(run.seconds),
-            f"{run.resumed}x" if run.resumed else "",
-        ]
-        for run in comparison.runs
-    ]
+    rows = []
+    for run in comparison.runs:
+        took = "" if run.seconds is None else span_of(run.seconds)
+        resumed = f"{run.resumed}x" if run.resumed else ""
+        rows.append([run.label, str(run.steps), str(run.epochs), took, resumed])
     if comparison.metric is not None:
         word = "lowest" if comparison.best == "min" else "highest"
         headings[1:1] = [f"{word} {comparison.metric}", "at step", "epoch"]
@@ -158,7 +153,7 @@ def html_table(table: Table, swatches: bool = False) -> str:
     rows = []
     for number, row in enumerate(table.rows):
         swatch = f'<span class="swatch" data-run="{number}"></span>' if swatches else ""
-        rows.append(f"<tr><td{left}>{swatch}{f'</td><td{left}>'.join(map(safe, row))}</td></tr>")
+        rows.append(f"<tr><td{left}>{swatch}{f'</td><td{left}>'.join(safe(cell) or '-' for cell in row)}</td></tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

@@ -81,7 +81,7 @@
       height: height + taken,
       margin: { l: 58, r: 12, t: 30, b: 50 + taken },
       xaxis: { title: { text: "step", standoff: 6, font: { size: 12 } }, gridcolor: "#eceff4", zeroline: false, range: data.range.slice() },
-      yaxis: { type: chart.log ? "log" : "linear", gridcolor: "#eceff4", zerolinecolor: "#cdd3dd", tickformat: ".3~g", automargin: true },
+      yaxis: { type: chart.log ? "log" : "linear", gridcolor: "#eceff4", zerolinecolor: "#cdd3dd", tickformat: ".3~g", nticks: 5, automargin: true },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", maxheight: 4000, font: { size: 12 }, entrywidth: 7 * longest + 8, entrywidthmode: "pixels", groupclick: "togglegroup", tracegroupgap: 0 },
       showlegend: !(data.runs.length > FEW_RUNS) || chart.first,
       hovermode: data.runs.length > FEW_RUNS ? "closest" : "x",

@@ -23,6 +23,15 @@ def test_it_is_a_callback_of_each_package_that_is_imported(pl):
     assert pl.Trainer(callbacks=LossCallback(), logger=False, enable_checkpointing=False).callbacks
 
 
+@both_packages
+def test_its_class_is_one_too_where_lightning_was_imported_first(pl):
+    spec = importlib.util.find_spec("nectargan_lightning.callback")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert issubclass(module.LossCallback, pl.Callback)
+    assert type(module.LossCallback()) is module.LossCallback
+
+
 def test_a_subclass_is_one_too(pl):
     class Mine(LossCallback):
         pass
@@ -129,6 +138,25 @@ def test_nothing_is_logged_after_the_run(pl, trainer, regression, batches, rows_
     losses.compute_loss_xy("G_L1", torch.zeros(1), torch.ones(1))
     losses.close()
     assert [step for step, _ in rows_of("G_L1")] == [0]
+
+
+def test_a_manager_may_be_closed_when_training_ends(trainer, regression, batches):
+    class Closing(regression):
+        def on_train_end(self):
+            self.losses.close()
+
+    made = trainer()
+    made.fit(Closing(LossManager.from_spec("l1", experiment_dir="run")), batches(1))
+    made.save_checkpoint("made.ckpt")
+    assert torch.load("made.ckpt", weights_only=True)["callbacks"]["LossCallback"]["losses"]["manager"]["step"] == 0
+
+
+def test_a_fast_dev_run_is_one_step(trainer, regression, batches):
+    losses = LossManager.from_spec("l1", enable_logging=True)
+    made = trainer(fast_dev_run=True)
+    made.fit(regression(losses), batches(1, 1), batches(1, 1))
+    assert losses.series("G_L1").step.tolist() == losses.series("val/G_L1").step.tolist() == [0]
+    assert "val/G_L1" in made.callback_metrics
 
 
 def test_nan_stops_the_training_where_it_is_asked_to(trainer, regression, batches):

@@ -19,13 +19,25 @@ from nectargan_core import LossManager
 from nectargan_core.errors import DuplicateLossError, NectarganError, NectarganWarning
 from nectargan_lightning.values import Row, Values
 
+PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+"""What Lightning is imported as; the classes of one are not those of the other."""
+
+
+def _imported() -> list[str]:
+    """Return the packages that are imported."""
+    return [name for name in PACKAGES if name in sys.modules]
+
+
+def _classes(names: Iterable[str]) -> tuple[type, ...]:
+    """Return the class of callbacks of each package."""
+    return tuple(importlib.import_module(name).Callback for name in names)
+
+
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
 else:
-    Callback = object
-
-PACKAGES = ("lightning.pytorch", "pytorch_lightning")
-"""What Lightning is imported as; the classes of one are not those of the other."""
+    # Where Lightning is imported first, the class is a callback by itself, as LightningCLI wants it.
+    Callback = type("Callback", _classes(_imported()), {})
 
 
 class LossCallback(Callback):
@@ -56,11 +68,12 @@ class LossCallback(Callback):
     def __new__(cls) -> LossCallback:
         """Make an object that is a callback of whichever Lightning is in use.
 
-        That is seen here, and not when this module is imported: whoever makes a Trainer has imported its Lightning by
-        now.
+        That is seen here, since this module may be imported first: whoever makes a Trainer has imported its Lightning
+        by now.
         """
         mine: Any = cls
-        made: LossCallback = object.__new__(_derived(mine, _callback_classes()))
+        missing = tuple(base for base in _callback_classes() if not issubclass(cls, base))
+        made: LossCallback = object.__new__(_derived(mine, missing) if missing else mine)
         return made
 
     def __init__(self) -> None:
@@ -79,8 +92,8 @@ class LossCallback(Callback):
         self._entered: list[str] = []
 
     def __reduce__(self) -> tuple[type[LossCallback], tuple[()]]:
-        # The class that `__new__` made cannot be found by its name; what this holds belongs to a run of this process.
-        return type(self).__mro__[1], ()
+        # A class that `__new__` made cannot be found by its name. What this holds belongs to a run of this process.
+        return vars(type(self)).get("_made_of", type(self)), ()
 
     # Begin and end
 
@@ -88,6 +101,7 @@ class LossCallback(Callback):
         """Find the managers that are there already."""
         self._let_go()
         self._managers.clear()
+        self._entered.clear()
         self._is_fitting = stage == "fit"
         self._clock = None
         self._find(trainer, pl_module)
@@ -403,7 +417,7 @@ def _callback_classes() -> tuple[type, ...]:
     Raises:
         ImportError: If none is.
     """
-    names = [name for name in PACKAGES if name in sys.modules]
+    names = _imported()
     if not names:
         names = [name for name in PACKAGES if importlib.util.find_spec(name.partition(".")[0])][:1]
     if not names:
@@ -411,10 +425,11 @@ def _callback_classes() -> tuple[type, ...]:
             "LossCallback needs PyTorch Lightning, under either of its names: pip install lightning, or pip install "
             "pytorch-lightning"
         )
-    return tuple(importlib.import_module(name).Callback for name in names)
+    return _classes(names)
 
 
 @functools.cache
 def _derived(cls: type, bases: tuple[type, ...]) -> type:
     """Return a class that is a callback for Lightning, too, and looks like the class that it is made of."""
-    return type(cls.__name__, (cls, *bases), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_made_of": cls}
+    return type(cls.__name__, (cls, *bases), names)

@@ -197,7 +197,7 @@ class WandB:
             given |= {**former, "name": None, "resume": "allow"}
         # Beside other runs, and not as the active one, which is the user's.
         run = wandb.init(**{key: value for key, value in given.items() if value is not None}, reinit="create_new")
-        self._finalizer = weakref.finalize(manager, run.finish)
+        self._finalizer = weakref.finalize(manager, _finish, run, os.getpid())
         self._finalizer.atexit = False  # the manager has not had its last flush then
         if directory is not None and manager.log_started is not None:
             kept = {"log_started": manager.log_started, "id": run.id, "project": run.project, "entity": run.entity}
@@ -209,7 +209,7 @@ class WandB:
         """Close the manager when Python exits: before W&B, which ends itself, since what came last ends first."""
         if self._at_exit is not None:
             atexit.unregister(self._at_exit)
-        self._at_exit = partial(_close, weakref.ref(manager))
+        self._at_exit = partial(_close, weakref.ref(manager), os.getpid())
         atexit.register(self._at_exit)
 
     def _send(self, run: wandb.Run, curves: list[Scalars]) -> None:
@@ -271,9 +271,15 @@ def _run_of_log(manager: LossManager) -> dict[str, str]:
         return {}
 
 
-def _close(manager: weakref.ref[LossManager]) -> None:
-    if (alive := manager()) is not None:
+def _close(manager: weakref.ref[LossManager], pid: int) -> None:
+    """Close a manager, but not in a process that was forked from that of this id."""
+    if os.getpid() == pid and (alive := manager()) is not None:
         alive.close()
+
+
+def _finish(run: wandb.Run, pid: int) -> None:
+    if os.getpid() == pid:
+        run.finish()
 
 
 def _exit_code() -> int | None:
