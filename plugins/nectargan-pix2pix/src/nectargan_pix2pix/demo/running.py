@@ -239,6 +239,8 @@ def _train(
         note(done, mean)
         if stopping.is_set():
             break
+    # Here, so that the log ends with this training, and not with the longer one of the two.
+    manager.close()
     return _Restored(images, time.monotonic() - began)
 
 
