@@ -172,10 +172,19 @@ def test_an_unknown_name_is_an_error_with_close_names(log):
         panels({"run": log}, query="G_l1")
 
 
-@pytest.mark.parametrize(("options", "said"), [({"by": "hour"}, "by must be"), ({"smooth": 2}, "smooth must be")])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"by": "hour"}, "by must be"), ({"smooth": 2}, "smooth must be"), ({"smooth": "x"}, "smooth must be")],
+)
 def test_an_option_out_of_range_is_an_error(log, options, said):
     with pytest.raises(ValueError, match=said):
         panels({"run": log}, **options)
+
+
+@pytest.mark.parametrize("query", [3, ["G", 3]])
+def test_a_query_of_something_else_is_an_error(log, query):
+    with pytest.raises(TypeError, match="query must be a tag or name"):
+        panels({"run": log}, query=query)
 
 
 # Sums

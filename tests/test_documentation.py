@@ -46,6 +46,7 @@ DRAWN = "gallery/"
 TEXTS = {
     ("docs/manager.md", "                         cosine with"): "what the example before it prints, of random numbers",
     ("docs/look-and-compare.md", "first: started"): "what the command before it prints, with the times of a run",
+    ("docs/look-and-compare.md", "RUN     highest"): "likewise",
     ("docs/log.md", '{"nectargan_log":2,'): "is read by test_the_log_on_the_page_is_read_by_both_readers",
 }
 

@@ -226,6 +226,15 @@ def test_an_error_of_plot_is_shown_without_a_traceback(nectargan, arguments, sta
     assert "Traceback" not in result.output
 
 
+def test_an_interrupt_ends_the_program_without_a_traceback(nectargan, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nectargan_core.log.draw_runs", interrupted)
+    result = nectargan("plot", "a")
+    assert (result.exit_code, result.output.strip()) == (130, "")
+
+
 def test_nothing_to_draw_is_an_error(nectargan, tmp_path):
     log_of(tmp_path / "new", tags=TAGS)
     result = nectargan("plot", "new")

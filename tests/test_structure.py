@@ -168,6 +168,7 @@ LIGHT = [
     "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)",
     "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)",
     "from nectargan_core.cli import main; main(['check', '--help'], standalone_mode=False)",
+    "from nectargan_core.cli import main; main(['log', 'report', '--help'], standalone_mode=False)",
     "from nectargan_core.cli import main; main(['new', 'loss', 'acme'], standalone_mode=False)",
     "from nectargan_core import Schedule, preview; preview(Schedule('linear', end=5, target_value=0.0), 6)",
 ]

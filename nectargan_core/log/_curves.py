@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed, shown
 from nectargan_core.errors import UnknownLossError
 from nectargan_core.log._kinds import GRADIENTS, Entry, entries
@@ -129,13 +130,14 @@ def panels(
     """
     if by not in ("step", "epoch"):
         raise ValueError(f"by must be 'step' or 'epoch', got {shown(by)}")
-    if smooth is not None and not 0 <= smooth <= 1:
+    part = 0.0 if smooth is None else arguments.as_float(smooth)
+    if part is None or not 0 <= part <= 1:
         raise ValueError(f"smooth must be a number from 0 to 1, the part of the run, got {shown(smooth)}")
     every = {label: entries(log) for label, log in runs.items()}
     found = matching(every, query)
     gathered: dict[tuple[PanelKind, str], list[Curve]] = {}
     tags = _merged_tags(found)
-    make = _Maker(smooth, points)
+    make = _Maker(None if smooth is None else part, points)
     for label, log in runs.items():
         position = _by_step if by == "step" else _position_in_epochs(log, found[label])
         summed = _summed(found[label], every[label], tags)
@@ -155,10 +157,13 @@ def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | 
 
     Raises:
         UnknownLossError: If no run has anything of that tag or name.
+        TypeError: If the query is something else.
     """
     if query is None:
         return {label: list(of_run) for label, of_run in every.items()}
-    asked = [query] if isinstance(query, str) else list(query)
+    asked = [query] if isinstance(query, str) else list(query) if isinstance(query, Iterable) else [query]
+    if not all(isinstance(each, str) for each in asked):
+        raise TypeError(f"query must be a tag or name, or several of them, got {shown(query)}")
     all_of_them = [entry for of_run in every.values() for entry in of_run]
     known = tuple(
         dict.fromkeys(
