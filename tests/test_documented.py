@@ -314,6 +314,7 @@ def programs() -> dict[str, click.Command]:
 # Where the commands of a program are documented that are not on the page of commands.
 TRAINER = ROOT / "plugins/nectargan-pix2pix/README.md"
 SECTIONS = {
+    "nectargan-pix2pix demo": (TRAINER, "The demo"),
     "nectargan-pix2pix train": (TRAINER, "The trainer"),
     "nectargan-pix2pix predict": (TRAINER, "Translating images"),
     "nectargan-pix2pix evaluate": (TRAINER, "Evaluating"),
