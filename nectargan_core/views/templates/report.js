@@ -102,7 +102,7 @@
   }
 
   const config = {
-    responsive: true, displaylogo: false, displayModeBar: touch ? true : "hover", doubleClickDelay: 400,
+    displaylogo: false, displayModeBar: touch ? true : "hover", doubleClickDelay: 400,
     modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]], scrollZoom: false,
     toImageButtonOptions: { filename: "curves", scale: 2 },
   };
@@ -139,6 +139,7 @@
     plot.legendHeight = expectedLegend(chart, longest, plot.clientWidth);
     Plotly.newPlot(plot, tracesOf(chart), layoutOf(chart, longest, alone && wide ? 420 : 310, plot.legendHeight), config)
       .then(fit);
+    plot.drawnWidth = plot.clientWidth;
     drawn.push(plot);
     plot.on("plotly_relayout", function (change) { follow(plot, change); });
     if (several) {
@@ -175,7 +176,15 @@
     else draw(plot, chart);
   });
 
-  window.addEventListener("resize", function () { setTimeout(function () { drawn.forEach(fit); }, 300); });
+  // Where a chart gets another width, for whatever reason, it is drawn anew in that width.
+  const widths = new ResizeObserver(function (entries) {
+    for (const plot of entries.map(function (entry) { return entry.target; })) {
+      if (plot.clientWidth === 0 || plot.clientWidth === plot.drawnWidth || !drawn.includes(plot)) continue;
+      plot.drawnWidth = plot.clientWidth;
+      Plotly.relayout(plot, { width: plot.clientWidth }).then(fit);
+    }
+  });
+  document.querySelectorAll(".plot").forEach(function (plot) { widths.observe(plot); });
 
   for (const swatch of document.querySelectorAll(".swatch"))
     swatch.style.background = colour(Number(swatch.dataset.run));
