@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that torch itself docu
 from torch import Tensor, nn
 
 GENERATOR_RATE = 4e-3
-DISCRIMINATOR_RATE = 2e-4
+DISCRIMINATOR_RATE = 5e-4
 _WARM_UP = 3
 _CHANNELS = 32
 _BLOCKS = 3

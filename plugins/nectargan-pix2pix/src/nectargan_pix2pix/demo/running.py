@@ -68,7 +68,7 @@ TRIALS = (
 
 _EXPLANATION = """\
 A is trained to be near the original on average, so that what is uncertain comes out smooth.
-B is for texture, not for PSNR: its adversarial and edge losses ask for the fine detail that photographs have.
+B is for texture, not for PSNR: its adversarial and edge losses bring back fine detail; some is invented, which costs PSNR.
 detail: how strong the finest detail is, in percent of the original's; scratches and noise count, too."""
 
 
