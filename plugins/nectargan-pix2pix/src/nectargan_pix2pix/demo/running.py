@@ -68,7 +68,8 @@ TRIALS = (
 
 _EXPLANATION = """\
 A is trained to be near the original on average, so that what is uncertain comes out smooth.
-B is for texture, not for PSNR: its adversarial and edge losses bring back fine detail; some is invented, which costs PSNR.
+B is for texture, not for PSNR: its adversarial and edge losses bring back fine detail.
+Some of that is invented, which costs PSNR.
 detail: how strong the finest detail is, in percent of the original's; scratches and noise count, too."""
 
 
