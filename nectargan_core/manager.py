@@ -1455,6 +1455,7 @@ class LossManager:
         for name, (definition, scheduler) in restored.items():
             self._registry[name].redefine(definition, scheduler)
             self._registry[name].enable(saved[name]["enabled"])
+        self._describe()
         if differing:
             warn(differing)
 

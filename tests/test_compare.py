@@ -329,7 +329,7 @@ class TestCommand:
             "a    2      1       1 min 0 s",
             "b    1      1       1 min 0 s",
             "",
-            "Last values (unweighted):",
+            "Last values (unweighted; in training the mean of an epoch):",
             "NAME      a     b",
             "G_L1      0.25  1",
             "val/psnr  -     20",

@@ -48,7 +48,7 @@ def test_in_a_pipe_it_is_plain_text(runs):
     done = in_pipe(["log", "compare", *runs])
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    assert "Last values (unweighted):" in done.stdout
+    assert "Last values (unweighted; in training the mean of an epoch):" in done.stdout
 
 
 def test_in_a_pipe_that_is_closed_json_is_no_error(runs):

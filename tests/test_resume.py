@@ -398,3 +398,20 @@ def test_going_back_later_in_a_resumed_run_supersedes_nothing(tmp_path):
             manager.tick(step=1)
         manager.compute_loss_xy("G_L1", ZERO, ONE)
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2, 3, 1]
+
+
+def test_the_header_of_a_resumed_log_has_the_weights_that_hold(tmp_path):
+    with LossManager(experiment_dir=tmp_path) as manager:
+        manager.register_loss_fn("a", torch.nn.L1Loss(), 10.0)
+        manager.tick(epoch=0)
+        manager.compute_loss_xy("a", ONE, 0 * ONE)
+        state = manager.state_dict()
+    with LossManager(experiment_dir=tmp_path, resume=True) as manager:
+        manager.register_loss_fn("a", torch.nn.L1Loss(), 20.0)
+        with pytest.warns(NectarganWarning, match="weights and schedules are now those of the state"):
+            manager.load_state_dict(state)
+        manager.tick(epoch=1)
+        manager.compute_loss_xy("a", ONE, 0 * ONE)
+    log = LossLog(tmp_path)
+    assert log.series("a").weight.tolist() == [10.0, 10.0]
+    assert [header["manifest"]["losses"]["a"]["weight"] for header in log.headers] == [10.0, 10.0]
