@@ -251,8 +251,8 @@ def _find(path: Path) -> dict[int, Path]:
     found = {rank: file for file in path.iterdir() if (rank := log_rank(file.name)) is not None}
     if not found:
         raise LossLogError(
-            f"there is no {log_name()} in {path}; was the run logged, and flushed or closed? A running one writes it with "
-            "its first flush, which is after 30 seconds unless flush_every= says otherwise"
+            f"there is no {log_name()} in {path}; was the run logged, and flushed or closed? A running one writes "
+            "it with its first flush, which is after 30 seconds unless flush_every= says otherwise"
         )
     return dict(sorted(found.items()))
 

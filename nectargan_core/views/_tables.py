@@ -57,7 +57,8 @@ def table_of_values(comparison: Comparison) -> Table:
         return _values_of_one(comparison.runs[0], list(names))
     for name in names:
         rows.append([name, *(_last_value(run, name) for run in comparison.runs)])
-    return Table("Last values (unweighted; in training the mean of an epoch)", ["", *(run.label for run in comparison.runs)], rows)
+    title = "Last values (unweighted; in training the mean of an epoch)"
+    return Table(title, ["", *(run.label for run in comparison.runs)], rows)
 
 
 def turned(table: Table, heading: str) -> Table:
