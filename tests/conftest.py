@@ -19,7 +19,7 @@ from nectargan_core.testing._distributions import remove_distribution, write_dis
 pytest_plugins = ["nectargan_core.testing.fixtures"]
 
 # No deadline: on a loaded machine an example may take arbitrarily long.
-hypothesis.settings.register_profile("all day", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("all day", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.load_profile("all day")
 

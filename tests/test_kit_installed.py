@@ -158,6 +158,7 @@ def test_a_heavy_import_is_found_with_the_reason(acme):
     fails(outcome, "imports pandas", "takes a second to import", "import it in the function that uses it")
 
 
+@pytest.mark.slow
 def test_core_imports_nothing_heavy():
     code = "import sys, nectargan_core.manager; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -115,6 +115,7 @@ def test_a_spec_that_takes_more_than_a_config_is_found(acme):
     fails("contract", acme(source), "glow", "(config) or (config, subspec)")
 
 
+@pytest.mark.slow
 def test_an_entry_point_that_cannot_be_loaded_is_found(acme):
     subject = acme("def other(): pass\n")
     fails("contract", subject, "cannot be imported")
