@@ -47,8 +47,9 @@ def pix2pix(config: Config, subspec: Literal["basic", "extended"] = "basic") -> 
         extended: gan + 100*l1 + 100*l2 + 10*sobel + 10*laplacian
 
     Source:
-        Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (CVPR 2017),
-        arXiv:1611.07004, equation 4 and section 3.3.
+        basic: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (CVPR 2017),
+            arXiv:1611.07004, equation 4 and section 3.3.
+        extended: NectarGAN, which adds the squared error and the edge losses.
 
     Example:
         >>> from nectargan_core import Config
