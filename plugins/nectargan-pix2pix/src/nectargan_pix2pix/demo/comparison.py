@@ -65,7 +65,7 @@ def draw(columns: Sequence[Column], targets: Sequence[Tensor], path: Path) -> No
             square = to_image(image[:, part.top : part.top + part.side, part.left : part.left + part.side])
             canvas.paste(square.resize((side, side), Image.Resampling.NEAREST), (left, top))
             if image is not target:
-                pen.text((left, top + side + 2), f"{psnr(image, target):.2f} dB in all", "black", font)
+                pen.text((left, top + side + 2), f"{psnr(image, target):.2f} dB, whole photograph", "black", font)
     buffer = io.BytesIO()
     canvas.save(buffer, format="PNG")
     writing.replace(path, buffer.getbuffer())
