@@ -187,6 +187,7 @@ class LossManager:
             self._recorder.resume(former)
             self._log_started = former.header.get("started")
         self._watch_observers()
+        self._pid = os.getpid()
         # The finalizer must not hold the manager, which could then not be collected before Python exits.
         self._finalizer = weakref.finalize(self, _end, self._recorder, self._registry)
 
@@ -1543,6 +1544,12 @@ class LossManager:
             self.close()
         else:
             self._recorder.close()  # close() could also warn, and hide the error.
+
+    def __del__(self) -> None:
+        # Before the finalizer, which has no manager any more that observers could be notified with. What was forked
+        # belongs to the process that made it.
+        if getattr(self, "_pid", None) == os.getpid():
+            self._recorder.close()
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         # As the protocols of copy and pickle want it: wrappers such as those for averaged weights look out for it.

@@ -322,3 +322,40 @@ def test_an_observer_that_raises_there_is_a_warning():
     train(manager, 1)
     with pytest.warns(NectarganWarning, match="Broken failed to observe nectargan_history_rewound: ValueError: mine"):
         manager.load_state_dict(manager.state_dict())
+
+
+# A manager that nobody closes
+
+
+def test_what_a_manager_recorded_is_told_of_when_nobody_refers_to_it_any_more():
+    chunks, closed = Chunks(), []
+
+    class Closing:
+        @hookimpl
+        def nectargan_manager_closed(self, manager):
+            closed.append(list(manager.get_registered_losses()))
+
+    manager = manager_of(chunks, Closing())
+    train(manager, 3)
+    del manager
+    assert (chunks.steps("G_L1"), closed) == ([0, 1, 2], [["G_L1"]])
+
+
+def test_a_manager_that_could_not_be_made_is_collected_in_silence():
+    with pytest.raises(PluginNotFoundError):
+        LossManager(observers=["nobody"])
+
+
+def test_a_forked_process_tells_nobody():
+    manager, closed = manager_of(), []
+
+    class Closing:
+        @hookimpl
+        def nectargan_manager_closed(self):
+            closed.append(1)
+
+    manager.add_observer(Closing())
+    manager._pid -= 1  # as in a process that was forked
+    manager._finalizer.detach()
+    del manager
+    assert closed == []
