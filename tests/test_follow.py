@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -137,11 +138,40 @@ def test_what_is_no_log_is_an_error(tmp_path):
 
 
 def test_the_speed_of_a_run_is_known_from_its_header_first(tmp_path):
-    log_of(tmp_path, records("a", range(100)), started=(1.7e9))
-    os.utime(tmp_path / NAME, (1.7e9 + 50, 1.7e9 + 50))
+    log_of(tmp_path, records("a", range(100)), started=(1.7e9 - 50))
     follower = Follower(tmp_path)
     follower.poll()
     assert follower.speed == 2.0
+
+
+def test_the_speed_and_age_of_a_log_that_was_copied_are_those_of_its_chunks(tmp_path):
+    log_of(tmp_path, records("a", range(100)), started=(1.7e9 - 50))
+    os.utime(tmp_path / NAME)
+    follower = Follower(tmp_path)
+    follower.poll()
+    assert (follower.speed, follower.written) == (2.0, 1.7e9)
+    with (tmp_path / NAME).open("a", encoding="utf-8") as file:
+        file.write(encode_chunk(records("a", range(300), steps=range(100, 400)), 1.7e9 + 100))
+    follower.poll()
+    assert (follower.speed, follower.written) == (3.0, 1.7e9 + 100)
+
+
+def test_a_log_that_is_removed_is_gone_until_there_is_another(tmp_path):
+    log_of(tmp_path / "run", records("a", range(100)))
+    follower = Follower(tmp_path / "run")
+    assert follower.poll()
+    shutil.rmtree(tmp_path / "run")
+    assert (follower.poll(), follower.is_gone) == (True, True)
+    assert not follower.poll()
+    log_of(tmp_path / "run", records("b", [1.0]))
+    assert (follower.poll(), follower.is_gone) == (True, False)
+    assert list(follower.series) == ["b"]
+
+
+def test_a_file_of_another_kind_is_an_error(tmp_path):
+    (tmp_path / NAME).write_text("step,loss\n1,2\n")
+    with pytest.raises(LossLogError, match="is no loss log"):
+        Follower(tmp_path).poll()
 
 
 def test_there_is_no_speed_where_the_header_says_no_begin(tmp_path):

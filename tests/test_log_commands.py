@@ -213,7 +213,7 @@ def test_plot_as_json_says_what_was_drawn(nectargan):
     [
         (["a", "-o", "x.txt2"], 1, "cannot write x.txt2: Format 'txt2' is not supported"),
         (["a", "-o", "nowhere/x.png"], 1, "cannot write nowhere/x.png: "),
-        (["a", "--query", "nothing"], 1, "the log has nothing of the name or tag 'nothing'"),
+        (["a", "--query", "nothing"], 1, "the log has nothing of the name, tag or split 'nothing'"),
         (["a", "--smooth", "2"], 2, "2.0 is not in the range"),
         (["a", "--by", "hour"], 2, "'hour' is not one of"),
         ([], 2, "Missing argument 'RUN...'"),

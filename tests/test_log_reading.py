@@ -62,6 +62,54 @@ def test_an_empty_log_has_no_losses(tmp_path):
     assert (log.names, log.header, log.last_step) == ((), {}, -1)
 
 
+OTHER_FILES = {
+    "a table": b"step,loss\n" + b"1,2\n" * 10_000,
+    "a picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 9,
+    "a program": b"import torch\n\nprint(torch)\n",
+    "a line": b"neither a log nor a line of one",
+    "lines of JSON": b'{\n"a": 1\n}\n',
+    "numbers": b"1\n2\n",
+    "a blank line": b"\n",
+}
+
+
+@pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_file_without_a_line_of_a_log_is_an_error_and_no_warning(tmp_path, content):
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(LossLogError, match=r"loss_log.jsonl is no loss log; expected lines as LossManager writes them"):
+        LossLog(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"nectargan_log":2,"exp', b"\0" * 100])
+def test_a_log_whose_only_line_is_torn_is_empty(tmp_path, content):
+    (tmp_path / NAME).write_bytes(content)
+    assert LossLog(tmp_path).names == ()
+
+
+def test_a_log_whose_only_line_is_damaged_is_empty_with_a_warning(tmp_path):
+    (tmp_path / NAME).write_text('{"nectargan_log":2,"experiment":"a","crc32":"00000000"}\n')
+    with pytest.warns(NectarganWarning, match=":1 is damaged"):
+        assert LossLog(tmp_path).names == ()
+
+
+def test_of_many_damaged_lines_the_first_are_named_and_the_others_counted(tmp_path):
+    write(tmp_path, [1.0])
+    with (tmp_path / NAME).open("a") as file:
+        file.write("damage\n" * 5000)
+    with pytest.warns(NectarganWarning) as caught:
+        log = LossLog(tmp_path)
+    messages = [str(each.message) for each in caught]
+    assert [f":{line} is damaged" in each for line, each in zip((3, 4, 5), messages, strict=False)] == [True] * 3
+    assert messages[3:] == [f"{tmp_path / NAME}: 4,997 more lines are damaged and left out"]
+    assert len(log.series("a")) == 1
+
+
+def test_a_log_says_where_it_is_and_how_much_is_in_it(tmp_path, monkeypatch):
+    write(tmp_path / "run", [1.0])
+    monkeypatch.chdir(tmp_path)
+    assert repr(LossLog("run")) == "<LossLog 'run': 1 series>"
+
+
 @pytest.mark.parametrize("cut", [2, 3, 10, 60])
 def test_a_truncated_last_line_is_skipped_silently(tmp_path, cut):
     write(tmp_path, [1.0])

@@ -34,6 +34,8 @@ _SMOOTH_POINTS = 500
 _LOG_RATIO = 300.0
 # Likewise where the largest value of a curve is so many times the largest of another, of which nothing is seen then.
 _LOG_RATIO_OF_CURVES = 50.0
+# Larger numbers are drawn here: the scale of an axis overflows long before the numbers do.
+LARGEST_DRAWN = 1e150
 # Sums of larger numbers overflow.
 _LARGEST = 1e300
 
@@ -50,8 +52,10 @@ class Curve:
         y: Values, float64; nan where there is a gap. Of many records the least and the largest of each part of the run,
             so that no peak is lost.
         smooth: `x` and `y` of the smoothed line, None where there are too few records for one.
-        nonfinite: How many records are nan or infinite, which are gaps.
+        nonfinite: How many records are nan or infinite, which are gaps. The cosine and the share of a gradient are not
+            counted, since they are nan where there is no gradient.
         is_sum: Whether it is the sum of the other losses.
+        beyond: How many records are finite, and larger than `LARGEST_DRAWN`.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Curve:
     smooth: tuple[_Floats, _Floats] | None = None
     nonfinite: int = 0
     is_sum: bool = False
+    beyond: int = 0
 
     @property
     def base(self) -> str:
@@ -102,8 +107,9 @@ def panels(
 
     Args:
         runs: The log of each run by its label. Where there is one, the label is not used.
-        query: Tags and names that are shown: of losses, with their components, weights and gradients, and of scalars.
-            A name without split stands for all splits. None: everything.
+        query: Tags, splits and names that are shown: of losses, with their components, weights and gradients, and of
+            scalars. A name without split stands for all splits, and a split for all that was recorded in it. None:
+            everything.
         by: What `x` is. Epochs that were counted as whole numbers are divided by the steps in them.
         smooth: Over which part of the longest run the smoothed line averages, from 0 (there is none) to 1. None: 3 %,
             and at least 9 records.
@@ -113,7 +119,7 @@ def panels(
         The panels: losses, then weights, metrics, gradients and components.
 
     Raises:
-        UnknownLossError: If no run has anything of that tag or name.
+        UnknownLossError: If no run has anything of that tag, split or name.
         ValueError: If `by` or `smooth` is out of range.
 
     Example:
@@ -149,32 +155,34 @@ def panels(
 
 
 def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | None) -> dict[str, list[Entry]]:
-    """Return what of runs is asked for by tags and names; a loss that is asked for by a tag has no other tag.
+    """Return what of runs is asked for by tags, splits and names; a loss that is asked for by a tag has no other tag.
 
     Args:
         every: What the names in the log of each run stand for, by the labels of the runs.
         query: As for `panels`.
 
     Raises:
-        UnknownLossError: If no run has anything of that tag or name.
+        UnknownLossError: If no run has anything of that tag, split or name.
         TypeError: If the query is something else.
     """
     if query is None:
         return {label: list(of_run) for label, of_run in every.items()}
     asked = [query] if isinstance(query, str) else list(query) if isinstance(query, Iterable) else [query]
     if not all(isinstance(each, str) for each in asked):
-        raise TypeError(f"query must be a tag or name, or several of them, got {shown(query)}")
+        raise TypeError(f"query must be a tag, split or name, or several of them, got {shown(query)}")
     all_of_them = [entry for of_run in every.values() for entry in of_run]
-    known = tuple(
-        dict.fromkeys(
-            [tag for entry in all_of_them for tag in entry.tags]
-            + [entry.base for entry in all_of_them if entry.kind != "gradient"]
-        )
-    )
+    there = {
+        "tags": dict.fromkeys(tag for entry in all_of_them for tag in entry.tags),
+        "splits": dict.fromkeys(entry.split for entry in all_of_them if entry.split),
+        "names": dict.fromkeys(entry.base for entry in all_of_them if entry.kind != "gradient"),
+    }
+    known = tuple(dict.fromkeys(name for names in there.values() for name in names))
     for each in asked:
         if not any(_names(entry) & {each} or each in entry.tags for entry in all_of_them):
+            has = ", ".join(f"the {kind} {listed(names)}" for kind, names in there.items() if names)
             raise UnknownLossError(
-                f"the log has nothing of the name or tag {each!r}; it has {listed(known)}.{did_you_mean(each, known)}",
+                f"the log has nothing of the name, tag or split {each!r}; it has {has or 'no records'}. The name of a "
+                f"loss stands for its components, weights and gradients, too.{did_you_mean(each, known)}",
                 name=each,
                 known=known,
             )
@@ -189,7 +197,7 @@ def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | 
 
 
 def _names(entry: Entry) -> set[str]:
-    return {entry.name, entry.base, entry.of} - {""}
+    return {entry.name, entry.base, entry.of, entry.split} - {""}
 
 
 def _merged_tags(found: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
@@ -253,9 +261,10 @@ def _curves(
         elif entry.kind == "metric":
             found.append((("metrics", entry.base), make.curve(entry.name, run, entry.split, x, records.loss)))
         elif entry.kind == "gradient":
-            title = GRADIENTS[entry.base.rpartition("@")[2]]
             name = f"{entry.split}/{entry.of}" if entry.split else entry.of
-            found.append((("gradients", title), make.curve(name, run, entry.split, x, records.loss)))
+            curve = make.curve(name, run, entry.split, x, records.loss)
+            curve = replace(curve, nonfinite=0) if entry.may_be_nan else curve
+            found.append((("gradients", GRADIENTS[entry.suffix]), curve))
         else:
             found.append((("components", entry.of), make.curve(entry.name, run, entry.split, x, records.loss)))
     for (title, split), total in sums.items():
@@ -382,7 +391,8 @@ class _Maker:
         kept = extremes(values, self._points)
         drawn = values[kept]
         drawn[~finite[kept]] = np.nan
-        return Curve(name, run, split, x[kept], drawn, smooth, nonfinite, is_sum)
+        beyond = int(np.count_nonzero(finite & (np.abs(values) > LARGEST_DRAWN)))
+        return Curve(name, run, split, x[kept], drawn, smooth, nonfinite, is_sum, beyond)
 
     def _smoothed(self, x: _Floats, values: _Floats, finite: npt.NDArray[np.bool_]) -> tuple[_Floats, _Floats] | None:
         count, extent = len(x), float(x[-1] - x[0])

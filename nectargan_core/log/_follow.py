@@ -16,7 +16,7 @@ from nectargan_core.errors import LossLogError
 from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
 from nectargan_core.log._kinds import Entry, Traits, entries_of
-from nectargan_core.log._nectargan import NectarganLog, find_nectargan_log
+from nectargan_core.log._nectargan import NectarganLog, find_nectargan_log, no_log
 from nectargan_core.log._records import Records
 
 # A trend is shown in so many values; twice as many are kept, so that each is a mean of as many records.
@@ -114,12 +114,16 @@ class Follower:
         self._path = path
         self.series: dict[str, Newest] = {}
         self.headers: list[Mapping[str, Any]] = []
-        # When the log was changed last, in seconds since the epoch of Unix; None while there is none.
+        # When the log was written to last, in seconds since the epoch of Unix; None while there is none. Its newest
+        # chunk says so, and the time of the file where that does not, which is another one after the log was copied.
         self.written: float | None = None
+        # Whether there was a log, which is not there any more.
+        self.is_gone = False
         self._index: LogIndex | None = None
         self._identity: tuple[int, int] | None = None
         self._size = 0
-        # When the log was seen to have grown, and up to which step.
+        self._changed: float | None = None
+        # When a chunk of the log was written, or NectarGAN's was seen to have grown, and up to which step.
         self._seen: deque[tuple[float, int]] = deque(maxlen=_UPDATES)
 
     @property
@@ -134,15 +138,19 @@ class Follower:
 
     @property
     def speed(self) -> float | None:
-        """Steps a second: as the log was seen to grow, or else from its begin on; None where it is not known."""
+        """Steps a second: between the last times that the log has grown, or else from its begin on.
+
+        None where the times in the log do not say it.
+        """
         if len(self._seen) > 1:
             (start, first), (end, last) = self._seen[0], self._seen[-1]
             return (last - first) / (end - start) if end > start else None
         started = self.headers[0].get("started") if len(self.headers) == 1 else None
-        if not isinstance(started, (int, float)) or self.written is None or self.written <= started or self.step < 0:
+        end = self._index.written[-1] if self._index is not None and self._index.written else None
+        if not isinstance(started, (int, float)) or end is None or end <= started or self.step < 0:
             return None
         first = min(each.first_step for each in self.series.values())
-        return (self.step - first + 1) / (self.written - started)
+        return (self.step - first + 1) / (end - started)
 
     def entries(self) -> list[Entry]:
         """Return what each name stands for, in the order of the log."""
@@ -157,19 +165,21 @@ class Follower:
         theirs = find_nectargan_log(self._path)
         path = self._find() if theirs is None else theirs
         if path is None:
-            return False
+            return self._lose()
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
-            return False
+            return self._lose()
         except OSError as error:
             raise LossLogError(f"cannot read {path}: {error.strerror or error}") from error
+        self.is_gone = False
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise LossLogError(f"{path} is not an ordinary file")
             if (status.st_dev, status.st_ino) == self._identity and self._is_unchanged(status):
                 return False
+            runs = len(self.headers)
             if theirs is not None:
                 self._read_theirs(path)
             else:
@@ -177,19 +187,36 @@ class Follower:
         finally:
             os.close(descriptor)
         self._identity, self._size = (status.st_dev, status.st_ino), status.st_size
-        self.written = status.st_mtime
-        if self._seen and self._seen[-1][1] > self.step:
-            self._seen.clear()
-        if self.step >= 0 and (not self._seen or self.step > self._seen[-1][1]):
-            self._seen.append((time.monotonic(), self.step))
+        self._changed = status.st_mtime
+        chunk = self._index.written[-1] if self._index is not None and self._index.written else None
+        self.written = self._changed if chunk is None else chunk
+        if self._seen and (self._seen[-1][1] > self.step or len(self.headers) != runs):
+            self._seen.clear()  # of a run that was resumed, the time between its parts is not counted
+        at = time.monotonic() if theirs is not None else chunk
+        if at is not None and self.step >= 0 and (not self._seen or self.step > self._seen[-1][1]):
+            self._seen.append((at, self.step))
+        return True
+
+    def _lose(self) -> bool:
+        """Note that there is no log, and return whether there was one until now."""
+        if self._identity is None:
+            return False
+        # What is there later is read from its begin.
+        self._identity = self._index = None
+        self._seen.clear()
+        self.is_gone = True
         return True
 
     def _is_unchanged(self, status: os.stat_result) -> bool:
-        return status.st_size == self._size and status.st_mtime == self.written
+        return status.st_size == self._size and status.st_mtime == self._changed
 
     def _find(self) -> Path | None:
         if self._path.is_dir():
-            ranks = {rank: file for file in self._path.iterdir() if (rank := log_rank(file.name)) is not None}
+            try:
+                files = list(self._path.iterdir())
+            except FileNotFoundError:  # removed this moment
+                return None
+            ranks = {rank: file for file in files if (rank := log_rank(file.name)) is not None}
             return ranks[min(ranks)] if ranks else None
         return self._path if self._path.exists() else None
 
@@ -206,6 +233,8 @@ class Follower:
                 # What a run that goes back supersedes is forgotten already.
                 self._index, self.series = LogIndex(path), {}
                 self._index.extend(read)
+            if self._index.is_other_file:
+                raise no_log(path)
             self.headers = list(self._index.headers)
             for name in self._index.names:
                 newest = self.series.setdefault(name, Newest(name))

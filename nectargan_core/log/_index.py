@@ -28,6 +28,11 @@ from nectargan_core.log._records import Records, joined
 # Python has at hand; for more it would ask the system at each read.
 _BLOCK = 1 << 16
 
+# So many damaged lines are named each; the others are counted.
+_NAMED = 3
+# How the lines of a log begin, by which a damaged one is told from a line of another file.
+_BEGINS = (b'{"nectargan_log"', b'{"loss_name"', b'{"rewind"')
+
 _Lines: TypeAlias = "array[int]"
 """Lines that are not parsed yet, five numbers each: number, begin, end, how many records the line says it has, and its
 checksum."""
@@ -66,6 +71,17 @@ class LogIndex:
         self.rewinds = 0
         # The name of a loss by what a line says, since nearly every line has one that is known.
         self._names: dict[bytes, str] = {}
+        # Whether any line is one of a log, damaged or not, and whether there is one that is not.
+        self._is_log = self._is_other = False
+        # How many lines are damaged, the messages that are due, and how many of the others were told of.
+        self._damaged = 0
+        self._due: list[str] = []
+        self._counted = 0
+
+    @property
+    def is_other_file(self) -> bool:
+        """Whether there is something in the file, and nothing of it is a line of a log, damaged, torn or whole."""
+        return self._is_other and not self._is_log
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,12 +107,21 @@ class LogIndex:
                 break
             if start == 0:  # a line that is longer
                 size *= 2
+        self._tell()
 
     def _take_unended(self, line: bytes) -> None:
         # Without a line end it is being written, or a kill cut it short, which is no damage. A line that is whole but
         # for the end is damaged there.
         if has_checksum(line) or has_checksum(line[:-1]):
             self._take(line, 0, len(line))
+        elif line.strip(b"\0"):  # what was cut off by a failure of the machine may be zeros
+            self._see(line, any(begin.startswith(line[: len(begin)]) for begin in _BEGINS))
+
+    def _see(self, line: bytes, begins: bool) -> None:
+        """Note whether a line that is damaged or torn is one of a log: by its begin, or by a checksum at its end."""
+        looks = begins or has_checksum(line)
+        self._is_log = self._is_log or looks
+        self._is_other = self._is_other or not looks
 
     def _take(self, data: bytes, start: int, stop: int) -> None:
         self._number += 1
@@ -109,7 +134,9 @@ class LogIndex:
             chunk = begin_of(data, start, stop) if checked else None
             if chunk is None:
                 self._take_decoded(decode_line(data[start:stop]), checked)
+                self._is_log = True
                 return
+            self._is_log = True
             spelled, count, time = chunk
             if time is not None and self.written:
                 self.written[-1] = time
@@ -123,6 +150,7 @@ class LogIndex:
             count = min(count, (stop - start) // 2)
             lines.extend((self._number, begin, self._end - 1, count, int(data[stop - 10 : stop - 2], 16)))
         except ValueError as error:
+            self._see(data[start:stop], data.startswith(_BEGINS, start, stop))
             self._warn(self._number, error)
 
     def _take_decoded(self, line: dict[str, Any] | Records, checked: bool) -> None:
@@ -217,9 +245,24 @@ class LogIndex:
                 decode_chunk(line, parser, into)
             except ValueError as error:
                 self._warn(number, error)
+        self._tell()
 
     def _warn(self, number: int, error: ValueError) -> None:
-        warn(f"{self._source}:{number} is damaged and left out: {error}")
+        self._damaged += 1
+        if self._damaged <= _NAMED:
+            self._due.append(f"{self._source}:{number} is damaged and left out: {error}")
+
+    def _tell(self) -> None:
+        """Warn of the damaged lines that were come upon; of a file of another kind there is no line to speak of."""
+        if self.is_other_file:
+            return
+        due, self._due = self._due, []
+        more = max(0, self._damaged - _NAMED) - self._counted
+        self._counted += more
+        for message in due:
+            warn(message)
+        if more:
+            warn(f"{self._source}: {more:,} more {'lines are' if more > 1 else 'line is'} damaged and left out")
 
 
 def _name(spelled: bytes) -> str:

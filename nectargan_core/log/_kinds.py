@@ -41,6 +41,26 @@ class Entry:
     tags: tuple[str, ...] = ()
     of: str = ""
 
+    @property
+    def title(self) -> str:
+        """What it is called where there is room: the name, or of a gradient such as `"gradient norm of val/G_L1"`."""
+        if self.kind != "gradient":
+            return self.name
+        return f"{GRADIENTS[self.suffix]} of {self.split + '/' if self.split else ''}{self.of}"
+
+    @property
+    def suffix(self) -> str:
+        """What stands behind the `@` in the name of a gradient."""
+        return self.base.rpartition("@")[2]
+
+    @property
+    def may_be_nan(self) -> bool:
+        """Whether nan is no fault: a gradient of 0 has no direction, and no share where all are 0.
+
+        What makes those of a loss nan otherwise makes its norm nan, too.
+        """
+        return self.kind == "gradient" and self.suffix in ("grad_cosine", "grad_share")
+
 
 @dataclass(frozen=True)
 class Traits:

@@ -49,11 +49,16 @@ def find_nectargan_log(path: Path) -> Path | None:
     if isinstance(whole, dict) and _ROOT in whole:
         return path
     if whole is not None or path.suffix == ".json":
-        raise LossLogError(
-            f"{path} is no loss log; expected lines as LossManager writes them to loss_log.jsonl, or NectarGAN's "
-            f'loss_log.json, an object with the key "{_ROOT}"'
-        )
+        raise no_log(path)
     return None
+
+
+def no_log(path: Path) -> LossLogError:
+    """Return the error of a file that is neither a log of ours nor one of NectarGAN's."""
+    return LossLogError(
+        f"{path} is no loss log; expected lines as LossManager writes them to loss_log.jsonl, or NectarGAN's "
+        f'loss_log.json, an object with the key "{_ROOT}"'
+    )
 
 
 class NectarganLog:

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nectargan_core._printable import printable
-from nectargan_core.log._curves import Curve, Panel, needs_log
+from nectargan_core.log._curves import LARGEST_DRAWN, Curve, Panel, needs_log
 
 _STYLES = ("-", "--", ":", "-.")
 # Of so few records each is marked, since a line through them would not say where they are.
@@ -32,8 +32,6 @@ _LINE = 0.145
 _ENTRIES = 36
 # Longer names are cut in their middle.
 _LONGEST = 30
-# A larger number is drawn here: the scale of an axis overflows long before the numbers do.
-_LARGEST = 1e150
 # No logarithmic axis goes further below what is usual.
 _BELOW = 1e-4
 
@@ -177,7 +175,7 @@ def _draw_cell(axes: Axes, panel: Panel, look: _Look) -> None:
             thick = 2.0 if curve.is_sum else 1.4
             axes.plot(x, _drawable(means), color=colour, linestyle=style, linewidth=thick, zorder=3)
         gaps = np.isnan(curve.y)
-        if gaps.any():
+        if curve.nonfinite and gaps.any():
             at_the_bottom = axes.get_xaxis_transform()
             axes.plot(
                 curve.x[gaps], np.zeros(int(gaps.sum())), "|", color="red", transform=at_the_bottom, clip_on=False
@@ -185,7 +183,7 @@ def _draw_cell(axes: Axes, panel: Panel, look: _Look) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     _set_scale(axes, panel)
-    _name_what_is_not_finite(axes, panel)
+    _name_what_is_not_drawn(axes, panel)
 
 
 def _set_scale(axes: Axes, panel: Panel) -> None:
@@ -196,10 +194,10 @@ def _set_scale(axes: Axes, panel: Panel) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=bool((positions == np.floor(positions)).all())))
     axes.xaxis.set_major_formatter(FuncFormatter(_position))
     if panel.log_scale:
-        positive = np.maximum(values[values > 0], 1 / _LARGEST)
+        positive = np.maximum(values[values > 0], 1 / LARGEST_DRAWN)
         bottom = max(float(positive.min()), float(np.percentile(positive, 5)) * _BELOW)
         # The limits first: matplotlib would look for some that it may not find.
-        axes.set_ylim(bottom / 1.3, min(float(positive.max()) * 1.3, _LARGEST))
+        axes.set_ylim(bottom / 1.3, min(float(positive.max()) * 1.3, LARGEST_DRAWN))
         axes.set_yscale("log", nonpositive="clip")
         return
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
@@ -210,9 +208,9 @@ def _set_scale(axes: Axes, panel: Panel) -> None:
         return
     low, high = float(values.min()), float(values.max())
     room = 0.05 * (high - low)
-    if math.isclose(low, high, rel_tol=1e-6, abs_tol=1 / _LARGEST):
+    if math.isclose(low, high, rel_tol=1e-6, abs_tol=1 / LARGEST_DRAWN):
         # By itself the axis would magnify the rounding errors of a constant.
-        room = 0.1 * abs(high) if abs(high) > 1 / _LARGEST else 1.0
+        room = 0.1 * abs(high) if abs(high) > 1 / LARGEST_DRAWN else 1.0
     axes.set_ylim(low - room, high + room)
 
 
@@ -221,18 +219,27 @@ def _position(value: float, _: object) -> str:
     return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value:,g}"
 
 
-def _name_what_is_not_finite(axes: Axes, panel: Panel) -> None:
-    counted = [(curve, curve.nonfinite) for curve in panel.curves if curve.nonfinite]
-    if not counted:
+def _name_what_is_not_drawn(axes: Axes, panel: Panel) -> None:
+    """Say what is not finite, and what is too large for an axis, in lines of their own below the title."""
+    lines = []
+    for what, counted in (
+        ("nan or infinite", [(curve, curve.nonfinite) for curve in panel.curves if curve.nonfinite]),
+        (f"drawn at {LARGEST_DRAWN:g}, but larger", [(curve, curve.beyond) for curve in panel.curves if curve.beyond]),
+    ):
+        named = [f"{' '.join(filter(None, (curve.run, curve.name)))} {count:,}" for curve, count in counted[:4]]
+        more = f" and {len(counted) - 4} more" if len(counted) > 4 else ""
+        if named:
+            lines.append(_as_drawn(f"{what}: {', '.join(named)}{more}", longest=60))
+    if not lines:
         return
-    named = [f"{' '.join(filter(None, (curve.run, curve.name)))} {count:,}" for curve, count in counted[:4]]
-    more = f" and {len(counted) - 4} more" if len(counted) > 4 else ""
     text = axes.set_title(" ", loc="right", fontsize=7, color="red")
-    _plain(text, f"nan or infinite: {', '.join(named)}{more}", longest=60)
+    text.set_parse_math(False)
+    text.set_text("\n".join(lines))
+    axes.set_title(axes.get_title(loc="left") + "\n" * len(lines), loc="left", fontsize=10, fontweight="bold")
 
 
 def _drawable(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.clip(values, -_LARGEST, _LARGEST)
+    return np.clip(values, -LARGEST_DRAWN, LARGEST_DRAWN)
 
 
 def _alone(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -299,7 +306,11 @@ def _line(colour: Any, style: Any, width: float) -> Line2D:
 def _plain(text: Text, shown: str, longest: int = _LONGEST) -> None:
     """Let a text show a name as it is: it is no formula, and has no letter that the font lacks."""
     text.set_parse_math(False)
-    text.set_text("".join(map(_with_glyph, _cut(printable(shown), longest))))
+    text.set_text(_as_drawn(shown, longest))
+
+
+def _as_drawn(shown: str, longest: int) -> str:
+    return "".join(map(_with_glyph, _cut(printable(shown), longest)))
 
 
 def _cut(name: str, longest: int) -> str:

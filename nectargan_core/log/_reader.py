@@ -16,7 +16,13 @@ from nectargan_core.log._drawing import draw_runs
 from nectargan_core.log._export import write_csv, write_parquet
 from nectargan_core.log._file import log_name, log_rank, read_at
 from nectargan_core.log._index import LogIndex
-from nectargan_core.log._nectargan import NectarganLog, as_nectargan_log, find_nectargan_log, write_nectargan_log
+from nectargan_core.log._nectargan import (
+    NectarganLog,
+    as_nectargan_log,
+    find_nectargan_log,
+    no_log,
+    write_nectargan_log,
+)
 from nectargan_core.log._records import COLUMNS, Records, joined
 from nectargan_core.log._tables import as_html
 
@@ -35,7 +41,7 @@ class LossLog:
 
     Reads what has been flushed when it is made, also while the run goes on; a loss is parsed when it is asked for. What
     a resumed run superseded is left out. So is a last line that a kill left unfinished, and a damaged line, which is
-    named in a warning.
+    named in a warning; of many such lines the first are named and the others counted.
 
     Args:
         path: A log, or the directory that the logs of a run are in: one, or one for each rank. NectarGAN's own
@@ -44,7 +50,7 @@ class LossLog:
             is 0.
 
     Raises:
-        LossLogError: If there is no log, it is a file of another kind, or it was written by a newer version.
+        LossLogError: If there is no log, no line of the file is one of a log, or it was written by a newer version.
         TypeError: If it is no path.
 
     Example:
@@ -62,7 +68,7 @@ class LossLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._logs: dict[int, NectarganLog | _Log]
         try:
-            file = arguments.path("path", path)
+            self._path = file = arguments.path("path", path)
             theirs = find_nectargan_log(file)
             found = {} if theirs is not None else _find(file)
         except (OSError, ValueError) as error:  # a name that no file can have, or a directory that may not be read
@@ -77,6 +83,12 @@ class LossLog:
         sizes: list[Any] = [header.get("world_size") for header in self._logs[0].headers] if 0 in self._logs else []
         if sizes and all(isinstance(size, int) and size > 0 for size in sizes):
             self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
+        if all(isinstance(log, _Log) and log.is_other_file for log in self._logs.values()):
+            raise no_log(next(iter(found.values())))
+
+    def __repr__(self) -> str:
+        count = len(self.names)
+        return f"<{type(self).__name__} {str(self._path)!r}: {count} series>"
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -166,8 +178,8 @@ class LossLog:
         panel where they change. What is nan or infinite is a gap. However long the run is, no peak is lost.
 
         Args:
-            query: Tags and names that are drawn, such as `"G"`, `"psnr"` or `["G_L1", "val/G_L1"]`; a name without a
-                split stands for all splits. None: everything.
+            query: Tags, splits and names that are drawn, such as `"G"`, `"val"`, `"psnr"` or `["G_L1", "val/G_L1"]`; a
+                name without a split stands for all splits. None: everything.
             by: Whether it is drawn over steps or over epochs.
             smooth: Over which part of the run the smoothed line averages, from 0 (none is drawn) to 1. None: 3 %, and
                 at least 9 records.
@@ -198,7 +210,10 @@ class LossLog:
         return as_html(self)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write every record as a row `name,step,epoch,loss,weight,unweighted`, a loss after the other."""
+        """Write every record as a row `name,step,epoch,loss,weight,unweighted`, a loss after the other.
+
+        Of several ranks a row is the mean over the ranks at a step, as in `series`.
+        """
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             write_csv({"": self}, file)
 
@@ -270,6 +285,7 @@ class _Log:
             raise self._unreadable(error) from error
         self.headers = self._index.headers
         self.names = self._index.names
+        self.is_other_file = self._index.is_other_file
         self.duration = _duration(self.headers, self._index.written)
 
     def records(self, name: str, keep: bool = True) -> Records:

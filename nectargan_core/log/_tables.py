@@ -43,7 +43,8 @@ def _safe(text: str) -> str:
 
 def nonfinite(rows: Iterable[Summary]) -> str:
     """Return a line that names what has records that are nan or infinite; empty where nothing has."""
-    bad = [f"{each.entry.name} {each.nonfinite:,} of {each.records:,}" for each in rows if each.nonfinite]
+    counted = (each for each in rows if each.nonfinite and not each.entry.may_be_nan)
+    bad = [f"{each.entry.title} {each.nonfinite:,} of {each.records:,}" for each in counted]
     return f"nan or infinite: {', '.join(bad)}" if bad else ""
 
 
@@ -129,7 +130,7 @@ def _gradients(rows: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     newest: dict[str, dict[str, Summary]] = {}
     for each in rows:
         name = f"{each.entry.split}/{each.entry.of}" if each.entry.split else each.entry.of
-        newest.setdefault(name, {})[each.entry.base.rpartition("@")[2]] = each
+        newest.setdefault(name, {})[each.entry.suffix] = each
     table = []
     for name, found in newest.items():
         values = [short(found[kind].last) if kind in found else "" for kind in kinds]
