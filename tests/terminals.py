@@ -38,6 +38,7 @@ def in_terminal(
     rows: int = 40,
     environment: dict[str, str] | None = None,
     interrupt_at: Callable[[str], bool] | None = None,
+    terminate_at: Callable[[str], bool] | None = None,
     on_output: Callable[[str], object] | None = None,
     seconds: float = 120.0,
 ) -> Ended:
@@ -49,6 +50,7 @@ def in_terminal(
         rows: Its height.
         environment: Variables beside those that there are; `COLUMNS` and the like are not set.
         interrupt_at: Called with all that was printed so far; when it is true, Ctrl-C is typed.
+        terminate_at: Likewise; when it is true, SIGTERM is sent.
         on_output: Likewise called with what was printed so far.
         seconds: After these it is killed, and the test fails.
     """
@@ -83,6 +85,9 @@ def in_terminal(
             if interrupt_at is not None and not interrupted and interrupt_at(text):
                 interrupted = True
                 os.write(ours, b"\x03")
+            if terminate_at is not None and not interrupted and terminate_at(text):
+                interrupted = True
+                process.terminate()
         else:
             raise AssertionError(f"it did not end: {output.decode(errors='replace')}")
         return Ended(output.decode(), process.wait(timeout=30))

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,45 @@ def test_a_run_without_records_says_so(nectargan, tmp_path):
     assert (result.exit_code, result.output) == (0, "new\nIt has no records yet.\n")
 
 
+def test_a_run_that_lacks_what_another_has_says_so(nectargan, tmp_path):
+    log_of(tmp_path / "c", records("G_L1", [1.0]), tags=TAGS)
+    result = nectargan("show", "a", "c", "--query", "psnr")
+    assert result.exit_code == 0
+    assert result.output.endswith("c\nIt has nothing of psnr.\n")
+
+
+@pytest.mark.parametrize("command", [["show"], ["plot"], ["export", "--format", "csv"], ["watch"]])
+def test_a_file_that_is_no_log_is_an_error_without_a_warning(nectargan, command):
+    Path("table.csv").write_text("step,loss\n" + "1,2\n" * 10_000)
+    result = nectargan(*command, "table.csv")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert "no loss log" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_query_may_be_a_split_and_an_unknown_one_is_told_what_there_is(nectargan):
+    (run,) = json.loads(nectargan("show", "a", "--query", "val", "--json").output)
+    assert [each["name"] for each in run["series"]] == ["val/G_L1"]
+    said = nectargan("show", "a", "--query", "gradients").output
+    assert "it has the tag G, the split val, the names G_GAN, G_L1, psnr. The name of a loss stands for its " in said
+
+
+def test_a_cosine_that_is_nan_where_there_is_no_gradient_is_no_alarm(nectargan, tmp_path):
+    names = {"norm": [0.0, 1.0], "share": [0.0, 1.0], "cosine": [np.nan, 1.0]}
+    chunks = [records(f"G_L1@grad_{name}", values) for name, values in names.items()]
+    log_of(tmp_path / "c", records("G_L1", [1.0, 2.0]), *chunks, tags=TAGS)
+    assert "nan or infinite" not in nectargan("show", "c").output
+    panels = json.loads(nectargan("plot", "c", "--json").output)["panels"]
+    assert {panel["title"]: panel["curves"][0]["nonfinite"] for panel in panels}["gradient cosine"] == 0
+
+
+def test_a_gradient_that_is_nan_is_called_what_it_is(nectargan, tmp_path):
+    chunks = [records(f"val/G_L1@grad_{name}", [np.nan]) for name in ("norm", "share", "cosine")]
+    log_of(tmp_path / "c", records("val/G_L1", [1.0]), *chunks, tags=TAGS)
+    assert nectargan("show", "c").output.endswith("nan or infinite: gradient norm of val/G_L1 1 of 1\n")
+
+
 def test_show_as_json_is_strict_and_whole(nectargan):
     (run,) = strictly(nectargan("show", "a", "--json").output)
     assert (run["run"], run["objective"], run["metadata"], run["resumed"]) == ("a", "gan + 100*l1", {"seed": 7}, 0)
@@ -206,6 +246,44 @@ def test_plot_as_json_says_what_was_drawn(nectargan):
         ("gradients", "gradient share"),
     ]
     assert said["panels"][0]["curves"][2] == {"name": "G_L1", "run": "a", "points": 4, "nonfinite": 1}
+
+
+@pytest.mark.parametrize("command", ["plot", "export"])
+@pytest.mark.parametrize(
+    ("out", "status", "said"),
+    [
+        ("", 2, "-o is empty; give the name of a file"),
+        ("a/", 2, "is a directory"),
+        ("new/", 2, "is a directory"),
+        (
+            "no/where/x.csv",
+            1,
+            "cannot write no/where/x.csv: there is no directory no/where; make it: mkdir -p no/where",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_is_an_error(nectargan, command, out, status, said):
+    before = sorted(map(str, Path().rglob("*")))
+    result = nectargan(command, "a", "-o", out)
+    assert result.exit_code == status
+    assert said in " ".join(result.output.replace("'", "").split())
+    assert sorted(map(str, Path().rglob("*"))) == before
+
+
+def test_a_picture_without_a_suffix_is_a_png_whose_name_is_printed(nectargan):
+    result = nectargan("plot", "a", "-o", "first")
+    assert (result.exit_code, result.stdout) == (0, "first.png\n")
+    assert result.stderr == "first has no suffix that chooses a format; the picture is first.png\n"
+    assert Path("first.png").read_bytes().startswith(PNG)
+
+
+def test_a_picture_is_not_printed_and_csv_is(nectargan):
+    result = nectargan("plot", "a", "-o", "-")
+    assert result.exit_code == 2
+    assert "a picture is not printed" in result.output
+    printed = nectargan("export", "a", "--format", "csv")
+    assert nectargan("export", "a", "--format", "csv", "-o", "-").output == printed.output
+    assert not Path("-").exists()
 
 
 @pytest.mark.parametrize(
@@ -380,6 +458,18 @@ def test_watch_as_json_prints_an_object_a_line(tmp_path):
 
 
 @pytest.mark.slow
+def test_watch_says_when_the_log_is_removed_and_goes_on_with_another(tmp_path):
+    some(tmp_path / "run")
+    with watching(tmp_path / "run") as process:
+        process.stdout.readline()
+        shutil.rmtree(tmp_path / "run")
+        said = process.stderr.readline() + process.stderr.readline()
+        assert "was removed; waiting for" in " ".join(said.split())
+        log_of(tmp_path / "run", records("G_GAN", [0.125], steps=[4]), tags=TAGS)
+        assert "G_GAN 0.125" in process.stdout.readline()
+
+
+@pytest.mark.slow
 def test_watch_ends_when_nobody_reads_any_more_though_the_log_does_not_grow(tmp_path):
     some(tmp_path / "run")
     with watching(tmp_path / "run") as process:
@@ -432,6 +522,25 @@ def test_watch_in_a_terminal_follows_the_log_until_ctrl_c(tmp_path):
     # What was hidden is shown again.
     assert ended.output.rindex("\x1b[?25h") > ended.output.rindex("\x1b[?25l")
     assert max(len(line) for line in ended.text.splitlines()) <= 80
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(terminals is None, reason="there are no pseudo-terminals")
+def test_watch_shows_the_cursor_again_after_a_termination(run):
+    ended = terminals.in_terminal(["log", "watch", run], terminate_at=lambda text: "psnr" in text)
+    assert ended.status == 128 + signal.SIGTERM
+    assert "Traceback" not in ended.text
+    assert ended.output.rindex("\x1b[?25h") > ended.output.rindex("\x1b[?25l")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(terminals is None, reason="there are no pseudo-terminals")
+def test_watch_prints_lines_in_a_terminal_that_cannot_move_its_cursor(run):
+    ended = terminals.in_terminal(
+        ["log", "watch", run], environment={"TERM": "dumb"}, interrupt_at=lambda text: "psnr" in text
+    )
+    assert ended.text.startswith("step 3  epoch 1  G_GAN 0.75  G_L1 10")
+    assert "\x1b" not in ended.output
 
 
 @pytest.mark.slow

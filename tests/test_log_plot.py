@@ -176,6 +176,26 @@ def test_what_is_not_finite_is_a_gap_that_is_marked_and_counted(tmp_path):
     assert axes.get_title(loc="right") == "nan or infinite: a 2"
 
 
+def test_what_is_too_large_for_an_axis_is_counted(tmp_path):
+    log = log_of(tmp_path, records("a", [1, 1e300, 3, -1e200]), records("b", [1, np.nan, 1e150, 1]), tags={"a": ["G"]})
+    first, second = log.plot().axes
+    assert first.get_title(loc="right") == "drawn at 1e+150, but larger: a 2"
+    assert second.get_title(loc="right") == "nan or infinite: b 1"
+
+
+def test_what_is_not_drawn_is_said_below_a_long_title(tmp_path):
+    name = "G_" + "a_long_name_" * 5
+    runs = [log_of(tmp_path / run, records(name, [1, np.nan, 3]), tags={name: ["G"]}) for run in ("a", "b")]
+    figure, _ = draw_runs(dict(zip("ab", runs, strict=True)))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    title, note = axes._left_title, axes._right_title
+    assert note.get_text() == "nan or infinite: a 1, b 1"
+    assert title.get_window_extent().x1 < axes.get_window_extent().x1
+    line = title.get_window_extent().height / 2
+    assert note.get_window_extent().y1 < title.get_window_extent().y1 - 0.8 * line
+
+
 def test_a_record_between_two_gaps_is_a_dot(tmp_path):
     values = np.full(200, np.nan)
     values[100] = 2.0

@@ -104,6 +104,13 @@ def test_of_many_damaged_lines_the_first_are_named_and_the_others_counted(tmp_pa
     assert len(log.series("a")) == 1
 
 
+def test_a_log_without_records_is_named_where_it_cannot_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(LossLogError, match="there are no records to draw yet in 'empty.jsonl'"):
+        LossLog("empty.jsonl").plot()
+
+
 def test_a_log_says_where_it_is_and_how_much_is_in_it(tmp_path, monkeypatch):
     write(tmp_path / "run", [1.0])
     monkeypatch.chdir(tmp_path)

@@ -20,8 +20,8 @@ def runs_argument(command: _F) -> _F:
 
 
 def query_option(command: _F) -> _F:
-    """Give a command the option `--query`, tags and names, which may be given several times."""
-    said = "A tag or name, such as G, G_L1 or psnr; may be given several times.  [everything]"
+    """Give a command the option `--query`, tags, splits and names, which may be given several times."""
+    said = "A tag, split or name, such as G, val or G_L1; may be given several times.  [everything]"
     return click.option("--query", multiple=True, metavar="NAME", help=said)(command)
 
 

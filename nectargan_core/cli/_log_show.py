@@ -44,7 +44,8 @@ def show(runs: Sequence[str], query: Sequence[str], in_json: bool) -> None:
             click.echo()
         print_note(about(label, log))
         if not rows:
-            print_note("It has no records yet.")
+            # Another run has what was asked for.
+            print_note(f"It has nothing of {', '.join(query)}." if query and log.names else "It has no records yet.")
         for headings, table in tables(rows):
             if table:
                 click.echo()

@@ -6,7 +6,9 @@ import errno
 import importlib.util
 import json
 import math
+import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from nectargan_core.cli._numbers import as_json
 from nectargan_core.cli._table import print_note
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from nectargan_core.log import Entry, Follower
 
@@ -43,15 +45,16 @@ _KINDS = ["loss", "metric", "component", "gradient"]
 def watch(run: str, query: Sequence[str], in_json: bool) -> None:
     """Follow the log of RUN, which is the directory of a run, or its loss log, until Ctrl-C.
 
-    A log that is not there yet is waited for. In a pipe a line is printed each time that the log has grown. The exit
-    status is 130 after Ctrl-C.
+    A log that is not there yet, or is removed, is waited for. In a pipe, and in a terminal that cannot move its cursor,
+    a line is printed each time that the log has grown. The exit status is 130 after Ctrl-C, 143 after SIGTERM, and 1 if
+    what is there is no log.
     """
     # Imported here, since it imports numpy and pydantic.
     from nectargan_core.log import Follower, log_in
 
     path = Path(run)
     follower = Follower(path)
-    is_view = not in_json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+    is_view = not in_json and _can_redraw() and importlib.util.find_spec("rich") is not None
     if is_view:
         _view(follower, path, query)
         return
@@ -59,12 +62,19 @@ def watch(run: str, query: Sequence[str], in_json: bool) -> None:
         print_note(f"Waiting for {log_in(path)}", err=True)
         _await(follower)
     while True:
-        if follower.step >= 0:
+        if follower.is_gone:
+            print_note(f"{log_in(path)} was removed; waiting for another", err=True)
+        elif follower.step >= 0:
             asked = _asked(follower, path, query)
             if not query and not in_json:
                 asked = [entry for entry in asked if entry.kind in ("loss", "metric")]
             click.echo(_json(follower, asked) if in_json else _line(follower, asked))
         _await(follower)
+
+
+def _can_redraw() -> bool:
+    """Whether a view can be drawn again at its place, which a terminal without codes for that would never show."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def _await(follower: Follower) -> None:
@@ -109,7 +119,7 @@ def _asked(follower: Follower, path: Path, query: Sequence[str]) -> list[Entry]:
 
 
 def _line(follower: Follower, asked: Sequence[Entry]) -> str:
-    values = [f"{printable(entry.name)} {short(follower.series[entry.name].last)}" for entry in asked]
+    values = [f"{printable(entry.title)} {short(follower.series[entry.name].last)}" for entry in asked]
     return "  ".join([*_where(follower), *values])
 
 
@@ -149,9 +159,19 @@ def _where(follower: Follower) -> list[str]:
 
 def _view(follower: Follower, path: Path, query: Sequence[str]) -> None:
     from rich.console import Console
-    from rich.live import Live
 
     console = Console()
+    # So that the view ends as after Ctrl-C, and shows the cursor again that it has hidden.
+    former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        _redraw(follower, path, query, console)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _redraw(follower: Follower, path: Path, query: Sequence[str], console: Console) -> None:
+    from rich.live import Live
+
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             follower.poll()
@@ -174,7 +194,7 @@ def _table(follower: Follower, path: Path, query: Sequence[str], width: int, hei
     shown = asked[: max(1, height - _OTHER_LINES)]
     has_trend = _can_print(_BARS)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    names = [printable(entry.name) for entry in shown]
+    names = [printable(entry.title) for entry in shown]
     # What the numbers and the trend leave.
     room = max(12, width - 4 * 11 - (18 if has_trend else 0))
     table.add_column("NAME", no_wrap=True, overflow="ellipsis", max_width=room)
@@ -202,10 +222,14 @@ def _name(follower: Follower, path: Path) -> str:
 
 
 def _age(follower: Follower) -> str:
+    if follower.is_gone:
+        return "removed; waiting for another"
     seconds = max(0, int(time.time() - (follower.written or 0.0)))
     if seconds < 90:
         return f"written {seconds} s ago"
-    return f"written {seconds // 60} min ago" if seconds < 5400 else f"written {seconds // 3600} h ago"
+    if seconds < 5400:
+        return f"written {seconds // 60} min ago"
+    return f"written {seconds // 3600} h ago" if seconds < 172_800 else f"written {seconds // 86_400} days ago"
 
 
 def _number(value: float) -> RenderableType:

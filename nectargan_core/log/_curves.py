@@ -179,7 +179,9 @@ def matching(every: Mapping[str, Sequence[Entry]], query: str | Iterable[str] | 
     known = tuple(dict.fromkeys(name for names in there.values() for name in names))
     for each in asked:
         if not any(_names(entry) & {each} or each in entry.tags for entry in all_of_them):
-            has = ", ".join(f"the {kind} {listed(names)}" for kind, names in there.items() if names)
+            has = ", ".join(
+                f"the {kind if len(names) > 1 else kind[:-1]} {listed(names)}" for kind, names in there.items() if names
+            )
             raise UnknownLossError(
                 f"the log has nothing of the name, tag or split {each!r}; it has {has or 'no records'}. The name of a "
                 f"loss stands for its components, weights and gradients, too.{did_you_mean(each, known)}",

@@ -50,9 +50,8 @@ def draw_runs(
     points = min(_MOST_POINTS, max(_FEWEST_POINTS, points))
     found = panels(runs, query=query, by=by, smooth=smooth, points=points)
     if not found:
-        raise LossLogError(
-            f"there are no records to draw yet in {', '.join(repr(label or str(log._path)) for label, log in runs.items())}"
-        )
+        named = (repr(label or str(log._path)) for label, log in runs.items())
+        raise LossLogError(f"there are no records to draw yet in {', '.join(named)}")
     return draw(found, list(runs), by), found
 
 

@@ -146,11 +146,11 @@ class Follower:
             (start, first), (end, last) = self._seen[0], self._seen[-1]
             return (last - first) / (end - start) if end > start else None
         started = self.headers[0].get("started") if len(self.headers) == 1 else None
-        end = self._index.written[-1] if self._index is not None and self._index.written else None
-        if not isinstance(started, (int, float)) or end is None or end <= started or self.step < 0:
+        newest = self._index.written[-1] if self._index is not None and self._index.written else None
+        if not isinstance(started, (int, float)) or newest is None or newest <= started or self.step < 0:
             return None
         first = min(each.first_step for each in self.series.values())
-        return (self.step - first + 1) / (end - started)
+        return (self.step - first + 1) / (newest - started)
 
     def entries(self) -> list[Entry]:
         """Return what each name stands for, in the order of the log."""

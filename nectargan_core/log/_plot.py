@@ -147,7 +147,11 @@ _Look = Callable[[Curve], tuple[Any, str]]
 
 
 def _draw_cell(axes: Axes, panel: Panel, look: _Look) -> None:
-    _plain(axes.set_title(" ", loc="left", fontsize=10, fontweight="bold"), panel.title, longest=60)
+    _plain(
+        axes.set_title(" ", loc="left", fontsize=10, fontweight="bold"),
+        panel.title,
+        longest=42 if panel.curves[0].run else 60,
+    )
     many = len(panel.curves) > 8
     for curve in panel.curves:
         colour, style = look(curve)
@@ -226,7 +230,7 @@ def _name_what_is_not_drawn(axes: Axes, panel: Panel) -> None:
         ("nan or infinite", [(curve, curve.nonfinite) for curve in panel.curves if curve.nonfinite]),
         (f"drawn at {LARGEST_DRAWN:g}, but larger", [(curve, curve.beyond) for curve in panel.curves if curve.beyond]),
     ):
-        named = [f"{' '.join(filter(None, (curve.run, curve.name)))} {count:,}" for curve, count in counted[:4]]
+        named = [f"{_in_note(curve)} {count:,}" for curve, count in counted[:4]]
         more = f" and {len(counted) - 4} more" if len(counted) > 4 else ""
         if named:
             lines.append(_as_drawn(f"{what}: {', '.join(named)}{more}", longest=60))
@@ -236,6 +240,11 @@ def _name_what_is_not_drawn(axes: Axes, panel: Panel) -> None:
     text.set_parse_math(False)
     text.set_text("\n".join(lines))
     axes.set_title(axes.get_title(loc="left") + "\n" * len(lines), loc="left", fontsize=10, fontweight="bold")
+
+
+def _in_note(curve: Curve) -> str:
+    # Where runs are compared, the title says the name.
+    return " ".join(filter(None, (curve.run, curve.split))) if curve.run else curve.name
 
 
 def _drawable(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
