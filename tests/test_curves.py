@@ -167,8 +167,14 @@ def test_several_names_show_all_of_them(log):
     assert list(shown(log, query=["psnr", "D"])) == [("losses", "D"), ("metrics", "psnr")]
 
 
+def test_a_split_stands_for_all_that_was_recorded_in_it(log):
+    found = [name for names in shown(log, query="val").values() for name in names]
+    assert found
+    assert all(name.startswith("val/") for name in found)
+
+
 def test_an_unknown_name_is_an_error_with_close_names(log):
-    with pytest.raises(UnknownLossError, match="nothing of the name or tag 'G_l1'.*Did you mean \"G_L1\""):
+    with pytest.raises(UnknownLossError, match="nothing of the name, tag or split 'G_l1'.*Did you mean \"G_L1\""):
         panels({"run": log}, query="G_l1")
 
 
@@ -183,7 +189,7 @@ def test_an_option_out_of_range_is_an_error(log, options, said):
 
 @pytest.mark.parametrize("query", [3, ["G", 3]])
 def test_a_query_of_something_else_is_an_error(log, query):
-    with pytest.raises(TypeError, match="query must be a tag or name"):
+    with pytest.raises(TypeError, match="query must be a tag, split or name"):
         panels({"run": log}, query=query)
 
 
