@@ -247,6 +247,14 @@ def test_a_directory_is_free_when_its_manager_is_closed_or_gone(tmp_path, closed
     assert points(tmp_path, "unweighted/G_L1")[:2] == [(0, 1.0), (1, 1.0)]
 
 
+def test_what_was_flushed_is_there_where_a_manager_is_collected_without_being_closed(tmp_path):
+    manager = manager_of(tmp_path)
+    run(manager, range(3))
+    manager.update_loss_log()
+    del manager
+    assert points(tmp_path / "tensorboard", "unweighted/G_L1") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+
+
 def test_nothing_is_made_before_something_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     observer = TensorBoard()
@@ -487,6 +495,18 @@ def test_a_forked_process_writes_nothing(tmp_path):
             os._exit(0)
         os.waitpid(child, 0)
     assert [step for step, _ in points(tmp_path / "tensorboard", "loss/G_L1")] == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_that_trains_what_its_parent_has_registered_writes(tmp_path):
+    manager = manager_of(None, TensorBoard(tmp_path / "curves"))
+    if (child := os.fork()) == 0:
+        run(manager, range(3))
+        manager.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert [step for step, _ in points(tmp_path / "curves", "loss/G_L1")] == [0, 1, 2]
 
 
 LAZY = """

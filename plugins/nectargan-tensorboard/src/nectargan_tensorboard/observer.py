@@ -7,11 +7,13 @@ import math
 import os
 import socket
 import time
+import warnings
 import weakref
 from pathlib import Path
+from typing import Any
 
 from nectargan_core import LossManager, Records, Scalars, ScalarStream, hookimpl
-from nectargan_core.errors import NectarganError
+from nectargan_core.errors import NectarganError, NectarganWarning
 from nectargan_tensorboard import events, objective
 from nectargan_tensorboard.file import EventFile, has_events
 
@@ -57,6 +59,8 @@ class TensorBoard:
         # The directory of the log, which stays where it is wherever the program goes.
         self._experiment_dir: Path | None = None
         self._file: EventFile | None = None
+        # Writes what waits where the manager is collected, and was not closed.
+        self._finalizer: weakref.finalize[Any, Any] | None = None
         # Whether nothing is written, since another manager writes to the directory.
         self._is_refused = False
         self._stream = ScalarStream()
@@ -84,6 +88,8 @@ class TensorBoard:
             return
         if self._file is None:
             self._file = self._begun(manager, chunks)
+            self._finalizer = weakref.finalize(manager, self._write_rest_of_collected)
+            self._finalizer.atexit = False  # the manager has not had its last flush then
         self._file.append(self._restarted() + _encoded(self._stream.add(chunks, manager.get_registered_losses())))
         self._write_objective(manager, self._file, min(int(chunk.step.min()) for chunk in chunks))
         self._write_loss_maps(manager, self._file)
@@ -101,6 +107,8 @@ class TensorBoard:
         """Write what waited for a newer step."""
         if self._file is None or not self._writes(manager):
             return
+        if self._finalizer is not None:
+            self._finalizer.detach()
         try:
             self._file.append(_encoded(self._stream.rest()), is_last=True)
             self._maps_due = -math.inf
@@ -170,6 +178,14 @@ class TensorBoard:
             )
         # Of a manager that was collected, or of the process that this one was forked from.
         _WRITING[os.path.realpath(directory)] = self
+
+    def _write_rest_of_collected(self) -> None:
+        if self._file is None or self._pid != os.getpid():
+            return
+        try:
+            self._file.append(_encoded(self._stream.rest()), is_last=True)
+        except NectarganError as error:
+            warnings.warn(f"TensorBoard: {error}", NectarganWarning, stacklevel=2)
 
     def _restarted(self) -> bytes:
         step, self._restart = self._restart, None
