@@ -95,9 +95,11 @@ class RunOfMLflow:
             pass
 
     def _uri(self) -> str:
+        if self.tracking_uri is not None:
+            return self.tracking_uri
         import mlflow
 
-        return self.tracking_uri or mlflow.get_tracking_uri()
+        return mlflow.get_tracking_uri()
 
     def _client(self) -> MlflowClient:
         import mlflow
