@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nectargan_core import LossManager, Schedule
+from nectargan_core import LossLog, LossManager, Schedule, hookimpl
 
 both_packages = pytest.mark.parametrize("pl", ["lightning.pytorch", "pytorch_lightning"], indirect=True)
 
@@ -130,6 +130,37 @@ def test_a_loss_of_weight_0_has_no_mean(trainer, regression, batches):
     made = trainer()
     made.fit(regression(LossManager.from_spec("l1 + l2", weights={"G_L2": 0.0})), batches(1), batches(1))
     assert {"G_L1", "val/G_L1"} == {name for name in made.callback_metrics if name.endswith(("L1", "L2"))}
+
+
+def test_the_log_is_complete_after_fit_and_the_manager_open(trainer, regression, batches):
+    class Watching:
+        def __init__(self):
+            self.told, self.closed = {}, 0
+
+        @hookimpl
+        def nectargan_history_flushed(self, chunks):
+            for chunk in chunks:
+                self.told.setdefault(chunk.name, []).extend(chunk.step.tolist())
+
+        @hookimpl
+        def nectargan_manager_closed(self):
+            self.closed += 1
+
+    class RecordingLate(regression):
+        def on_fit_end(self):
+            self.losses.record("late", 1.0)
+
+    watching = Watching()
+    losses = LossManager.from_spec("2*l1", experiment_dir="run", observers=[watching])
+    made, model = trainer(max_epochs=2), RecordingLate(losses)
+    made.fit(model, batches(1, 1), batches(1))
+    log = LossLog("run")
+    expected = {"G_L1": [0, 1, 2, 3], "val/G_L1": [1, 3], "late": [3]}
+    assert {name: log.series(name).step.tolist() for name in log.names} == watching.told == expected
+    assert watching.closed == 0
+    made.test(model, batches(1))
+    losses.close()
+    assert watching.closed == 1
 
 
 def test_losses_are_moved_to_the_device_of_the_module(trainer, regression, batches):

@@ -265,6 +265,82 @@ def test_a_run_that_is_not_there_any_more_is_not_resumed(store, tmp_path):
     assert [steps_of(store, run) for run in runs(store)] == [[0, 1], [2, 3]]
 
 
+def test_a_run_that_was_deleted_is_not_resumed(store, tmp_path):
+    with manager_of(directory=tmp_path) as manager:
+        train(manager, 2)
+    (deleted,) = runs(store)
+    store.delete_run(deleted.info.run_id)
+    with manager_of(directory=tmp_path, resume=True) as manager:
+        train(manager, 4, first=2)
+    (run,) = runs(store)
+    assert (run.info.run_id != deleted.info.run_id, steps_of(store, run)) == (True, [2, 3])
+
+
+def test_the_files_stay_where_the_log_is_when_the_directory_changes(store, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    manager = manager_of(directory="first")
+    monkeypatch.chdir("elsewhere")
+    train(manager, 2)
+    manager.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "first/mlflow_run.json").exists()
+    assert runs(store)[0].info.run_name == "first"
+
+
+def test_what_was_recorded_before_a_run_could_begin_is_sent_then(store, monkeypatch):
+    def half_imported():
+        raise AttributeError("partially initialized")
+
+    with manager_of() as manager:
+        train(manager, 2)
+        with monkeypatch.context() as early:
+            early.setattr("nectargan_mlflow.observer.active_run_id", half_imported)
+            with pytest.warns(NectarganWarning, match="partially initialized"):
+                manager.update_loss_log()
+        train(manager, 4, first=2)
+    assert steps_of(store, runs(store)[0]) == [0, 1, 2, 3]
+
+
+def test_a_manager_waits_for_the_import_that_another_one_began(store, tmp_path):
+    program = """
+        import torch
+        from nectargan_core import LossManager
+        managers = [LossManager(observers=["mlflow"]) for _ in range(2)]
+        for manager in managers:
+            manager.register_loss_fn("G_VGG", torch.nn.L1Loss())
+        for step in range(3):
+            for manager in managers:
+                manager.tick(epoch=0)
+                manager.compute_loss_xy("G_VGG", torch.zeros(1), torch.ones(1))
+                manager.update_loss_log()
+        for manager in managers:
+            manager.close()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [steps_of(store, run) for run in runs(store)] == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(("end", "status"), [("1 / 0", "FAILED"), ("raise KeyboardInterrupt", "KILLED")])
+def test_a_program_says_how_it_ended_without_closing(store, tmp_path, end, status):
+    program = f"""
+        import torch
+        from nectargan_core import LossManager
+        manager = LossManager(observers=["mlflow"])
+        manager.register_loss_fn("G_VGG", torch.nn.L1Loss())
+        manager.tick(epoch=0)
+        manager.compute_loss_xy("G_VGG", torch.zeros(1), torch.ones(1))
+        {end}
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, timeout=120, check=False
+    )
+    (run,) = runs(store)
+    assert (steps_of(store, run), run.info.status) == ([0], status)
+
+
 def test_a_run_that_begins_anew_in_a_directory_has_a_run_of_its_own(store, tmp_path):
     for _ in range(2):
         with manager_of(directory=tmp_path) as manager:
@@ -349,7 +425,7 @@ def test_ranks_other_than_0_send_nothing(store, monkeypatch):
 
 def test_a_server_that_does_not_answer_is_one_warning_and_costs_the_training_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    begin = time.monotonic()
     manager = manager_of(directory=tmp_path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -362,7 +438,9 @@ def test_a_server_that_does_not_answer_is_one_warning_and_costs_the_training_not
     assert len(said) == 2
     assert "MLflow failed to observe nectargan_history_flushed" in said[0]
     assert "cannot send to MLflow, each flush tries again" in said[0]
-    assert "calls were not sent to MLflow" in said[1]
+    assert "http://127.0.0.1:9 does not answer: " in said[0]
+    assert "calls were not sent to MLflow: http://127.0.0.1:9 does not answer: " in said[1]
+    assert time.monotonic() - begin < 20
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2]
 
 
@@ -372,6 +450,15 @@ def wait_for_error(manager):
         if observer._sender._cause is not None:
             return
         time.sleep(0.01)
+
+
+def test_a_store_of_files_that_mlflow_refuses_is_said_with_the_remedy(store, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "others").as_uri())
+    manager = manager_of()
+    train(manager, 1)
+    with pytest.warns(NectarganWarning, match="set MLFLOW_ALLOW_FILE_STORE=true to keep runs in files, or MLFLOW_TRA"):
+        manager.close()
 
 
 def test_a_store_that_needs_the_whole_of_mlflow_is_said_so(store, tmp_path, monkeypatch):

@@ -69,6 +69,33 @@ def test_an_outage_is_told_of_once_and_loses_nothing():
     assert [name for _, name in server.done] == [0, 1, 2, 3]
 
 
+def test_a_server_that_is_not_there_is_found_before_a_job_is_tried():
+    server = Server()
+
+    def check():
+        raise ConnectionError("nobody is there")
+
+    sender = Sender(server.begin, check)
+    sender.put(server.job("first"))
+    sender.close()
+    assert (server.done, sender.take_error()) == ([], "1 calls were not sent to MLflow: nobody is there")
+
+
+def test_closing_says_why_a_server_takes_so_long(monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.05)
+    go_on, checks = threading.Event(), iter([None, ConnectionError("it went away")])
+
+    def check():
+        if (error := next(checks)) is not None:
+            raise error
+
+    sender = Sender(lambda: (None, "run"), check)
+    sender.put(lambda client, run_id: go_on.wait(60))
+    sender.close()
+    go_on.set()
+    assert sender.take_error() == "1 calls were not sent to MLflow within a minute: it went away"
+
+
 def test_what_mlflow_refuses_is_left_out():
     server = Server()
     sender = Sender(server.begin)

@@ -70,7 +70,9 @@ def test_what_could_not_be_written_is_written_later(tmp_path):
     (tmp_path / "run").write_bytes(b"a file in the place of the directory")
     file = EventFile(tmp_path / "run")
     for name in ("a", "b"):
-        with pytest.raises(NectarganError, match=r"cannot write to .*run: File exists; up to 20 flushes wait"):
+        with pytest.raises(
+            NectarganError, match=r"cannot write to .*run: 'run' there is no directory, .* writes up to 20"
+        ):
             file.append(text(name))
     (tmp_path / "run").unlink()
     file.append(b"")
@@ -86,6 +88,43 @@ def test_what_waits_has_a_limit(tmp_path):
     (tmp_path / "run").unlink()
     file.append(b"")
     assert len(tags(tmp_path / "run")) == 20
+
+
+def test_the_last_block_says_that_what_waits_is_lost(tmp_path):
+    (tmp_path / "run").write_bytes(b"")
+    with pytest.raises(NectarganError, match=r"what waited in memory is lost with this last flush"):
+        EventFile(tmp_path / "run" / "first").append(text("a"), is_last=True)
+
+
+def test_a_new_directory_is_no_one_that_is_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    files = [EventFile(tmp_path / "run", is_new=True) for _ in range(2)]
+    for name in ("a", "b"):
+        for file in files:
+            file.append(text(name))
+    assert [file.directory.name for file in files] == ["run_2", "run_3"]
+    assert tags(tmp_path / "run_2") == tags(tmp_path / "run_3") == ["a", "b"]
+
+
+def test_a_new_directory_is_made_once_nothing_is_in_its_way(tmp_path):
+    (tmp_path / "runs").write_bytes(b"")
+    file = EventFile(tmp_path / "runs" / "first", is_new=True)
+    for name in ("a", "b"):
+        with pytest.raises(
+            NectarganError, match=r"cannot write to .*first: 'runs' there is no directory, so move it away"
+        ):
+            file.append(text(name))
+    (tmp_path / "runs").unlink()
+    file.append(text("c"))
+    assert tags(tmp_path / "runs" / "first") == ["a", "b", "c"]
+
+
+def test_a_directory_that_cannot_be_looked_into_may_have_events(tmp_path, monkeypatch):
+    def refused(_):
+        raise PermissionError
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refused)
+    assert has_events(tmp_path)
 
 
 def test_a_disk_that_fills_in_the_middle_of_a_block_loses_nothing(tmp_path):

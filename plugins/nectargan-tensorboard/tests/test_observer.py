@@ -167,6 +167,32 @@ def test_the_directory_that_is_given_is_used_wherever_the_program_goes_then(tmp_
     assert tags(observer.log_dir) >= {"loss/G_L1"}
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("registers", ["before", "after"])
+def test_curves_stay_beside_the_log_wherever_the_program_goes_then(tmp_path, monkeypatch, by_name, registers):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    manager = LossManager(experiment_dir="run", observers=["tensorboard" if by_name else TensorBoard()])
+    if registers == "after":
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    manager.register_loss_fn("G_L1", nn.L1Loss())
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run(manager, range(3))
+    manager.close()
+    assert [step for step, _ in points(tmp_path / "run/tensorboard", "loss/G_L1")] == [0, 1, 2]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_curves_are_beside_the_log_of_a_manager_that_is_made_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    observer = TensorBoard()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with manager_of("run", observer) as manager:
+        run(manager, [0])
+    assert observer.log_dir == tmp_path / "elsewhere/run/tensorboard"
+
+
 def test_two_managers_at_once_write_a_run_each(tmp_path):
     with manager_of(tmp_path / "a") as first, manager_of(tmp_path / "b") as second:
         for step in range(3):
@@ -186,6 +212,47 @@ def test_one_observer_is_not_for_two_managers(tmp_path):
             second.close()
     assert tags(tmp_path / "a/tensorboard") >= {"loss/G_L1"}
     assert not (tmp_path / "b/tensorboard").exists()
+
+
+def test_a_directory_is_for_one_manager_at_a_time(tmp_path):
+    log_dir = tmp_path / "curves"
+    (tmp_path / "link").symlink_to(log_dir)
+    observers = [TensorBoard(log_dir), TensorBoard(tmp_path / "link")]
+    with manager_of(None, observers[0]) as first, manager_of(None, observers[1]) as second:
+        run(first, range(3))
+        first.update_loss_log()
+        run(second, range(3), value=5.0)
+        with pytest.warns(
+            NectarganWarning, match="another manager writes to .*link, .*another log_dir, or close the other"
+        ):
+            second.update_loss_log()
+        run(first, range(3, 5))
+        run(second, range(3, 5), value=5.0)  # warns no more
+    assert observers[1].log_dir is None
+    assert points(log_dir, "unweighted/G_L1") == [(step, step) for step in range(5)]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_directory_is_free_when_its_manager_is_closed_or_gone(tmp_path, closed):
+    observers = [TensorBoard(tmp_path), TensorBoard(tmp_path)]
+    kept = []
+    for value, observer in enumerate(observers):
+        manager = manager_of(None, observer)
+        run(manager, range(3), value=value)
+        manager.update_loss_log()
+        if closed:
+            manager.close()
+            kept.append(manager)
+        del manager
+    assert points(tmp_path, "unweighted/G_L1")[:2] == [(0, 1.0), (1, 1.0)]
+
+
+def test_what_was_flushed_is_there_where_a_manager_is_collected_without_being_closed(tmp_path):
+    manager = manager_of(tmp_path)
+    run(manager, range(3))
+    manager.update_loss_log()
+    del manager
+    assert points(tmp_path / "tensorboard", "unweighted/G_L1") == [(0, 0.0), (1, 1.0), (2, 2.0)]
 
 
 def test_nothing_is_made_before_something_is_recorded(tmp_path, monkeypatch):
@@ -393,6 +460,20 @@ def test_a_directory_that_cannot_be_written_is_a_warning_and_nothing_of_the_trai
     assert len(texts(tmp_path / "tensorboard")) == 1
 
 
+def test_records_wait_where_no_new_directory_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_bytes(b"in the way")
+    observer = TensorBoard()
+    with manager_of(None, observer) as manager:
+        for step in range(4):
+            run(manager, [step])
+            with pytest.warns(NectarganWarning, match=r"cannot write to .*: 'runs' there is no directory, so move it"):
+                manager.update_loss_log()
+        (tmp_path / "runs").unlink()
+        run(manager, range(4, 8))
+    assert points(observer.log_dir, "unweighted/G_L1") == [(step, step) for step in range(8)]
+
+
 @pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID"])
 def test_other_ranks_of_a_distributed_run_write_nothing(tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
@@ -414,6 +495,18 @@ def test_a_forked_process_writes_nothing(tmp_path):
             os._exit(0)
         os.waitpid(child, 0)
     assert [step for step, _ in points(tmp_path / "tensorboard", "loss/G_L1")] == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_that_trains_what_its_parent_has_registered_writes(tmp_path):
+    manager = manager_of(None, TensorBoard(tmp_path / "curves"))
+    if (child := os.fork()) == 0:
+        run(manager, range(3))
+        manager.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert [step for step, _ in points(tmp_path / "curves", "loss/G_L1")] == [0, 1, 2]
 
 
 LAZY = """

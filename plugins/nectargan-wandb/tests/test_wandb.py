@@ -349,11 +349,73 @@ def test_a_run_that_cannot_begin_is_one_warning_and_costs_the_training_nothing(o
         for step in range(3):
             train(manager, step + 1, first=step)
             manager.update_loss_log()
-    (warning,) = caught
-    assert "WandB failed to observe nectargan_history_flushed" in str(warning.message)
-    assert "nothing more of this run is sent to W&B: no server" in str(warning.message)
-    assert asked == [0]
+    first, last = (str(warning.message) for warning in caught)
+    assert "WandB failed to observe nectargan_history_flushed" in first
+    assert "cannot send to W&B, later flushes try again: no server" in first
+    assert "what 3 flushes recorded was not sent to W&B: no server" in last
+    assert len(asked) >= 1
     assert LossLog(tmp_path).series("G_L1").step.tolist() == [0, 1, 2]
+
+
+def test_what_was_recorded_before_a_run_could_begin_is_sent_then(offline, monkeypatch):
+    import wandb
+
+    with manager_of() as manager:
+        train(manager, 2)
+        with monkeypatch.context() as away:
+            away.setattr(wandb, "init", lambda **_: (_ for _ in ()).throw(wandb.Error("no server")))
+            with pytest.warns(NectarganWarning, match="later flushes try again: no server"):
+                manager.update_loss_log()
+        train(manager, 4, first=2)
+    assert offline()[0].curve("loss/G_VGG")[0] == [0, 1, 2, 3]
+
+
+def test_a_try_to_begin_that_took_long_is_not_repeated_at_once(offline, monkeypatch):
+    import wandb
+
+    def init(**_):
+        asked.append(0)
+        time.sleep(1.1)
+        raise wandb.Error("no server")
+
+    asked = []
+    monkeypatch.setattr(wandb, "init", init)
+    with pytest.warns(NectarganWarning, match="no server"), manager_of() as manager:
+        for step in range(3):
+            train(manager, step + 1, first=step)
+            manager.update_loss_log()
+    assert asked == [0]
+
+
+def test_the_files_stay_where_the_log_is_when_the_directory_changes(offline, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    manager = manager_of(directory="first")
+    monkeypatch.chdir("elsewhere")
+    train(manager, 2)
+    manager.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "first/wandb_run.json").exists()
+    assert len(offline(tmp_path / "first")) == 1
+
+
+@pytest.mark.parametrize(("end", "code"), [("1 / 0", 1), ("sys.exit(3)", 3), ("sys.exit()", 0)])
+def test_a_program_says_how_it_ended_without_closing(offline, tmp_path, end, code):
+    program = f"""
+        import sys, torch
+        from nectargan_core import LossManager
+        manager = LossManager(observers=["wandb"])
+        manager.register_loss_fn("G", torch.nn.L1Loss())
+        for step in range(2):
+            manager.tick(epoch=0)
+            manager.compute_loss_xy("G", torch.zeros(1), torch.ones(1))
+            manager.update_loss_log()
+        {end}
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, timeout=120, check=False
+    )
+    (run,) = offline()
+    assert (done.returncode, run.exit_code, run.curve("loss/G")[0]) == (code, code, [0, 1])
 
 
 def test_a_run_that_was_finished_meanwhile_is_one_warning(offline, tmp_path):

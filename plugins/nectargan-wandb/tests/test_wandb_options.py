@@ -6,14 +6,26 @@ import pytest
 from nectargan_wandb import WandB
 
 
+class Run:
+    """Stands for a run, so that W&B need not be imported."""
+
+    def define_metric(self, name):
+        pass
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
         ({"project": 3}, TypeError, "project is a text, or None, got int"),
         ({"project": " "}, ValueError, "project is empty; leave it out"),
         ({"name": ""}, ValueError, "name is empty"),
-        ({"run": object(), "project": "facades"}, ValueError, "with run= give neither"),
+        ({"run": 5}, TypeError, r"run is a run of W&B, such as wandb.init\(\) returns, got int"),
+        ({"run": Run(), "project": "facades"}, ValueError, "with run= give neither"),
         ({"prefix": None}, TypeError, "prefix is a text such as 'teacher/', got NoneType"),
+        ({"prefix": "/teacher/"}, ValueError, "prefix is the beginning of a path inside of the run"),
+        ({"prefix": "../"}, ValueError, "such as 'teacher/', got '../'"),
+        ({"prefix": "a//"}, ValueError, "got 'a//'"),
+        ({"prefix": "a*"}, ValueError, "prefix has letters, digits"),
         ({"points": 0}, ValueError, "points is a number of rows of at least 1, got 0"),
         ({"points": 10.0}, TypeError, "points is a whole number of rows, got float"),
         ({"points": True}, TypeError, "got bool"),

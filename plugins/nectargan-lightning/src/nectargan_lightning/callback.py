@@ -54,6 +54,8 @@ class LossCallback(Callback):
     - Checkpoints have the state of the manager, and what losses learn that is no part of the LightningModule.
       `fit(ckpt_path=...)` goes on from there.
     - Losses that are modules are moved to the device of the LightningModule.
+    - At the end of `fit`, `validate` and `test` the log is complete. The manager stays open for the next of them;
+      `close()` it after the last, which is when observers such as TensorBoard get to the last step.
 
     It fits a Trainer of `lightning` as well as one of `pytorch_lightning`.
 
@@ -125,7 +127,7 @@ class LossCallback(Callback):
         self._let_go()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write what is left to the log and the loggers; the managers stay open."""
+        """Write what is left to the log and the loggers; the managers stay open, for a test or another fit."""
         self._leave()
         self._flush()
         self._let_go()

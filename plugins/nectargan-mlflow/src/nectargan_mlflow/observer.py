@@ -7,11 +7,14 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nectargan_core import LossManager, Records, Scalars, ScalarStream, hookimpl
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 # What MLflow takes in one call.
 _PARAMS = 100
+# So many flushes wait for a run that could not be begun: ten minutes of a training.
+_FLUSHES = 20
 
 # The observers that send to a run, by its id and their prefix.
 _SENDING: weakref.WeakValueDictionary[tuple[str, str], MLflow] = weakref.WeakValueDictionary()
@@ -55,7 +60,8 @@ class MLflow:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a number is out of its range, or a text is empty.
+        ValueError: If a number is out of its range, a text is empty, or `prefix` has a character other than letters,
+            digits, `_`, `-`, `.`, blanks and `/`, or leads elsewhere, as `"../"` does.
 
     Example:
         >>> from nectargan_core import LossManager
@@ -75,15 +81,18 @@ class MLflow:
         self._experiment = _text("experiment", experiment)
         self._name = _text("name", name)
         self._tracking_uri = _text("tracking_uri", tracking_uri)
-        if not isinstance(prefix, str):
-            raise TypeError(f"prefix is a text such as 'teacher/', got {type(prefix).__name__}")
-        self._prefix = prefix
+        self._prefix = _checked_prefix(prefix)
         self._loss_maps = None if loss_maps is None else _seconds(loss_maps)
         self._stream = ScalarStream(_points(points))
+        # What flushes gave that could not be handed on yet.
+        self._waiting: deque[Sequence[Scalars]] = deque(maxlen=_FLUSHES)
         self._run: RunOfMLflow | None = None
         self._sender: Sender | None = None
         self._pid: int | None = None
         self._manager: weakref.ref[LossManager] | None = None
+        self._directory: Path | None = None
+        # Whether the manager is closed because Python exits.
+        self._is_exiting = False
         self._at_exit: Callable[[], None] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         # Whether nothing more is sent: after the end, and where another manager sends under the same names.
@@ -109,27 +118,34 @@ class MLflow:
         """Have what is new sent."""
         if not self._sends(manager):
             return
+        # First, so that what cannot be sent now is sent with the next flush.
+        self._waiting.append(self._stream.add(chunks, manager.get_registered_losses()))
         if self._sender is None:
             self._sender = self._begun(manager)
-        self._send(self._sender, self._stream.add(chunks, manager.get_registered_losses()))
+        self._send_waiting(self._sender)
         self._send_objective(manager, self._sender)
         self._send_loss_maps(manager, self._sender)
         _tell(self._sender)
 
     @hookimpl
     def nectargan_history_rewound(self, manager: LossManager, step: int) -> None:
-        """Leave out what is superseded and was not sent yet; what was sent stays in MLflow."""
+        """Leave out what is superseded and waits for a newer step; what was sent stays in MLflow."""
         if self._sends(manager):
             self._stream.rewind(step)
 
     @hookimpl
     def nectargan_manager_closed(self, manager: LossManager) -> None:
         """Send what waited for a newer step, end a run that was begun here, and wait for the server."""
-        if self._run is None or self._sender is None or not self._sends(manager):
+        if self._manager is None or not self._sends(manager):
             return
-        run, sender, status, self._has_ended = self._run, self._sender, _status(), True
+        if self._sender is None and self._waiting:
+            self._sender = self._begun(manager)
+        if self._run is None or self._sender is None:
+            return
+        run, sender, status, self._has_ended = self._run, self._sender, _status(self._is_exiting), True
         if self._finalizer is not None:
             self._finalizer.detach()
+        self._send_waiting(sender)
         self._send(sender, self._stream.rest())
         self._maps_due = -math.inf
         try:
@@ -151,6 +167,8 @@ class MLflow:
         """
         if self._manager is None:
             self._manager, self._pid = weakref.ref(manager), os.getpid()
+            # A program may change the working directory later.
+            self._directory = None if manager.experiment_dir is None else manager.experiment_dir.absolute()
         if self._manager() is not manager:
             raise NectarganError("this MLflow sends what another manager records; give each manager one of its own")
         return self._pid == os.getpid() and not self._has_ended and manager.rank == 0
@@ -164,16 +182,16 @@ class MLflow:
                 f"another manager sends to the run {active} under the same names; give one of them a prefix, such as "
                 "MLflow(prefix='teacher/')"
             )
-        directory = manager.experiment_dir
+        directory = self._directory
         self._run = RunOfMLflow(
             active=active,
             tracking_uri=self._tracking_uri,
             experiment=self._experiment,
-            name=self._name or (None if directory is None else directory.absolute().name),
+            name=self._name or (None if directory is None else directory.name),
             kept=None if directory is None else directory / "mlflow_run.json",
             log_started=manager.log_started,
         )
-        sender = Sender(self._run.begin)
+        sender = Sender(self._run.begin, self._run.check_server)
         self._finalizer = weakref.finalize(manager, _end_of_collected, sender, self._run, os.getpid())
         self._finalizer.atexit = False  # the manager has not had its last flush then
         self._close_at_exit(manager, sender)
@@ -183,8 +201,13 @@ class MLflow:
         """Close the manager when Python exits: before MLflow ends, since what came last ends first."""
         if self._at_exit is not None:
             atexit.unregister(self._at_exit)
-        self._at_exit = partial(_close, weakref.ref(manager), sender, os.getpid())
+        self._at_exit = partial(_close, weakref.ref(manager), weakref.ref(self), sender, os.getpid())
         atexit.register(self._at_exit)
+
+    def _send_waiting(self, sender: Sender) -> None:
+        while self._waiting:
+            self._send(sender, self._waiting[0])
+            self._waiting.popleft()
 
     def _send(self, sender: Sender, curves: Sequence[Scalars]) -> None:
         for batch in batches(curves, self._prefix):
@@ -240,10 +263,12 @@ def _end_of_collected(sender: Sender, run: RunOfMLflow, pid: int) -> None:
         sender.put(partial(_end, run, "FINISHED"))
 
 
-def _close(manager: weakref.ref[LossManager], sender: Sender | None, pid: int) -> None:
+def _close(manager: weakref.ref[LossManager], observer: weakref.ref[MLflow], sender: Sender | None, pid: int) -> None:
     """Close a manager, and wait for what sends, but not in a process that was forked from that of this id."""
     if os.getpid() != pid:
         return
+    if (closed := observer()) is not None:
+        closed._is_exiting = True
     if (alive := manager()) is not None:
         alive.close()
     if sender is not None:
@@ -256,9 +281,12 @@ def _tell(sender: Sender) -> None:
         raise NectarganError(error)
 
 
-def _status() -> str:
-    """Return how a run ends that is closed now."""
+def _status(is_exiting: bool) -> str:
+    """Return how a run ends that is closed now, because of an exception or because Python exits after one."""
     kind = sys.exc_info()[0]
+    # In a session at a prompt, the last exception did not end Python.
+    if kind is None and is_exiting and not hasattr(sys, "ps1"):
+        kind = getattr(sys, "last_type", None)
     if kind is None:
         return "FINISHED"
     return "KILLED" if issubclass(kind, (KeyboardInterrupt, SystemExit)) else "FAILED"
@@ -269,6 +297,18 @@ def _text(what: str, value: str | None) -> str | None:
         raise TypeError(f"{what} is a text, or None, got {type(value).__name__}")
     if value is not None and not value.strip():
         raise ValueError(f"{what} is empty; leave it out to have MLflow choose one")
+    return value
+
+
+def _checked_prefix(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"prefix is a text such as 'teacher/', got {type(value).__name__}")
+    if re.fullmatch(r"[\w. /-]*", value, re.ASCII) is None:
+        raise ValueError(
+            f"prefix has letters a to z, digits, '_', '-', '.', blanks and '/', such as 'teacher/', got {value!r}"
+        )
+    if value.startswith(("/", "..")) or "//" in value or {".", ".."} & set(value.split("/")):
+        raise ValueError(f"prefix is the beginning of a path inside of the run, such as 'teacher/', got {value!r}")
     return value
 
 

@@ -27,10 +27,12 @@ class Sender:
 
     Args:
         begin: Makes the client and finds or makes the run; called before the first job, until it succeeds.
+        check: Raises soon where the server is not there; called whenever there are new jobs. None to do without.
     """
 
-    def __init__(self, begin: Callable[[], tuple[MlflowClient, str]]) -> None:
+    def __init__(self, begin: Callable[[], tuple[MlflowClient, str]], check: Callable[[], None] | None = None) -> None:
         self._begin = begin
+        self._check = check
         self._run: tuple[MlflowClient, str] | None = None
         self._jobs: deque[Job] = deque()
         # Guards all of these, and says that there is a job, or that the end has come.
@@ -76,6 +78,12 @@ class Sender:
         thread = self._thread
         if thread is not None:
             thread.join(_PATIENCE_S)
+            if thread.is_alive() and self._check is not None:
+                # MLflow still tries: it may be that the server went away meanwhile.
+                try:
+                    self._check()
+                except Exception as error:  # noqa: BLE001 # it is only told of
+                    self._cause = _said(error)
         with self._changed:
             missing = len(self._jobs) + self._left_out
             if missing:
@@ -110,17 +118,21 @@ class Sender:
 
     def _work_off(self) -> None:
         """Do all jobs there are, up to one that is to be tried again."""
+        is_checked = self._check is None
         while True:
             with self._changed:
                 if not self._jobs:
                     return
                 job = self._jobs[0]
             try:
+                if self._check is not None and not is_checked:
+                    self._check()
+                is_checked = True
                 if self._run is None:
                     self._run = self._begin()
                 job(*self._run)
             except Exception as error:  # noqa: BLE001 # whatever it is, it must not end the thread
-                is_over = self._run is not None and _is_final(error)
+                is_over = is_checked and self._run is not None and _is_final(error)
                 with self._changed:
                     self._left_out += is_over
                     self._cause = _said(error)

@@ -23,17 +23,24 @@ class EventFile:
 
     Args:
         directory: Where the file is; made with the first block.
+        is_new: Whether a directory of this name that is there is of another run: one with a number behind the name is
+            made then.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_new: bool = False) -> None:
         self.directory = directory
+        self._is_new = is_new
         self._path: Path | None = None
         # Where the last whole block ends; whatever is behind it is of a write that failed.
         self._size = 0
         self._waiting: deque[bytes] = deque(maxlen=_BLOCKS_KEPT)
 
-    def append(self, block: bytes) -> None:
+    def append(self, block: bytes, *, is_last: bool = False) -> None:
         """Write a block, and those before it that could not be written.
+
+        Args:
+            block: Events; nothing, to write what waits.
+            is_last: Whether no other block follows.
 
         Raises:
             NectarganError: If it cannot be written now; the next call tries again.
@@ -45,14 +52,15 @@ class EventFile:
         try:
             self._write()
         except OSError as error:
-            raise NectarganError(
-                f"cannot write to {self.directory}: {error.strerror or error}; up to {_BLOCKS_KEPT} flushes wait in "
-                "memory, and every flush tries again"
-            ) from error
+            then = f"every flush tries again, and writes up to {_BLOCKS_KEPT} that wait in memory"
+            if is_last:
+                then = "what waited in memory is lost with this last flush"
+            cause = _cause(self.directory, error.strerror or str(error))
+            raise NectarganError(f"cannot write to {self.directory}: {cause}; {then}") from error
 
     def _write(self) -> None:
         if self._path is None or not self._path.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
+            self._make_directory()
             self._path, self._size = self.directory / self._name(), 0
         data = b"".join([b"" if self._size else events.first(time.time()), *self._waiting])
         with self._path.open("r+b" if self._size else "wb") as file:
@@ -63,6 +71,20 @@ class EventFile:
         self._size += len(data)
         self._waiting.clear()
 
+    def _make_directory(self) -> None:
+        if not self._is_new:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            return
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in itertools.count(1):
+            directory = self.directory if suffix == 1 else self.directory.with_name(f"{self.directory.name}_{suffix}")
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue
+            self.directory, self._is_new = directory, False
+            return
+
     def _name(self) -> str:
         """Return a name that TensorBoard knows, and that comes after those of all files that are there."""
         begun = [int(found[1]) for found in map(_begun, self.directory.iterdir()) if found]
@@ -72,11 +94,24 @@ class EventFile:
 
 
 def has_events(directory: Path) -> bool:
-    """Whether a directory has files of events, of an earlier run or of an earlier process of this one."""
+    """Whether a directory has files of events, of an earlier run or of an earlier process of this one.
+
+    It may have some where that cannot be seen now, as without permission.
+    """
     try:
         return any(_begun(path) for path in directory.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
+
+
+def _cause(directory: Path, error: str) -> str:
+    """Return why a directory cannot be written, and what to do."""
+    for path in (directory, *directory.parents):
+        if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 # Path.is_dir may raise
+            return f"{path.name!r} there is no directory, so move it away"
+    return f"{error}; see to its permissions and to room on the disk"
 
 
 def _begun(path: Path) -> re.Match[str] | None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 import socket
 import time
+import warnings
 import weakref
 from pathlib import Path
+from typing import Any
 
 from nectargan_core import LossManager, Records, Scalars, ScalarStream, hookimpl
-from nectargan_core.errors import NectarganError
+from nectargan_core.errors import NectarganError, NectarganWarning
 from nectargan_tensorboard import events, objective
 from nectargan_tensorboard.file import EventFile, has_events
+
+# The observers that write to a directory, by its path without links.
+_WRITING: weakref.WeakValueDictionary[str, TensorBoard] = weakref.WeakValueDictionary()
 
 
 class TensorBoard:
@@ -24,7 +28,8 @@ class TensorBoard:
     writes once a flush, and nothing in between. In a distributed run the process of rank 0 writes.
 
     Args:
-        log_dir: A local directory for this run alone. None: `tensorboard` in the `experiment_dir` of the manager, and
+        log_dir: A local directory for this run alone: a second manager that would write to it at the same time is
+            refused, with a warning. None: `tensorboard` in the `experiment_dir` of the manager, and
             without one `runs/<date>_<host>` in the working directory, as for `torch.utils.tensorboard`.
         loss_maps: Seconds between two pictures of the loss maps, at least 0; None for no pictures. To draw them takes
             most of a second.
@@ -51,7 +56,13 @@ class TensorBoard:
         self._loss_maps = None if loss_maps is None else _seconds(loss_maps)
         self._pid: int | None = None
         self._manager: weakref.ref[LossManager] | None = None
+        # The directory of the log, which stays where it is wherever the program goes.
+        self._experiment_dir: Path | None = None
         self._file: EventFile | None = None
+        # Writes what waits where the manager is collected, and was not closed.
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+        # Whether nothing is written, since another manager writes to the directory.
+        self._is_refused = False
         self._stream = ScalarStream()
         # From which step on records are superseded, where the next block says so.
         self._restart: int | None = None
@@ -61,8 +72,14 @@ class TensorBoard:
 
     @property
     def log_dir(self) -> Path | None:
-        """Where it writes; None before the first flush, and in a process that writes nothing."""
+        """Where it writes; None before the first flush, and where nothing is written."""
         return None if self._file is None else self._file.directory
+
+    @hookimpl
+    def nectargan_loss_registered(self, manager: LossManager) -> None:
+        """Find out where the directory of the log is, before the program may go elsewhere."""
+        if self._manager is None:
+            self._see(manager)
 
     @hookimpl
     def nectargan_history_flushed(self, manager: LossManager, chunks: tuple[Records, ...]) -> None:
@@ -71,6 +88,8 @@ class TensorBoard:
             return
         if self._file is None:
             self._file = self._begun(manager, chunks)
+            self._finalizer = weakref.finalize(manager, self._write_rest_of_collected)
+            self._finalizer.atexit = False  # the manager has not had its last flush then
         self._file.append(self._restarted() + _encoded(self._stream.add(chunks, manager.get_registered_losses())))
         self._write_objective(manager, self._file, min(int(chunk.step.min()) for chunk in chunks))
         self._write_loss_maps(manager, self._file)
@@ -88,9 +107,15 @@ class TensorBoard:
         """Write what waited for a newer step."""
         if self._file is None or not self._writes(manager):
             return
-        self._file.append(_encoded(self._stream.rest()))
-        self._maps_due = -math.inf
-        self._write_loss_maps(manager, self._file)
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        try:
+            self._file.append(_encoded(self._stream.rest()), is_last=True)
+            self._maps_due = -math.inf
+            self._write_loss_maps(manager, self._file)
+        finally:
+            for key in [key for key, observer in _WRITING.items() if observer is self]:
+                del _WRITING[key]
 
     def _writes(self, manager: LossManager) -> bool:
         """Whether this process writes what this manager records.
@@ -99,22 +124,38 @@ class TensorBoard:
             NectarganError: If the observer is of another manager.
         """
         if self._manager is None:
-            self._manager, self._pid = weakref.ref(manager), os.getpid()
-        if self._manager() is not manager:
+            self._see(manager)
+        if self._manager is None or self._manager() is not manager:
             raise NectarganError(
                 "this TensorBoard writes what another manager records; give each manager one of its own"
             )
-        return self._pid == os.getpid() and manager.rank == 0
+        if self._pid is None:
+            self._pid = os.getpid()
+        return self._pid == os.getpid() and manager.rank == 0 and not self._is_refused
+
+    def _see(self, manager: LossManager) -> None:
+        self._manager = weakref.ref(manager)
+        if manager.experiment_dir is not None:
+            # The manager has made it, here or where it was given this observer.
+            is_here = os.path.isdir(manager.experiment_dir)  # noqa: PTH112 # Path.is_dir may raise
+            self._experiment_dir = (Path.cwd() if is_here else self._working) / manager.experiment_dir
 
     def _begun(self, manager: LossManager, chunks: tuple[Records, ...]) -> EventFile:
-        """Return the file to write to, at the first flush."""
+        """Return the file to write to, at the first flush.
+
+        Raises:
+            NectarganError: If another manager writes to its directory.
+        """
+        is_new = False
         if self._given is not None:
             directory = self._working / self._given
-        elif manager.experiment_dir is not None:
-            directory = manager.experiment_dir.absolute() / "tensorboard"
+        elif self._experiment_dir is not None:
+            directory = self._experiment_dir / "tensorboard"
         else:
-            directory = _new_directory(self._working / "runs")
-        if manager.step < 0 or not has_events(directory):
+            directory, is_new = self._working / "runs" / _name_of_run(), True
+        if not is_new:
+            self._claim(directory)
+        if is_new or manager.step < 0 or not has_events(directory):
             # A run begins, and takes the place of what is there. TensorBoard heeds a restart only after a start.
             self._restart = 0
         elif max(int(chunk.step.max()) for chunk in chunks) <= manager.step:
@@ -122,7 +163,29 @@ class TensorBoard:
             # steps, which go beyond those of the log.
             steps = [int(chunk.step.min()) for chunk in chunks]
             self._restart = min([*steps, *([] if self._restart is None else [self._restart])])
-        return EventFile(directory)
+        return EventFile(directory, is_new=is_new)
+
+    def _claim(self, directory: Path) -> None:
+        """Be the only one of this process that writes to a directory, until the manager is closed."""
+        other = _WRITING.setdefault(os.path.realpath(directory), self)
+        if other is self:
+            return
+        if other._pid == os.getpid() and other._manager is not None and other._manager() is not None:
+            self._is_refused = True
+            raise NectarganError(
+                f"another manager writes to {directory}, so nothing of this one is written; give this one another "
+                "log_dir, or close the other one before"
+            )
+        # Of a manager that was collected, or of the process that this one was forked from.
+        _WRITING[os.path.realpath(directory)] = self
+
+    def _write_rest_of_collected(self) -> None:
+        if self._file is None or self._pid != os.getpid():
+            return
+        try:
+            self._file.append(_encoded(self._stream.rest()), is_last=True)
+        except NectarganError as error:
+            warnings.warn(f"TensorBoard: {error}", NectarganWarning, stacklevel=2)
 
     def _restarted(self) -> bytes:
         step, self._restart = self._restart, None
@@ -177,15 +240,5 @@ def _seconds(value: float) -> float:
     return float(value)
 
 
-def _new_directory(parent: Path) -> Path:
-    """Make and return a directory for a run, which no other run has."""
-    name = f"{time.strftime('%b%d_%H-%M-%S')}_{socket.gethostname()}"
-    parent.mkdir(parents=True, exist_ok=True)
-    for suffix in itertools.count(1):
-        directory = parent / (name if suffix == 1 else f"{name}_{suffix}")
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            continue
-        return directory
-    raise AssertionError  # pragma: no cover
+def _name_of_run() -> str:
+    return f"{time.strftime('%b%d_%H-%M-%S')}_{socket.gethostname()}"

@@ -9,9 +9,11 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 
 # In the directory of a log, the run that it was sent to.
 _KEPT = "wandb_run.json"
+# So many flushes wait for a run that could not be begun: ten minutes of a training.
+_FLUSHES = 20
+# To begin one may take W&B a minute and a half to fail. After a try of more than a second, the next one waits so many
+# times as long.
+_PAUSE, _QUICK_S = 10.0, 1.0
 
 # The observers that send to a run, by its id and their prefix.
 _SENDING: weakref.WeakValueDictionary[tuple[str, str], WandB] = weakref.WeakValueDictionary()
@@ -52,7 +59,8 @@ class WandB:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a number is out of its range, or `project` or `name` is empty.
+        ValueError: If a number is out of its range, `project` or `name` is empty, or `prefix` has a character other
+            than letters, digits, `_`, `-`, `.`, blanks and `/`, or leads elsewhere, as `"../"` does.
 
     Example:
         >>> manager = LossManager(observers=[WandB(project="facades", loss_maps=None)])
@@ -70,18 +78,27 @@ class WandB:
     ) -> None:
         self._project = _text("project", project)
         self._name = _text("name", name)
+        if run is not None and not callable(getattr(run, "define_metric", None)):
+            raise TypeError(f"run is a run of W&B, such as wandb.init() returns, got {type(run).__name__}")
         self._given = run
         if run is not None and (project is not None or name is not None):
             raise ValueError("project and name are of a run that is begun; with run= give neither")
-        if not isinstance(prefix, str):
-            raise TypeError(f"prefix is a text such as 'teacher/', got {type(prefix).__name__}")
-        self._prefix = prefix
+        self._prefix = _checked_prefix(prefix)
         self._loss_maps = None if loss_maps is None else _seconds(loss_maps)
         self._stream = ScalarStream(_points(points))
-        self._rows = Rows(prefix)
+        self._rows = Rows(self._prefix)
+        # What flushes gave that could not be sent yet, how many were left out, and when a run is begun next, if it was
+        # tried.
+        self._waiting: deque[list[Scalars]] = deque(maxlen=_FLUSHES)
+        self._left_out = 0
+        self._begin_due: float | None = None
+        self._cause: str | None = None
         self._run: wandb.Run | None = None
         self._pid: int | None = None
         self._manager: weakref.ref[LossManager] | None = None
+        self._directory: Path | None = None
+        # Whether the manager is closed because Python exits.
+        self._is_exiting = False
         # Closes the manager when Python exits; and finishes the run where the manager is collected, and was not closed.
         self._at_exit: Callable[[], None] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -109,16 +126,20 @@ class WandB:
         """Send what is new."""
         if not self._sends(manager):
             return
+        # First, so that what cannot be sent now is sent with a later flush.
+        self._left_out += len(self._waiting) == _FLUSHES
+        self._waiting.append(self._stream.add(chunks, manager.get_registered_losses()))
+        run = self._begun_run(manager)
+        if run is None:
+            return
         with self._giving_up():
-            if self._run is None:
-                self._run = self._chosen(manager)
-            self._send(self._run, self._stream.add(chunks, manager.get_registered_losses()))
-            self._send_objective(manager, self._run)
-        self._send_loss_maps(manager, self._run)
+            self._send_waiting(run)
+            self._send_objective(manager, run)
+        self._send_loss_maps(manager, run)
 
     @hookimpl
     def nectargan_history_rewound(self, manager: LossManager, step: int) -> None:
-        """Leave out what is superseded and was not sent yet; what was sent stays in the history of W&B."""
+        """Leave out what is superseded and waits for a newer step; what was sent stays in the history of W&B."""
         if self._sends(manager):
             self._stream.rewind(step)
 
@@ -129,19 +150,28 @@ class WandB:
             return
         if self._at_exit is not None:
             atexit.unregister(self._at_exit)
-        run, self._run, exit_code = self._run, None, _exit_code()
+        run, exit_code = self._run, None
         try:
+            if run is None and self._waiting and self._sends(manager):
+                run = self._begun_run(manager)
+            exit_code = _exit_code(self._is_exiting)
             if run is not None and not self._has_ended:
                 with self._giving_up():
+                    self._send_waiting(run)
                     self._send(run, self._stream.rest())
+                    self._send_objective(manager, run)
                 self._maps_due = -math.inf
                 self._send_loss_maps(manager, run)
         finally:
+            self._run = None
             self._has_ended = True
             for key in [key for key, observer in _SENDING.items() if observer is self]:
                 del _SENDING[key]
             if self._finalizer is not None and self._finalizer.detach() is not None and run is not None:
                 run.finish(exit_code=exit_code)
+        missing = self._left_out + len(self._waiting)
+        if missing and self._cause is not None:
+            raise NectarganError(f"what {missing} flushes recorded was not sent to W&B: {self._cause}")
 
     def _sends(self, manager: LossManager) -> bool:
         """Whether this process sends what this manager records.
@@ -151,6 +181,8 @@ class WandB:
         """
         if self._manager is None:
             self._manager, self._pid = weakref.ref(manager), os.getpid()
+            # A program may change the working directory later.
+            self._directory = None if manager.experiment_dir is None else manager.experiment_dir.absolute()
         if self._manager() is not manager:
             raise NectarganError("this WandB sends what another manager records; give each manager one of its own")
         return self._pid == os.getpid() and not self._has_ended and manager.rank == 0
@@ -162,9 +194,33 @@ class WandB:
             yield
         except Exception as error:
             self._has_ended = True
-            raise NectarganError(
-                f"nothing more of this run is sent to W&B: {str(error).strip() or type(error).__name__}"
-            ) from error
+            raise NectarganError(f"nothing more of this run is sent to W&B: {_said(error)}") from error
+
+    def _begun_run(self, manager: LossManager) -> wandb.Run | None:
+        """Return the run to send to; None where it could not be begun and the next try is not due.
+
+        Raises:
+            NectarganError: The first time that it cannot be begun, and where another manager sends to it.
+        """
+        if self._run is not None:
+            return self._run
+        begin = time.monotonic()
+        if self._begin_due is not None and begin < self._begin_due:
+            return None
+        is_known = self._cause is not None
+        try:
+            run = self._chosen(manager)
+        except Exception as error:
+            now = time.monotonic()
+            took = now - begin
+            self._begin_due, self._cause = now + (_PAUSE * took if took > _QUICK_S else 0.0), _said(error)
+            if is_known:
+                return None
+            raise NectarganError(f"cannot send to W&B, later flushes try again: {self._cause}") from error
+        with self._giving_up():
+            self._share(run)
+        self._run = run
+        return run
 
     def _chosen(self, manager: LossManager) -> wandb.Run:
         """Return the run to send to: the one that was given, the active one, or one that is begun."""
@@ -173,25 +229,28 @@ class WandB:
         run = wandb.run if self._given is None else self._given
         if run is None:
             run = self._begun(manager)
+        self._close_at_exit(manager)
+        return run
+
+    def _share(self, run: wandb.Run) -> None:
+        """Raise `NectarganError`, and send nothing, where another manager sends under the same names."""
         if _SENDING.setdefault((run.id, self._prefix), self) is not self:
             raise NectarganError(
                 f"another manager sends to the run {run.id} under the same names; give one of them a prefix, such as "
                 "WandB(prefix='teacher/')"
             )
-        self._close_at_exit(manager)
         run.define_metric(STEP, hidden=True)
-        return run
 
     def _begun(self, manager: LossManager) -> wandb.Run:
         import wandb
 
         _refuse_to_ask_for_a_key()
-        directory = manager.experiment_dir
-        former = _run_of_log(manager)
+        directory = self._directory
+        former = _run_of_log(directory, manager.log_started)
         given: dict[str, Any] = {
             "project": self._project,
-            "name": self._name or _unless_set("WANDB_NAME", None if directory is None else directory.absolute().name),
-            "dir": _unless_set("WANDB_DIR", None if directory is None else str(directory.absolute())),
+            "name": self._name or _unless_set("WANDB_NAME", None if directory is None else directory.name),
+            "dir": _unless_set("WANDB_DIR", None if directory is None else str(directory)),
         }
         if former:
             given |= {**former, "name": None, "resume": "allow"}
@@ -209,8 +268,12 @@ class WandB:
         """Close the manager when Python exits: before W&B, which ends itself, since what came last ends first."""
         if self._at_exit is not None:
             atexit.unregister(self._at_exit)
-        self._at_exit = partial(_close, weakref.ref(manager), os.getpid())
+        self._at_exit = partial(_close, weakref.ref(manager), weakref.ref(self), os.getpid())
         atexit.register(self._at_exit)
+
+    def _send_waiting(self, run: wandb.Run) -> None:
+        while self._waiting:
+            self._send(run, self._waiting.popleft())
 
     def _send(self, run: wandb.Run, curves: list[Scalars]) -> None:
         for curve in curves:
@@ -258,22 +321,26 @@ class WandB:
         run.log({STEP: max(manager.step, 0), name: image})
 
 
-def _run_of_log(manager: LossManager) -> dict[str, str]:
+def _run_of_log(directory: Path | None, log_started: float | None) -> dict[str, str]:
     """Return `id`, `project` and `entity` of the run that what is in the log was sent to; nothing if there is none."""
-    if manager.experiment_dir is None or manager.log_started is None:
+    if directory is None or log_started is None:
         return {}
     try:
-        kept = json.loads((manager.experiment_dir / _KEPT).read_text(encoding="utf-8"))
-        if kept["log_started"] != manager.log_started:  # of a log that was moved aside
+        kept = json.loads((directory / _KEPT).read_text(encoding="utf-8"))
+        if kept["log_started"] != log_started:  # of a log that was moved aside
             return {}
         return {key: kept[key] for key in ("id", "project", "entity") if kept[key]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _close(manager: weakref.ref[LossManager], pid: int) -> None:
+def _close(manager: weakref.ref[LossManager], observer: weakref.ref[WandB], pid: int) -> None:
     """Close a manager, but not in a process that was forked from that of this id."""
-    if os.getpid() == pid and (alive := manager()) is not None:
+    if os.getpid() != pid:
+        return
+    if (closed := observer()) is not None:
+        closed._is_exiting = True
+    if (alive := manager()) is not None:
         alive.close()
 
 
@@ -282,9 +349,25 @@ def _finish(run: wandb.Run, pid: int) -> None:
         run.finish()
 
 
-def _exit_code() -> int | None:
-    """Return 1 where the manager is closed because of an exception; None lets W&B find out."""
-    return None if sys.exc_info()[0] is None else 1
+def _exit_code(is_exiting: bool) -> int:
+    """Return how a run ends that is closed now: not with 0 because of an exception, or because Python exits after one.
+
+    W&B does not say so itself of a run that is finished before it ends, only of one that nobody finishes.
+    """
+    if sys.exc_info()[0] is not None:
+        return 1
+    if not is_exiting:
+        return 0
+    # W&B, once it has begun a run, has a function of its own there, to know with which code Python exits.
+    code = getattr(getattr(sys.exit, "__self__", None), "exit_code", None)
+    if isinstance(code, int) and code:
+        return code
+    # In a session at a prompt, the last exception did not end Python.
+    return 0 if hasattr(sys, "ps1") or getattr(sys, "last_type", None) is None else 1
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
 
 
 def _unless_set(variable: str, value: str | None) -> str | None:
@@ -312,6 +395,18 @@ def _text(what: str, value: str | None) -> str | None:
         raise TypeError(f"{what} is a text, or None, got {type(value).__name__}")
     if value is not None and not value.strip():
         raise ValueError(f"{what} is empty; leave it out to have W&B choose one")
+    return value
+
+
+def _checked_prefix(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"prefix is a text such as 'teacher/', got {type(value).__name__}")
+    if re.fullmatch(r"[\w. /-]*", value) is None:
+        raise ValueError(
+            f"prefix has letters, digits, '_', '-', '.', blanks and '/', such as 'teacher/', got {value!r}"
+        )
+    if value.startswith("/") or "//" in value or {".", ".."} & set(value.split("/")):
+        raise ValueError(f"prefix is the beginning of a path inside of the run, such as 'teacher/', got {value!r}")
     return value
 
 
