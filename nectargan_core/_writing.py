@@ -17,8 +17,8 @@ def replace_file(file: Path, data: bytes) -> None:
     """Write a file, which replaces one of its name when it is complete.
 
     A symlink is followed, and stays. A file that was there keeps its mode, and its owner where that is allowed. What is
-    no ordinary file, such as a FIFO or a device, is written into; so is a file whose directory takes no new one, which is
-    then not whole if that fails.
+    no ordinary file, such as a FIFO or a device, is written into; so is a file whose directory takes no new one, which
+    is then not whole if that fails.
 
     Raises:
         OSError: If it cannot be written. Nothing is left of a file that was not there before.

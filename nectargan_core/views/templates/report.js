@@ -83,6 +83,9 @@
       xaxis: { title: { text: "step", standoff: 6, font: { size: 12 } }, gridcolor: "#eceff4", zeroline: false, range: data.range.slice() },
       yaxis: { type: chart.log ? "log" : "linear", gridcolor: "#eceff4", zerolinecolor: "#cdd3dd", tickformat: ".3~g", nticks: 5, automargin: true },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", maxheight: 4000, font: { size: 12 }, entrywidth: 7 * longest + 8, entrywidthmode: "pixels", groupclick: "togglegroup", tracegroupgap: 0 },
+      annotations: chart.empty ? [{
+        text: "no finite values", xref: "paper", yref: "paper", x: 0.5, y: 0.5, showarrow: false, font: { size: 14, color: "#5c6473" },
+      }] : [],
       showlegend: !(data.runs.length > FEW_RUNS) || chart.first,
       hovermode: data.runs.length > FEW_RUNS ? "closest" : "x",
       dragmode: touch ? false : "zoom",
@@ -185,6 +188,10 @@
     }
   });
   document.querySelectorAll(".plot").forEach(function (plot) { widths.observe(plot); });
+
+  // Elsewhere a table that is too wide scrolls, and keeps its words whole.
+  for (const cell of document.querySelectorAll("th, td"))
+    if (/\S{21}/.test(cell.textContent)) cell.classList.add("long");
 
   for (const swatch of document.querySelectorAll(".swatch"))
     swatch.style.background = colour(Number(swatch.dataset.run));
