@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from logs import strictly
 
-from nectargan_core import LossManager, compare
+from nectargan_core import LossLog, LossManager, compare
 from nectargan_core.cli import main
 from nectargan_core.errors import LossLogError, UnknownLossError
 from nectargan_core.log import Records, encode_chunk
@@ -73,6 +73,9 @@ class TestBest:
         word = "highest" if best == "max" else "lowest"
         assert found.best == best
         assert found.notes[0].startswith(f"the {word} {name} counts as the best")
+        other = "min takes the lowest" if best == "max" else "max takes the highest"
+        assert f"Note: --best {other} {name}\n" in run(tmp_path / "a", "--metric", name)
+        assert "--best" not in run(tmp_path / "a", "--metric", name, "--best", best)
 
     def test_a_loss_that_is_called_ssim_is_a_loss(self, tmp_path):
         found = compare(logged(tmp_path / "a", {"val/G_SSIM": [(0, 0, 1.0)]}, losses=["G_SSIM"]), metric="val/G_SSIM")
@@ -95,6 +98,18 @@ class TestBest:
         found = compare(logged(tmp_path / "a", {"psnr": rows}), metric="psnr", best="min")
         assert tuple(found.runs[0].best) == (4.0, 3, 0.0)
         assert found.notes == ("a: nan or infinite, and left out: psnr in 3 of 5 records",)
+
+    def test_large_numbers_have_commas(self, tmp_path):
+        rows = [(step, 0, math.nan if step < 1100 else 1.0) for step in range(1200)]
+        a = logged(tmp_path / "a", {"psnr": rows}, losses=[])
+        assert "left out: psnr in 1,100 of 1,200 records" in compare(a).notes[0]
+        assert run(a, "--metric", "psnr", "--best", "min").splitlines()[1].split()[:5] == [
+            "a",
+            "1",
+            "1,100",
+            "0",
+            "1,200",
+        ]
 
     def test_a_run_that_has_only_such_values_is_last(self, tmp_path):
         a = logged(tmp_path / "a", {"psnr": [(0, 0, math.nan)]})
@@ -274,14 +289,22 @@ class TestRuns:
             ([], ValueError, "no run is given"),
             (3, TypeError, "runs must be paths"),
             ([3], TypeError, "a run must be a path"),
+            (
+                lambda log: log,
+                TypeError,
+                "a run must be a path, got a LossLog; give the directory or file that it was opened",
+            ),
+            (lambda log: [log], TypeError, "a run must be a path, got a LossLog"),
+            (lambda log: {"mine": log}, TypeError, "a run must be a path, got a LossLog"),
             ("nowhere", LossLogError, "there is no loss log at nowhere"),
             (["nowhere", "./nowhere"], ValueError, "is given twice"),
             ({3: "nowhere"}, TypeError, "the label of a run must be a str"),
         ],
     )
-    def test_what_is_no_run_is_an_error(self, runs, kind, message):
+    def test_what_is_no_run_is_an_error(self, tmp_path, runs, kind, message):
+        given = runs(LossLog(trained(tmp_path))) if callable(runs) else runs
         with pytest.raises(kind, match=message):
-            compare(runs)
+            compare(given)
 
     @pytest.mark.parametrize(
         ("keywords", "kind", "message"),

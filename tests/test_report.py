@@ -19,6 +19,7 @@ from test_compare import logged, trained
 from nectargan_core import LossManager, Schedule, write_report
 from nectargan_core.cli import main
 from nectargan_core.errors import LossLogError, NectarganError
+from nectargan_core.log import time_of
 
 LIMIT = 6_000_000
 BENCH = Path(__file__).parent / "bench"
@@ -98,6 +99,11 @@ class TestCurves:
         curve = curves(written(tmp_path, a)[2])["losses", "G_L1", 0]
         assert np.isnan(numbers(curve["y"])).tolist() == [False, True, True, False]
         assert curve["gaps"] == 2
+
+    def test_a_chart_without_a_finite_value_says_so(self, tmp_path):
+        series = {"G_L1": [(0, 0, math.nan), (1, 0, math.inf)], "psnr": [(0, 0, math.nan), (1, 0, 1.0)]}
+        *_, data = written(tmp_path, logged(tmp_path / "a", series, losses=["G_L1"]))
+        assert {chart["title"]: chart["empty"] for chart in data["charts"]} == {"losses": True, "psnr": False}
 
     def test_a_peak_of_one_step_survives(self, tmp_path):
         values = np.ones(200_000)
@@ -250,6 +256,22 @@ class TestNames:
         assert data["runs"][0] == "<b>run&amp;"
         assert self.HOSTILE in [chart["title"] for chart in data["charts"]]
 
+    def test_what_would_break_a_line_or_turn_its_direction_is_escaped(self, tmp_path):
+        name = "G\n\u202e1"
+        runs = [
+            logged(tmp_path / run, {f"val\n/{name}": [(0, 0, 1.0)], name: [(0, 0, 1.0)]}, losses=[name])
+            for run in ("a\u202e", "b")
+        ]
+        picture(runs[0] / "grids" / "\u202e1.png")
+        for given in (runs, runs[:1]):
+            written(tmp_path, *given)
+            assert "\u202e" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+            data = page(tmp_path / "report.html")[2]
+            assert "\u202e" not in json.dumps(data, ensure_ascii=False)  # also not as an escape
+            assert "\n" not in "".join(c["name"] + c["split"] for chart in data["charts"] for c in chart["curves"])
+            assert r"G\n\u202e1" in [curve["name"] for chart in data["charts"] for curve in chart["curves"]]
+        assert data["runs"] == [r"a\u202e"]
+
     def test_it_may_load_nothing(self, tmp_path):
         tags, *_ = written(tmp_path, trained(tmp_path / "a"))
         sources = [value for _, attributes in tags for name, value in attributes.items() if name in ("src", "href")]
@@ -275,6 +297,25 @@ class TestTables:
         _, text, _ = written(tmp_path, *(trained(tmp_path / name) for name in "abc"))
         assert text.count("torch.nn:L1Loss") == 1
         assert "a, b, c" in text
+
+    def test_of_one_run_metadata_and_when_it_began_are_there(self, tmp_path):
+        metadata = {"seed": 7, "optimizer": {"lr": 0.0002}, "note": "<b>"}
+        a = logged(tmp_path / "a", {"G_L1": [(0, 0, 1.0)]}, metadata=metadata, device="cpu", started=1_700_000_000.0)
+        _, text, _ = written(tmp_path, a)
+        for row in ("metadata seed 7", "metadata optimizer.lr 0.0002", "metadata note <b>", "run device cpu"):
+            assert row in text
+        assert f"run started steps epochs duration a {time_of(1_700_000_000.0)} 1 1" in text
+
+    def test_of_one_run_without_metadata_there_is_no_table_of_it(self, tmp_path):
+        assert "Metadata" not in written(tmp_path, logged(tmp_path / "a", {"G_L1": [(0, 0, 1.0)]}))[1]
+
+    def test_of_several_runs_it_is_said_when_each_began(self, tmp_path):
+        times = (1_700_000_000.0, 1_700_009_000.0, "soon")
+        runs = [logged(tmp_path / str(i), {"G": [(0, 0, 1.0)]}, started=time) for i, time in enumerate(times)]
+        _, text, _ = written(tmp_path, *runs)
+        assert f"0 {time_of(times[0])} 1 1" in text
+        assert f"1 {time_of(times[1])} 1 1" in text
+        assert "2 - 1 1" in text
 
 
 class TestPictures:
@@ -334,6 +375,50 @@ class TestPictures:
         assert data["pictures"] == []
         assert "epoch_1.png cannot be shown: it is no PNG, JPEG, GIF or WebP picture" in text
 
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".webp"])
+    @pytest.mark.parametrize("part", [0.3, 0.9])
+    def test_one_that_is_torn_is_noted_where_it_is_found_and_an_error_where_it_is_given(self, tmp_path, suffix, part):
+        a = trained(tmp_path / "a")
+        torn = picture(a / "grids" / f"epoch_1{suffix}", size=(300, 200), noise=True)
+        whole = torn.read_bytes()
+        written(tmp_path, a, pictures=[torn])
+        torn.write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(NectarganError, match=r"epoch_1.* cannot be shown: it is damaged, and cannot be decoded"):
+            written(tmp_path, a, pictures=[torn])
+        torn.rename(a / "grids" / "epoch_1.png")
+        assert "epoch_1.png cannot be shown: it is damaged, and cannot be decoded" in written(tmp_path, a)[1]
+
+    @pytest.mark.parametrize("width", [110, 300])  # for PIL a warning, and an error
+    def test_one_of_too_many_pixels_is_noted_where_it_is_found_and_an_error_where_it_is_given(
+        self, tmp_path, monkeypatch, width
+    ):
+        monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10_000)
+        a = trained(tmp_path / "a")
+        large = picture(a / "grids" / "epoch_1.png", size=(width, 100))
+        with pytest.raises(NectarganError, match=r"epoch_1.png cannot be shown: it has more than 10,000 pixels"):
+            written(tmp_path, a, pictures=[large])
+        assert "epoch_1.png cannot be shown: it has more than 10,000 pixels" in written(tmp_path, a)[1]
+
+    def test_one_that_is_higher_than_a_jpeg_can_be_is_made_smaller(self, tmp_path):
+        high = picture(tmp_path / "other" / "high.png", size=(4, 66_000), noise=True)
+        tags, *_ = written(tmp_path, trained(tmp_path / "a"), pictures=[high])
+        (source,) = [attributes["src"] for tag, attributes in tags if tag == "img"]
+        assert source.startswith("data:image/jpeg;base64,")
+
+    def test_a_folder_that_cannot_be_read_is_noted(self, tmp_path, monkeypatch):
+        a = trained(tmp_path / "a")
+        (a / "grids").mkdir()
+
+        listing = Path.iterdir
+
+        def refuse(folder):
+            if folder.name == "grids":
+                raise PermissionError(13, "Permission denied", str(folder))
+            return listing(folder)
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        assert "grids cannot be read: Permission denied" in written(tmp_path, a)[1]
+
     @pytest.mark.parametrize(
         ("given", "kind", "message"),
         [
@@ -368,6 +453,26 @@ class TestFile:
     def test_a_directory_that_is_not_there_is_an_error(self, tmp_path):
         with pytest.raises(NectarganError, match="cannot write .*No such file or directory"):
             write_report(trained(tmp_path / "a"), tmp_path / "nowhere" / "report.html")
+
+    @pytest.mark.parametrize("name", ["page.HTML", "page.htm", "page"])
+    def test_names_that_a_browser_opens(self, tmp_path, name):
+        write_report(trained(tmp_path / "a"), tmp_path / name)
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+    @pytest.mark.parametrize("path", ["", ".", Path(), "page.pdf", "page.html.gz"])
+    def test_what_no_page_can_be_called_is_an_error(self, tmp_path, path):
+        with pytest.raises(ValueError, match="a report (needs the name of a file|is an HTML page)"):
+            write_report(trained(tmp_path / "a"), path)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes, and links need a right")
+    def test_links_and_modes_stay(self, tmp_path):
+        target, link = tmp_path / "target.html", tmp_path / "link.html"
+        target.touch(mode=0o600)
+        link.symlink_to("target.html")
+        write_report(trained(tmp_path / "a"), link)
+        assert link.is_symlink()
+        assert target.stat().st_mode & 0o777 == 0o600
+        assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
     def test_without_plotly_it_says_what_to_install(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "plotly.offline", None)
@@ -415,7 +520,11 @@ class TestCommand:
             ([], 2, "Missing argument"),
             (["a", "-o", "nowhere/report.html"], 1, "Error: cannot write nowhere/report.html: No such file"),
             (["a", "-o", "a"], 2, "is a directory"),
-            (["a", "--picture", "nowhere.png"], 2, "does not exist"),
+            (["a", "--picture", "nowhere.png"], 1, "the picture nowhere.png cannot be shown: No such file"),
+            (["a", "--picture", "a"], 1, "the picture a cannot be shown: Is a directory"),
+            (["a", "-o", ""], 2, "a report needs the name of a file, such as report.html, got ''"),
+            (["a", "-o", "-"], 2, "give a file, such as -o report.html"),
+            (["a", "-o", "page.png"], 2, "write it to page.html, and not to page.png"),
         ],
     )
     def test_exit_statuses(self, tmp_path, monkeypatch, arguments, status, message):

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from browser import Browser, Page, executable
 from test_compare import logged
 from test_report import picture
 
-from nectargan_core import write_report
+from nectargan_core import LossManager, write_report
 
 pytestmark = [
     pytest.mark.slow,
@@ -16,6 +17,8 @@ pytestmark = [
 ]
 
 SIZES = {"wide": 1300, "phone": 400}
+LONG = "N" * 60
+TURNING = "T\n\u202eurning"
 HOSTILE = "<script>alert(1)<!--"
 
 # What each chart shows: [[name of the curve, whether it is seen], ...].
@@ -64,6 +67,24 @@ def two(tmp_path_factory):
     return (directory / "report.html").as_uri()
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """The address of the report of two runs with long names, and of names that would turn the direction of a line."""
+    directory = tmp_path_factory.mktemp("long")
+    runs = []
+    for name in ("a", "R" * 60):
+        with LossManager(experiment_dir=directory / name, nonfinite="ignore") as manager:
+            for loss in (LONG, LONG.lower(), TURNING):
+                manager.register_loss_fn(loss, torch.nn.L1Loss(), tags=[loss])
+            manager.tick()
+            manager.compute_losses({"y_fake": torch.tensor([math.nan]), "y": torch.zeros(1)})
+            manager.record(f"p_{TURNING}", 1.0)
+        runs.append(directory / name)
+    write_report(runs, directory / "report.html")
+    write_report(runs[0], directory / "one.html")
+    return [(directory / name).as_uri() for name in ("report.html", "one.html")]
+
+
 @pytest.fixture(params=SIZES)
 def width(request):
     return SIZES[request.param]
@@ -102,6 +123,39 @@ def test_names_are_shown_as_they_are(browser, one, width):
     legend = "Array.from(document.querySelectorAll(\".plot[data-chart='0'] .legendtext\")).map(e => e.textContent)"
     assert page.evaluate(legend) == ["sum of G", "G_L1", "G_GAN", HOSTILE]
     assert page.evaluate("document.querySelectorAll('script').length") == 3
+
+
+def test_what_stands_in_a_cell_stays_in_it(browser, long, width):
+    beyond = """Array.from(document.querySelectorAll('td, th')).filter(cell => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1;
+    }).map(cell => cell.textContent)"""
+    for address in long:
+        page = opened(browser, address, width)
+        assert page.evaluate(beyond) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_legend_stays_in_its_chart(browser, long, width):
+    beyond = """Array.from(document.querySelectorAll('.legendtext')).filter(
+        text => text.getBoundingClientRect().right > text.closest('.plot').getBoundingClientRect().right + 1).length"""
+    for address in long:
+        assert opened(browser, address, width).evaluate(beyond) == 0
+
+
+def test_a_legend_escapes_what_tables_escape(browser, long):
+    page = opened(browser, long[1], SIZES["wide"])
+    legends = page.evaluate("Array.from(document.querySelectorAll('.legendtext')).map(text => text.textContent)")
+    assert r"T\n\u202eurning" in legends
+    assert not set("\n\u202e") & set("".join(legends))
+
+
+def test_a_chart_of_nothing_finite_says_so(browser, long, width):
+    page = opened(browser, long[1], width)
+    said = """Array.from(document.querySelectorAll('.plot')).map(
+        plot => Array.from(plot.querySelectorAll('.annotation-text')).map(text => text.textContent).join())"""
+    assert page.evaluate(said) == ["no finite values", "no finite values", "no finite values", ""]
 
 
 def test_a_click_in_the_legend_hides_a_curve_and_shows_it_again(browser, one, width):

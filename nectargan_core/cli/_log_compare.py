@@ -13,7 +13,7 @@ from nectargan_core.cli._log_runs import labels, runs_argument
 from nectargan_core.cli._table import fits, print_note, print_table
 
 if TYPE_CHECKING:
-    from nectargan_core.views import Table
+    from nectargan_core.views import Comparison, Table
 
 # More runs than these are listed by value, in place of a column for each.
 _FEW_RUNS = 4
@@ -61,6 +61,13 @@ def compare(runs: Sequence[str], metric: str | None, best: Literal["min", "max"]
         click.echo()
     for note in found.notes:
         print_note(f"Note: {note}")
+    if metric is not None and best is None and _is_scalar(found, metric):
+        other = "--best max takes the highest" if found.best == "min" else "--best min takes the lowest"
+        print_note(f"Note: {other} {metric}")
+
+
+def _is_scalar(found: Comparison, metric: str) -> bool:
+    return {run.series[metric].kind for run in found.runs if metric in run.series} == {"metric"}
 
 
 def _print(table: Table, names: set[str]) -> None:

@@ -24,7 +24,7 @@ from nectargan_core.log._records import (
 )
 from nectargan_core.log._scalars import Scalars, ScalarStream
 from nectargan_core.log._summary import Extreme, Summary, summaries, summary
-from nectargan_core.log._tables import about, nonfinite, span_of, tables
+from nectargan_core.log._tables import about, nonfinite, span_of, tables, time_of
 
 __all__ = [
     "COLUMNS",
@@ -68,6 +68,7 @@ __all__ = [
     "summaries",
     "summary",
     "tables",
+    "time_of",
     "unpacked",
     "with_times",
     "write_csv",

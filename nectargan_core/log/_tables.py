@@ -52,7 +52,7 @@ def about(label: str, log: LossLog) -> str:
     """Return what the headers say of a run, in a line that begins with a label."""
     header = log.header
     said = [str(header["objective"])] if header.get("objective") else []
-    if (started := _time(header.get("started"))) is not None:
+    if (started := time_of(header.get("started"))) is not None:
         said.append(f"started {started}")
     if log.duration is not None:
         said.append(f"took {span_of(log.duration)}")
@@ -79,7 +79,12 @@ def span_of(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
 
 
-def _time(seconds: object) -> str | None:
+def time_of(seconds: object) -> str | None:
+    """Return a time as text, such as `2026-11-26 18:50`; None of what is no time, as a header may have it.
+
+    Args:
+        seconds: Seconds since 1970.
+    """
     if not isinstance(seconds, (int, float)):
         return None
     try:

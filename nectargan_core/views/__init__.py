@@ -2,7 +2,7 @@
 
 from nectargan_core.views._compare import Comparison, compare
 from nectargan_core.views._maps import LossMap, draw_maps
-from nectargan_core.views._report import write_report
+from nectargan_core.views._report import file_of_page, write_report
 from nectargan_core.views._tables import Table, grouped, table_of_differences, table_of_runs, table_of_values, turned
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Table",
     "compare",
     "draw_maps",
+    "file_of_page",
     "grouped",
     "table_of_differences",
     "table_of_runs",

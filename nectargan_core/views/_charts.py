@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core._printable import printable
 from nectargan_core.log import GRADIENTS, Curve, LossLog, Panel, PanelKind, extremes, panels
 
 _Floats: TypeAlias = "npt.NDArray[np.float64]"
@@ -90,7 +91,7 @@ def sections_of(logs: Mapping[str, LossLog]) -> tuple[list[Section], list[str]]:
         if count > _MOST_CURVES and here and here < count:
             by_kind[kind] = []
             notes.append(
-                f"{title}: {here} curves are not drawn, since there are {count} in all, and a page holds about "
+                f"{title}: {here:,} curves are not drawn, since there are {count:,} in all, and a page holds about "
                 f"{_MOST_CURVES}; give fewer runs, or see `nectargan log plot`"
             )
     split = len(logs) > 1
@@ -144,10 +145,11 @@ def as_data(sections: Sequence[Section], runs: Sequence[str]) -> list[dict[str, 
     smooth = int(min(500, max(10, _SMOOTH_SHARE * _BYTES / _BYTES_OF_POINT / count)))
     return [
         {
-            "title": chart.title,
+            "title": printable(chart.title),
             "log": chart.log_scale,
             "steps": chart.steps,
             "first": chart in first,
+            "empty": not any(np.isfinite(curve.y).any() for curve in chart.curves),
             "curves": [_curve(curve, runs, smooth) for curve in chart.curves],
         }
         for chart in charts
@@ -156,9 +158,9 @@ def as_data(sections: Sequence[Section], runs: Sequence[str]) -> list[dict[str, 
 
 def _curve(curve: Curve, runs: Sequence[str], smooth: int) -> dict[str, Any]:
     data: dict[str, Any] = {
-        "name": curve.name,
+        "name": printable(curve.name),
         "run": runs.index(curve.run) if curve.run in runs else 0,
-        "split": curve.split,
+        "split": printable(curve.split),
         "x": _packed(curve.x, exact=True),
         "y": _packed(curve.y),
         "n": len(curve.x),

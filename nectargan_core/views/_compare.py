@@ -219,8 +219,8 @@ def _direction(
     if kinds != {"metric"}:
         return "min", []
     if is_better_high(metric):
-        return "max", [f"the highest {metric} counts as the best, by its name; best=min takes the lowest"]
-    return "min", [f"the lowest {metric} counts as the best; best=max takes the highest"]
+        return "max", [f"the highest {metric} counts as the best, by its name"]
+    return "min", [f"the lowest {metric} counts as the best"]
 
 
 def _with_best(run: ComparedRun, metric: str, best: Literal["min", "max"]) -> ComparedRun:
@@ -239,7 +239,7 @@ def _notes(
         yield f"{run.label}: it has no records of {metric}{'.' if hint else ''}{hint}"
     # The cosine of a gradient that is 0 is nan, which says nothing.
     wrong_values = [
-        f"{name} in {summary.nonfinite} of {summary.records} records"
+        f"{name} in {summary.nonfinite:,} of {summary.records:,} records"
         for name, summary in compared.series.items()
         if summary.nonfinite and summary.kind != "gradient"
     ]
@@ -260,9 +260,9 @@ def _differences(runs: Sequence[Run], objectives: Sequence[Objective | None]) ->
     if len(runs) < 2:
         return []
     of_objectives = _of_objectives(objectives)
-    headers = [run.log.headers[-1] if run.log.headers else {} for run in runs]
-    of_metadata = _of_values("metadata", [_flat(header.get("metadata")) for header in headers])
-    of_facts = _of_values("run", [_facts(header) for header in headers])
+    recorded = [recorded_of(run) for run in runs]
+    of_metadata = _of_values("metadata", [each["metadata"] for each in recorded])
+    of_facts = _of_values("run", [each["run"] for each in recorded])
     origin = [each for each in of_objectives if each.kind in _OF_ORIGIN]
     return [
         *(each for each in of_objectives if each.kind not in _OF_ORIGIN),
@@ -295,8 +295,14 @@ def _of_objectives(objectives: Sequence[Objective | None]) -> list[RunDifference
     return rows
 
 
+def recorded_of(run: Run) -> dict[str, dict[str, str]]:
+    """Return what the log of a run says of it beside its objective: the metadata, and other facts, by their kinds."""
+    header = run.log.headers[-1] if run.log.headers else {}
+    return {"metadata": _flat(header.get("metadata")), "run": _facts(header)}
+
+
 def _facts(header: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value_of(header[name]) for name in _FACTS if header.get(name) is not None}
+    return _flat({name: header[name] for name in _FACTS if header.get(name) is not None})
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

@@ -6,15 +6,19 @@ import base64
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import one_line, shown
 from nectargan_core.errors import NectarganError
 from nectargan_core.views._runs import Run
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as OpenedImage
 
 Pictures: TypeAlias = "Iterable[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]"
 """Pictures as a caller gives them: paths, or paths by what is written below them."""
@@ -24,7 +28,7 @@ _FOLDER = "grids"
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 # A picture of more bytes is made smaller.
 _LARGE = 250_000
-_WIDEST = 1600
+_WIDEST, _TALLEST = 1600, 16_000
 _QUALITY = 88
 # A report has about so many pictures; each series of them has at least a few.
 _MOST = 60
@@ -67,16 +71,16 @@ def series_of(runs: Sequence[Run], given: Pictures | None) -> tuple[list[Picture
         given: The pictures. None: those in the folder `grids` of each run.
 
     Raises:
-        NectarganError: If one that was given cannot be read.
+        NectarganError: If one that was given cannot be read, or is damaged.
         TypeError: If one is no path.
     """
-    files = _found(runs) if given is None else _given(runs, given)
+    notes: list[str] = []
+    files = _found(runs, notes) if given is None else _given(runs, given)
     groups: dict[str, list[tuple[str, Path]]] = {}
     for title, caption, file in files:
         groups.setdefault(title, []).append((caption, file))
     most = max(_FEWEST_OF_SERIES, min(_MOST_OF_SERIES, _MOST // max(1, len(groups))))
     found: list[PictureSeries] = []
-    notes: list[str] = []
     for title, members in groups.items():
         kept = _spread(members, most)
         pictures: list[Picture] = []
@@ -96,11 +100,15 @@ def _reason(error: Exception) -> str:
     return str(error.strerror) if isinstance(error, OSError) and error.strerror else one_line(error).partition(": ")[2]
 
 
-def _found(runs: Sequence[Run]) -> list[tuple[str, str, Path]]:
+def _found(runs: Sequence[Run], notes: list[str]) -> list[tuple[str, str, Path]]:
     found = []
     for run in runs:
         folder = run.directory / _FOLDER
-        files = [file for file in folder.iterdir() if file.suffix.lower() == ".png"] if folder.is_dir() else []
+        try:
+            files = [file for file in folder.iterdir() if file.suffix.lower() == ".png"] if folder.is_dir() else []
+        except OSError as error:
+            notes.append(f"the pictures in {folder} cannot be read: {_reason(error)}")
+            continue
         found += [_titled(run.label if len(runs) > 1 else "", file) for file in sorted(files, key=_natural)]
     return found
 
@@ -150,26 +158,50 @@ def _embedded(file: Path) -> str:
         kind = "image/webp"
     if kind is None:
         raise NectarganError("it is no PNG, JPEG, GIF or WebP picture")
-    if len(data) > _LARGE and kind != "image/gif":
-        data, kind = _smaller(data, kind)
+    data, kind = _checked(data, kind)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _smaller(data: bytes, kind: str) -> tuple[bytes, str]:
+def _checked(data: bytes, kind: str) -> tuple[bytes, str]:
+    """Return a picture that can be decoded, made smaller where it is large.
+
+    Raises:
+        NectarganError: If it is damaged, or has so many pixels that neither this nor a browser should decode it.
+    """
     try:
-        from PIL import Image
+        from PIL import Image, ImageSequence
     except ImportError:  # matplotlib, of the same extra, brings it
         return data, kind
-    with Image.open(io.BytesIO(data)) as opened:
-        picture = opened
-        if picture.width > _WIDEST:
-            picture = picture.resize((_WIDEST, max(1, round(picture.height * _WIDEST / picture.width))))
-        if picture.mode not in ("RGB", "L"):
-            # What is transparent becomes white, as the page is.
-            whole = picture.convert("RGBA")
-            picture = Image.new("RGB", whole.size, "white")
-            picture.paste(whole, mask=whole.getchannel("A"))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    too_large = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a decoder notes of a picture that it can read
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as opened:
+                for frame in ImageSequence.Iterator(opened):
+                    frame.load()
+                opened.seek(0)
+                is_large = len(data) > _LARGE and kind != "image/gif"
+                return _smaller(opened, data, kind) if is_large else (data, kind)
+    except too_large as error:
+        raise NectarganError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller") from error
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        raise NectarganError("it is damaged, and cannot be decoded") from error
+
+
+def _smaller(opened: OpenedImage, data: bytes, kind: str) -> tuple[bytes, str]:
+    from PIL import Image
+
+    picture: OpenedImage = opened
+    part = min(1.0, _WIDEST / picture.width, _TALLEST / picture.height)
+    if part < 1.0:
+        picture = picture.resize((max(1, round(picture.width * part)), max(1, round(picture.height * part))))
+    if picture.mode not in ("RGB", "L"):
+        # What is transparent becomes white, as the page is.
+        whole = picture.convert("RGBA")
+        picture = Image.new("RGB", whole.size, "white")
+        picture.paste(whole, mask=whole.getchannel("A"))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     made = buffer.getvalue()
     return (made, "image/jpeg") if len(made) < len(data) else (data, kind)

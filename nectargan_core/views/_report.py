@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nectargan_core import _arguments as arguments
-from nectargan_core._messages import listed
+from nectargan_core._messages import listed, shown
+from nectargan_core._printable import printable
 from nectargan_core._writing import replace_file
 from nectargan_core.errors import NectarganError
+from nectargan_core.log import time_of
 from nectargan_core.objectives import Objective
 from nectargan_core.views._charts import Section, as_data, sections_of
-from nectargan_core.views._compare import Comparison, compare_opened
+from nectargan_core.views._compare import Comparison, compare_opened, recorded_of
 from nectargan_core.views._pictures import Pictures, PictureSeries, series_of
-from nectargan_core.views._runs import Paths, open_runs
+from nectargan_core.views._runs import Paths, Run, open_runs
 from nectargan_core.views._tables import (
     Table,
     html_table,
@@ -32,6 +34,8 @@ from nectargan_core.views._tables import (
 
 # Of more runs than these, tables have a row for each, and no column.
 _FEW_RUNS = 4
+# A browser shows a file without a suffix by what is in it.
+_SUFFIXES = (".html", ".htm", "")
 _TEMPLATES = Path(__file__).parent / "templates"
 # The page itself can load nothing from anywhere.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -47,7 +51,8 @@ def write_report(runs: Paths, path: str | os.PathLike[str], pictures: Pictures |
     Args:
         runs: The directory of a run, or its log, also NectarGAN's own; several of them; or a mapping from labels to
             them.
-        path: The file. One that is there is replaced when the new one is complete.
+        path: The file, of a name that ends with `.html` or `.htm`, or has no suffix. One that is there is replaced when
+            the new one is complete, and keeps its mode; through a symlink the file is written that it leads to.
         pictures: Paths of PNG, JPEG, GIF or WebP pictures, or a mapping from captions to paths. Those whose names
             differ in numbers only are shown in one place, with a slider. None: `grids/*.png` in the directory of each
             run.
@@ -57,7 +62,7 @@ def write_report(runs: Paths, path: str | os.PathLike[str], pictures: Pictures |
         NectarganError: If plotly is not installed, a picture that was given cannot be shown, or the file cannot be
             written.
         TypeError: If a run, the file or a picture is no path.
-        ValueError: If no run is given, or one is given twice.
+        ValueError: If no run is given, or one is given twice, or the path is none of a page.
 
     Example:
         >>> import tempfile, torch
@@ -72,33 +77,55 @@ def write_report(runs: Paths, path: str | os.PathLike[str], pictures: Pictures |
         >>> (directory / "report.html").stat().st_size < 6_000_000
         True
     """
-    file = arguments.path("path", path)
+    file = file_of_page(path)
     library = _library()
     opened = open_runs(runs)
     comparison = compare_opened(opened, None, None)
-    shown, of_pictures = series_of(opened, pictures)
+    of_runs, of_pictures = series_of(opened, pictures)
     labels = [run.label for run in opened]
     sections, of_charts = sections_of({run.label: run.log for run in opened})
     objectives = {run.label: next(reversed(run.objectives()[0]), None) for run in opened}
     notes = [*comparison.notes, *of_charts, *of_pictures]
     data = {
-        "runs": labels,
+        "runs": [printable(label) for label in labels],
         "range": _range(sections),
         "charts": as_data(sections, labels),
         # The last one stands in the page itself.
         "pictures": [
             [
-                *({"caption": each.caption, "uri": each.uri} for each in one.pictures[:-1]),
-                {"caption": one.pictures[-1].caption},
+                *({"caption": printable(each.caption), "uri": each.uri} for each in one.pictures[:-1]),
+                {"caption": printable(one.pictures[-1].caption)},
             ]
-            for one in shown
+            for one in of_runs
         ],
     }
-    body = "\n".join(_body(comparison, sections, shown, objectives, notes))
+    body = "\n".join(_body(opened, comparison, sections, of_runs, objectives, notes))
     try:
         replace_file(file, _page(_title(labels), body, data, library).encode())
     except OSError as error:
         raise NectarganError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def file_of_page(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a report is written to.
+
+    Raises:
+        TypeError: If it is no path.
+        ValueError: If it has no name, or a name that no browser would open as a page.
+
+    Example:
+        >>> file_of_page("report.html").name
+        'report.html'
+    """
+    file = arguments.path("path", path)
+    if not file.name or not os.fspath(path):
+        raise ValueError(f"a report needs the name of a file, such as report.html, got {shown(os.fspath(path))}")
+    if file.suffix.lower() not in _SUFFIXES:
+        raise ValueError(
+            "a report is an HTML page, which a browser knows by its name; write it to "
+            f"{file.with_suffix('.html').name}, and not to {file.name}"
+        )
+    return file
 
 
 def _library() -> str:
@@ -156,6 +183,7 @@ def _page(title: str, body: str, data: Any, library: str) -> str:
 
 
 def _body(
+    opened: Sequence[Run],
     comparison: Comparison,
     sections: Sequence[Section],
     pictures: Sequence[PictureSeries],
@@ -165,7 +193,7 @@ def _body(
     written = time.strftime("%Y-%m-%d %H:%M")
     yield f'<p class="quiet">Written {written} by nectargan-core {safe(version("nectargan-core"))}</p>'
     several = len(comparison.runs) > 1
-    parts = [("Runs" if several else "Run", "".join(_runs(comparison, notes)))]
+    parts = [("Runs" if several else "Run", "".join(_runs(opened, comparison, notes)))]
     if pictures:
         parts.append(("Pictures", "".join(_pictures(pictures))))
     number = 0
@@ -181,8 +209,13 @@ def _body(
         yield f'<section><h2 id="part{index}">{safe(title)}</h2>\n{html}</section>'
 
 
-def _runs(comparison: Comparison, notes: Sequence[str]) -> Iterator[str]:
+def _runs(opened: Sequence[Run], comparison: Comparison, notes: Sequence[str]) -> Iterator[str]:
     runs = table_of_runs(comparison)
+    started = [time_of(run.log.header.get("started")) or "" for run in opened]
+    if any(started):
+        runs.headings.insert(1, "started")
+        for row, text in zip(runs.rows, started, strict=True):
+            row.insert(1, text)
     several = len(comparison.runs) > 1
     yield _wide(html_table(runs, swatches=several))
     if notes:
@@ -192,6 +225,12 @@ def _runs(comparison: Comparison, notes: Sequence[str]) -> Iterator[str]:
         yield f"<h3>{safe(values.title)}</h3>"
         yield _wide(html_table(turned(values, "run") if len(comparison.runs) > _FEW_RUNS else values))
     if not several:
+        said = [
+            [kind, name, value] for kind, values in recorded_of(opened[0]).items() for name, value in values.items()
+        ]
+        if said:
+            yield "<h3>Metadata and other facts</h3>"
+            yield _wide(html_table(Table("", ["what", "of", "value"], said)))
         return
     yield "<h3>What differs</h3>"
     differences = table_of_differences(comparison)

@@ -78,6 +78,8 @@ def _paths(runs: Any) -> dict[str, Path]:
         return {arguments.text("the label of a run", label): _path(path) for label, path in runs.items()}
     if isinstance(runs, (str, os.PathLike)):
         runs = [runs]
+    if isinstance(runs, LossLog):
+        runs = [runs]
     if not isinstance(runs, Iterable):
         raise TypeError(f"runs must be paths of directories of runs or loss logs, got {shown(runs)}")
     paths = [_path(run) for run in runs]
@@ -85,6 +87,8 @@ def _paths(runs: Any) -> dict[str, Path]:
 
 
 def _path(value: object) -> Path:
+    if isinstance(value, LossLog):
+        raise TypeError("a run must be a path, got a LossLog; give the directory or file that it was opened with")
     return arguments.path("a run", value)
 
 

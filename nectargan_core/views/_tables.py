@@ -37,7 +37,7 @@ def table_of_runs(comparison: Comparison) -> Table:
     for run in comparison.runs:
         took = "" if run.seconds is None else span_of(run.seconds)
         resumed = f"{run.resumed}x" if run.resumed else ""
-        rows.append([run.label, str(run.steps), str(run.epochs), took, resumed])
+        rows.append([run.label, f"{run.steps:,}", f"{run.epochs:,}", took, resumed])
     if comparison.metric is not None:
         word = "lowest" if comparison.best == "min" else "highest"
         headings[1:1] = [f"{word} {comparison.metric}", "at step", "epoch"]
@@ -77,7 +77,7 @@ def _values_of_one(run: ComparedRun, names: Sequence[str]) -> Table:
     for name in names:
         summary, row = run.series[name], [name, _last_value(run, name)]
         for value in (summary.lowest, summary.highest):
-            row += ["", ""] if value is None else [number_of(value.value), str(value.step)]
+            row += ["", ""] if value is None else [number_of(value.value), f"{value.step:,}"]
         rows.append(row)
     return Table("Values (unweighted)", ["", "last", "lowest", "at step", "highest", "at step"], rows)
 
@@ -125,7 +125,7 @@ def number_of(value: float) -> str:
 
 def place_of(value: Value) -> list[str]:
     """Return step and epoch of a value."""
-    return [str(value.step), f"{value.epoch:.6g}"]
+    return [f"{value.step:,}", f"{value.epoch:.6g}"]
 
 
 # HTML

@@ -39,14 +39,28 @@
     return data.runs[curve.run] + (curve.split ? " (" + curve.split + ")" : "");
   }
 
-  function tracesOf(chart) {
+  const FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif";
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = "12px " + FONT;
+  function widthOf(text) { return Math.ceil(pen.measureText(text).width); }
+
+  // A legend breaks no lines of its own.
+  function inLines(text, room) {
+    const most = Math.max(1, Math.floor(text.length / Math.max(1, widthOf(text) / room)));
+    const lines = [];
+    for (let start = 0; start < text.length; start += most) lines.push(shown(text.slice(start, start + most)));
+    return lines.join("<br>");
+  }
+
+  function tracesOf(chart, room) {
     const traces = [];
     const dashOf = dashesOf(chart);
     const pale = chart.curves.length > 12 ? 0.2 : 0.35;
     chart.curves.forEach(function (curve, index) {
       const label = shown(labelOf(curve));
+      const inLegend = inLines(labelOf(curve), room);
       const raw = {
-        type: "scatter", x: curve.x, y: curve.y, name: label, legendgroup: String(index), connectgaps: false,
+        type: "scatter", x: curve.x, y: curve.y, name: inLegend, legendgroup: String(index), connectgaps: false,
         mode: curve.n <= FEW_POINTS && !chart.steps ? "lines+markers" : "lines",
         line: { color: colourOf(curve), width: curve.smooth_x ? 1 : 1.8, dash: dashOf(curve), shape: chart.steps ? "hv" : "linear" },
         marker: { size: 5, color: colourOf(curve) },
@@ -58,7 +72,7 @@
       traces.push(raw);
       if (curve.smooth_x)
         traces.push({
-          type: "scatter", x: curve.smooth_x, y: curve.smooth_y, name: label, legendgroup: String(index),
+          type: "scatter", x: curve.smooth_x, y: curve.smooth_y, name: inLegend, legendgroup: String(index),
           connectgaps: false, mode: "lines", line: { color: colourOf(curve), width: 2.2, dash: dashOf(curve) },
           hovertemplate: "%{y:.5~g}<extra>" + label + " (smoothed)</extra>", meta: raw.meta,
         });
@@ -71,23 +85,26 @@
   const touch = window.matchMedia("(pointer: coarse)").matches;
 
   // More than the legend takes, since the first drawing needs room for it; then the room is made to fit.
-  function expectedLegend(chart, longest, width) {
-    const inRow = Math.max(1, Math.floor((width - 80) / (7 * longest + 60)));
-    return 12 + 24 * Math.ceil(chart.curves.length / inRow);
+  function expectedLegend(chart, longest, room) {
+    const inRow = Math.max(1, Math.floor(room / (longest + 60)));
+    return 12 + 24 * Math.ceil(longest / room) * Math.ceil(chart.curves.length / inRow);
   }
 
-  function layoutOf(chart, longest, height, taken) {
+  function layoutOf(chart, entry, height, taken) {
     return {
       height: height + taken,
       margin: { l: 58, r: 12, t: 30, b: 50 + taken },
       xaxis: { title: { text: "step", standoff: 6, font: { size: 12 } }, gridcolor: "#eceff4", zeroline: false, range: data.range.slice() },
       yaxis: { type: chart.log ? "log" : "linear", gridcolor: "#eceff4", zerolinecolor: "#cdd3dd", tickformat: ".3~g", nticks: 5, automargin: true },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", maxheight: 4000, font: { size: 12 }, entrywidth: 7 * longest + 8, entrywidthmode: "pixels", groupclick: "togglegroup", tracegroupgap: 0 },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", maxheight: 4000, font: { size: 12 }, entrywidth: entry, entrywidthmode: "pixels", groupclick: "togglegroup", tracegroupgap: 0 },
+      annotations: chart.empty ? [{
+        text: "no finite values", xref: "paper", yref: "paper", x: 0.5, y: 0.5, showarrow: false, font: { size: 14, color: "#5c6473" },
+      }] : [],
       showlegend: !(data.runs.length > FEW_RUNS) || chart.first,
       hovermode: data.runs.length > FEW_RUNS ? "closest" : "x",
       dragmode: touch ? false : "zoom",
       paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-      font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif", size: 12, color: "#1d2330" },
+      font: { family: FONT, size: 12, color: "#1d2330" },
     };
   }
 
@@ -135,10 +152,11 @@
 
   function draw(plot, chart) {
     const alone = plot.closest(".charts").classList.contains("one");
-    const longest = Math.max.apply(null, chart.curves.map(function (curve) { return labelOf(curve).length; }));
-    plot.legendHeight = expectedLegend(chart, longest, plot.clientWidth);
-    Plotly.newPlot(plot, tracesOf(chart), layoutOf(chart, longest, alone && wide ? 420 : 310, plot.legendHeight), config)
-      .then(fit);
+    const room = Math.max(120, plot.clientWidth - 80);
+    const longest = Math.max.apply(null, chart.curves.map(function (curve) { return widthOf(labelOf(curve)); }));
+    plot.legendHeight = expectedLegend(chart, longest, room);
+    const layout = layoutOf(chart, Math.min(longest, room) + 8, alone && wide ? 420 : 310, plot.legendHeight);
+    Plotly.newPlot(plot, tracesOf(chart, room), layout, config).then(fit);
     plot.drawnWidth = plot.clientWidth;
     drawn.push(plot);
     plot.on("plotly_relayout", function (change) { follow(plot, change); });
@@ -185,6 +203,10 @@
     }
   });
   document.querySelectorAll(".plot").forEach(function (plot) { widths.observe(plot); });
+
+  // Elsewhere a table that is too wide scrolls, and keeps its words whole.
+  for (const cell of document.querySelectorAll("th, td"))
+    if (/\S{21}/.test(cell.textContent)) cell.classList.add("long");
 
   for (const swatch of document.querySelectorAll(".swatch"))
     swatch.style.background = colour(Number(swatch.dataset.run));
