@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from documents import PAGES, ROOT, blocks, file_of, relative
 ELSEWHERE = {
     ("README.md", "make demo"): "both set up an environment from the network; this is a part of `make test-all`, which "
     "`.ci/run` runs, and what `make demo` does is tested with nectargan-pix2pix",
+    ("plugins/nectargan-tensorboard/README.md", "$ tensorboard --logdir runs"): "it runs until it is stopped",
     ("plugins/nectargan-pix2pix/README.md", "nectargan-pix2pix demo"): "takes minutes; tested with nectargan-pix2pix",
 }
 # Pages whose commands need other distributions, and the test that has them.
@@ -47,7 +49,10 @@ class Shell:
         # Where pip is to find everything: no network, and no environments of its own to build in.
         self._variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("NECTARGAN_", "PYTHONPATH"))},
-            "PATH": os.pathsep.join([str(environment.python.parent), os.environ["PATH"]]),
+            # The programs of this environment come last: those of torch are only there.
+            "PATH": os.pathsep.join(
+                [str(environment.python.parent), os.environ["PATH"], str(Path(sys.prefix) / "bin")]
+            ),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_FIND_LINKS": str(wheels),
             "PIP_NO_BUILD_ISOLATION": "0",

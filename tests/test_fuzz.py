@@ -416,7 +416,7 @@ BUILT += (
     errors.ScheduleError,
 )
 LOADED = (ValueError, errors.ScheduleError, errors.PluginError, pydantic.ValidationError)
-MADE = (errors.ConfigError, errors.LossLogError, errors.PluginContractError, *TYPES)
+MADE = (errors.ConfigError, errors.LossLogError, errors.PluginError, errors.SpecSyntaxError, *TYPES)
 
 
 def call(positional, optional, allowed):

@@ -51,6 +51,7 @@ def small():
         yield
 
 
+SAMPLE_PHOTOGRAPHS = photos.sample_photographs
 SHORT = [trial._replace(epochs=4) for trial in TRIALS]
 
 
@@ -117,7 +118,7 @@ def test_tuning_finds_the_best_of_the_choices(monkeypatch):
 
 @pytest.mark.slow
 def test_filters_are_tuned_on_the_photographs_to_train_on():
-    pairs = photos.sample_photographs().training.pairs
+    pairs = SAMPLE_PHOTOGRAPHS().training.pairs
     assert classical.tuned(classical.middles(pairs, 192)) == classical.TUNED
 
 
@@ -271,12 +272,13 @@ def test_where_one_training_fails_the_other_ends_and_the_error_is_raised(small, 
         second.generator = Failing()
         return [first, second]
 
+    before = threading.active_count()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(running, "_networks", networks)
         trials = [TRIALS[0]._replace(epochs=10**6), TRIALS[1]]
         with pytest.raises(RuntimeError, match="no more memory"):
             run(tmp_path, Console(quiet=True), trials)
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
 
 
 # The program
@@ -317,7 +319,8 @@ def test_ctrl_c_ends_the_demo_with_one_line(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_objectives_restore_better_than_filters(tmp_path):
+def test_the_objectives_restore_better_than_filters(tmp_path, monkeypatch):
+    monkeypatch.setattr(photos, "sample_photographs", SAMPLE_PHOTOGRAPHS)  # and not the small ones
     scores = run(tmp_path, Console())
     assert max(scores["A"].psnr, scores["B"].psnr) > scores["filters"].psnr + 1
     assert scores["B"].psnr > scores["filters"].psnr + 0.5
