@@ -38,9 +38,12 @@ def pytest_collection_modifyitems(items):
     """Mark tests of plugins by what they cost.
 
     No coverage is measured in them: it is that of core, which has its own tests, and costs a third of the time. The
-    checks of the kit that start a process, which imports torch, are slow, and so is what compiles.
+    checks of the kit that start a process, which imports torch, are slow, and so is what compiles. So are comparisons with
+    the code of authors, which change with their plugin only, and what is for the authors of plugins.
     """
     for item in items:
+        if item.path.name.endswith("_numbers.py") or item.path.name.startswith(SLOW):
+            item.add_marker("slow")
         if item.path.is_relative_to(ROOT / "plugins"):
             item.add_marker("no_cover")
             if item.name in ("test_entry_point", "test_imports") or "compile" in item.name:
@@ -53,6 +56,13 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+# Files of which all is slow, by how their names begin.
+SLOW = (
+    *("test_compile", "test_tracing", "test_weightings_compiled"),
+    *("test_published_", "test_pix2pixhd"),
+    *("test_check_command", "test_diagnosis", "test_kit_installed", "test_kit_specs", "test_new", "test_plugin_zoo"),
+    "test_wheels",
+)
 SETTINGS = ("NECTARGAN_PLUGINS", "NECTARGAN_BLOCK_PLUGINS", "NECTARGAN_PROVIDERS")
 
 SPEC = """
