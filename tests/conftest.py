@@ -38,8 +38,8 @@ def pytest_collection_modifyitems(items):
     """Mark tests of plugins by what they cost.
 
     No coverage is measured in them: it is that of core, which has its own tests, and costs a third of the time. The
-    checks of the kit that start a process, which imports torch, are slow, and so is what compiles. So are comparisons with
-    the code of authors, which change with their plugin only, and what is for the authors of plugins.
+    checks of the kit that start a process, which imports torch, are slow, and so is what compiles. So are comparisons
+    with the code of authors, which change with their plugin only, and what is for the authors of plugins.
     """
     for item in items:
         if item.path.name.endswith("_numbers.py") or item.path.name.startswith(SLOW):

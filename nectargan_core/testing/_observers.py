@@ -53,13 +53,14 @@ def params(subject: ObserverSubject) -> None:
 def hooks(subject: ObserverSubject) -> None:
     """What it makes has functions that are marked with `hookimpl`, with names and arguments of events."""
     _ready(subject)
-    made = subject.make()
-    try:
-        LossManager(observers=[made], enable_logging=False).close()
-    except NectarganError as error:
-        raise CheckFailed(str(error)) from error
-    if subject.make() is made:
-        raise CheckFailed("it makes the same object twice; each manager needs an observer of its own")
+    with _elsewhere():
+        made = subject.make()
+        try:
+            LossManager(observers=[made], enable_logging=False).close()
+        except NectarganError as error:
+            raise CheckFailed(str(error)) from error
+        if subject.make() is made:
+            raise CheckFailed("it makes the same object twice; each manager needs an observer of its own")
 
 
 def idle(subject: ObserverSubject) -> None:
