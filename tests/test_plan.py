@@ -323,8 +323,7 @@ def test_whatever_is_computed_together_is_as_if_computed_one_by_one(losses, done
                 with_scope, reference.prefix = None, ""
         for name, rows in reference.records.items():
             kept = manager.series(name)
-            # The mean of zeros times a negative weight is 0.0, that of their products may be -0.0: one number. 0.0 is added
-            # to make it so.
+            # Zeros times a negative weight may give 0.0 or -0.0, which are one number once 0.0 is added.
             columns = (kept.step, kept.epoch, kept.loss + 0.0, kept.weight, kept.unweighted + 0.0)
             ours = list(zip(*(column.tolist() for column in columns), strict=True))
             theirs = [(row[0], float(row[1]), row[2] + 0.0, row[3], row[4] + 0.0) for row in rows]
