@@ -60,7 +60,7 @@ def pytest_collection_finish():
 SLOW = (
     *("test_compile", "test_tracing", "test_weightings_compiled"),
     *("test_published_", "test_pix2pixhd"),
-    *("test_check_command", "test_diagnosis", "test_kit_installed", "test_kit_specs", "test_new", "test_plugin_zoo"),
+    *("test_check_command", "test_diagnosis", "test_kit_", "test_new", "test_plugin_zoo", "test_trials"),
     "test_wheels",
 )
 SETTINGS = ("NECTARGAN_PLUGINS", "NECTARGAN_BLOCK_PLUGINS", "NECTARGAN_PROVIDERS")

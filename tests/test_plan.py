@@ -270,6 +270,7 @@ def same(one, other):
 
 @pytest.mark.filterwarnings("ignore:.*computed without an epoch")
 @pytest.mark.filterwarnings("ignore:.*the step goes back")
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(objectives(), actions)
 def test_whatever_is_computed_together_is_as_if_computed_one_by_one(losses, done):
