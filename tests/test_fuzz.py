@@ -760,6 +760,9 @@ def test_a_method_of_a_manager_returns_or_raises_what_is_documented_and_changes_
     assert found is None, found[0]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Sparse CSR tensor support", "ignore:torch.quantize_per_tensor", "ignore:.*nested tensors"
+)
 @pytest.mark.slow
 @settings(ONCE, max_examples=CALLS // 8)
 @given(calls({name: described for name, (_, described) in FUNCTIONS.items()}))
