@@ -14,7 +14,7 @@ from nectargan_core.cli._table import filled, fits, print_note, print_table
 
 if TYPE_CHECKING:
     from nectargan_core import LossLog
-    from nectargan_core.log import Extreme, Summary
+    from nectargan_core.log import Summary, Value
 
 # What a narrow terminal has no room for, first what is missed least.
 _LEFT_OUT = ("records", "highest", "lowest", "step")
@@ -103,5 +103,5 @@ def _series(each: Summary) -> dict[str, Any]:
     }
 
 
-def _extreme(extreme: Extreme | None) -> dict[str, Any] | None:
+def _extreme(extreme: Value | None) -> dict[str, Any] | None:
     return None if extreme is None else {key: as_json(value) for key, value in extreme._asdict().items()}

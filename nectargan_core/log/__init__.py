@@ -23,7 +23,7 @@ from nectargan_core.log._records import (
     with_times,
 )
 from nectargan_core.log._scalars import Scalars, ScalarStream
-from nectargan_core.log._summary import Extreme, Summary, summaries, summary
+from nectargan_core.log._summary import Summary, Value, summaries, summary
 from nectargan_core.log._tables import about, nonfinite, span_of, tables, time_of
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "RECORD",
     "Curve",
     "Entry",
-    "Extreme",
     "Follower",
     "Kind",
     "LogFile",
@@ -45,6 +44,7 @@ __all__ = [
     "ScalarStream",
     "Scalars",
     "Summary",
+    "Value",
     "about",
     "as_nectargan_log",
     "as_records",

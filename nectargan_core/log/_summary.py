@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from nectargan_core.log._reader import LossLog
 
 
-class Extreme(NamedTuple):
-    """A value of a series, and the step and epoch at which it was first reached."""
+class Value(NamedTuple):
+    """A value of a series, and where the run had it.
+
+    Args:
+        value: The value, finite.
+        step: The step; of the mean of an epoch, its last one.
+        epoch: The epoch.
+    """
 
     value: float
     step: int
@@ -37,7 +43,7 @@ class Summary:
         last: The last value; of a loss the weighted one.
         unweighted: The last value before weighting.
         epoch_mean: The mean over the last epoch; weighed by the sizes of the batches where all of them are known.
-        lowest: The lowest finite value, None where none is finite.
+        lowest: The lowest finite value, where it was first reached; None where none is finite.
         highest: The highest finite value, likewise.
         first_weight: The weight of the first record.
         weight: The weight of the last record.
@@ -52,8 +58,8 @@ class Summary:
     last: float
     unweighted: float
     epoch_mean: float
-    lowest: Extreme | None
-    highest: Extreme | None
+    lowest: Value | None
+    highest: Value | None
     first_weight: float
     weight: float
 
@@ -82,15 +88,15 @@ def summary(entry: Entry, records: Records) -> Summary:
         last=float(records.loss[-1]),
         unweighted=float(records.unweighted[-1]),
         epoch_mean=_mean(records, int(np.flatnonzero(np.append(True, records.epoch[1:] != records.epoch[:-1]))[-1])),
-        lowest=_extreme(records, int(np.where(finite, records.loss, np.inf).argmin())) if finite.any() else None,
-        highest=_extreme(records, int(np.where(finite, records.loss, -np.inf).argmax())) if finite.any() else None,
+        lowest=_value(records, int(np.where(finite, records.loss, np.inf).argmin())) if finite.any() else None,
+        highest=_value(records, int(np.where(finite, records.loss, -np.inf).argmax())) if finite.any() else None,
         first_weight=float(records.weight[0]),
         weight=float(records.weight[-1]),
     )
 
 
-def _extreme(records: Records, place: int) -> Extreme:
-    return Extreme(float(records.loss[place]), int(records.step[place]), float(records.epoch[place]))
+def _value(records: Records, place: int) -> Value:
+    return Value(float(records.loss[place]), int(records.step[place]), float(records.epoch[place]))
 
 
 def _mean(records: Records, start: int) -> float:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from nectargan_core import _arguments as arguments
 from nectargan_core._messages import did_you_mean, listed
 from nectargan_core.errors import UnknownLossError
-from nectargan_core.log import Kind, entries
+from nectargan_core.log import Kind, Value, entries
 from nectargan_core.objectives import Objective, value_of
 from nectargan_core.views._runs import Paths, Run, named, open_runs
-from nectargan_core.views._series import ComparedSeries, Value, is_better_high, records_of, summarize
+from nectargan_core.views._series import ComparedSeries, is_better_high, records_of, summarize
 
 # What says where the numbers come from, and not what they are; stands last.
 _OF_ORIGIN = ("order", "provider", "version")

@@ -76,9 +76,7 @@ def open_runs(runs: Paths) -> list[Run]:
 def _paths(runs: Any) -> dict[str, Path]:
     if isinstance(runs, Mapping):
         return {arguments.text("the label of a run", label): _path(path) for label, path in runs.items()}
-    if isinstance(runs, (str, os.PathLike)):
-        runs = [runs]
-    if isinstance(runs, LossLog):
+    if isinstance(runs, (str, os.PathLike, LossLog)):
         runs = [runs]
     if not isinstance(runs, Iterable):
         raise TypeError(f"runs must be paths of directories of runs or loss logs, got {shown(runs)}")

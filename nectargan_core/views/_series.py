@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from nectargan_core.log import Kind, LossLog, Records, joined
+from nectargan_core.log import Kind, LossLog, Records, Value, joined
 
 _Floats: TypeAlias = "npt.NDArray[np.float64]"
 
@@ -39,20 +39,6 @@ _MORE_IS_BETTER = frozenset(
         "r2",
     ]
 )
-
-
-class Value(NamedTuple):
-    """A value, and where the run had it.
-
-    Args:
-        value: The value, finite.
-        step: The step; of the mean of an epoch, its last one.
-        epoch: The epoch.
-    """
-
-    value: float
-    step: int
-    epoch: float
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from html import escape
 from typing import NamedTuple
 
 from nectargan_core._printable import printable
-from nectargan_core.log import span_of
+from nectargan_core.log import Value, span_of
 from nectargan_core.views._compare import ComparedRun, Comparison
-from nectargan_core.views._series import Value
 
 # Of the kinds of names in a log, those that tables have; there may be hundreds of the others.
 _SHOWN = ("loss", "metric")
