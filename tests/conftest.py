@@ -20,7 +20,7 @@ pytest_plugins = ["nectargan_core.testing.fixtures"]
 
 # No deadline: on a loaded machine an example may take arbitrarily long.
 hypothesis.settings.register_profile("all day", deadline=None, max_examples=25)
-hypothesis.settings.register_profile("thorough", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("all day")
 
 

@@ -21,7 +21,7 @@ from nectargan_core._messages import short
 from nectargan_core._printable import printable
 from nectargan_core.cli._log_runs import query_option
 from nectargan_core.cli._numbers import as_json
-from nectargan_core.cli._table import print_note
+from nectargan_core.cli._table import print_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -59,11 +59,11 @@ def watch(run: str, query: Sequence[str], in_json: bool) -> None:
         _view(follower, path, query)
         return
     if not follower.poll():
-        print_note(f"Waiting for {log_in(path)}", err=True)
+        print_text(printable(f"Waiting for {log_in(path)}"), err=True)
         _await(follower)
     while True:
         if follower.is_gone:
-            print_note(f"{log_in(path)} was removed; waiting for another", err=True)
+            print_text(printable(f"{log_in(path)} was removed; waiting for another"), err=True)
         elif follower.step >= 0:
             asked = _asked(follower, path, query)
             if not query and not in_json:

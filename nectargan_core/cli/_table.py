@@ -84,9 +84,9 @@ def print_note(text: str, *, err: bool = False) -> None:
         click.echo(line, err=err)
 
 
-def print_text(text: str) -> None:
+def print_text(text: str, *, err: bool = False) -> None:
     """Print text as it is, with escapes for letters that the encoding of the terminal lacks."""
-    click.echo(_encodable(text))
+    click.echo(_encodable(text), err=err)
 
 
 def _available() -> int:
