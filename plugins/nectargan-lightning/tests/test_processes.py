@@ -1,5 +1,6 @@
 """Several processes, and copies of a LightningModule, which a manager is no part of."""
 
+import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -77,12 +78,17 @@ def test_each_rank_logs_and_the_loggers_get_the_mean_of_all(pl, rows_of, tmp_pat
     assert rows_of("val/G_L1") == [(3, pytest.approx(log.series("val/G_L1").loss[0]))]
 
 
-@pytest.mark.parametrize(("launcher", "rank", "warned"), [(object(), True, 1), (None, True, 0), (object(), False, 0)])
+@pytest.mark.parametrize(
+    ("environment", "rank", "warned"),
+    [("LightningEnvironment", True, 1), ("LightningEnvironment", False, 0), ("TorchElasticEnvironment", True, 0)],
+)
 def test_a_log_that_was_begun_before_the_other_ranks_is_warned_of(
-    pl, regression, tmp_path, recwarn, launcher, rank, warned
+    pl, regression, tmp_path, recwarn, monkeypatch, environment, rank, warned
 ):
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as Lightning sets it in the first process, too
     model = regression(LossManager.from_spec("l1", experiment_dir="run"))
-    strategy = SimpleNamespace(launcher=launcher)
+    environments = importlib.import_module(pl.__name__.replace("pytorch", "fabric")).plugins.environments
+    strategy = SimpleNamespace(cluster_environment=getattr(environments, environment)())
     trainer = SimpleNamespace(world_size=2, is_global_zero=rank, strategy=strategy, loggers=[], log_every_n_steps=1)
     LossCallback().setup(trainer, model, "fit")
     assert [each.category for each in recwarn].count(NectarganWarning) == warned

@@ -276,7 +276,10 @@ class LossCallback(Callback):
 
     def _warn_of_one_rank(self, trainer: Trainer) -> None:
         """Warn of logs of rank 0 that were begun before Lightning started the processes of the other ranks."""
-        if trainer.world_size == 1 or trainer.strategy.launcher is None or not trainer.is_global_zero:
+        # Under torchrun or Slurm each process is started as what it is, and its managers know how many there are.
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        starts_processes = type(environment).__name__ == "LightningEnvironment"
+        if trainer.world_size == 1 or not starts_processes or not trainer.is_global_zero:
             return
         early = [name for name, manager in self._managers.items() if manager.experiment_dir is not None]
         if early:
