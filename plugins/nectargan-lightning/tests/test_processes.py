@@ -34,7 +34,7 @@ class Regression(lightning.LightningModule):
 
     def training_step(self, batch, batch_idx):
         x, y = batch
-        return self.losses.compute_losses({"y_fake": self.network(x), "y": y}).total
+        return self.losses.compute_losses({"y_fake": self.network(x), "y": y}, batch_size=len(x)).total
 
     def validation_step(self, batch, batch_idx):
         self.training_step(batch, batch_idx)
@@ -42,9 +42,13 @@ class Regression(lightning.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
+    def val_dataloader(self):
+        sizes = [[1, 3], [2]][self.global_rank]
+        return DataLoader([(torch.rand(n, 3, 8, 8), torch.zeros(n, 3, 8, 8)) for n in sizes], batch_size=None)
+
 
 if __name__ == "__main__":
-    data = DataLoader([(torch.rand(3, 8, 8), torch.zeros(3, 8, 8)) for _ in range(8)])
+    data = DataLoader([(torch.rand(3, 8, 8), torch.zeros(3, 8, 8)) for _ in range(4)])
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=2,
@@ -53,10 +57,12 @@ if __name__ == "__main__":
         log_every_n_steps=1,
         logger=CSVLogger("logs", "", ""),
         enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         callbacks=[LossCallback()],
     )
     model = Regression()
-    trainer.fit(model, data, data)
+    trainer.fit(model, data)
     if model.losses is not None:
         model.losses.close()
 """
@@ -73,9 +79,12 @@ def test_each_rank_logs_and_the_loggers_get_the_mean_of_all(pl, rows_of, tmp_pat
     assert log.series("G_L1").step.tolist() == [0, 1, 2, 3]
     assert log.series("G_L1").count.tolist() == [2, 2, 2, 2]
     assert [step for step, _ in rows_of("G_L1")] == [0, 1, 2, 3]
-    # Those of this rank, step by step; of a validation the mean of both.
+    # Those of this rank, step by step; of a validation the mean of both, in which each sample counts the same.
     assert [value for _, value in rows_of("G_L1")] == LossLog("run/loss_log.jsonl").series("G_L1").loss.tolist()
-    assert rows_of("val/G_L1") == [(3, pytest.approx(log.series("val/G_L1").loss[0]))]
+    validated = [log.series("val/G_L1", rank=rank) for rank in (0, 1)]
+    assert [records.batch.tolist() for records in validated] == [[1, 3], [2]]
+    total = sum(float((records.loss * records.batch).sum()) for records in validated)
+    assert rows_of("val/G_L1") == [(3, pytest.approx(total / 6))]
 
 
 @pytest.mark.parametrize(
