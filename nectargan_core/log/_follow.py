@@ -225,11 +225,11 @@ class Follower:
             return read_at(descriptor, start, min(stop, status.st_size) - start)
 
         is_same = (status.st_dev, status.st_ino) == self._identity and status.st_size >= self._size
-        rewinds = self._index.rewinds if self._index is not None and is_same else -1
+        rewinds = len(self._index.rewinds) if self._index is not None and is_same else -1
         try:
             if self._index is not None and is_same:
                 self._index.extend(read)
-            if self._index is None or self._index.rewinds != rewinds:
+            if self._index is None or len(self._index.rewinds) != rewinds:
                 # What a run that goes back supersedes is forgotten already.
                 self._index, self.series = LogIndex(path), {}
                 self._index.extend(read)

@@ -14,7 +14,7 @@ from nectargan_core.errors import UnknownLossError
 from nectargan_core.log import Kind, Value, entries
 from nectargan_core.objectives import Objective, value_of
 from nectargan_core.views._runs import Paths, Run, named, open_runs
-from nectargan_core.views._series import ComparedSeries, is_better_high, records_of, summarize
+from nectargan_core.views._series import ComparedSeries, is_better_high, summarize
 
 # What says where the numbers come from, and not what they are; stands last.
 _OF_ORIGIN = ("order", "provider", "version")
@@ -189,7 +189,7 @@ def _compared(run: Run) -> ComparedRun:
     series: dict[str, ComparedSeries] = {}
     last_step, first_epoch, last_epoch = -1, math.inf, -math.inf
     for entry in entries(log):
-        records = records_of(log, entry.name)
+        records = log._passing(entry.name)
         if not len(records):
             continue
         last_step = max(last_step, int(records.step.max()))
