@@ -68,12 +68,12 @@ def about(label: str, log: LossLog) -> str:
 
 
 def ranks_of(log: LossLog) -> str:
-    """Return how many ranks a log is of, such as `8 of 16 ranks` where others are elsewhere; empty for a run of one."""
+    """Return which ranks a log is of, such as `8 of 16 ranks` where others are elsewhere; empty of a run that has one."""
     sizes = [size for header in log.headers if isinstance(size := header.get("world_size"), int)]
     here, all_of_them = len(log.ranks), max(sizes, default=0)
     if here >= all_of_them:
         return f"{here} ranks" if here > 1 else ""
-    return f"{here} of {all_of_them} ranks"
+    return f"{here} of {all_of_them} ranks" if here > 1 else f"rank {log.ranks[0]} of {all_of_them}"
 
 
 def span_of(seconds: float) -> str:
