@@ -71,7 +71,7 @@ class LogIndex:
         self._entries: dict[str, list[_Entry]] = {}
         # Of each line that supersedes records, how many headers stand before it, and what it says.
         self.rewinds: list[tuple[int, Mapping[str, Any]]] = []
-        # For each header, where among the entries of each loss a place is kept for what other ranks supersede before it.
+        # For each header, which entry of each loss there is for what other ranks supersede of what stands before it.
         self._places: list[dict[str, int]] = []
         # The name of a loss by what a line says, since nearly every line has one that is known.
         self._names: dict[bytes, str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -166,7 +166,13 @@ class _Column:
             self._by_batch = self._by_count.copy()
 
     def add(
-        self, groups: _Groups, places: _Places, is_new: _Array, values: _Array, counts: _Array | None, sizes: _Array | None
+        self,
+        groups: _Groups,
+        places: _Places,
+        is_new: _Array,
+        values: _Array,
+        counts: _Array | None,
+        sizes: _Array | None,
     ) -> None:
         """Take the values of a part.
 
@@ -227,9 +233,7 @@ class _Column:
             if skipped is not None:
                 skipped = np.where(by_batch, 0.0 if self._skipped_batch is None else self._skipped_batch, skipped)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            means: _Array = np.where(
-                self._differs, sums / (total if skipped is None else total - skipped), self._first
-            )
+            means: _Array = np.where(self._differs, sums / (total if skipped is None else total - skipped), self._first)
         return means
 
 

@@ -68,7 +68,7 @@ def about(label: str, log: LossLog) -> str:
 
 
 def ranks_of(log: LossLog) -> str:
-    """Return which ranks a log is of, such as `8 of 16 ranks` where others are elsewhere; empty of a run that has one."""
+    """Return which ranks a log is of, such as `8 of 16 ranks` where others are elsewhere; empty for a run of one."""
     sizes = [size for header in log.headers if isinstance(size := header.get("world_size"), int)]
     here, all_of_them = len(log.ranks), max(sizes, default=0)
     if here >= all_of_them:
