@@ -20,9 +20,10 @@ import pytest
 import torch
 from filelock import FileLock
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 from torchrun import run_functions, torchrun
 
-from nectargan_core import LossLog, LossManager
+from nectargan_core import LossLog, LossManager, Weighting
 from nectargan_core.errors import NectarganError, NonFiniteLossError, ObjectiveError
 
 pytestmark = pytest.mark.slow
@@ -125,7 +126,15 @@ def rank_different(place):
                 give(manager, value, name, batch_size=size)
             if rank() == 0:
                 manager.record("rate", step)
-        return [manager.reduce_means(), manager.reduce_means(["common", "own0"])]
+        with manager.split("val"):
+            give(manager, rank(), "common", batch_size=1 + rank())
+            validated = manager.reduce_means()
+        return [
+            manager.reduce_means(),
+            manager.reduce_means(["common", "own0"]),
+            manager.reduce_means("rate"),
+            validated,
+        ]
 
 
 def rank_alone(place):
@@ -212,6 +221,43 @@ def rank_printing(place):
         manager.print_losses(0, 1)
         manager.print_weights()
     return [printed.getvalue(), manager.print_losses(0, 1, capture=True)]
+
+
+# Beside DistributedDataParallel
+
+
+def trained(reduce, is_disabled=False, micro_batches=1):
+    """Train a network with two outputs; return its parameters, and the factors of the weighting."""
+    torch.manual_seed(rank())
+    network = DistributedDataParallel(torch.nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    manager = LossManager()
+    manager.register_loss_fn("a", lambda one: one.square().mean(), inputs=("one",))
+    manager.register_loss_fn("b", lambda two: (two - rank()).abs().mean(), inputs=("two",))
+    manager.set_weighting(Weighting("balancer", wrt="output", reduce=reduce))
+    if is_disabled:
+        manager.disable("b")
+    for _ in range(3):
+        manager.tick(epoch=0)
+        for number in range(micro_batches):
+            is_last = number == micro_batches - 1
+            with contextlib.nullcontext() if is_last else network.no_sync():
+                output = network(torch.rand(4, 3))
+                inputs = {"one": output[:, 0], "two": output[:, 1], "output": output}
+                (manager.compute_losses(inputs, batch_size=4).total / micro_batches).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    parameters = [value for parameter in network.parameters() for value in parameter.flatten().tolist()]
+    return [parameters, manager.get_loss_weights(precision=None)]
+
+
+def rank_trained(place):
+    return {
+        "own factors": trained(None),
+        "mean of factors": trained("mean"),
+        "accumulated": trained("mean", micro_batches=3),
+        "disabled on the last rank": trained(None, is_disabled=rank() == last()),
+    }
 
 
 # Killed, and resumed with another number of processes
@@ -315,9 +361,11 @@ def test_ranks_with_different_losses_end_and_their_means_are_right(returned, siz
     expected = {"common": mean([each for number in all_of for each in all_of[number]])}
     expected |= {f"own{number}": mean(all_of[number]) for number in all_of}
     expected |= {"unused": mean(all_of[size - 1]), "rate": 1.5}
-    for every, some in found:
+    for every, some, rate, validated in found:
         assert every == pytest.approx(expected, abs=1e-15)
         assert some == pytest.approx({name: expected[name] for name in ("common", "own0")}, abs=1e-15)
+        assert rate == {"rate": 1.5}  # which rank 0 has recorded only
+        assert validated == {"common": mean([(number, 1 + number) for number in range(size)])}
 
 
 def test_means_are_the_same_on_all_ranks_to_the_digit(returned):
@@ -382,6 +430,19 @@ def test_rank_0_prints_and_all_return_the_text(returned):
     for number, (printed, text) in enumerate(returned(rank_printing)):
         assert ("a: 1.0" in printed) == (number == 0)
         assert "a: 1.0" in text
+
+
+@pytest.mark.parametrize("case", ["own factors", "mean of factors", "accumulated", "disabled on the last rank"])
+def test_networks_stay_the_same_on_all_ranks(returned, case):
+    parameters = [found[case][0] for found in returned(rank_trained)]
+    assert all(math.isfinite(value) for value in parameters[0])
+    assert all(each == parameters[0] for each in parameters)
+
+
+def test_factors_are_those_of_all_ranks_where_they_are_reduced(returned, size):
+    for case in ("mean of factors", "accumulated", "own factors"):
+        factors = [found[case][1] for found in returned(rank_trained)]
+        assert len({tuple(each.values()) for each in factors}) == (size if case == "own factors" else 1)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(launched):
