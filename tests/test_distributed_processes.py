@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from devices import elsewhere
 from filelock import FileLock
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -178,20 +179,20 @@ def rank_checked(place):
     return {case: caught(objective(case).check_ranks) for case in ("same", "weight", "loss", "argument")}
 
 
-NONFINITE = ("raise", "warn", "ignore")
+NONFINITE = ("raise", "warn", "ignore", "raise, on a device")
 
 
-def trained_until_nan(bad, nonfinite):
+def trained_until_nan(bad, nonfinite, make=torch.tensor):
     """Train some steps, of which some ranks have nan in one; return where this rank stopped, with the error."""
     manager = manager_of("a", nonfinite=nonfinite)
     found = []
     for step in range(6):
         manager.tick(epoch=1)
-        value = math.nan if (rank(), step) in bad else 1.0
+        value = make(math.nan if (rank(), step) in bad else 1.0)
         raised = True
         try:
             with contextlib.suppress(NonFiniteLossError):
-                give(manager, value)
+                manager.compute_losses({"value": value})
                 raised = False
             manager.raise_on_any_rank()
         except NonFiniteLossError as error:
@@ -201,12 +202,12 @@ def trained_until_nan(bad, nonfinite):
 
 
 def rank_nan(place):
+    one = {(last(), 2), (last(), 4)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {
-            nonfinite: trained_until_nan({(last(), 2), (last(), 4)}, nonfinite)
-            for nonfinite in ("raise", "warn", "ignore")
-        } | {"two": trained_until_nan({(0, 3), (last(), 3)}, "ignore")}
+        found = {nonfinite: trained_until_nan(one, nonfinite) for nonfinite in ("raise", "warn", "ignore")}
+        found["raise, on a device"] = trained_until_nan(one, "raise", elsewhere)
+        return found | {"two": trained_until_nan({(0, 3), (last(), 3)}, "ignore")}
 
 
 def rank_printing(place):
