@@ -1,13 +1,15 @@
-"""What it costs to find a plugin by its name among 300 installed distributions."""
+"""Finding a plugin by its name among 300 installed distributions, beside reading their entry points."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import importlib_metadata
-from interleaved import medians
+from interleaved import times
+from table import Row, compared
 
 from nectargan_core import catalog
 
@@ -29,25 +31,19 @@ def first() -> None:
     catalog.find(catalog.SPECS, "bench-7")
 
 
-def main() -> None:
-    """Print the medians of the first and of later resolutions, beside that of the bare scan."""
-    print(f"Finding a plugin among {DISTRIBUTIONS} distributions (CPU time, medians of interleaved runs)")
+def rows() -> Iterator[Row]:
+    """Yield the first and later resolutions."""
+    bare = "entry_points(group=...)"
     with tempfile.TemporaryDirectory() as folder:
         install(Path(folder))
         sys.path.append(folder)
         try:
-            scans = medians(
-                {"bare": lambda: importlib_metadata.entry_points(group=catalog.SPECS), "first": first}, calls=1
+            scans = times(
+                {bare: lambda: importlib_metadata.entry_points(group=catalog.SPECS), "first": first}, 1, rounds=30
             )
-            later = medians({"later": lambda: catalog.find(catalog.SPECS, "bench-7")}, calls=1000)["later"]
+            later = times({"later": lambda: catalog.find(catalog.SPECS, "bench-7")}, 1000, rounds=30)["later"]
         finally:
             sys.path.remove(folder)
             catalog.refresh()
-    bare = scans["bare"]
-    print(f"entry_points(group=...)  {bare * 1e3:8.2f} ms")
-    print(f"first resolution         {scans['first'] * 1e3:8.2f} ms  {scans['first'] / bare:.2f}x (aim: under 3x)")
-    print(f"later resolutions        {later * 1e6:8.2f} us  (aim: under 10 us)")
-
-
-if __name__ == "__main__":
-    main()
+    yield compared("the first name that is resolved", bare, scans["first"], scans[bare], 3.0)
+    yield compared("any later one", bare, later, scans[bare])

@@ -1,66 +1,52 @@
-"""What importing costs: the whole package after torch, and the parts that need no torch beside `import torch`."""
+"""Imports and commands in fresh processes, beside `import torch`."""
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+
+from table import Row, compared
 
 ROUNDS = 7
-AFTER_TORCH = """
-import gc, sys, time
-if sys.argv[1] == "off":
-    gc.disable()
-start = time.thread_time(); import torch; torch_done = time.thread_time()
-import nectargan_core; [getattr(nectargan_core, name) for name in nectargan_core.__all__]; done = time.thread_time()
-print(torch_done - start, done - torch_done)
-"""
-CPU_TIME = "import sys, time; before = time.process_time(); {0}; print(time.process_time() - before, file=sys.stderr)"
-WITHOUT_TORCH = {
-    "import torch": "import torch",
-    "import nectargan_core": "import nectargan_core",
-    "nectargan --help": "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)",
-    "nectargan plugins": "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)",
+TIMED = "import time; start = time.process_time(); {0}; taken = time.process_time() - start; "
+TORCH = "import torch"
+WAYS = {
+    TORCH: TIMED.format(TORCH),
+    "import nectargan_core": TIMED.format("import nectargan_core"),
+    "nectargan --help": TIMED.format(
+        "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)"
+    ),
+    "nectargan plugins": TIMED.format(
+        "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)"
+    ),
+    "all public names, after torch": f"{TORCH}; "
+    + TIMED.format("import nectargan_core; [getattr(nectargan_core, name) for name in nectargan_core.__all__]"),
+    "the same, without garbage collection": f"import gc; gc.disable(); {TORCH}; "
+    + TIMED.format("import nectargan_core; [getattr(nectargan_core, name) for name in nectargan_core.__all__]"),
+    "the first from_spec('pix2pix:extended')": "from nectargan_core import LossManager; "
+    + TIMED.format("LossManager.from_spec('pix2pix:extended')"),
+    "the first from_spec('l1')": "from nectargan_core import LossManager; " + TIMED.format("LossManager.from_spec('l1')"),
 }
+AIMS = {
+    "nectargan --help": 0.25,
+    "all public names, after torch": 0.15,
+    "the same, without garbage collection": 0.15,
+}
+"""A full garbage collection of what torch has made falls to whoever allocates next, so both are measured."""
 
 
-def after_torch() -> None:
-    """Print what all public names add to a process that has imported torch."""
-    print("Importing all of nectargan_core after torch (CPU time, medians of fresh processes; aim: under 15% of torch)")
-    print("A full garbage collection of what torch has made falls to whoever allocates next, so both are shown.")
-    taken: dict[str, list[list[float]]] = {"off": [], "on": []}
+def seconds(code: str) -> float:
+    """Return the CPU time that a fresh process measures."""
+    program = [sys.executable, "-c", f"{code}import sys; print(taken, file=sys.stderr)"]
+    return float(subprocess.run(program, check=True, capture_output=True, text=True).stderr.splitlines()[-1])
+
+
+def rows() -> Iterator[Row]:
+    """Yield a row for each."""
+    taken: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(ROUNDS):
-        for collector, rows in taken.items():
-            child = [sys.executable, "-c", AFTER_TORCH, collector]
-            output = subprocess.run(child, check=True, capture_output=True, text=True).stdout
-            rows.append([float(seconds) for seconds in output.split()])
-    for collector, rows in taken.items():
-        ratio = statistics.median(core / torch for torch, core in rows)
-        torch, core = (statistics.median(column) * 1e3 for column in zip(*rows, strict=True))
-        print(
-            f"collector {collector:<4} torch {torch:.0f} ms, then nectargan_core {core:.0f} ms: {ratio:.1%} of torch's"
-        )
-
-
-def without_torch() -> None:
-    """Print what starts without torch, beside the import of torch."""
-    print("What needs no tensor, beside `import torch` (likewise; aim for nectargan --help: at most 25%)")
-    taken: dict[str, list[float]] = {name: [] for name in WITHOUT_TORCH}
-    for _ in range(ROUNDS):
-        for name, code in WITHOUT_TORCH.items():
-            child = [sys.executable, "-c", CPU_TIME.format(code)]
-            output = subprocess.run(child, check=True, capture_output=True, text=True).stderr
-            taken[name].append(float(output.splitlines()[-1]))
-    torch = statistics.median(taken["import torch"])
-    for name, seconds in taken.items():
-        print(f"{name:<24}{statistics.median(seconds) * 1e3:>8.0f} ms{statistics.median(seconds) / torch:>8.1%}")
-
-
-def main() -> None:
-    """Print both tables."""
-    after_torch()
-    without_torch()
-
-
-if __name__ == "__main__":
-    main()
+        for name, code in WAYS.items():
+            taken[name].append(seconds(code))
+    for name in list(taken)[1:]:
+        yield compared(name, TORCH, taken[name], taken[TORCH], AIMS.get(name))

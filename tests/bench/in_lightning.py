@@ -1,21 +1,23 @@
-"""What a step of a Lightning Trainer costs with a manager that follows it, beside `self.log` for each loss."""
+"""A step of eight losses in a Trainer of Lightning, log_every_n_steps=50, beside the same step without logging."""
 
 from __future__ import annotations
 
 import logging
-import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from table import Row, beside_first, compared
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from nectargan_core import LossManager
 
 LOSSES, STEPS, ROUNDS = 8, 200, 7
+NOTHING = "no logging"
 
 
 class Scaled(nn.Module):
@@ -30,18 +32,13 @@ class Scaled(nn.Module):
         return (y_fake - y).mean() * self.factor
 
 
-def main() -> None:
-    """Print the medians of a step, and what each way adds to the step without logging."""
-    try:
-        import lightning
-        from nectargan_lightning import LossCallback
-    except ImportError as error:
-        print(f"Lightning: left out, {error}")
-        return
+def measure() -> dict[str, list[float]]:
+    """Return the seconds of a step in each round, by way of logging."""
+    import lightning
+    from nectargan_lightning import LossCallback
+
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     functions = {f"G_{number}": Scaled(1.0 + number) for number in range(LOSSES)}
     loader: Any = DataLoader([(torch.zeros(4), torch.ones(4))] * STEPS, batch_size=None)
 
@@ -92,20 +89,24 @@ def main() -> None:
         trainer.fit(Module(way), loader)
         return clock.seconds / STEPS
 
-    ways = ("nothing", "manager", "manager and LossCallback", "self.log", "self.log_dict", "self.log of epochs, too")
+    ways = (NOTHING, "manager", "manager and LossCallback", "self.log", "self.log_dict", "self.log of epochs, too")
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
         for way in ways:
             times[way].append(step(way))
-    taken = {way: statistics.median(each) for way, each in times.items()}
-    print(
-        f"Lightning: a step of {LOSSES} losses on the CPU, log_every_n_steps=50 (CPU time of one thread, medians of "
-        "interleaved runs; aim: LossCallback adds at most a tenth of what self.log adds)"
-    )
-    for way, seconds in taken.items():
-        added = seconds - taken["manager" if way == "manager and LossCallback" else "nothing"]
-        print(f"{way:<28}{seconds * 1e6:>9.1f} us{added * 1e6:>+9.1f} us")
+    return times
 
 
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each way to log, and what ours adds beside what `self.log` adds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # theirs
+            times = measure()
+    except ImportError:
+        yield Row("Lightning self.log_dict", NOTHING, note="pip install lightning ./plugins/nectargan-lightning")
+        return
+    yield from beside_first(times)
+    ours = [one - other for one, other in zip(times["manager and LossCallback"], times["manager"], strict=True)]
+    theirs = [one - other for one, other in zip(times["self.log"], times[NOTHING], strict=True)]
+    yield compared("what LossCallback adds", "what self.log adds", ours, theirs, 0.1, note="")

@@ -1,23 +1,27 @@
-"""What it takes to look at a log of ten million records: seconds, and memory, of each command."""
+"""Commands that look at a log of two million records, beside a script that has the same numbers in an npz file."""
 
 from __future__ import annotations
 
+import statistics
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from measured import run_measured
+from table import Row, compared
 
-from nectargan_core.cli._log import log
+from nectargan_core import LossLog
 from nectargan_core.log import LogFile, Records, encode_chunk
 
-RECORDS = 10_000_000
+# As many as the tests look at, and as many as are looked at here, several times.
+RECORDS, FEWER = 10_000_000, 2_000_000
 AT_ONCE = 1000
 PEAK, HEIGHT = 0.4321, 50.0
-# What is measured, with the file that it writes. A command that is not there is left out.
+# What is measured, with the file that it writes.
 COMMANDS = {"plot": "curves.png", "report": "report.html", "show": None}
+SCRIPT = "numpy.load and pyplot.plot"
 
 
 def write(directory: Path, losses: int, records: int = RECORDS) -> Path:
@@ -44,24 +48,48 @@ def write(directory: Path, losses: int, records: int = RECORDS) -> Path:
     return directory
 
 
-def main() -> None:
-    """Print what each command takes."""
-    print(f"Looking at a log of {RECORDS:,} records (aim: each in 30 s and 2,000 MB)")
-    with tempfile.TemporaryDirectory() as folder:
-        for losses in (1, 8):
-            start = time.perf_counter()
-            run = write(Path(folder) / f"of{losses}", losses)
-            size = (run / "loss_log.jsonl").stat().st_size
-            print(f"{losses} losses: {size / 1e6:.0f} MB, written in {time.perf_counter() - start:.1f} s")
-            for command in COMMANDS:
-                if command not in log.commands:
-                    continue
-                out = COMMANDS[command]
-                options = [] if out is None else ["-o", str(Path(folder) / out)]
-                program = [sys.executable, "-m", "nectargan_core", "log", command, str(run), *options]
-                seconds, megabytes = run_measured(program)
-                print(f"  log {command:<8}{seconds:>6.1f} s{megabytes:>8.0f} MB")
+BY_HAND = """
+import sys
+import numpy
+import matplotlib
+matplotlib.use("agg")
+from matplotlib import pyplot
+with numpy.load(sys.argv[1]) as file:
+    losses = {name: file[name] for name in file.files}
+for name, values in losses.items():
+    print(name, values[-1], values.mean(), values.min(), values.max())
+    pyplot.plot(values, label=name)
+pyplot.legend()
+pyplot.savefig(sys.argv[2])
+"""
 
 
-if __name__ == "__main__":
-    main()
+def commands(run: Path, folder: Path) -> dict[str, list[str]]:
+    """Return what is measured, as the arguments of a process: first a script by hand."""
+    log = LossLog(run)
+    np.savez(folder / "losses.npz", **{name: log.series(name).loss for name in log.names})
+    ours = {
+        f"nectargan log {name}": [
+            *("-m", "nectargan_core", "log", name, str(run)),
+            *([] if out is None else ["-o", str(folder / out)]),
+        ]
+        for name, out in COMMANDS.items()
+    }
+    return {SCRIPT: ["-c", BY_HAND, str(folder / "losses.npz"), str(folder / "by_hand.png")], **ours}
+
+
+def rows() -> Iterator[Row]:
+    """Yield a row of time and one of memory for each command."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        ways = commands(write(folder / "run", 8, FEWER), folder)
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(3):
+            for name, arguments in ways.items():
+                taken[name].append(run_measured([sys.executable, *arguments]))
+    (seconds, megabytes), *others = [zip(*taken[name], strict=True) for name in taken]
+    seconds, megabytes = [*seconds], [*megabytes]
+    for name, (ours, peaks) in zip([*taken][1:], others, strict=True):
+        yield compared(name, SCRIPT, ours, seconds)
+        note = f"{statistics.median(peaks):.0f} MB"
+        yield compared(f"{name}: peak memory", SCRIPT, peaks, megabytes, note=note)

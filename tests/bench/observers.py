@@ -1,30 +1,31 @@
-"""What observers cost that hand records to other tools: a flush of many records, and a call of a loss in between."""
+"""Handing records to TensorBoard at a flush, beside torch's writer, and a step with an observer beside one without."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from interleaved import medians
+from interleaved import times
 from nectargan_tensorboard import TensorBoard
+from table import Row, compared
 
 from nectargan_core import LossManager, Records
 
-RECORDS = 50_000
+RECORDS = 20_000
 
 
 def chunk(first: int) -> Records:
     """Make the records of one loss, as a flush hands them over."""
     steps, values = np.arange(first, first + RECORDS), np.random.default_rng(0).random(RECORDS)
-    weight, times = np.full(RECORDS, 100.0), 1.7e9 + steps * 0.01
-    return Records("G_L1", steps, steps / 1000, values * 100.0, weight, values, time=times)
+    weight, moments = np.full(RECORDS, 100.0), 1.7e9 + steps * 0.01
+    return Records("G_L1", steps, steps / 1000, values * 100.0, weight, values, time=moments)
 
 
-def flush(directory: Path) -> None:
+def flush(directory: Path) -> Row:
     """Compare handing a flush to TensorBoard with what torch's writer takes for the same points."""
     from torch.utils.tensorboard import SummaryWriter
 
@@ -46,16 +47,15 @@ def flush(directory: Path) -> None:
                 board.add_scalar(tag, value, step, moment)
         board.flush()
 
-    ways: dict[str, Callable[[], object]] = {"TensorBoard": ours, "SummaryWriter": scalars}
+    ways: dict[str, Callable[[], object]] = {"ours": ours, "theirs": scalars}
     # Of the process, since torch's writer works in a thread of its own.
-    taken = medians(ways, calls=1, rounds=3, clock=time.process_time)
+    taken = times(ways, calls=1, rounds=5, clock=time.process_time)
     board.close()
-    print(f"a flush of {RECORDS:,} records, three curves: {taken['TensorBoard'] * 1e3:.0f} ms, ", end="")
-    print(f"torch's SummaryWriter {taken['SummaryWriter'] * 1e3:.0f} ms: ", end="")
-    print(f"{taken['TensorBoard'] / taken['SummaryWriter']:.3f}x (aim: 0.05x)")
+    what = f"a flush of {RECORDS:,} records, three curves"
+    return compared(what, "torch's SummaryWriter", taken["ours"], taken["theirs"], 0.05)
 
 
-def calls(directory: Path) -> None:
+def calls(directory: Path) -> Row:
     """Compare a step with an observer with the same step without, flushes included."""
     value = torch.tensor(0.5)
     ways: dict[str, Callable[[], object]] = {}
@@ -68,14 +68,14 @@ def calls(directory: Path) -> None:
             manager.compute_loss_xy("G_L1", value, None)
 
         ways[name] = step
-    taken = medians(ways, calls=2000)
-    print(f"a step of one loss, logged: {taken['without'] * 1e6:.2f} us, with TensorBoard ", end="")
-    print(f"{taken['with'] * 1e6:.2f} us: {taken['with'] / taken['without']:.2f}x (aim: 1.05x)")
+    taken = times(ways, calls=1000)
+    return compared(
+        "a step of one loss, logged, with TensorBoard", "without an observer", taken["with"], taken["without"], 1.05
+    )
 
 
-def main() -> None:
-    """Print what observers cost."""
-    print("Observers (CPU time)")
+def rows() -> Iterator[Row]:
+    """Yield both."""
     with tempfile.TemporaryDirectory() as directory:
-        flush(Path(directory))
-        calls(Path(directory))
+        yield flush(Path(directory))
+        yield calls(Path(directory))

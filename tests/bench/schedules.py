@@ -1,19 +1,19 @@
-"""What a schedule adds to a loss call, curve by curve, when every call is at another epoch."""
+"""A scheduled no-op loss, at another epoch each time, beside one without a schedule."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from interleaved import medians
+from interleaved import times
+from table import Row, beside_first
 
 from nectargan_core import LossManager, Schedule
 
 EPOCHS = [index / 10 for index in range(1000)]
 PARTS = [Schedule("linear", end=10, initial_value=0.0), Schedule("cosine", start=50, end=100, target_value=0.5)]
-SIMPLE = ("constant", "window", "every", "linear", "cosine", "polynomial", "cyclic", "sigmoid", "exponential", "step")
 CURVES: dict[str, dict[str, Any]] = {
     "constant": {},
     "window": {},
@@ -44,21 +44,9 @@ def call(schedule: Schedule | None, epochs: list[float]) -> Callable[[], object]
     return lambda: manager.compute_loss_xy("loss", scalar, scalar, next(epoch))
 
 
-def main() -> None:
-    """Print a table of medians and differences."""
-    print("A scheduled loss call over an unscheduled one, both of a no-op loss (CPU time of one thread, medians of")
-    print("interleaved runs; aim for the simple curves: at most 1 us more)")
+def rows() -> Iterator[Row]:
+    """Yield a row for each curve."""
     ends: dict[str, Any] = {"start": 0, "end": 100, "initial_value": 2.0, "target_value": 0.5}
-    calls = {"unscheduled": call(None, EPOCHS), "cosine, same epoch": call(Schedule("cosine", **ends), [30.0])}
+    calls = {"no schedule": call(None, EPOCHS), "cosine, same epoch": call(Schedule("cosine", **ends), [30.0])}
     calls |= {name: call(Schedule(name, **ends, params=params), EPOCHS) for name, params in CURVES.items()}
-    taken = medians(calls, 300)
-    plain = taken["unscheduled"]
-    for name, seconds in taken.items():
-        simple = "simple" if name in SIMPLE else ""
-        print(
-            f"{name:<20}{seconds * 1e6:>8.2f} us{(seconds - plain) * 1e6:>+8.2f} us{seconds / plain:>7.2f}x  {simple}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+    yield from beside_first(times(calls, 200, rounds=30))

@@ -1,9 +1,12 @@
-"""What a training step costs with weightings, beside the plain sum of the same losses."""
+"""A step of eight losses and a small network of convolutions, with a weighting, beside the same step without."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
-from interleaved import medians
+from interleaved import times
+from table import Row, beside_first
 from torch import Tensor, nn
 
 from nectargan_core import LossManager, Weighting
@@ -41,9 +44,8 @@ def scaled(power: float) -> nn.Module:
     return Power()
 
 
-def main() -> None:
-    """Print the ratio of each weighting to the plain sum, and its aim."""
-    torch.set_num_threads(1)
+def rows() -> Iterator[Row]:
+    """Yield a row for each weighting."""
     torch.manual_seed(0)
     net = network()
     x, y = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
@@ -55,7 +57,7 @@ def main() -> None:
         results = [function(y_fake, y) for function in losses.values()]
         sum(results[1:], results[0]).backward()
 
-    def step_of(weighting: Weighting | None) -> object:
+    def step_of(weighting: Weighting | None) -> Callable[[], None]:
         manager = LossManager(enable_logging=True)
         for name, function in losses.items():
             manager.register_loss_fn(name, function)
@@ -68,14 +70,8 @@ def main() -> None:
 
         return step
 
-    functions = {"by hand": by_hand, "no weighting": step_of(None)}
-    functions.update({name: step_of(weighting) for name, weighting, _ in CASES})
-    taken = medians(functions, calls=10, rounds=15)
-    print(f"eight losses of a small network of convolutions; a step takes {taken['no weighting'] * 1e3:.1f} ms")
-    print(f"{'no weighting':22} {taken['no weighting'] / taken['by hand']:.3f} of the sum by hand")
-    for name, _, aim in CASES:
-        print(f"{name:22} {taken[name] / taken['no weighting']:.3f} of the plain sum (aim {aim})")
-
-
-if __name__ == "__main__":
-    main()
+    by = {name: step_of(weighting) for name, weighting, _ in CASES}
+    aims = {name: aim for name, _, aim in CASES}
+    yield from beside_first(
+        times({"ours, no weighting": step_of(None), "the sum by hand": by_hand, **by}, calls=5, rounds=15), aims
+    )
