@@ -1,0 +1,295 @@
+"""The processes that train one run together, as torchrun starts them: each its part of every batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nectargan_core.errors import ConfigError, NectarganError
+from nectargan_pix2pix.options import OptionError
+
+# How long a process waits for the others, one of which may measure many held-out images meanwhile. One that has died is
+# noticed at once.
+_TIMEOUT = timedelta(hours=2)
+_FAILED = "failed"
+# What stands in the errors of a communication that fails, which gloo raises as plain `RuntimeError`.
+_OF_COMMUNICATION = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
+
+
+class ProcessError(NectarganError, RuntimeError):
+    """Another process of the run has ended before its time."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, seen from one of them.
+
+    Every method but `is_first_to_say` is to be called by all of them, in the same order, or by none. With one process,
+    none does anything.
+
+    Args:
+        rank: The number of this process, from 0.
+        count: How many there are.
+        local_rank: The number of this process among those of its machine, from 0.
+        store: What all of them can write to; None where there is one.
+
+    Example:
+        >>> ONE.is_first, ONE.largest(3)
+        (True, 3)
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    store: dist.Store | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that evaluates, prints, and writes all files but the logs of the others."""
+        return self.rank == 0
+
+    def device_name(self, name: str) -> str:
+        """Return the device of this process: of several on GPUs, each has one of its own.
+
+        Args:
+            name: The device that was asked for.
+
+        Raises:
+            OptionError: If several processes cannot work there.
+        """
+        if self.count == 1:
+            return name
+        kind, _, index = name.partition(":")
+        if index or kind not in ("cpu", "cuda"):
+            raise OptionError(
+                f"--device is {name}, and several processes work on cpu, or on a GPU each; give --device cpu or "
+                "--device cuda",
+                option="--device",
+            )
+        if kind == "cpu":
+            return name
+        if self.local_rank >= torch.cuda.device_count():
+            raise OptionError(
+                f"each process needs a GPU of its own, and there are {torch.cuda.device_count()} for more processes; "
+                "give torchrun a smaller --nproc-per-node, or --device cpu",
+                option="--device",
+            )
+        return f"cuda:{self.local_rank}"
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.largest(0)
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the numbers of all processes. Nothing waits for a GPU."""
+        if self.count == 1:
+            return number
+        shared = torch.tensor(number)
+        with self.noticing_failures():
+            dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared)
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace the gradients of parameters by their means over all processes."""
+        if self.count == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.count
+
+    def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Return a network to be called in place of another, whose gradients are then averaged over all processes.
+
+        Both have the same parameters, which become those of the first process. Batch normalisation takes its
+        statistics from the batches of all processes.
+
+        Args:
+            network: The network, on its device.
+            device: That device.
+        """
+        if self.count == 1:
+            return network
+        _share_statistics(network)
+        return DistributedDataParallel(network, device_ids=None if device.type == "cpu" else [device])
+
+    def is_first_to_say(self, text: str) -> bool:
+        """Return whether no other process has asked this about the same text, so that it is shown once."""
+        if self.store is None:
+            return True
+        # Where the store is gone with its process, rather twice than not at all.
+        with suppress(RuntimeError):
+            return self.store.add(hashlib.sha256(text.encode()).hexdigest(), 1) == 1
+        return True
+
+    def is_first_to_fail(self, error: Exception) -> bool:
+        """Return whether an error is to be shown: no other process has shown it, or the one that this follows from."""
+        if self.store is None:
+            return True
+        with suppress(RuntimeError):
+            follows = isinstance(error, ProcessError) and self.store.check([_FAILED])
+            self.store.set(_FAILED, "")
+            return not follows and self.is_first_to_say(str(error))
+        return True
+
+    @contextmanager
+    def noticing_failures(self) -> Iterator[None]:
+        """Say what it means where the communication fails.
+
+        Raises:
+            ProcessError: If that is so.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error).lower()
+            is_of_it = isinstance(error, dist.DistError) or any(word in text for word in _OF_COMMUNICATION)
+            if self.count == 1 or isinstance(error, NectarganError) or not is_of_it:
+                raise
+            raise ProcessError(
+                "another process of this run has failed or was killed; the run can be gone on from its last "
+                "checkpoint, with --resume"
+            ) from error
+
+
+ONE = Processes()
+"""The only process of a run."""
+
+
+def count_of_processes() -> int:
+    """Return how many processes the environment says that there are, 1 where it does not."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return int(count) if count.isascii() and count.isdigit() else 1
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of its machine, 0 where the environment does not say it."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    return int(rank) if rank.isascii() and rank.isdigit() else 0
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Join the other processes that torchrun has started, if there are any, until all are done.
+
+    Raises:
+        ConfigError: If the environment does not say where they are.
+    """
+    if count_of_processes() == 1:
+        yield ONE
+        return
+    if not dist.is_available():
+        raise ConfigError("this PyTorch was built without torch.distributed; leave out torchrun", key="WORLD_SIZE")
+    is_on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
+    if is_on_gpus and local_rank() < torch.cuda.device_count():
+        torch.cuda.set_device(local_rank())
+    try:
+        store, rank, count = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+    except ValueError as error:
+        raise ConfigError(
+            f"the environment says that there are {count_of_processes()} processes (WORLD_SIZE), and not where: "
+            f"{error}; start them with torchrun",
+            key="WORLD_SIZE",
+        ) from error
+    # What is on the CPU goes by gloo, so that nothing waits for a GPU.
+    backend = "cpu:gloo,cuda:nccl" if is_on_gpus else "gloo"
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=_TIMEOUT
+    )
+    processes = Processes(rank, count, local_rank(), dist.PrefixStore("said", store))
+    yield processes
+    # Not after an error: the process ends, by which the others notice it.
+    processes.wait()  # Else torchrun ends the others where one ends with an exit status.
+    dist.destroy_process_group()
+
+
+# Batch normalisation
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation whose statistics are those of the batches of all processes, on a CPU, too.
+
+    The result, the gradients and the running statistics are those of one process with the whole batch.
+    `torch.nn.SyncBatchNorm` is the same for GPUs only.
+    """
+
+    is_counted = True
+    """Whether the batch of this process counts."""
+    group: dist.ProcessGroup | None = None
+    """What it communicates through; None for the default."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise images (N, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        size = x.numel() // x.shape[1] if self.is_counted else 0
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        # Sums and squares of all processes. In double precision, since it is their difference that counts.
+        mean, variance = mean.double(), variance.double()
+        ours = torch.cat((mean * size, (variance + mean.square()) * size, mean.new_full((1,), size)))
+        sums, squares, counts = _Sum.apply(ours, self.group).split((len(mean), len(mean), 1))  # type: ignore[no-untyped-call] # as it is in torch
+        mean = sums / counts
+        variance = (squares / counts - mean.square()).clamp(min=0)
+        self._follow(mean.detach(), variance.detach() * counts / (counts - 1).clamp(min=1))
+        scale, shift = torch.rsqrt(variance + self.eps), 0.0
+        if self.affine:
+            scale, shift = scale * self.weight, self.bias
+        shift = shift - mean * scale
+        shape = (1, -1, 1, 1)
+        return torch.addcmul(shift.to(x.dtype).view(shape), x, scale.to(x.dtype).view(shape))
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of this batch."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+        self.running_var.lerp_(variance.to(self.running_var), momentum)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what comes back is summed, too."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, group: dist.ProcessGroup | None) -> Tensor:  # as the base class defines it
+        context.group = group
+        summed = values.clone()
+        dist.all_reduce(summed, group=group)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # as the base class defines it
+        summed: Tensor = _Sum.apply(gradients[0], context.group)  # type: ignore[no-untyped-call] # as it is in torch
+        return summed, None
+
+
+def _share_statistics(network: nn.Module) -> None:
+    """Let the batch normalisation in a network be that of all processes; parameters and buffers stay the same."""
+    norms = [module for module in network.modules() if type(module) is nn.BatchNorm2d]
+    if not norms:
+        return
+    # A group of its own: gradients are averaged meanwhile, in an order of their own.
+    group = dist.new_group(timeout=_TIMEOUT)
+    for norm in norms:
+        # The same module with another forward pass, so that nothing that refers to it has to be replaced.
+        norm.__class__ = BatchNorm
+        cast(BatchNorm, norm).group = group
+
+
+def count_batch(network: nn.Module, is_counted: bool) -> None:
+    """Set whether the batch of this process counts in the batch normalisation of a network."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.is_counted = is_counted
