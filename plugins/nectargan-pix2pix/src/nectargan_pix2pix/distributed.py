@@ -101,13 +101,19 @@ class Processes:
         return int(shared)
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace the gradients of parameters by their means over all processes."""
-        if self.count == 1:
+        """Replace the gradients of parameters by their means over all processes; one that has none counts as 0."""
+        every = list(parameters)
+        if self.count == 1 or not every:
             return
-        for parameter in parameters:
-            if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= self.count
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in every]
+        has_any = torch.tensor([each.grad is not None for each in every])
+        flat = torch.cat([each.flatten() for each in [*gradients, has_any.to(gradients[0])]])
+        dist.all_reduce(flat)
+        *sums, holders = flat.split([*(each.numel() for each in every), len(every)])
+        for parameter, summed, number in zip(every, sums, holders.tolist(), strict=True):
+            # One that has none anywhere keeps none, and its optimizer leaves it aside.
+            if number:
+                parameter.grad = (summed / self.count).view_as(parameter).to(parameter)
 
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Return a network to be called in place of another, whose gradients are then averaged over all processes.

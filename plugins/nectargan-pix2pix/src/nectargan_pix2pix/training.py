@@ -214,6 +214,8 @@ def train(
     # no gradients then.
     trained_generator = processes.parallel(networks.generator, networks.device)
     trained_discriminator = processes.parallel(discriminator, networks.device) if adversarial else discriminator
+    # A weighting with reduce="mean" waits for all processes, too, and is not asked where nothing is recorded.
+    communicates = processes.count > 1 and any(each.reduce for each in manager.manifest().weightings.values())
     for epoch in range(done // len(batches), epochs):
         networks.begin_epoch(epoch)
         first = done % len(batches)
@@ -221,7 +223,7 @@ def train(
             share = 1.0 if processes.count == 1 else batches.share(number)
             count_batch(networks.generator, share > 0)
             # What this process has no part in is computed for the others, who wait for it, and not recorded.
-            with nullcontext() if share else manager.paused():
+            with nullcontext() if share or communicates else manager.paused():
                 x, y = source.to(networks.device), target.to(networks.device)
                 manager.tick(epoch=epoch)
                 learned.zero_grad()
