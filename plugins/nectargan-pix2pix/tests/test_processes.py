@@ -1,12 +1,9 @@
 """Several processes that train one run: the same training as one, one that writes, and ends that leave all of it."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,16 +32,18 @@ schedule = { schedule = "linear", start = 1, end = 2, initial_value = 0.0, targe
 schedule = { schedule = "linear", start = 2, end = 3, initial_value = 1.0, target_value = 0.0 }
 """
 
-# The program, with an end of its own: a signal to whom, from which process, after how many steps.
+# The program, with an end of its own: a signal to whom, from which process, after how many steps; or a seed of its own.
 PROGRAM = """
-import os, signal, time
+import os, signal, sys, time
 from nectargan_pix2pix import run
 from nectargan_pix2pix.cli import main
 
 original = run.train
+whom, rank, step = os.environ["END"].split()
+if whom == "seed" and os.environ["RANK"] == rank:
+    sys.argv += ["--seed", step]
 
 def train(*arguments):
-    whom, rank, step = os.environ.get("END", "nobody 0 0").split()
     is_due = len(arguments) > 5 and os.environ["RANK"] == rank  # not in the step before the training
     for done in original(*arguments):
         if is_due and done == int(step) and whom == "torchrun":
@@ -110,8 +109,9 @@ def test_torchrun_with_one_process_is_one_process(monkeypatch):
 
 
 def test_an_environment_that_does_not_say_where_the_others_are_is_named(monkeypatch):
-    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = CliRunner().invoke(main, ["train", "--sample-photos", "--out", "x"])
     assert result.exit_code == 1
@@ -130,6 +130,7 @@ def test_the_first_process_of_a_machine_says_what_is_wrong_with_the_options(monk
 
 @pytest.mark.parametrize("command", [["demo"], ["predict", ".", ".", "-o", "x"], ["evaluate", "."]])
 def test_other_commands_are_refused_in_several_processes(monkeypatch, command):
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
@@ -142,6 +143,74 @@ def test_an_error_of_other_things_than_communication_stays_what_it_is():
         raise RuntimeError("sizes differ")
     with pytest.raises(distributed.ProcessError, match="another process"), processes.noticing_failures():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
+
+
+@pytest.fixture
+def group():
+    """A group of this process alone, in which communicating is allowed."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize(
+    "keywords", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"eps": 0.1}]
+)
+def test_batch_normalisation_is_that_of_torch(keywords):
+    torch.manual_seed(0)
+    expected, ours = torch.nn.BatchNorm2d(5, **keywords), distributed.BatchNorm(5, **keywords)
+    for parameter in expected.parameters():
+        torch.nn.init.normal_(parameter)
+    ours.load_state_dict(expected.state_dict())
+    for _ in range(3):
+        # Far from 0 in comparison with their spread.
+        image = 100 + torch.randn(2, 5, 8, 9)
+        gradient = torch.randn_like(image)
+        results = []
+        for module in (expected, ours):
+            module.zero_grad()
+            x = image.clone().requires_grad_()
+            output = module(x)
+            output.backward(gradient)
+            results.append([output, x.grad, *(parameter.grad for parameter in module.parameters())])
+        for theirs, mine in zip(*results, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.state_dict(), expected.state_dict())
+    torch.testing.assert_close(ours.eval()(image), expected.eval()(image), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("group")
+def test_what_has_no_gradient_anywhere_keeps_none():
+    one, other = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    one.grad = torch.tensor([2.0, 4.0])
+    # As if there were a second process whose gradients are 0.
+    distributed.Processes(0, 2).average([one, other])
+    assert one.grad.tolist() == [1.0, 2.0]
+    assert other.grad is None
+
+
+def test_a_text_is_said_by_the_first_to_say_it():
+    store = torch.distributed.HashStore()
+    one, other = (distributed.Processes(rank, 2, rank, store) for rank in range(2))
+    assert one.is_first_to_say("nan")
+    assert not other.is_first_to_say("nan")
+    assert other.is_first_to_say("inf")
+
+
+def test_an_error_that_follows_from_one_that_was_said_is_not_said():
+    store = torch.distributed.HashStore()
+    one, other, third = (distributed.Processes(rank, 3, rank, store) for rank in range(3))
+    assert one.is_first_to_fail(OptionError("bad"))
+    assert not other.is_first_to_fail(OptionError("bad"))
+    assert not third.is_first_to_fail(distributed.ProcessError("another process"))
+
+
+def test_the_end_of_a_process_that_said_nothing_is_said_once():
+    store = torch.distributed.HashStore()
+    one, other = (distributed.Processes(rank, 2, rank, store) for rank in range(2))
+    assert one.is_first_to_fail(distributed.ProcessError("another process"))
+    assert not other.is_first_to_fail(distributed.ProcessError("another process"))
 
 
 # In processes
@@ -220,7 +289,7 @@ def several(program, options, tmp_path_factory):
     """The same run: in two processes until torchrun is stopped, then in four until one of them is killed."""
     out = tmp_path_factory.mktemp("runs") / "several"
     status, said, _ = trained(2, program, *options, "--out", out, end="torchrun 1 4")
-    stopped = {"status": status, "said": said, "steps": steps_in(out), "names": sorted(os.listdir(out))}
+    stopped = {"status": status, "said": said, "steps": steps_in(out), "names": {path.name for path in out.iterdir()}}
     status, said, seconds = trained(4, program, "--out", out, "--resume", end="itself 2 10")
     killed = {"status": status, "said": said, "steps": steps_in(out), "seconds": seconds}
     return out, stopped, killed
@@ -258,7 +327,7 @@ class TestTraining:
         assert stopped["said"].count("Stopped by SIGTERM; log and checkpoint are saved. Go on with --resume.") == 1
         # Two more at most, until torchrun has sent it on.
         assert 4 <= stopped["steps"] <= 6
-        assert {"summary.txt", "report.html", "loss_log.jsonl", "loss_log.rank1.jsonl"} <= set(stopped["names"])
+        assert {"summary.txt", "report.html", "loss_log.jsonl", "loss_log.rank1.jsonl"} <= stopped["names"]
 
     def test_a_process_that_is_killed_ends_the_others_which_say_so_once(self, several):
         _, _, killed = several
@@ -301,9 +370,9 @@ class TestTraining:
 
 
 @pytest.mark.slow
-def test_an_error_that_all_have_is_said_once(program, tmp_path):
-    status, said, _ = trained(2, program, "--data", tmp_path / "none", "--out", tmp_path / "run")
+def test_processes_with_different_options_are_refused_which_is_said_once(program, options, tmp_path):
+    status, said, _ = trained(2, program, *options, "--out", tmp_path / "run", end="seed 1 5")
     assert status != 0
-    assert said.count("Error: expected a pix2pix folder") == 1
+    assert said.count("Error: the processes of this run have different options, images or checkpoints") == 1
     assert "another process" not in said
     assert not (tmp_path / "run").exists()

@@ -123,6 +123,9 @@ def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, *
     A run that was stopped or killed goes on with --resume from its last checkpoint, exactly as if it had not been.
     Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every, --log-to
     and a larger number of --epochs can be given otherwise.
+
+    Started as `torchrun --standalone --nproc-per-node N -m nectargan_pix2pix train ...` it trains in N processes. The
+    batch size is that of all of them, and a run goes on with any number of them.
     """
     given = {name for name in values if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if resume and overwrite:

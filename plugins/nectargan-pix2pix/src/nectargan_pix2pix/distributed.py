@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from nectargan_core.errors import ConfigError, NectarganError
@@ -23,6 +24,7 @@ from nectargan_pix2pix.options import OptionError
 # noticed at once.
 _TIMEOUT = timedelta(hours=2)
 _FAILED = "failed"
+_Store: TypeAlias = Any  # torch exports the names of its stores for a type checker in no release.
 # What stands in the errors of a communication that fails, which gloo raises as plain `RuntimeError`.
 _OF_COMMUNICATION = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
 
@@ -35,8 +37,8 @@ class ProcessError(NectarganError, RuntimeError):
 class Processes:
     """The processes of a run, seen from one of them.
 
-    Every method but `is_first_to_say` is to be called by all of them, in the same order, or by none. With one process,
-    none does anything.
+    What communicates (`wait`, `largest`, `agree`, `average`, and a network of `parallel`) is to be called by all of
+    them, in the same order, or by none. With one process, nothing communicates.
 
     Args:
         rank: The number of this process, from 0.
@@ -52,7 +54,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     local_rank: int = 0
-    store: dist.Store | None = None
+    store: _Store | None = None
 
     @property
     def is_first(self) -> bool:
@@ -100,20 +102,27 @@ class Processes:
             dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared)
 
+    def agree(self, text: str) -> bool:
+        """Return whether all processes have the same text."""
+        number = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+        return self.largest(number) == -self.largest(-number)
+
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace the gradients of parameters by their means over all processes; one that has none counts as 0."""
         every = list(parameters)
         if self.count == 1 or not every:
             return
         gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in every]
-        has_any = torch.tensor([each.grad is not None for each in every])
-        flat = torch.cat([each.flatten() for each in [*gradients, has_any.to(gradients[0])]])
+        flat = torch.cat([each.flatten() for each in gradients])
         dist.all_reduce(flat)
-        *sums, holders = flat.split([*(each.numel() for each in every), len(every)])
-        for parameter, summed, number in zip(every, sums, holders.tolist(), strict=True):
+        # On the CPU, so that nothing waits for a GPU.
+        holders = torch.tensor([each.grad is not None for each in every], dtype=torch.int64)
+        dist.all_reduce(holders)
+        means = torch.split(flat / self.count, [each.numel() for each in every])
+        for parameter, mean, number in zip(every, means, holders.tolist(), strict=True):
             # One that has none anywhere keeps none, and its optimizer leaves it aside.
             if number:
-                parameter.grad = (summed / self.count).view_as(parameter).to(parameter)
+                parameter.grad = mean.view_as(parameter).to(parameter)
 
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Return a network to be called in place of another, whose gradients are then averaged over all processes.
@@ -136,7 +145,7 @@ class Processes:
             return True
         # Where the store is gone with its process, rather twice than not at all.
         with suppress(RuntimeError):
-            return self.store.add(hashlib.sha256(text.encode()).hexdigest(), 1) == 1
+            return bool(self.store.add(hashlib.sha256(text.encode()).hexdigest(), 1) == 1)
         return True
 
     def is_first_to_fail(self, error: Exception) -> bool:
@@ -174,8 +183,8 @@ ONE = Processes()
 
 
 def count_of_processes() -> int:
-    """Return how many processes the environment says that there are, 1 where it does not."""
-    count = os.environ.get("WORLD_SIZE", "1")
+    """Return how many processes the environment says that there are, 1 where it does not say which of them this is."""
+    count = os.environ.get("WORLD_SIZE", "") if os.environ.get("RANK") else ""
     return int(count) if count.isascii() and count.isdigit() else 1
 
 
@@ -201,7 +210,7 @@ def joined() -> Iterator[Processes]:
     if is_on_gpus and local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(local_rank())
     try:
-        store, rank, count = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+        store, rank, count = next(rendezvous("env://", timeout=_TIMEOUT))
     except ValueError as error:
         raise ConfigError(
             f"the environment says that there are {count_of_processes()} processes (WORLD_SIZE), and not where: "
@@ -210,11 +219,10 @@ def joined() -> Iterator[Processes]:
         ) from error
     # What is on the CPU goes by gloo, so that nothing waits for a GPU.
     backend = "cpu:gloo,cuda:nccl" if is_on_gpus else "gloo"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=_TIMEOUT
-    )
+    prefixed: Any = getattr(dist, "PrefixStore")  # noqa: B009 -- not exported for a type checker
+    dist.init_process_group(backend, store=prefixed("group", store), rank=rank, world_size=count, timeout=_TIMEOUT)
     try:
-        processes = Processes(rank, count, local_rank(), dist.PrefixStore("said", store))
+        processes = Processes(rank, count, local_rank(), prefixed("said", store))
         yield processes
         processes.wait()  # torchrun ends the others where one ends with an exit status.
     except BaseException:
@@ -249,7 +257,7 @@ class BatchNorm(nn.BatchNorm2d):
             x, self.weight, self.bias, self.eps, self.is_counted, self.group
         )
         self._follow(mean, variance)
-        return cast(Tensor, output)
+        return cast("Tensor", output)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
@@ -281,7 +289,7 @@ class _Normalised(torch.autograd.Function):
         # In double precision, since it is the difference of squares that counts.
         ours = torch.cat((means * size, (variances + means.square()) * size, means.new_full((1,), size)))
         dist.all_reduce(ours, group=group)
-        sums, squares, counts = ours.split((len(means), len(means), 1))
+        sums, squares, counts = torch.split(ours, [len(means), len(means), 1])
         average = sums / counts
         spread = (squares / counts - average.square()).clamp(min=0)
         mean, variance = average.to(x), spread.to(x)
@@ -293,7 +301,7 @@ class _Normalised(torch.autograd.Function):
         return output, mean, of_population
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator] # as it is in torch
+    @once_differentiable
     def backward(context: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # as the base class has it
         x, weight, mean, variance, counts = context.saved_tensors
         # By how much all outputs together move with weight and bias, which is what the statistics answer for, too.
@@ -325,7 +333,7 @@ def _share_statistics(network: nn.Module) -> None:
     for norm in norms:
         # The same module with another forward pass, so that nothing that refers to it has to be replaced.
         norm.__class__ = BatchNorm
-        cast(BatchNorm, norm).group = group
+        cast("BatchNorm", norm).group = group
 
 
 def count_batch(network: nn.Module, is_counted: bool) -> None:

@@ -202,7 +202,7 @@ class Run:
                 fails that did not before.
         """
         processes = self._processes
-        processes.wait()  # Nothing changes in the directory before all have looked at it.
+        self._check_others()  # In which all wait for all: nothing changes in the directory before all looked at it.
         if not processes.is_first:
             processes.wait()  # The first one has moved aside what was there, and has begun.
         checkpoint.seed_everything(self._options.seed)
@@ -251,6 +251,21 @@ class Run:
                 raise SpecError(f"the first step fails, and nothing was written: {_with_place(error)}") from error
             checkpoint.check_plain(self._parts(state, 1))
         return manager
+
+    def _check_others(self) -> None:
+        """Raise, in all processes, unless all are about to do the same."""
+        if self._processes.count == 1:
+            return
+        # The place of the images may be another on each machine.
+        steps = None if self._saved is None else self._saved["steps"]
+        about = asdict(replace(self._options, data=None)), self._photographs.digest, steps
+        if not self._processes.agree(repr(about)):
+            raise OptionError(
+                "the processes of this run have different options, images or checkpoints; start all of them with the "
+                "same options, and with an --out that all of them share"
+            )
+        if self._rehearsed is not None:
+            self._rehearsed.check_ranks()
 
     def _state(self, manager: LossManager) -> _State:
         options = self._options
