@@ -14,9 +14,10 @@ from nectargan_pix2pix.batches import Batches
 from nectargan_pix2pix.cli import main
 from nectargan_pix2pix.options import OptionError
 from nectargan_pix2pix.photos import Crops
+from nectargan_pix2pix.training import Learned, Networks, train
 from PIL import Image
 
-from nectargan_core import LossLog
+from nectargan_core import LossLog, LossManager, Weighting
 
 # Nine pairs in batches of four, so that the last batch of an epoch has one: with two processes, one has no part in it.
 PAIRS, BATCH, EPOCHS = 9, 4, 6
@@ -34,7 +35,7 @@ schedule = { schedule = "linear", start = 2, end = 3, initial_value = 1.0, targe
 
 # The program, with an end of its own: a signal to whom, from which process, after how many steps; or a seed of its own.
 PROGRAM = """
-import os, signal, sys, time
+import os, select, signal, sys
 from nectargan_pix2pix import run
 from nectargan_pix2pix.cli import main
 
@@ -47,11 +48,14 @@ def train(*arguments):
     is_due = len(arguments) > 5 and os.environ["RANK"] == rank  # not in the step before the training
     for done in original(*arguments):
         if is_due and done == int(step) and whom == "torchrun":
+            read, write = os.pipe()
+            os.set_blocking(write, False)
+            signal.set_wakeup_fd(write)
             os.kill(os.getppid(), signal.SIGTERM)
-            time.sleep(2)
-        yield done
+            select.select([read], [], [], 60)  # until torchrun has sent it on
         if is_due and done == int(step) and whom == "itself":
             os.kill(os.getpid(), signal.SIGKILL)
+        yield done
 
 run.train = train
 main(prog_name="nectargan-pix2pix")
@@ -190,6 +194,26 @@ def test_what_has_no_gradient_anywhere_keeps_none():
     assert other.grad is None
 
 
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize(("reduce", "recorded"), [(None, [0]), ("mean", [0, 1])])
+def test_what_a_process_has_no_part_in_is_recorded_only_where_a_weighting_waits_for_it(monkeypatch, reduce, recorded):
+    pytest.importorskip("nectargan_weightings")
+    # There is no other process here whose statistics could be taken.
+    monkeypatch.setattr("nectargan_pix2pix.training.count_batch", lambda *_: None)
+    # The second of two processes, of which the first has the last crop.
+    batches = Batches(crops(5), 4, 0, 1, 2)
+    weightings = {"G": Weighting("relobralo", reduce=reduce)}
+    manager = LossManager.from_spec("pix2pix", weightings=weightings, enable_logging=True)
+    networks = Networks(2, 1, torch.device("cpu"))
+    before = [parameter.detach().clone() for parameter in networks.generator.parameters()]
+    steps = train(manager, networks, Learned(manager, networks), batches, 1, 0, distributed.Processes(1, 2))
+    next(steps)
+    assert not all(map(torch.equal, before, networks.generator.parameters()))
+    assert list(steps) == [2]
+    assert manager.get_registered_losses(strip=False)["G_L1"].history.steps == recorded
+    assert manager.step == 1
+
+
 def test_a_text_is_said_by_the_first_to_say_it():
     store = torch.distributed.HashStore()
     one, other = (distributed.Processes(rank, 2, rank, store) for rank in range(2))
@@ -325,8 +349,7 @@ class TestTraining:
         _, stopped, _ = several
         assert stopped["status"] != 0
         assert stopped["said"].count("Stopped by SIGTERM; log and checkpoint are saved. Go on with --resume.") == 1
-        # Two more at most, until torchrun has sent it on.
-        assert 4 <= stopped["steps"] <= 6
+        assert stopped["steps"] == 4
         assert {"summary.txt", "report.html", "loss_log.jsonl", "loss_log.rank1.jsonl"} <= stopped["names"]
 
     def test_a_process_that_is_killed_ends_the_others_which_say_so_once(self, several):
@@ -334,14 +357,15 @@ class TestTraining:
         assert killed["status"] != 0
         assert killed["said"].count("Error: another process of this run has failed or was killed") == 1
         assert "Traceback" not in killed["said"].partition("Error: another")[0]
-        assert killed["steps"] == 10
+        # The step after it was done, and logged, and is done again.
+        assert killed["steps"] == 9
 
-    def test_the_logs_of_the_others_are_whole(self, ended, several):
-        log = LossLog(several[0])
+    def test_the_logs_of_the_others_are_whole(self, ended):
+        log = LossLog(ended[0])
         assert log.ranks == (0, 1, 2, 3)
         assert [header["world_size"] for header in log.headers] == [2, 4, 2]
-        stopped = several[1]["steps"]
-        assert log.series("G_L1", rank=3).step.tolist() == [step for step in range(stopped, 10) if step % 3 != 2]
+        # It had no part in steps 5 and 8.
+        assert log.series("G_L1", rank=3).step.tolist() == [4, 6, 7]
 
     def test_it_is_the_training_of_one_process(self, one, ended):
         assert_same_training(ended[0], one)
