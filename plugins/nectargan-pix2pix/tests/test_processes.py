@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from nectargan_pix2pix import distributed
+from nectargan_pix2pix import distributed, normalisation
 from nectargan_pix2pix.batches import Batches
 from nectargan_pix2pix.cli import main
 from nectargan_pix2pix.options import OptionError
@@ -163,7 +163,7 @@ def group():
 )
 def test_batch_normalisation_is_that_of_torch(keywords):
     torch.manual_seed(0)
-    expected, ours = torch.nn.BatchNorm2d(5, **keywords), distributed.BatchNorm(5, **keywords)
+    expected, ours = torch.nn.BatchNorm2d(5, **keywords), normalisation.BatchNorm(5, **keywords)
     for parameter in expected.parameters():
         torch.nn.init.normal_(parameter)
     ours.load_state_dict(expected.state_dict())

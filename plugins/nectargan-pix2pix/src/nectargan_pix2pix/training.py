@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from nectargan_core import LossManager, Schedule, Scheduler
 from nectargan_pix2pix.batches import Epochs
-from nectargan_pix2pix.distributed import ONE, Processes, count_batch
+from nectargan_pix2pix.distributed import ONE, Processes
+from nectargan_pix2pix.normalisation import count_batch
 from nectargan_pix2pix.options import DISCRIMINATOR_RATE, GENERATOR_RATE
 
 INPUTS = ("x", "y", "y_fake", "pred_real", "pred_fake")
