@@ -85,6 +85,11 @@ def as_float(value: object) -> float | None:
         return None
 
 
+def batch_size(value: object) -> int:
+    """Return the size of a batch, for which a record has 32 bits; raise as `whole` does."""
+    return whole("batch_size", value, 1, 2**32 - 1)
+
+
 def whole(what: str, value: object, low: float, high: float = 2**63 - 1) -> int:
     """Return an integer from `low` to `high`; raise `TypeError` for what is none, `ValueError` for one out of range."""
     number = None

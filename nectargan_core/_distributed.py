@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+
+from nectargan_core.errors import NectarganError
 
 _T = TypeVar("_T")
 
@@ -18,6 +21,19 @@ def is_distributed() -> bool:
 def world_size() -> int:
     """Return the number of ranks, 1 outside of a group."""
     return torch.distributed.get_world_size() if is_distributed() else 1
+
+
+def check_group() -> None:
+    """Raise where this is one of several processes of torchrun, and there is no group by which they communicate.
+
+    Raises:
+        NectarganError: If that is so.
+    """
+    if not is_distributed() and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise NectarganError(
+            f"this is one of {os.environ['WORLD_SIZE']} processes (WORLD_SIZE), which cannot communicate; call "
+            "torch.distributed.init_process_group before, and destroy_process_group after"
+        )
 
 
 def summed(numbers: Sequence[float]) -> list[float]:

@@ -78,8 +78,6 @@ from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, i
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
 _MOST_DIGITS = 350
-# What a record has room for.
-_LARGEST_BATCH = 2**32 - 1
 _is_compiling = torch.compiler.is_dynamo_compiling
 _monotonic = time.monotonic
 # What is recorded of the gradient of a loss.
@@ -890,6 +888,8 @@ class LossManager:
         y: Any,
         epoch: float | None = None,
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Compute, weight and record a loss of two inputs.
 
@@ -900,6 +900,7 @@ class LossManager:
             epoch: Epoch for the schedule and the record. None: that of the clock.
             loss_kwargs: `{"weight_kwargs": {...}}` overrides parameters of the schedule, `{"function_kwargs":
                 {...}}` passes keyword arguments to the function, both for this call.
+            batch_size: As for `compute_losses`; not inside of `torch.compile`.
 
         Returns:
             The weighted result, a new tensor that is attached to the graph and the caller's to edit.
@@ -910,7 +911,7 @@ class LossManager:
             LossResultError: If the function returns no dense tensor of real numbers, and no dict of such tensors.
             DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if the weighted result is nan or infinite.
-            ValueError: If the epoch is not a finite number of at least 0.
+            ValueError: If the epoch is not a finite number of at least 0, or the batch size out of its range.
             TypeError: If another argument has the wrong type.
             Exception: Whatever the function raises.
 
@@ -920,8 +921,8 @@ class LossManager:
             >>> float(manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2)))
             100.0
         """
-        if loss_kwargs is not None:
-            return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs))
+        if loss_kwargs is not None or batch_size is not None:
+            return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs), batch_size=batch_size)
         if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
             epoch = arguments.epoch(epoch)
         # The same as _compute, written out, since this is the hot path.
@@ -939,9 +940,11 @@ class LossManager:
         z: Any,
         epoch: float | None = None,
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Compute, weight and record a loss of three inputs, such as one with a mask; see `compute_loss_xy`."""
-        return self._compute(loss_name, (x, y, z), epoch, **_call_kwargs(loss_kwargs))
+        return self._compute(loss_name, (x, y, z), epoch, **_call_kwargs(loss_kwargs), batch_size=batch_size)
 
     def compute_loss(
         self,
@@ -950,9 +953,10 @@ class LossManager:
         epoch: float | None = None,
         weight_kwargs: Mapping[str, Any] | None = None,
         function_kwargs: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Compute, weight and record a loss of any number of inputs; see `compute_loss_xy`."""
-        return self._compute(name, inputs, epoch, weight_kwargs, function_kwargs)
+        return self._compute(name, inputs, epoch, weight_kwargs, function_kwargs, batch_size)
 
     def compute_losses(
         self,
@@ -1005,7 +1009,7 @@ class LossManager:
         if _is_compiling():
             return compute_in_graph(self._registry.group(query), inputs, epoch, batch_size)
         if batch_size is not None:
-            batch_size = arguments.whole("batch_size", batch_size, 1, _LARGEST_BATCH)
+            batch_size = arguments.batch_size(batch_size)
         registry, recorder = self._registry, self._recorder
         plan = registry.plans.get(query) if query is None or type(query) is str else None
         if plan is None:
@@ -1024,6 +1028,7 @@ class LossManager:
         epoch: float | None,
         weight_kwargs: Mapping[str, Any] | None = None,
         function_kwargs: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
         if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
             epoch = arguments.epoch(epoch)
@@ -1032,7 +1037,12 @@ class LossManager:
             weight_kwargs = arguments.mapping("weight_kwargs", weight_kwargs, "{'power': 2.0}")
         if function_kwargs is not None:
             function_kwargs = arguments.mapping("function_kwargs", function_kwargs, "{'reduction': 'none'}")
-        return loss.compute(args, function_kwargs, epoch, weight_kwargs)
+        if batch_size is None:
+            return loss.compute(args, function_kwargs, epoch, weight_kwargs)
+        if _is_compiling():
+            raise TypeError("batch_size cannot be given here inside torch.compile; compute_losses takes it")
+        compute = partial(loss.compute, args, function_kwargs, epoch, weight_kwargs)
+        return self._recorder.of_batch(arguments.batch_size(batch_size), compute)
 
     def record(self, name: str, value: float | Tensor, batch_size: int | None = None) -> None:
         """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
@@ -1072,7 +1082,7 @@ class LossManager:
             raise TypeError(
                 f"the value of {name!r} must be a number or a tensor, dense and of real numbers, got {shown(value)}"
             )
-        size = 0 if batch_size is None else arguments.whole("batch_size", batch_size, 1, _LARGEST_BATCH)
+        size = 0 if batch_size is None else arguments.batch_size(batch_size)
         self._recorder.of_batch(size, partial(self._recorder.record, name, number))
 
     def _free_name(self, name: str) -> str:
@@ -1278,7 +1288,8 @@ class LossManager:
 
         An epoch begins when the whole part of the clock's epoch changes. Where each record has the size of its batch,
         the mean weighs by these; otherwise every record counts the same. Those of a weight of 0 that left the function
-        uncalled do not count. Waits for the device once, and for no other rank; `reduce_means` is over all of them.
+        uncalled do not count; nor do those of a run that this one resumes. Waits for the device once, and for no other
+        rank; `reduce_means` is over all of them.
 
         The components of a loss follow it where everything is asked for; a query finds them by their own names, such as
         `"G_VGG.relu3_3"`, only.
@@ -1290,7 +1301,7 @@ class LossManager:
             Means of the weighted values by name; nan of no records.
 
         Raises:
-            NectarganError: If only last values are kept, so that there is nothing to take a mean of.
+            NectarganError: If only last values are kept, so that there is nothing to take a mean of; and in `paused`.
             TypeError: If the query is none.
 
         Example:
@@ -1302,6 +1313,8 @@ class LossManager:
             {'G_L1': 2.0}
         """
         sums = self._sums(query)
+        if sums is None and self._recorder.prefix is None:
+            raise NectarganError("inside of paused() nothing is recorded, so that there is nothing to take a mean of")
         if sums is None:
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
@@ -1333,7 +1346,8 @@ class LossManager:
             Means of the weighted values by name, the same on all ranks; nan of no records.
 
         Raises:
-            NectarganError: On all ranks, if one of them keeps only last values.
+            NectarganError: On all ranks, if one of them keeps only last values; or if this is one of several processes,
+                and torch.distributed is not initialised.
             TypeError: If the query is none.
 
         Example:
@@ -1351,18 +1365,19 @@ class LossManager:
         return {name: total[name].mean for name in dict.fromkeys([*(own or ()), *sorted(total)])}
 
     def check_ranks(self) -> None:
-        """Raise, on all ranks, unless all ranks of a distributed run have the same objective.
+        """Raise, on all ranks, unless all ranks of a distributed run have the same objective, at the same step.
 
         Compared are the manifests: losses, weights, schedules, weightings, weight files and the versions of what they
         come from. Every rank has to call it, at the same place, such as before the first step.
 
         Raises:
             ObjectiveError: If they differ; it says in what, and on which ranks.
+            NectarganError: If this is one of several processes, and torch.distributed is not initialised.
 
         Example:
             >>> LossManager.from_spec("100*l1").check_ranks()
         """
-        check_ranks(self.manifest)
+        check_ranks(self.manifest, self.step)
 
     def raise_on_any_rank(self) -> None:
         """Raise, on all ranks of a distributed run, if a loss was nan or infinite on one of them since the last call.
@@ -1379,6 +1394,7 @@ class LossManager:
 
         Raises:
             NonFiniteLossError: If one was; it names rank, loss and step, those of the lowest rank in its attributes.
+            NectarganError: If this is one of several processes, and torch.distributed is not initialised.
 
         Example:
             >>> manager = LossManager(nonfinite="ignore")
@@ -1388,7 +1404,7 @@ class LossManager:
             Traceback (most recent call last):
             nectargan_core.errors.NonFiniteLossError: loss 'G_L1' became nan at step 0, epoch 0
         """
-        raise_nonfinite(self._recorder.take_nonfinite())
+        raise_nonfinite(self._recorder.take_nonfinite)
 
     def series(self, name: str) -> Records:
         """Return all records of a loss or scalar: those of the log and those that are still in memory.

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nectargan_core import LossLog, LossManager
+from nectargan_core.errors import NectarganError
 
 BATCHES = [(8, 1.0), (8, 2.0), (2, 11.0)]
 WEIGHED = (8 * 1.0 + 8 * 2.0 + 2 * 11.0) / 18
@@ -102,6 +103,38 @@ def test_a_call_that_fails_leaves_no_size_behind():
         manager.compute_losses({"y_fake": "none", "y": torch.zeros(3)}, batch_size=8)
     manager.compute_losses(images(1.0))
     assert manager.series("G_L1").batch.tolist() == [0]
+
+
+def test_calls_of_one_loss_take_the_size():
+    manager = manager_of()
+    x, y = torch.zeros(2), torch.ones(2)
+    manager.compute_loss_xy("G_L1", x, y, batch_size=8)
+    manager.compute_loss_xy("G_L1", x, y, loss_kwargs={"function_kwargs": {}}, batch_size=7)
+    manager.compute_loss("G_L1", x, y, batch_size=6)
+    manager.register_loss_fn("three", lambda x, y, z: (x - y + z).mean())
+    manager.compute_loss_xyz("three", x, y, x, batch_size=5)
+    manager.compute_loss_xy("G_L1", x, y)
+    assert manager.series("G_L1").batch.tolist() == [8, 7, 6, 0]
+    assert manager.series("three").batch.tolist() == [5]
+
+
+def test_in_a_pause_there_is_no_mean():
+    manager = manager_of()
+    with manager.paused(), pytest.raises(NectarganError, match=r"inside of paused\(\) nothing is recorded"):
+        manager.means()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0, 2**32])
+def test_a_compiled_size_out_of_range_is_an_error(size):
+    manager = manager_of()
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def step(y_fake, y):
+        return manager.compute_losses({"y_fake": y_fake, "y": y}, batch_size=size).total
+
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        step(torch.zeros(2), torch.ones(2))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 
 from nectargan_core import LossManager
 from nectargan_core._distributed import of_ranks
-from nectargan_core.errors import NonFiniteLossError
+from nectargan_core.errors import NectarganError, NonFiniteLossError
 
 START = """
 import contextlib, json, sys
@@ -164,7 +164,7 @@ def test_ranks_with_other_names_gather_them(means):
 def test_a_rank_that_keeps_only_last_values_is_an_error_on_all(means):
     for rank in means:
         assert rank["last"]["error"] == "NectarganError"
-        assert "rank 1 keeps only the last values" in rank["last"]["text"]
+        assert "there is none of rank 1, where only the last values are kept" in rank["last"]["text"]
 
 
 @pytest.mark.slow
@@ -180,6 +180,8 @@ def test_ranks_with_other_objectives_are_shown_the_differences(group):
         if rank == 2:
             failing.manifest = lambda: 1 / 0
         trying("failing", failing.check_ranks)
+        same.tick(epoch=0, step=rank)
+        trying("clock", same.check_ranks)
         """,
         size=3,
     )
@@ -190,6 +192,7 @@ def test_ranks_with_other_objectives_are_shown_the_differences(group):
         assert "on rank 1: weight of G_L1: 100 -> 10" in rank["weight"]["text"]
         assert "on ranks 1 and 2: loss G_L2" in rank["loss"]["text"]
         assert "on rank 2: ZeroDivisionError" in rank["failing"]["text"]
+        assert "the last step is 0 on rank 0, 1 on rank 1, 2 on rank 2" in rank["clock"]["text"]
 
 
 @pytest.mark.slow
@@ -280,6 +283,20 @@ def test_one_process_has_its_own_means_and_objective():
     assert manager.reduce_means() == manager.means() == {"a": 3.0}
     assert manager.reduce_means("b") == {}
     manager.check_ranks()
+
+
+@pytest.mark.parametrize("call", ["reduce_means", "check_ranks", "raise_on_any_rank"])
+def test_several_processes_without_a_group_are_an_error(monkeypatch, call):
+    manager = LossManager(enable_logging=True, nonfinite="ignore")
+    manager.register_loss_fn("a", torch.nn.L1Loss())
+    bad(manager)
+    with monkeypatch.context() as context:
+        context.setenv("RANK", "0")
+        context.setenv("WORLD_SIZE", "2")
+        with pytest.raises(NectarganError, match=r"one of 2 processes .* call torch.distributed.init_process_group"):
+            getattr(manager, call)()
+    with pytest.raises(NonFiniteLossError):
+        manager.raise_on_any_rank()
 
 
 def test_ranks_are_named():

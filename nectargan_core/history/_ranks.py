@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 
-from nectargan_core._distributed import gathered, is_distributed, of_ranks, summed
+from nectargan_core._distributed import check_group, gathered, is_distributed, of_ranks, summed
 from nectargan_core.errors import NectarganError, NonFiniteLossError
 from nectargan_core.history._recorder import NonFinite
 from nectargan_core.history._sums import Sums
@@ -27,8 +27,9 @@ def sums_over_ranks(own: Mapping[str, Sums] | None) -> dict[str, Sums]:
         own: Those of this rank; None where it has none, since only last values are kept.
 
     Raises:
-        NectarganError: On all ranks, if one of them has no sums.
+        NectarganError: On all ranks, if one of them has no sums; on this one, if there is no group yet.
     """
+    check_group()
     names = sorted(own or ())
     # Two numbers for the names. Where they are the same on all ranks, and only there, the squares of each add up to the
     # square of their sum over the number of ranks; all of it is exact.
@@ -46,8 +47,9 @@ def sums_over_ranks(own: Mapping[str, Sums] | None) -> dict[str, Sums]:
     without = [rank for rank, sums in enumerate(every) if sums is None]
     if without:
         raise NectarganError(
-            f"the means of all ranks need the history of each, and {of_ranks(without)} keeps only the last values; "
-            "make the manager with experiment_dir= or enable_logging=True on every rank, or take the means of a split"
+            f"the means of all ranks need what each has recorded, and there is none of {of_ranks(without)}, where only "
+            "the last values are kept, or which is in paused(); make the manager with experiment_dir= or "
+            "enable_logging=True on every rank, or take the means of a split"
         )
     total: dict[str, Sums] = {}
     for sums in every:
@@ -56,17 +58,20 @@ def sums_over_ranks(own: Mapping[str, Sums] | None) -> dict[str, Sums]:
     return total
 
 
-def raise_nonfinite(own: NonFinite | None) -> None:
+def raise_nonfinite(take: Callable[[], NonFinite | None]) -> None:
     """Raise on all ranks if one of them has seen a loss that is nan or infinite; every rank has to call this.
 
     It takes one all-reduce of one number, and where something is to be raised one exchange more.
 
     Args:
-        own: What this rank has seen.
+        take: Returns what this rank has seen.
 
     Raises:
         NonFiniteLossError: If any has; its attributes are of the lowest rank that has.
+        NectarganError: If there is no group yet.
     """
+    check_group()
+    own = take()
     if not summed([own is not None])[0]:
         return
     seen = {rank: each for rank, each in enumerate(gathered(own)) if each is not None}

@@ -43,10 +43,10 @@ def sums_of(rows: npt.NDArray[np.void]) -> Sums:
     Args:
         rows: The records, as an array with a field for each column.
     """
-    skipped = (rows["weight"] == 0) & np.isnan(rows["unweighted"])
-    rows = rows[~skipped]
-    values, sizes = rows["loss"].tolist(), rows["batch"].tolist()
-    if not any(sizes):
+    counted = (rows["weight"] != 0) | ~np.isnan(rows["unweighted"])
+    values = rows["loss"][counted].tolist()
+    if not rows["batch"].any():
         return Sums(total=sum(values), records=len(values), unsized=len(values))
+    sizes = rows["batch"][counted].tolist()
     by_size = sum(value * size for value, size in zip(values, sizes, strict=True) if size)
     return Sums(sum(values), len(values), by_size, sum(sizes), sizes.count(0))

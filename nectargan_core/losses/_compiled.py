@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from nectargan_core import _arguments as arguments
 from nectargan_core.errors import LossResultError, WeightingError
 from nectargan_core.history import check_real, mean_of
 from nectargan_core.losses._autograd import current_graph_task
@@ -429,7 +430,7 @@ def _seen_by_weightings(
 
 
 def _number(batch: Tensor | None) -> int:
-    return 0 if batch is None else int(batch.item())
+    return 0 if batch is None else arguments.batch_size(int(batch.item()))
 
 
 def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str, batch: Tensor | None) -> None:

@@ -54,6 +54,7 @@ class Plan:
         "_changing",
         "_losses",
         "_names",
+        "_needed",
         "_pass_on",
         "_reads",
         "_recorder",
@@ -74,6 +75,7 @@ class Plan:
         for loss in losses:
             for name in loss.inputs:
                 self._reads.setdefault(name, f"loss {loss.name!r}")
+        self._needed = self._reads.keys()
         self._calls = [(loss, loss.called, _arguments(loss.inputs)) for loss in losses]
         # The losses whose own weight a call has to work out, with their positions.
         self._changing = [(place, loss) for place, loss in enumerate(losses) if loss.constant is None]
@@ -101,7 +103,7 @@ class Plan:
         """
         recorder = self._recorder
         weights, factors = self._weigh(epoch) if self._changing else self._weighed
-        is_plain = self._all_run and 0.0 not in weights and type(inputs) is dict and inputs.keys() >= self._reads.keys()
+        is_plain = self._all_run and 0.0 not in weights and type(inputs) is dict and inputs.keys() >= self._needed
         lazy = self._lazy_among(inputs) if is_plain else ()
         if lazy and not recorder.ticked:  # What is called may compute these losses, too, which counts.
             is_plain = False

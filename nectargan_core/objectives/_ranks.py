@@ -6,26 +6,29 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nectargan_core._distributed import gathered, of_ranks
+from nectargan_core._distributed import check_group, gathered, of_ranks
 from nectargan_core.errors import ObjectiveError
 from nectargan_core.objectives._differences import Difference
 from nectargan_core.objectives._objective import Objective
 
 
-def check_ranks(record: Callable[[], Objective]) -> None:
-    """Compare the record of this rank with those of all others; every rank has to call this.
+def check_ranks(record: Callable[[], Objective], step: int) -> None:
+    """Compare the record and the clock of this rank with those of all others; every rank has to call this.
 
     Args:
-        record: Returns that of this rank.
+        record: Returns the record of this rank.
+        step: Where its clock stands.
 
     Raises:
-        ObjectiveError: On all ranks, if the records differ, or a rank has none.
+        ObjectiveError: On all ranks, if the records or the clocks differ, or a rank has no record.
+        NectarganError: If there is no group yet.
     """
+    check_group()
     try:
         own: Any = record().to_dict()
     except Exception as error:  # noqa: BLE001 # the others would wait for this one
         own = f"{type(error).__name__}: {error}"
-    every = gathered(own)
+    every, steps = zip(*gathered((own, step)), strict=True)
     failed = [f"\n  on rank {rank}: {each}" for rank, each in enumerate(every) if isinstance(each, str)]
     if failed:
         raise ObjectiveError(
@@ -46,4 +49,10 @@ def check_ranks(record: Callable[[], Objective]) -> None:
             f"the ranks have different objectives; before each arrow stands what rank 0 has:{''.join(lines)}\n"
             "Make the managers of all ranks from the same formula or file, with the same packages",
             differences=tuple(found),
+        )
+    if len(set(steps)) > 1:
+        told = ", ".join(f"{at} on rank {rank}" for rank, at in enumerate(steps))
+        raise ObjectiveError(
+            f"the clocks of the ranks differ; the last step is {told}. A rank that resumes goes on after what its own "
+            "log has; load the state of a checkpoint on all ranks, or give the first tick a step"
         )
