@@ -58,7 +58,8 @@ WAYS: dict[str, Callable[[], Callable[[int], object]]] = {
     "ours": ours,
     "a list of floats, the value only": lambda: kept(list, lambda each, _, value: each.append(value.item())),  # type: ignore[attr-defined]
     "a deque of floats, the value only": lambda: kept(
-        collections.deque, lambda each, _, value: each.append(value.item())  # type: ignore[attr-defined]
+        collections.deque,
+        lambda each, _, value: each.append(value.item()),  # type: ignore[attr-defined]
     ),
     "a list of tensors, the value only": lambda: kept(list, lambda each, _, value: each.append(value.detach())),  # type: ignore[attr-defined]
 }

@@ -247,7 +247,7 @@ def rows() -> Iterator[Row]:
         manager = stack.enter_context(LossManager(experiment_dir=f"{directory}/compiled"))
         try:
             steps_of = compiled(nn.L1Loss(), x, y, manager)
-        except Exception as error:  # no compiler is there, or it does not support this system
+        except Exception as error:  # noqa: BLE001  # no compiler is there, or it does not support this system
             yield Row("8x8: ours, compiled", COMPILED, note=f"not compiled: {str(error).splitlines()[0]}")
             return
         taken = times(steps_of, 50)
