@@ -132,13 +132,19 @@ class LossResultError(NectarganError, TypeError):
 
 
 class NonFiniteLossError(NectarganError, ArithmeticError):
-    """A loss became nan or infinite, and the manager was told to stop at that."""
+    """A loss became nan or infinite, and the manager was told to stop at that.
 
-    def __init__(self, message: str, *, loss_name: str = "", step: int = 0, epoch: float = 0) -> None:
+    `rank` is the process of a distributed run in which it did, where `raise_on_any_rank` says it; else None.
+    """
+
+    def __init__(
+        self, message: str, *, loss_name: str = "", step: int = 0, epoch: float = 0, rank: int | None = None
+    ) -> None:
         super().__init__(message)
         self.loss_name = loss_name
         self.step = step
         self.epoch = epoch
+        self.rank = rank
 
 
 class WeightsError(NectarganError, OSError):

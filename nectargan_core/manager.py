@@ -33,7 +33,18 @@ from nectargan_core.errors import (
     ScheduleError,
     WeightingError,
 )
-from nectargan_core.history import OnNonFinite, Recorder, Series, at_once, is_real, prepared, rank_and_world_size
+from nectargan_core.history import (
+    OnNonFinite,
+    Recorder,
+    Series,
+    Sums,
+    at_once,
+    is_real,
+    prepared,
+    raise_nonfinite,
+    rank_and_world_size,
+    sums_over_ranks,
+)
 from nectargan_core.log import LogFile, LossLog, Records, describe_run
 from nectargan_core.losses import (
     BoundLoss,
@@ -57,6 +68,7 @@ from nectargan_core.objectives import (
     Objective,
     Spec,
     build,
+    check_ranks,
     located,
 )
 from nectargan_core.schedules import Functions, Schedule, Scheduler, functions_in, with_functions
@@ -66,6 +78,8 @@ from nectargan_core.weightings import Balance, LossGradients, Weighting, bind, i
 _PLAIN = {int, float}
 # Beyond the last digit of any float, before or after the point.
 _MOST_DIGITS = 350
+# What a record has room for.
+_LARGEST_BATCH = 2**32 - 1
 _is_compiling = torch.compiler.is_dynamo_compiling
 _monotonic = time.monotonic
 # What is recorded of the gradient of a loss.
@@ -940,7 +954,12 @@ class LossManager:
         return self._compute(name, inputs, epoch, weight_kwargs, function_kwargs)
 
     def compute_losses(
-        self, inputs: Mapping[str, Any], query: Query = None, epoch: float | None = None
+        self,
+        inputs: Mapping[str, Any],
+        query: Query = None,
+        epoch: float | None = None,
+        *,
+        batch_size: int | None = None,
     ) -> ComputedLosses:
         """Compute, weight and record every loss that a query finds, each with the inputs that it reads.
 
@@ -950,6 +969,8 @@ class LossManager:
                 What no loss reads is ignored.
             query: Tag or loss name, or several; None for all losses.
             epoch: Epoch for the schedules and the records. None: that of the clock.
+            batch_size: How many samples the batch has, from 1 to 2**32 - 1. It is recorded, and means weigh by it, so
+                that a small last batch counts for what it is. None: batches count alike.
 
         Returns:
             Weighted results by loss name, and their `total` to call `backward()` on.
@@ -961,8 +982,8 @@ class LossManager:
             LossResultError: If a function returns no dense tensor of real numbers, and no dict of such tensors.
             DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if a weighted result is nan or infinite.
-            ValueError: If the epoch is not a finite number of at least 0.
-            TypeError: If the inputs are no mapping, or the query is none.
+            ValueError: If the epoch is not a finite number of at least 0, or the batch size out of its range.
+            TypeError: If the inputs are no mapping, the query is none, or the batch size is no integer.
             Exception: Whatever a function, or a lazy input, raises.
 
         Example:
@@ -981,7 +1002,9 @@ class LossManager:
                 f"and compute_loss take values one by one; got {type(inputs).__name__}"
             )
         if _is_compiling():
-            return compute_in_graph(self._registry.group(query), inputs, epoch)
+            return compute_in_graph(self._registry.group(query), inputs, epoch, batch_size)
+        if batch_size is not None:
+            batch_size = arguments.whole("batch_size", batch_size, 1, _LARGEST_BATCH)
         registry, recorder = self._registry, self._recorder
         plan = registry.plans.get(query) if query is None or type(query) is str else None
         if plan is None:
@@ -989,7 +1012,9 @@ class LossManager:
         if recorder.watching and (_monotonic() >= recorder.deadline or max(map(len, plan.rows)) >= recorder.full):
             recorder.flush_or_raise()
             plan = registry.plan(query, recorder)  # An observer may have changed something.
-        return plan.compute(inputs, epoch)
+        if batch_size is None:
+            return plan.compute(inputs, epoch)
+        return recorder.of_batch(batch_size, partial(plan.compute, inputs, epoch))
 
     def _compute(
         self,
@@ -1008,7 +1033,7 @@ class LossManager:
             function_kwargs = arguments.mapping("function_kwargs", function_kwargs, "{'reduction': 'none'}")
         return loss.compute(args, function_kwargs, epoch, weight_kwargs)
 
-    def record(self, name: str, value: float | Tensor) -> None:
+    def record(self, name: str, value: float | Tensor, batch_size: int | None = None) -> None:
         """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
 
         It is recorded with the weight 1 at the clock's step and epoch; inside a split under the split's name. It may
@@ -1017,11 +1042,13 @@ class LossManager:
         Args:
             name: Its name; not that of a loss, without `/`.
             value: A number, or a tensor, of which the mean counts; no device is waited for.
+            batch_size: How many samples it is the mean of, as for `compute_losses`.
 
         Raises:
             DuplicateLossError: If a loss has this name, or a component of one.
-            TypeError: If the name is no str, or the value no number and no dense tensor of real numbers.
-            ValueError: If the name is empty, or has a `/`.
+            TypeError: If the name is no str, the value no number and no dense tensor of real numbers, or the batch size
+                no integer.
+            ValueError: If the name is empty, or has a `/`, or the batch size is out of its range.
             NonFiniteLossError: With `nonfinite="raise"`, if a loss has become nan or infinite.
             NectarganError: If the manager is closed.
 
@@ -1032,7 +1059,7 @@ class LossManager:
             {'psnr': 31.5}
         """
         if _is_compiling():
-            record_scalar(self._key, name, value)
+            record_scalar(self._key, name, value, batch_size)
             return
         name = self._free_name(name)
         number: float | Tensor | None
@@ -1044,7 +1071,8 @@ class LossManager:
             raise TypeError(
                 f"the value of {name!r} must be a number or a tensor, dense and of real numbers, got {shown(value)}"
             )
-        self._recorder.record(name, number)
+        size = 0 if batch_size is None else arguments.whole("batch_size", batch_size, 1, _LARGEST_BATCH)
+        self._recorder.of_batch(size, partial(self._recorder.record, name, number))
 
     def _free_name(self, name: str) -> str:
         """Return the name of a scalar; raise if it is none, or if a loss has it."""
@@ -1180,6 +1208,8 @@ class LossManager:
     def print_losses(self, epoch: float, iter: int, precision: int = 2, capture: bool = False) -> str | None:  # noqa: A002 # the reference's name
         """Print the last value of each loss, or return the line if `capture`.
 
+        In a distributed run rank 0 prints, and prints its own values.
+
         Raises:
             TypeError: If an argument has the wrong type.
             ValueError: If the epoch is not a finite number of at least 0, or `iter` is below 0.
@@ -1196,12 +1226,16 @@ class LossManager:
             arguments.whole("iter", iter, 0),
             arguments.flag("capture", capture),
         )
+        if not capture and self._is_silent():
+            return None
         return _print(
             f"(epoch: {epoch}, iters: {iter}) Loss: {_listed(self.get_loss_values(None, precision))}", capture
         )
 
     def print_weights(self, precision: int = 2, capture: bool = False) -> str | None:
         """Print the weight of each loss, or return the line if `capture`.
+
+        In a distributed run rank 0 prints.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -1213,7 +1247,16 @@ class LossManager:
             Loss weights: G_L1: 100.0
         """
         capture = arguments.flag("capture", capture)
+        if not capture and self._is_silent():
+            return None
         return _print(f"Loss weights: {_listed(self.get_loss_weights(None, precision))}", capture)
+
+    def _is_silent(self) -> bool:
+        """Whether another rank than this one prints."""
+        try:
+            return self.rank != 0
+        except ConfigError:  # The environment says no rank, which whatever makes a log complains of.
+            return False
 
     def latest(self, query: Query = None) -> dict[str, float]:
         """Return the newest value of each loss that is known without waiting for a device, not rounded.
@@ -1232,8 +1275,9 @@ class LossManager:
     def means(self, query: Query = None) -> dict[str, float]:
         """Return the mean of each loss since the epoch began, or inside a split since the split was entered.
 
-        An epoch begins when the whole part of the clock's epoch changes. Every record counts the same, except those of
-        a weight of 0 that left the function uncalled, which do not count. Waits for the device once.
+        An epoch begins when the whole part of the clock's epoch changes. Where each record has the size of its batch,
+        the mean weighs by these; otherwise every record counts the same. Those of a weight of 0 that left the function
+        uncalled do not count. Waits for the device once, and for no other rank; `reduce_means` is over all of them.
 
         The components of a loss follow it where everything is asked for; a query finds them by their own names, such as
         `"G_VGG.relu3_3"`, only.
@@ -1256,14 +1300,94 @@ class LossManager:
             >>> manager.means()
             {'G_L1': 2.0}
         """
-        self._recorder.sync()
-        reported = {name: series for name, series, _ in self._reported(query, components=True)}
-        if not all(series.keep for series in reported.values()):
+        sums = self._sums(query)
+        if sums is None:
             raise NectarganError(
                 "means() needs the history, and this manager keeps only the last values; make it with experiment_dir= "
                 "or enable_logging=True, or take the means of a split"
             )
-        return {name: series.mean() for name, series in reported.items()}
+        return {name: each.mean for name, each in sums.items()}
+
+    def _sums(self, query: Query) -> dict[str, Sums] | None:
+        """Return what the means of a query are made of; None where only last values are kept."""
+        self._recorder.sync()
+        reported = {name: series for name, series, _ in self._reported(query, components=True)}
+        if not all(series.keep for series in reported.values()):
+            return None
+        return {name: series.sums() for name, series in reported.items()}
+
+    # Asking other ranks. Nothing else in this class communicates.
+
+    def reduce_means(self, query: Query = None) -> dict[str, float]:
+        """Return the means over all ranks of a distributed run: the same as `means()` would be of all their records.
+
+        Every rank has to call it, at the same place of its loop. It takes one all-reduce, however many losses there
+        are; one exchange more where ranks have recorded different things, such as a metric on rank 0. A loss that a
+        rank has not run counts there for nothing. Outside of a distributed run these are the `means()`.
+
+        Args:
+            query: As for `means`.
+
+        Returns:
+            Means of the weighted values by name, the same on all ranks; nan of no records.
+
+        Raises:
+            NectarganError: On all ranks, if one of them keeps only last values.
+            TypeError: If the query is none.
+
+        Example:
+            >>> manager = LossManager(enable_logging=True)
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> for size, scale in (8, 1.0), (2, 6.0):
+            ...     images = {"y_fake": torch.zeros(size), "y": scale * torch.ones(size)}
+            ...     _ = manager.compute_losses(images, batch_size=size)
+            >>> manager.reduce_means()
+            {'G_L1': 2.0}
+        """
+        own = self._sums(query)
+        total = sums_over_ranks(own)
+        # In the order of `means`; what only other ranks have comes last.
+        return {name: total[name].mean for name in dict.fromkeys([*(own or ()), *sorted(total)])}
+
+    def check_ranks(self) -> None:
+        """Raise, on all ranks, unless all ranks of a distributed run have the same objective.
+
+        Compared are the manifests: losses, weights, schedules, weightings, weight files and the versions of what they
+        come from. Every rank has to call it, at the same place, such as before the first step.
+
+        Raises:
+            ObjectiveError: If they differ; it says in what, and on which ranks.
+
+        Example:
+            >>> LossManager.from_spec("100*l1").check_ranks()
+        """
+        check_ranks(self.manifest)
+
+    def raise_on_any_rank(self) -> None:
+        """Raise, on all ranks of a distributed run, if a loss was nan or infinite on one of them since the last call.
+
+        Every rank has to call it, at the same place of its loop, such as between `compute_losses` and `backward()`. It
+        takes one all-reduce of one number, and waits for the device. It does so whatever `nonfinite` is; with
+        `nonfinite="raise"` the call on the rank that saw it has raised already, and has to be caught first:
+
+            with contextlib.suppress(NonFiniteLossError):
+                losses = manager.compute_losses(inputs)
+            manager.raise_on_any_rank()
+
+        Outside of a distributed run it is about the losses of this process.
+
+        Raises:
+            NonFiniteLossError: If one was; it names rank, loss and step, those of the lowest rank in its attributes.
+
+        Example:
+            >>> manager = LossManager(nonfinite="ignore")
+            >>> manager.register_loss_fn("G_L1", torch.nn.L1Loss())
+            >>> _ = manager.compute_loss_xy("G_L1", torch.ones(2), torch.tensor([0.0, torch.nan]))
+            >>> manager.raise_on_any_rank()
+            Traceback (most recent call last):
+            nectargan_core.errors.NonFiniteLossError: loss 'G_L1' became nan at step 0, epoch 0
+        """
+        raise_nonfinite(self._recorder.take_nonfinite())
 
     def series(self, name: str) -> Records:
         """Return all records of a loss or scalar: those of the log and those that are still in memory.
@@ -1371,7 +1495,7 @@ class LossManager:
         """Write what is new to the log now.
 
         Args:
-            silent: Whether to say nothing about it.
+            silent: Whether to say nothing about it. In a distributed run only rank 0 prints anything.
             capture: If not silent, whether to return what would be printed.
 
         Raises:
@@ -1387,10 +1511,7 @@ class LossManager:
         log = self._recorder.log
         took = f"{count} records in {time.perf_counter() - start:.3f} s"
         text = f"Loss log: {took} to {log.path}" if log is not None else "Loss log: logging to a file is off"
-        if capture:
-            return text
-        print(text)
-        return None
+        return None if self._is_silent() and not capture else _print(text, capture)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as plain data, after a flush: save it with the networks.

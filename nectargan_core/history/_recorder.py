@@ -8,14 +8,14 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
 
 from nectargan_core._messages import did_you_mean, listed, warn
 from nectargan_core.errors import LossLogError, NectarganError, NonFiniteLossError, UnknownLossError
 from nectargan_core.history._atomic import Exclusive, at_once, is_called_from
-from nectargan_core.history._series import Series, sync
+from nectargan_core.history._series import BatchSize, Series, sync
 from nectargan_core.log import (
     RECORD,
     LogFile,
@@ -30,6 +30,7 @@ from nectargan_core.log import (
 )
 
 OnNonFinite: TypeAlias = Literal["warn", "raise", "ignore"]
+_T = TypeVar("_T")
 _Together: TypeAlias = tuple[str, tuple[str, ...]]
 """The prefix and the names of losses that were computed together."""
 
@@ -64,6 +65,22 @@ class _Batch:
     rewinds: int
     time: float
     observed: bool = False
+
+
+class NonFinite(NamedTuple):
+    """A weighted loss that is nan or infinite.
+
+    Args:
+        what: What it is, and at which step and epoch.
+        loss_name: The loss.
+        step: The step.
+        epoch: The epoch.
+    """
+
+    what: str
+    loss_name: str
+    step: int
+    epoch: float
 
 
 class Recorder:
@@ -108,6 +125,7 @@ class Recorder:
         "_resumed",
         "_rewinds",
         "_scalars",
+        "_seen",
         "_spoiled",
         "_sync_asked",
         "_syncing",
@@ -115,6 +133,7 @@ class Recorder:
         "_warned_of_nonfinite",
         "_warned_of_step",
         "_warned_of_write",
+        "batch",
         "beside",
         "closed",
         "counts_from",
@@ -147,6 +166,8 @@ class Recorder:
         self.retain = True
         # When the records that are not flushed yet began.
         self._begun = time.time()
+        # What is recorded as the size of the batch; see `compute_losses`.
+        self.batch = BatchSize()
         # Every series of the run, by its full name, such as `val/G_L1`.
         self.series: dict[str, Series] = {}
         # The scope: what stands before the names of its records, such as `val/`; None in a pause, which keeps none.
@@ -189,6 +210,8 @@ class Recorder:
         self._pending_error: NonFiniteLossError | None = None
         # The error about one of the losses of a call, which waits until all of them are recorded.
         self._collected_error: NonFiniteLossError | None = None
+        # The first loss that was nan or infinite since `take_nonfinite`.
+        self._seen: NonFinite | None = None
         # A state that the next flush loads.
         self._loading: Mapping[str, Any] | None = None
         # Totals that are still on a device, by prefix and losses; and prefix and step of each loss that was read from a
@@ -243,7 +266,7 @@ class Recorder:
         """Return the series of a full name: the one there is, or a new one."""
         if name not in self.series:
             keep = self.keep if keep is None else keep
-            self.series[name] = Series(name, keep, self._on_nonfinite, self._watch_device)
+            self.series[name] = Series(name, keep, self._on_nonfinite, self._watch_device, self.batch)
             self.series[name].count = self._counts.get(name, 0)
         series = self.series[name]
         # Another loss may have had it as a component.
@@ -282,6 +305,15 @@ class Recorder:
         return series
 
     # Recording
+
+    def of_batch(self, size: int, record: Callable[[], _T]) -> _T:
+        """Call a function, and let what it records have this size of the batch."""
+        before = self.batch.value
+        self.batch.value = size
+        try:
+            return record()
+        finally:
+            self.batch.value = before
 
     def tick(self, epoch: float | None, step: int | None) -> None:
         """Set the clock: the step is the one given or one more than before, the epoch likewise or as before.
@@ -431,6 +463,8 @@ class Recorder:
         warns = self._nonfinite == "warn" and key not in self._warned_of_nonfinite
         if key == name and (warns or self._nonfinite == "raise"):
             what += self._components_to_blame(name, step)
+        if self._seen is None:
+            self._seen = NonFinite(what, name, step, epoch)
         if self._nonfinite == "raise":
             message = f"{what}, and this manager was made with nonfinite='raise'"
             error = NonFiniteLossError(message, loss_name=name, step=step, epoch=epoch)
@@ -450,6 +484,16 @@ class Recorder:
             self._collected_error = self._collected_error or error
         else:
             raise error  # out of the call that computed it
+
+    def take_nonfinite(self) -> NonFinite | None:
+        """Return the first loss that was nan or infinite since this was asked last, also of those on a device.
+
+        Whoever asks raises the error about it, which is not raised again.
+        """
+        self.sync()
+        seen, self._seen = self._seen, None
+        self._pending_error = None
+        return seen
 
     def _components_to_blame(self, name: str, step: int) -> str:
         """Return which components of a loss are nan or infinite at a step, for a message about the loss."""
@@ -776,6 +820,7 @@ class Recorder:
             "ticked": state["ticked"],
             "counts_until": 0,
             "_counts": dict(state["counts"]),
+            "_seen": None,
         }
         steps = [partial(setattr, self, name, value) for name, value in clock.items()]
         limit = state["step"] + 1 if state["ticked"] else None

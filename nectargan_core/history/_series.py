@@ -21,6 +21,7 @@ from nectargan_core._messages import warn
 from nectargan_core.errors import LossResultError
 from nectargan_core.history._atomic import at_once
 from nectargan_core.history._lm_history import LMHistory
+from nectargan_core.history._sums import Sums, sums_of
 from nectargan_core.log import COLUMNS, RECORD, Records, as_records, pack, product, unpacked
 
 _NAN = float("nan")
@@ -44,7 +45,7 @@ _SIZE = RECORD.size
 _LOSS, _WEIGHT, _UNWEIGHTED = (list(COLUMNS).index(name) for name in ("loss", "weight", "unweighted"))
 
 _Record: TypeAlias = tuple[Any, ...]
-"""The values of one record, in the order of the columns."""
+"""The values of one record: those of the columns in their order, and the size of its batch."""
 
 _Waiting: TypeAlias = tuple[_Record, "Tensor | None", "Tensor | None"]
 """A record that is not among the rows yet, with the mean on a device before weighting, and of a map that after it; None
@@ -52,6 +53,15 @@ where the record is complete."""
 
 NonFiniteCallback = Callable[["Series", int, float, float], None]
 """Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite."""
+
+
+class BatchSize:
+    """The size of the batch whose losses are recorded at present; 0 where it is not known."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
 
 
 class Series:
@@ -69,9 +79,11 @@ class Series:
         keep: Whether all records are kept, or only the last.
         on_nonfinite: Called for a weighted value that is nan or infinite; None where that is normal.
         on_device: Called with the series after each record that waits for a device.
+        batch: What is recorded as the size of the batch; None where that is not known.
     """
 
     __slots__ = (
+        "_batch",
         "_blocks",
         "_dropped",
         "_fast",
@@ -97,6 +109,7 @@ class Series:
         keep: bool,
         on_nonfinite: NonFiniteCallback | None = None,
         on_device: Callable[[Series], None] | None = None,
+        batch: BatchSize | None = None,
     ) -> None:
         self.name = name
         self.keep = keep
@@ -122,15 +135,16 @@ class Series:
         self._waiting: list[_Waiting] = []
         self._on_nonfinite = on_nonfinite or _ignore
         self._on_device = on_device
+        self._batch = batch or BatchSize()
         # How many records were dropped from the front of the rows. The position of a record counts from the first that
         # was ever kept.
         self._dropped = 0
         # The position up to which observers have got records that stay in memory.
         self.reported = 0
         # The position from which on `mean` counts. And what it counts of dropped records: of which window, up to which
-        # position, their sum and their number.
+        # position, and their sums.
         self._window = 0
-        self._in_window = (0, 0, 0.0, 0)
+        self._in_window = (0, 0, Sums())
         # The newest value that was read, which `latest` gives while the last one is still on a device.
         self._known = _NAN
 
@@ -200,14 +214,14 @@ class Series:
             raise no_value(self.name) from error
         if self.keep:
             try:
-                row = pack(step, epoch, _PRODUCT, weight, value)
+                row = pack(step, epoch, _PRODUCT, weight, value, self._batch.value)
             except struct.error as error:
                 raise _not_packed(step, epoch) from error
             self.count += 1  # first, so that an interrupt before the next line leaves out a number and repeats none
             self.rows.extend(row)
         else:
             self.count += 1
-            self._last = (step, epoch, _PRODUCT, weight, value)
+            self._last = (step, epoch, _PRODUCT, weight, value, self._batch.value)
         if not is_finite:
             # The result decides: it is rounded to float32, and this product is not.
             self.check_finite(step, epoch, weighted.item())
@@ -259,7 +273,7 @@ class Series:
         self.add_number(step, epoch, 0.0, _NAN, 0.0)
 
     def _append(self, step: int, epoch: float, loss: float, weight: float, unweighted: float) -> None:
-        record = (step, epoch, loss, weight, unweighted)
+        record = (step, epoch, loss, weight, unweighted, self._batch.value)
         if not self.keep:
             self.count += 1
             self._last = record
@@ -298,7 +312,7 @@ class Series:
             self._result = (self.count + 1, result, weighted.dtype)
             self._append(step, epoch, _UNREAD, weight, _NAN)
         else:
-            record = (step, epoch, _UNREAD, weight, _NAN)
+            record = (step, epoch, _UNREAD, weight, _NAN, self._batch.value)
             _packed(record)  # refuses what cannot be packed
             self.count += 1
             self._result = (self.count, result, weighted.dtype)
@@ -434,21 +448,19 @@ class Series:
         """Let `mean` be over the records from now on."""
         self._window = self.end()
 
-    def mean(self) -> float:
-        """Return the mean of the weighted values since `begin_window`, after a `sync`; nan of none.
+    def sums(self) -> Sums:
+        """Return what the mean of the weighted values since `begin_window` is made of, after a `sync`.
 
         Records of a weight of 0 that left the function uncalled do not count.
         """
         while True:
             before = self._in_window
-            window, start, total, count = before
+            window, start, sums = before
             if window != self._window:
-                start, total, count = self._window, 0.0, 0
+                start, sums = self._window, Sums()
             _, rows = self._snapshot(start)
             if self._in_window is before:
-                break
-        more, number = _sum_of(rows)
-        return (total + more) / (count + number) if count + number else _NAN
+                return sums.plus(sums_of(rows))
 
     # Removing
 
@@ -466,12 +478,12 @@ class Series:
         count = min(position - dropped, len(rows))
         if count <= 0:
             return
-        window, start, total, number = self._in_window
+        window, start, sums = self._in_window
         if window != self._window:
-            window, start, total, number = self._window, self._window, 0.0, 0
+            window, start, sums = self._window, self._window, Sums()
         # Before they are removed, and with the position, so that those which are removed count once.
-        more, added = _sum_of(rows[max(0, start - dropped) : count])
-        self._in_window = (window, max(start, dropped + count), total + more, number + added)
+        more = sums_of(rows[max(0, start - dropped) : count])
+        self._in_window = (window, max(start, dropped + count), sums.plus(more))
         self._last = RECORD.unpack(rows[count - 1].tobytes())
         at_once(
             partial(self.rows.__delitem__, slice(count * _SIZE)), partial(setattr, self, "_dropped", dropped + count)
@@ -526,7 +538,8 @@ def add_together(
         return
     kept = [series.rows for series in several if series.keep and series._fast is not None]
     if len(kept) == len(values):
-        rows = list(map(pack, steps, repeat(epoch), repeat(_PRODUCT), weights, values))
+        batch = repeat(several[0]._batch.value)  # They belong to one recorder.
+        rows = list(map(pack, steps, repeat(epoch), repeat(_PRODUCT), weights, values, batch))
         for series in several:
             series.count += 1  # first, as in Series.add
         deque(map(bytearray.extend, kept, rows), maxlen=0)  # one call of C, so that an interrupt finds all or none
@@ -636,13 +649,6 @@ def _is_unread(loss: float) -> bool:
 def _bits(number: float) -> int:
     bits: int = struct.unpack("=q", struct.pack("=d", number))[0]
     return bits
-
-
-def _sum_of(rows: npt.NDArray[np.void]) -> tuple[float, int]:
-    """Return sum and number of the weighted values, but for those of a weight of 0 that left the function uncalled."""
-    skipped = (rows["weight"] == 0) & np.isnan(rows["unweighted"])
-    values = rows["loss"][~skipped].tolist()
-    return sum(values), len(values)
 
 
 def _multiplied(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

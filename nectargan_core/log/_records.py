@@ -121,35 +121,31 @@ COLUMNS: dict[str, Layout] = {name: column["layout"] for name, column in _METADA
 ARRAYS: tuple[str, ...] = (*COLUMNS, *_LEFT_OUT)
 """The fields of `Records` that are arrays."""
 
-DTYPE = np.dtype([(name, np.dtype(column["code"])) for name, column in _METADATA.items()])
-"""One record in memory: its columns in their order, without padding."""
+DTYPE = np.dtype([*((name, np.dtype(column["code"])) for name, column in _METADATA.items()), ("batch", np.uint32)])
+"""One record in memory: its columns in their order and the size of its batch, without padding."""
 
-RECORD = struct.Struct("=" + "".join(column["code"] for column in _METADATA.values()))
+RECORD = struct.Struct("=" + "".join(column["code"] for column in _METADATA.values()) + "I")
 """The same for `struct`."""
 
-
-def _pack_with_defaults(*values: float) -> bytes:
-    defaults = list(DEFAULTS.values())
-    return RECORD.pack(*values, *defaults[len(values) - len(COLUMNS) + len(defaults) :])
-
-
-pack: Callable[..., bytes] = _pack_with_defaults if DEFAULTS else RECORD.pack
-"""Packs the values of a record in the order of the columns; those at the end that have a default may be absent."""
+pack: Callable[..., bytes] = RECORD.pack
+"""Packs the values of a record in the order of the columns, and the size of its batch."""
 
 
 def unpacked(rows: bytes | bytearray) -> npt.NDArray[np.void]:
     """Return a copy of packed records as an array with a field for each column.
 
     Example:
-        >>> unpacked(pack(7, 0.5, 2.0, 100.0, 0.02))["weight"].tolist()
+        >>> unpacked(pack(7, 0.5, 2.0, 100.0, 0.02, 8))["weight"].tolist()
         [100.0]
     """
     return np.frombuffer(bytearray(rows), dtype=DTYPE)
 
 
 def as_records(name: str, rows: npt.NDArray[np.void], component_of: str | None = None) -> Records:
-    """Return records from an array with a field for each column."""
+    """Return records from an array with a field for each column, and one for the sizes of the batches."""
     columns: dict[str, Any] = {column: np.ascontiguousarray(rows[column]) for column in COLUMNS}
+    if rows["batch"].any():
+        columns["batch"] = rows["batch"].astype(np.int64)
     return Records(name, **columns, component_of=component_of)
 
 

@@ -520,7 +520,7 @@ class BoundLoss:
     ) -> Tensor:
         if weight_kwargs:
             raise TypeError(f"loss {self.name!r}: weight_kwargs cannot be given inside torch.compile")
-        (result,), _, _ = _compiled.compute(Group([self]), [(args, kwargs)], epoch)
+        (result,), _, _ = _compiled.compute(Group([self]), [(args, kwargs)], epoch, None)
         return result
 
     @property
@@ -565,6 +565,7 @@ class BoundLoss:
         scalars: Tensor,
         means: Sequence[Sequence[Tensor] | None],
         epoch: float | None,
+        batch_size: int,
         components: Mapping[str, Components] | None = None,
     ) -> None:
         """Record the results of several losses, this one among them, that a compiled graph computed in one call.
@@ -576,6 +577,7 @@ class BoundLoss:
             means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
                 None for one whose result is the next of `scalars`. Empty where all are.
             epoch: The epoch, None for that of the clock.
+            batch_size: The size of the batch, 0 where it is not known.
             components: Those of the losses that have some, by the names of these.
         """
         recorder = self._recorder
@@ -607,11 +609,11 @@ class BoundLoss:
             # Copied, since it is kept on a device, and the graph uses its memory again.
             given = scalars.clone().unbind()
             record = partial(_add_apart, losses, steps, epoch, weights, given, means, beside, later)
-        recorder.add_all(record)
+        recorder.of_batch(batch_size, partial(recorder.add_all, record))
 
-    def record_extra(self, label: str, value: Tensor) -> None:
+    def record_extra(self, label: str, value: Tensor, batch_size: int) -> None:
         """Record what a weighting adds to the total of a compiled graph, under the name of the weighting."""
-        self._recorder.record(label, value)
+        self._recorder.of_batch(batch_size, partial(self._recorder.record, label, value))
 
     def applied_weight(self, epoch: float | None, weight_kwargs: Mapping[str, Any] | None) -> float:
         """Return the weight that applies to a call; warns, once, if it cannot change for want of a clock."""

@@ -49,7 +49,7 @@ _ORDER = torch.zeros((), dtype=torch.int64, device="cpu")
 
 
 def compute(
-    group: Group, given: Sequence[Given], epoch: float | None
+    group: Group, given: Sequence[Given], epoch: float | None, batch: Tensor | None
 ) -> tuple[list[Tensor], dict[str, dict[str, Tensor]], list[tuple[str, Tensor]]]:
     """Compute, weight and record losses of one manager, in a graph that serves every weight, step and epoch.
 
@@ -60,6 +60,7 @@ def compute(
         group: The losses.
         given: What the function of each is given.
         epoch: Epoch for the schedules and the records, None for that of the clock.
+        batch: The size of the batch, None where it is not known.
 
     Returns:
         The weighted results; the weighted components of the losses that have some, by the names of these; and what
@@ -145,12 +146,12 @@ def compute(
     means = [mean for index in others for mean in (mean_of(raw[index]), mean_of(weighted[index].detach()), raw[index])]
     if owners:
         torch.ops.nectargan.record_components.default(
-            _ORDER, vector, means, others, values, owners, "//".join(names), call, at
+            _ORDER, vector, means, others, values, owners, "//".join(names), call, at, batch
         )
     elif others:
-        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at)
+        torch.ops.nectargan.record_means.default(_ORDER, vector, means, others, call, at, batch)
     else:
-        torch.ops.nectargan.record.default(_ORDER, vector, call, at)
+        torch.ops.nectargan.record.default(_ORDER, vector, call, at, batch)
     return weighted, components, extras
 
 
@@ -183,7 +184,7 @@ def _times(result: Tensor, factor: Tensor) -> Tensor:
 class RecordsScalars(Protocol):
     """A manager, as far as graphs need it."""
 
-    def record(self, name: str, value: float | Tensor) -> None:
+    def record(self, name: str, value: float | Tensor, batch_size: int | None = None) -> None:
         """Record a scalar."""
 
 
@@ -198,13 +199,14 @@ def register_manager(manager: RecordsScalars) -> str:
     return key
 
 
-def record_scalar(key: str, name: str, value: object) -> None:
+def record_scalar(key: str, name: str, value: object, batch_size: int | None) -> None:
     """Record a scalar when the graph runs.
 
     Args:
         key: What `register_manager` returned.
         name: Name of the scalar.
         value: A number, or a tensor, of which the mean counts.
+        batch_size: How many samples it is the mean of, None where that is not known.
 
     Raises:
         TypeError: If it is neither.
@@ -216,7 +218,12 @@ def record_scalar(key: str, name: str, value: object) -> None:
     value = value.detach()
     if value.layout is torch.strided and not value.is_complex():  # The operator refuses others.
         value = mean_of(value)
-    torch.ops.nectargan.record_scalar.default(_ORDER, value, key, name)
+    torch.ops.nectargan.record_scalar.default(_ORDER, value, key, name, _size(batch_size))
+
+
+def _size(batch_size: int | None) -> Tensor | None:
+    """Return the size of a batch as a tensor, since each number would make another graph."""
+    return None if batch_size is None else torch.full((), batch_size, dtype=torch.int64, device="cpu")
 
 
 def _vector(scalars: Sequence[Tensor]) -> Tensor:
@@ -275,13 +282,16 @@ def _refuse(result: object, name: str) -> NoReturn:
     )
 
 
-def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | None) -> ComputedLosses:
+def compute_in_graph(
+    group: Group, inputs: Mapping[str, Any], epoch: float | None, batch_size: int | None
+) -> ComputedLosses:
     """Do what `compute_losses` does, in a graph: every function is called, whatever its weight is.
 
     Args:
         group: The losses.
         inputs: The inputs.
         epoch: Epoch for the schedules and the records, None for that of the clock.
+        batch_size: How many samples the batch has, None where that is not known.
 
     Raises:
         WeightingError: If a weighting needs gradients, which a graph does not give.
@@ -310,14 +320,15 @@ def compute_in_graph(group: Group, inputs: Mapping[str, Any], epoch: float | Non
         arguments = [inputs[read] if read in as_is else values[read] for read in reads]
         given.append((arguments, {}) if parameters is None else ([], dict(zip(parameters, arguments, strict=True))))
     results = ComputedLosses()
-    weighted, components, extras = compute(group, given, epoch)
+    batch = _size(batch_size)
+    weighted, components, extras = compute(group, given, epoch, batch)
     for (name, _, _, _), result in zip(definitions, weighted, strict=True):
         results[name] = result
     if components:
         results._components = components
     for label, extra in extras:
         results._extra = extra if results._extra is None else results._extra + extra
-        torch.ops.nectargan.record_extra.default(_ORDER, extra.detach(), _call_of(group), label)
+        torch.ops.nectargan.record_extra.default(_ORDER, extra.detach(), _call_of(group), label, batch)
     return results
 
 
@@ -347,23 +358,29 @@ def _fake_weights(order: Tensor, call: int, epoch: Tensor | None, device: torch.
     return torch.empty(count, dtype=torch.float64 if double else torch.float32, device=device)
 
 
-def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None) -> None:
+def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None, batch: Tensor | None) -> None:
     weights = weights_of(call)
     losses = weights.losses_of(call)
     at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at)
+    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at, _number(batch))
     if call not in weights.fixed:
         _seen_by_weightings(weights, call, scalars, (), at)
 
 
 def _recorded_means(
-    order: Tensor, scalars: Tensor, means: list[Tensor], others: list[int], call: int, epoch: Tensor | None
+    order: Tensor,
+    scalars: Tensor,
+    means: list[Tensor],
+    others: list[int],
+    call: int,
+    epoch: Tensor | None,
+    batch: Tensor | None,
 ) -> None:
     weights = weights_of(call)
     losses = weights.losses_of(call)
     every = _by_loss(means, others, len(losses))
     at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, None, scalars, every, at)
+    losses[0].record_compiled(losses, None, scalars, every, at, _number(batch))
     _seen_by_weightings(weights, call, scalars, every, at)
 
 
@@ -377,6 +394,7 @@ def _recorded_components(
     names: str,
     call: int,
     epoch: Tensor | None,
+    batch: Tensor | None,
 ) -> None:
     weights = weights_of(call)
     losses = weights.losses_of(call)
@@ -388,7 +406,7 @@ def _recorded_components(
         is_plain = vector.is_cpu and vector.dtype is torch.float32
         components[losses[index].name] = Components(each, terms, vector.tolist() if is_plain else None)
     at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, None, scalars, every, at, components)
+    losses[0].record_compiled(losses, None, scalars, every, at, _number(batch), components)
     _seen_by_weightings(weights, call, scalars, every, at)
 
 
@@ -410,18 +428,23 @@ def _seen_by_weightings(
         weights.saw(call, [next(rest) if mean is None else mean[0] for mean in each], epoch)
 
 
-def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str) -> None:
+def _number(batch: Tensor | None) -> int:
+    return 0 if batch is None else int(batch.item())
+
+
+def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str, batch: Tensor | None) -> None:
     manager = _MANAGERS.get(key)
     if manager is None:
         raise gone()
     if current_graph_task() < 0:
-        manager.record(name, value.clone())  # Copied, since the graph uses the memory of its results again.
+        # Copied, since the graph uses the memory of its results again.
+        manager.record(name, value.clone(), _number(batch) or None)
 
 
-def _recorded_extra(order: Tensor, value: Tensor, call: int, label: str) -> None:
+def _recorded_extra(order: Tensor, value: Tensor, call: int, label: str, batch: Tensor | None) -> None:
     losses = weights_of(call).losses_of(call)
     if current_graph_task() < 0:
-        losses[0].record_extra(label, value.clone())
+        losses[0].record_extra(label, value.clone(), _number(batch))
 
 
 def _factors_taken(order: Tensor, factors: Tensor, key: str, names: list[str]) -> None:
@@ -437,18 +460,29 @@ def _fake_recorded(*args: Any) -> None:
 
 
 _define("weights(Tensor order, int call, Tensor? epoch, Device device, bool double) -> Tensor", _weights, _fake_weights)
-_define("record(Tensor(a!) order, Tensor scalars, int call, Tensor? epoch) -> ()", _recorded, _fake_recorded)
 _define(
-    "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, Tensor? epoch) -> ()",
+    "record(Tensor(a!) order, Tensor scalars, int call, Tensor? epoch, Tensor? batch) -> ()", _recorded, _fake_recorded
+)
+_define(
+    "record_means(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, int call, Tensor? epoch, "
+    "Tensor? batch) -> ()",
     _recorded_means,
     _fake_recorded,
 )
 _define("take_factors(Tensor(a!) order, Tensor factors, str key, str[] names) -> ()", _factors_taken, _fake_recorded)
 _define(
     "record_components(Tensor(a!) order, Tensor scalars, Tensor[] means, int[] others, Tensor[] values, int[] owners, "
-    "str names, int call, Tensor? epoch) -> ()",
+    "str names, int call, Tensor? epoch, Tensor? batch) -> ()",
     _recorded_components,
     _fake_recorded,
 )
-_define("record_extra(Tensor(a!) order, Tensor value, int call, str label) -> ()", _recorded_extra, _fake_recorded)
-_define("record_scalar(Tensor(a!) order, Tensor value, str key, str name) -> ()", _recorded_scalar, _fake_recorded)
+_define(
+    "record_extra(Tensor(a!) order, Tensor value, int call, str label, Tensor? batch) -> ()",
+    _recorded_extra,
+    _fake_recorded,
+)
+_define(
+    "record_scalar(Tensor(a!) order, Tensor value, str key, str name, Tensor? batch) -> ()",
+    _recorded_scalar,
+    _fake_recorded,
+)

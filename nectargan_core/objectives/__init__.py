@@ -27,6 +27,7 @@ from nectargan_core.objectives._file import located
 from nectargan_core.objectives._from_text import record_from
 from nectargan_core.objectives._functions import described, is_digest
 from nectargan_core.objectives._objective import Objective
+from nectargan_core.objectives._ranks import check_ranks
 from nectargan_core.objectives._record import record_of
 from nectargan_core.objectives._request import build
 from nectargan_core.objectives._variants import variants_of
@@ -47,6 +48,7 @@ __all__ = [
     "WeightingDescription",
     "arguments_of",
     "build",
+    "check_ranks",
     "describe_spec",
     "describe_specs",
     "described",

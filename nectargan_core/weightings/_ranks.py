@@ -5,15 +5,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from nectargan_core._distributed import is_distributed, summed, world_size
 from nectargan_core.errors import WeightingError
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def mean_over_ranks(numbers: Sequence[float]) -> list[float]:
@@ -25,14 +21,8 @@ def mean_over_ranks(numbers: Sequence[float]) -> list[float]:
         >>> mean_over_ranks([1.0, 2.0])
         [1.0, 2.0]
     """
-    if not _is_distributed():
-        return list(numbers)
-    # NCCL communicates between accelerators only.
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.distributed.get_backend() == "nccl" else "cpu"
-    summed = torch.tensor(numbers, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(summed)
-    means: list[float] = (summed / torch.distributed.get_world_size()).tolist()
-    return means
+    ranks = world_size()
+    return [total / ranks for total in summed(numbers)]
 
 
 def refuse_static_graph(tensors: Sequence[Tensor], who: str) -> None:
@@ -48,7 +38,7 @@ def refuse_static_graph(tensors: Sequence[Tensor], who: str) -> None:
     Raises:
         WeightingError: If that is so.
     """
-    if not _is_distributed():
+    if not is_distributed():
         return
     wanted = {id(tensor) for tensor in tensors if tensor.is_leaf}
     for module in gc.get_objects():
