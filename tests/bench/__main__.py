@@ -6,7 +6,7 @@ docs/performance.md.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import sys
 import time
@@ -15,15 +15,18 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-import torch
-from table import HEADING, Row, line, machine
+HERE = Path(__file__).resolve().parent
+# torch tries to import a `cuda` that is not the one of this folder.
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != HERE]
+import torch  # noqa: E402  # after the path
 
-HERE = Path(__file__).parent
+sys.path.append(str(HERE))
+from table import HEADING, Row, line, machine  # noqa: E402  # likewise
+
 RESULTS = HERE.parents[1] / "docs" / "performance.json"
 SECTIONS = (
     *("call", "step", "objective", "schedules", "weightings", "managing", "in_lightning"),
-    *("pix2pix_step", "trainer"),
-    *("memory", "log", "ranks", "looking", "observers"),
+    *("memory", "log", "looking", "observers"),
     *("imports", "catalog"),
     *("losses_image", "losses_edges", "losses_ssim", "losses_vgg", "losses_lpips"),
     *("losses_gan", "losses_segmentation", "losses_audio"),
@@ -36,7 +39,7 @@ def main(arguments: list[str]) -> None:
     """Run the benchmarks that are named, or all of them."""
     names = [name for name in arguments if name != "--write"]
     if names == ["cost"]:
-        importlib.import_module("cost").main()
+        load("cost").main()
         return
     for name in names:
         if name not in SECTIONS:
@@ -46,7 +49,7 @@ def main(arguments: list[str]) -> None:
     print(HEADING)
     for name in names or SECTIONS:
         start = time.perf_counter()
-        module = importlib.import_module(name)
+        module = load(name)
         print(f"\n{title(module)} ({name})", flush=True)
         rows = []
         try:
@@ -61,6 +64,15 @@ def main(arguments: list[str]) -> None:
             store(name, module, rows, time.perf_counter() - start)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def load(name: str) -> ModuleType:
+    """Import a module of this folder, also where others have one of its name."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", HERE / f"{name}.py")
+    assert spec is not None and spec.loader is not None  # noqa: PT018  # for type checkers
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def title(module: ModuleType) -> str:

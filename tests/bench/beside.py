@@ -20,8 +20,8 @@ from torch import Tensor, nn
 Inputs = Callable[[int], Sequence[Any]]
 
 BATCHES = (1, 8)
-OF_NETWORKS = (1, 4)
-"""The sizes of batches for losses that run a network, which take seconds."""
+OF_NETWORKS = (1,)
+"""The sizes of batches on a CPU for losses that run a network, which take seconds."""
 
 INSTALL = {
     "auraloss": "auraloss",
@@ -50,7 +50,7 @@ class Pair:
         theirs: The other one; None where it is not installed. Of what either returns, a dict is summed up.
         ours: This project's.
         inputs: Makes the arguments of both for a batch size. The gradients are those of the tensors that require one.
-        batches: The sizes of batches to measure.
+        batches: The sizes of batches to measure on a CPU.
     """
 
     loss: str
@@ -102,7 +102,7 @@ def rows_of(pairs: Iterable[Pair], device: str = "cpu") -> Iterator[Row]:
         device: Where.
     """
     for pair in pairs:
-        for batch in pair.batches:
+        for batch in pair.batches if device == "cpu" else BATCHES:
             if pair.theirs is None:
                 yield Row(f"{pair.loss}, batch {batch}", pair.of, note=f"not installed: {pair.install}")
             else:

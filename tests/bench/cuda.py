@@ -29,10 +29,15 @@ BY_HAND, KEPT, BARE = "by hand, .item() into lists", "by hand, tensors into list
 Step = Callable[[], object]
 
 
-def eight(device: str, size: int = 64) -> dict[str, Step]:
+def images(device: str) -> tuple[Tensor, Tensor]:
+    """Return two images, of which the first takes a gradient."""
+    x, y = torch.rand(2, 1, 3, 64, 64, device=device).unbind()
+    return x.clone().requires_grad_(), y
+
+
+def eight(x: Tensor, y: Tensor) -> dict[str, Step]:
     """Return a step of eight losses, forward and backward, by way of recording them."""
-    x, y = torch.rand(2, 1, 3, size, size, device=device).unbind()
-    x, loss = x.clone().requires_grad_(), nn.L1Loss()
+    loss = nn.L1Loss()
     numbers: dict[str, list[float]] = {name: [] for name in WEIGHTS}
     tensors: dict[str, list[Tensor]] = {name: [] for name in WEIGHTS}
 
@@ -162,7 +167,7 @@ def held(step: Step, count: int = 1000) -> tuple[int, int]:
 
 def steps_on(device: str, calls: int = 50, rounds: int = 20) -> Iterator[Row]:
     """Yield what the ways to record cost beside the bare sum; the time until the device has done it all."""
-    ways = eight(device)
+    ways = eight(*images(device))
 
     def several(step: Step) -> Step:
         def take() -> None:
@@ -181,7 +186,7 @@ def steps_on(device: str, calls: int = 50, rounds: int = 20) -> Iterator[Row]:
 
 def on_device() -> Iterator[Row]:
     """Yield what only a CUDA device can tell."""
-    ways = eight("cuda")
+    ways = eight(*images("cuda"))
     ours, bare = "ours, logging on", launches(ways[BARE])
     for name in list(ways)[1:]:
         count = launches(ways[name])
@@ -190,7 +195,7 @@ def on_device() -> Iterator[Row]:
     note = f"{found[ours]} and {found[BY_HAND]} stalls in 100 steps"
     yield compared("stalls of eight losses: ours, logging on", BY_HAND, [found[ours]], [found[BY_HAND]], 0.0, note)
     yield never_waits(full_objective("cuda", 256), 1000)
-    ways = eight("cuda")
+    ways = eight(*images("cuda"))
     memory = {name: held(ways[name]) for name in (KEPT, ours)}
     for position, what in enumerate(("memory held after 1,000 steps", "memory at the peak")):
         note = f"{memory[ours][position] / 1e3:.0f} kB, and {memory[KEPT][position] / 1e3:.0f} kB"
