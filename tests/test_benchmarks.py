@@ -189,3 +189,12 @@ def test_the_full_objective_of_cuda_computes_every_loss(bench):
     values = step.manager.get_loss_values()
     assert len(values) == 8
     assert all(value > 0 for value in values.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_cuda_device_no_step_of_the_full_objective_waits(bench):
+    cuda = bench("cuda")
+    assert cuda["never_waits"](cuda["full_objective"]("cuda"), 100).ratio == 0.0
+    rows = list(cuda["on_device"]())
+    assert all(row.ratio is not None for row in rows), rows
