@@ -258,7 +258,7 @@ def _performance(name: str) -> str:
         for row in result["rows"]
     ]
     table = markdown_table(["what", "beside", "ratio", "quartiles", "aim", "on that machine"], rows)
-    return f"{prose(result['title'])}.\n\n{table}\n\n`python tests/bench {name}`, {result['seconds']} s."
+    return f"{prose(result['title'])}.\n\n{table}\n\n`python tests/bench {name}`, {result['seconds']} s at a load of {result['load']:g}."
 
 
 def _machines(results: Mapping[str, Any]) -> str:
@@ -268,7 +268,7 @@ def _machines(results: Mapping[str, Any]) -> str:
         runs.setdefault(f"{result['date']}, on {result['machine']}", []).append(name)
     minutes = sum(result["seconds"] for result in results.values()) / 60
     names = [f"- {run}: {code(', '.join(found))}" if len(runs) > 1 else f"{run}." for run, found in runs.items()]
-    return "\n".join([*names, "", f"All of it took {minutes:.0f} minutes, with other programs at work on the machine."])
+    return "\n".join([*names, "", f"All of it took {minutes:.0f} minutes."])
 
 
 def _three_digits(value: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import time
 import traceback
@@ -88,6 +89,7 @@ def store(name: str, module: ModuleType, rows: list[Row], seconds: float) -> Non
         "machine": machine(getattr(module, "DEVICE", "cpu")),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),
+        "load": round(os.getloadavg()[0], 1),
         "rows": [{key: _rounded(value) for key, value in asdict(row).items()} for row in rows],
     }
     ordered = {section: results[section] for section in SECTIONS if section in results}

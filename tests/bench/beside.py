@@ -37,7 +37,7 @@ INSTALL = {
 """What of `of` is a library, with what pip installs for it."""
 
 # Each measurement takes about as long, in as many rounds as fit, and never in fewer than three.
-SECONDS, LEAST_ROUNDS, MOST_ROUNDS, LEAST_SECONDS = 1.5, 3, 40, 0.01
+SECONDS, LEAST_ROUNDS, MOST_ROUNDS, LEAST_SECONDS = 1.0, 3, 30, 0.01
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def measure(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, 
                 "compute_losses of one loss": lambda: several.compute_losses(inputs),
             },
             calls,
+            rounds=40,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from table import Row, compared
 
-ROUNDS = 7
+ROUNDS = 5
 TIMED = "import time; start = time.process_time(); {0}; taken = time.process_time() - start; "
 TORCH = "import torch"
 WAYS = {

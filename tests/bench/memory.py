@@ -1,4 +1,4 @@
-"""What 200,000 records take in memory until they are flushed, beside lists of Python numbers with the same columns."""
+"""What 100,000 records take in memory until they are flushed, beside lists of Python numbers with the same columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from table import Row, compared
 
 from nectargan_core import LossManager
 
-LOSSES, STEPS, ROUNDS = 8, 25_000, 3
+LOSSES, STEPS, ROUNDS = 8, 12_500, 3
 CHILD = "import sys, torch; sys.path.append(sys.argv[1]); import memory; memory.print_measured(sys.argv[2])"
 COLUMNS = "lists of step, epoch, loss, weight, value"
 

@@ -27,7 +27,7 @@ Step = Callable[[int], object]
 Parts = tuple[Step, Callable[[], object]]
 
 WEIGHTS = {f"loss{number}": 1.0 + number for number in range(8)}
-STEPS, ROUNDS = 100, 25
+STEPS, ROUNDS = 50, 15
 BARE, COMPILED, TERMS = "the bare sum", "the bare sum, compiled", "the bare sum of both terms of each"
 MISSING = {
     "torchmetrics MeanMetric": "pip install torchmetrics",
@@ -252,6 +252,6 @@ def rows() -> Iterator[Row]:
         except Exception as error:  # noqa: BLE001  # no compiler is there, or it does not support this system
             yield Row("8x8: ours, compiled", COMPILED, note=f"not compiled: {str(error).splitlines()[0]}")
             return
-        taken = times(steps_of, 50)
+        taken = times(steps_of, 25, rounds=30)
         for name in list(taken)[1:]:
             yield compared(f"8x8: {name}", COMPILED, taken[name], taken[COMPILED], aims.get(name))
