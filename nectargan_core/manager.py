@@ -196,10 +196,11 @@ class LossManager:
         notify = self._observers.weak_notify()
         self._recorder = Recorder(log, keep, history_buffer_size, seconds, nonfinite, notify)
         self._log_started: float | None = None if log is None else header["started"]
-        if log is not None and resume and log.path.exists():
-            former = LossLog(log.path)
+        if log is not None and resume:
+            former = LossLog(log.path) if log.path.exists() else None
             self._recorder.resume(former)
-            self._log_started = former.header.get("started")
+            if former is not None:
+                self._log_started = former.header.get("started")
         self._watch_observers()
         self._pid = os.getpid()
         # The finalizer must not hold the manager, which could then not be collected before Python exits.

@@ -65,6 +65,8 @@ def row(output, name):
         (["x/first", "y/first"], ["x/first", "y/first"]),
         (["x/first", "first"], ["x/first", "{here}/first"]),
         (["runs/a/loss_log.jsonl"], ["a"]),
+        (["a/loss_log.jsonl", "a/loss_log.rank1.jsonl", "a"], ["loss_log.jsonl", "loss_log.rank1.jsonl", "a"]),
+        (["a/loss_log.jsonl", "b/loss_log.rank1.jsonl"], ["a", "b"]),
     ],
 )
 def test_a_run_is_called_by_so_many_parts_of_its_path_as_tell_it_from_others(tmp_path, monkeypatch, paths, expected):

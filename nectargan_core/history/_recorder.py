@@ -329,9 +329,11 @@ class Recorder:
             step = self.step + 1
             if not self.ticked:
                 step = max([step, *(series.count for series in self._losses())])
-        elif self._resumed and not self.ticked and step <= self.step:
+        elif self._resumed and not self.ticked and self.step >= 0:
+            # Also where nothing here is superseded: other ranks may have got further.
             self._rewinds.append(encode_rewind(step, {}))
-            self._notify("nectargan_history_rewound", step=step)
+            if step <= self.step:
+                self._notify("nectargan_history_rewound", step=step)
         elif self.keep and step < self.step and not self._warned_of_step:
             self._warned_of_step = True
             warn(
@@ -793,10 +795,12 @@ class Recorder:
 
     # Resuming
 
-    def resume(self, log: LossLog) -> None:
-        """Count on after the last step of a log."""
-        self.step = log.last_step
+    def resume(self, log: LossLog | None) -> None:
+        """Count on after the last step of a log; None where this rank has none to resume."""
         self._resumed = True
+        if log is None:
+            return
+        self.step = log.last_step
         self._counts = {name: int(log.series(name).step[-1]) + 1 for name in log.names if len(log.series(name))}
 
     def state(self) -> dict[str, Any]:
@@ -824,7 +828,8 @@ class Recorder:
         }
         steps = [partial(setattr, self, name, value) for name, value in clock.items()]
         limit = state["step"] + 1 if state["ticked"] else None
-        if ahead and self.log is not None:
+        # A run that is resumed says so always: ranks that are not there any more may have got further.
+        if (ahead or self._resumed) and self.log is not None:
             # With the clock, from which it follows whether there is something to supersede.
             steps.append(partial(self._rewinds.append, encode_rewind(limit, clock["_counts"])))
         at_once(*steps)

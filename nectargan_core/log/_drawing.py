@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nectargan_core.errors import LossLogError, NectarganError
 from nectargan_core.log._curves import Panel, panels
+from nectargan_core.log._tables import ranks_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +53,10 @@ def draw_runs(
     if not found:
         named = (repr(label or str(log._path)) for label, log in runs.items())
         raise LossLogError(f"there are no records to draw yet in {', '.join(named)}")
-    return draw(found, list(runs), by), found
+    titles = list(runs)
+    if len(runs) == 1 and (ranks := ranks_of(runs[titles[0]])):
+        titles = [f"{titles[0]} ({ranks})" if titles[0] else ranks]
+    return draw(found, titles, by), found
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -48,6 +48,8 @@ class Newest:
         self.traits = Traits(None, is_weighted=False)
         # The sum over the present epoch, and how many records it is of.
         self._sum, self._count = 0.0, 0
+        # The same weighed by the sizes of the batches, of which the count is 0 where one is not known.
+        self._sum_by_batch, self._batch = 0.0, 0
         # Sums of so many records each, with how many are in the last.
         self._sums: list[float] = []
         self._each, self._in_last = 1, 0
@@ -62,9 +64,18 @@ class Newest:
         start = int(starts[-1]) if len(starts) else 0
         if start or np.floor(records.epoch[0]) != np.floor(self.epoch):
             self._sum, self._count = 0.0, 0
+        loss, batch = records.loss[start:], records.batch[start:]
+        if bool((batch <= 0).any()) or self._batch == 0 < self._count:
+            self._batch = 0
+        else:
+            if not self._count:
+                self._sum_by_batch, self._batch = 0.0, 0
+            with np.errstate(invalid="ignore", over="ignore"):
+                self._sum_by_batch += float((loss * batch).sum())
+            self._batch += int(batch.sum())
         with np.errstate(invalid="ignore", over="ignore"):
-            self._sum += float(records.loss[start:].sum())
-        self._count += len(records) - start
+            self._sum += float(loss.sum())
+        self._count += len(loss)
         self.records += len(records)
         self.step, self.epoch = int(records.step[-1]), float(records.epoch[-1])
         self.last, self.weight = float(records.loss[-1]), float(records.weight[-1])
@@ -74,7 +85,12 @@ class Newest:
 
     @property
     def epoch_mean(self) -> float:
-        """The mean over the present epoch, as far as it has come."""
+        """The mean over the present epoch, as far as it has come.
+
+        It is weighed by the sizes of the batches where all of them are known.
+        """
+        if self._batch:
+            return self._sum_by_batch / self._batch
         return self._sum / self._count if self._count else float("nan")
 
     @property
@@ -225,11 +241,11 @@ class Follower:
             return read_at(descriptor, start, min(stop, status.st_size) - start)
 
         is_same = (status.st_dev, status.st_ino) == self._identity and status.st_size >= self._size
-        rewinds = self._index.rewinds if self._index is not None and is_same else -1
+        rewinds = len(self._index.rewinds) if self._index is not None and is_same else -1
         try:
             if self._index is not None and is_same:
                 self._index.extend(read)
-            if self._index is None or self._index.rewinds != rewinds:
+            if self._index is None or len(self._index.rewinds) != rewinds:
                 # What a run that goes back supersedes is forgotten already.
                 self._index, self.series = LogIndex(path), {}
                 self._index.extend(read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from nectargan_core._arguments import is_unicode
@@ -30,6 +30,8 @@ _BLOCK = 1 << 16
 
 # So many damaged lines are named each; the others are counted.
 _NAMED = 3
+# In the place of a step from which on entries are superseded: none is.
+_NONE = 1 << 63
 # How the lines of a log begin, by which a damaged one is told from a line of another file.
 _BEGINS = (b'{"nectargan_log"', b'{"loss_name"', b'{"rewind"')
 
@@ -67,8 +69,10 @@ class LogIndex:
         # Whether a line must have a checksum, as it has from version 2 on.
         self._checked = False
         self._entries: dict[str, list[_Entry]] = {}
-        # How many lines there were that supersede records.
-        self.rewinds = 0
+        # Of each line that supersedes records, how many headers stand before it, and what it says.
+        self.rewinds: list[tuple[int, Mapping[str, Any]]] = []
+        # For each header, which entry of each loss there is for what other ranks supersede of what stands before it.
+        self._places: list[dict[str, int]] = []
         # The name of a loss by what a line says, since nearly every line has one that is known.
         self._names: dict[bytes, str] = {}
         # Whether any line is one of a log, damaged or not, and whether there is one that is not.
@@ -170,11 +174,29 @@ class LogIndex:
         else:
             self.headers.append(line)
             self.written.append(None)
+            self._places.append({name: len(entries) for name, entries in self._entries.items()})
+            for entries in self._entries.values():
+                entries.append(_NONE)
 
-    def _rewind(self, to: dict[str, Any]) -> None:
-        self.rewinds += 1
+    def _rewind(self, to: Mapping[str, Any]) -> None:
+        self.rewinds.append((len(self.headers), to))
         for name, entries in self._entries.items():
-            entries.append(to.get("step", to.get("counts", {}).get(name, 0)))
+            entries.append(_limit(to, name))
+
+    def supersede(self, run: int, to: Mapping[str, Any]) -> None:
+        """Leave out what a rewind in the log of another rank supersedes; called before anything is parsed.
+
+        Args:
+            run: Number of the first header that it leaves alone, with all that follows; that of headers for none.
+            to: What the rewind says.
+        """
+        if run == len(self.headers):
+            for name, entries in self._entries.items():
+                entries.append(_limit(to, name))
+            return
+        for name, place in self._places[run].items():
+            limit = self._entries[name][place]
+            self._entries[name][place] = min(limit, _limit(to, name)) if isinstance(limit, int) else limit
 
     def parts(self, name: str, read: _Read, keep: bool = True) -> list[Records]:
         """Return the records of a loss, in parts; parses those of its lines that were not parsed before.
@@ -199,7 +221,7 @@ class LogIndex:
                     parts.append(chunks.records(name))
                     chunks = None
                 parts.append(entry)
-            else:
+            elif entry != _NONE:
                 parts = [part.before(entry) if part.step.max(initial=-1) >= entry else part for part in parts]
                 if chunks is not None:
                     chunks.rewind(entry)
@@ -263,6 +285,12 @@ class LogIndex:
             warn(message)
         if more:
             warn(f"{self._source}: {more:,} more {'lines are' if more > 1 else 'line is'} damaged and left out")
+
+
+def _limit(to: Mapping[str, Any], name: str) -> int:
+    """Return the step from which on a rewind supersedes the records of a loss."""
+    limit: int = to["step"] if "step" in to else to.get("counts", {}).get(name, 0)
+    return limit
 
 
 def _name(spelled: bytes) -> str:

@@ -23,7 +23,7 @@ from nectargan_core.log._nectargan import (
     no_log,
     write_nectargan_log,
 )
-from nectargan_core.log._records import COLUMNS, Records, joined
+from nectargan_core.log._records import COLUMNS, Records, merged
 from nectargan_core.log._tables import as_html
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class LossLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._logs: dict[int, NectarganLog | _Log]
+        # What several ranks have recorded of a loss, as one.
+        self._merged: dict[str, Records] = {}
         try:
             self._path = file = arguments.path("path", path)
             theirs = find_nectargan_log(file)
@@ -78,13 +80,10 @@ class LossLog:
         if theirs is not None:
             self._logs = {0: NectarganLog(theirs)}
             return
-        self._logs = {rank: _Log(file) for rank, file in found.items()}
-        # An earlier run with more ranks may have left files, which are no part of this run.
-        sizes: list[Any] = [header.get("world_size") for header in self._logs[0].headers] if 0 in self._logs else []
-        if sizes and all(isinstance(size, int) and size > 0 for size in sizes):
-            self._logs = {rank: log for rank, log in self._logs.items() if rank < max(sizes)}
-        if all(isinstance(log, _Log) and log.is_other_file for log in self._logs.values()):
+        logs = _of_one_run({rank: _Log(file) for rank, file in found.items()})
+        if all(log.is_other_file for log in logs.values()):
             raise no_log(next(iter(found.values())))
+        self._logs = dict(logs)
 
     def __repr__(self) -> str:
         count = len(self.names)
@@ -113,7 +112,8 @@ class LossLog:
     @property
     def last_step(self) -> int:
         """The last step of any loss, -1 if there are no records."""
-        steps = (log.records(name).step for log in self._logs.values() for name in log.names)
+        keep = len(self._logs) == 1  # the records of many ranks fill the memory
+        steps = (log.records(name, keep).step for log in self._logs.values() for name in log.names)
         return max((int(step.max()) for step in steps if len(step)), default=-1)
 
     @property
@@ -131,7 +131,8 @@ class LossLog:
         Args:
             name: The loss.
             rank: The rank whose records are asked for. None: all, in the order in which they were made if there is
-                one rank; with several, one entry a step, the mean over the ranks.
+                one rank; with several, one entry a step, the mean over the records of all ranks, as `per_step()` of
+                records gives it. The ranks are read one after the other, so that the records of one are in memory.
 
         Returns:
             An object with the arrays `step`, `epoch`, `loss` (weighted), `weight`, `unweighted` and `count`; its
@@ -153,17 +154,18 @@ class LossLog:
             )
         if rank is not None and rank not in self._logs:
             raise LossLogError(f"there is no log of rank {rank}; there are those of {', '.join(map(str, self.ranks))}")
-        return self._records(name, self.ranks if rank is None else (rank,), keep=True)
+        if rank is not None or len(self._logs) == 1:
+            return self._logs[self.ranks[0] if rank is None else rank].records(name)
+        if name not in self._merged:
+            self._merged[name] = self._passing(name)
+        return self._merged[name]
 
     def _passing(self, name: str) -> Records:
         """Return what `series(name)` does, without keeping it, for what reads all losses of a large log."""
-        return self._records(name, self.ranks, keep=False)
-
-    def _records(self, name: str, ranks: tuple[int, ...], keep: bool) -> Records:
-        parts = [self._logs[one].records(name, keep) for one in ranks]
-        if len(ranks) == 1:
-            return parts[0]
-        return joined(name, parts).per_step()
+        if name in self._merged:
+            return self._merged[name]
+        parts = (log.records(name, keep=False) for log in self._logs.values() if name in log.names)
+        return next(parts) if len(self._logs) == 1 else merged(name, parts)
 
     def plot(
         self,
@@ -272,6 +274,35 @@ def _find(path: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def _of_one_run(logs: dict[int, _Log]) -> dict[int, _Log]:
+    """Return the logs of the ranks of one run, without what other runs have left in them.
+
+    What holds is what the log of the lowest rank says: an earlier run with more ranks may have left files, and where a
+    run was resumed with fewer ranks, those that are gone could not write what is superseded of their records.
+    """
+    lowest, first = next(((rank, log) for rank, log in logs.items() if log.headers), (0, None))
+    if first is None:
+        return logs
+    sizes = [_size(header) for header in first.headers]
+    if 0 not in sizes:
+        logs = {rank: log for rank, log in logs.items() if rank <= lowest or rank < max(sizes)}
+    for header, size, rewinds in zip(first.headers, sizes, first.rewinds, strict=True):
+        if not size:
+            continue
+        # Whatever an earlier run has left is superseded by one that began the log anew.
+        limits = rewinds if header.get("resumed") else [{"step": 0}, *rewinds]
+        for rank, log in logs.items():
+            if rank >= size and rank > lowest:
+                log.supersede(header.get("started"), limits)
+    return logs
+
+
+def _size(header: Mapping[str, Any]) -> int:
+    """Return the number of ranks that a header says; 0 where it does not say it."""
+    size = header.get("world_size")
+    return size if isinstance(size, int) and size > 0 else 0
+
+
 class _Log:
     """One log file as it was when it was read."""
 
@@ -287,6 +318,26 @@ class _Log:
         self.names = self._index.names
         self.is_other_file = self._index.is_other_file
         self.duration = _duration(self.headers, self._index.written)
+
+    @property
+    def rewinds(self) -> list[list[Mapping[str, Any]]]:
+        """What the rewinds of the run of each header say."""
+        return [[to for run, to in self._index.rewinds if run == number + 1] for number in range(len(self.headers))]
+
+    def supersede(self, started: object, limits: Iterable[Mapping[str, Any]]) -> None:
+        """Leave out what rewinds of another rank supersede of what was recorded before a run.
+
+        Args:
+            started: When that run started, in seconds since 1970; anything else is none.
+            limits: What the rewinds say.
+        """
+        if not isinstance(started, (int, float)):
+            return
+        starts = (header.get("started") for header in self.headers)
+        later = (isinstance(start, (int, float)) and start >= started for start in starts)
+        run = next((number for number, is_later in enumerate(later) if is_later), len(self.headers))
+        for limit in limits:
+            self._index.supersede(run, limit)
 
     def records(self, name: str, keep: bool = True) -> Records:
         try:

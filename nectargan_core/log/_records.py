@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nectargan_core.log._merging import StepMeans
+
 _Integers: TypeAlias = npt.NDArray[np.int64]
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -86,24 +88,11 @@ class Records:
     def per_step(self) -> Records:
         """Return one entry per step, in the order of the steps.
 
-        Each number is the mean over the records of the step, weighted by their counts; `count` and `batch` are their
-        sums. Of `unweighted` it is the mean of those that are not nan.
+        Each number is the mean over the records of the step: weighed by the sizes of their batches where all of them
+        have one, else by their counts. `count` and `batch` are sums; `batch` is 0 where one of them is not known. Of
+        `unweighted` it is the mean of those that are not nan.
         """
-        steps, where = np.unique(self.step, return_inverse=True)
-
-        def sums(values: npt.NDArray[Any]) -> _Floats:
-            return np.bincount(where, weights=values, minlength=len(steps)).astype(np.float64)
-
-        count = sums(self.count)
-        known = np.where(np.isnan(self.unweighted), 0, self.count)
-        with np.errstate(invalid="ignore"):
-            means: dict[str, Any] = {
-                name: sums(getattr(self, name) * self.count) / count for name in COLUMNS if name != "step"
-            }
-            means["unweighted"] = sums(np.where(known, self.unweighted * known, 0.0)) / sums(known)
-            means["time"] = sums(self.time * self.count) / count
-        sizes: dict[str, Any] = {"count": count.astype(np.int64), "batch": sums(self.batch).astype(np.int64)}
-        return Records(self.name, step=steps, **means, **sizes, component_of=self.component_of)
+        return merged(self.name, [self])
 
 
 _METADATA = {each.name: each.metadata for each in fields(Records) if "code" in each.metadata}
@@ -155,6 +144,26 @@ def joined(name: str, parts: Iterable[Records]) -> Records:
     given = [column for column in ARRAYS if column in COLUMNS or not all(_is_left_out(part, column) for part in parts)]
     columns: dict[str, Any] = {column: np.concatenate([getattr(part, column) for part in parts]) for column in given}
     return Records(name, **columns, component_of=parts[-1].component_of)
+
+
+def merged(name: str, parts: Iterable[Records]) -> Records:
+    """Return one entry per step of the records of several parts, as `Records.per_step` does of one.
+
+    The parts are taken one after the other, and none is kept.
+
+    Example:
+        >>> steps, ones = np.array([0, 1]), np.ones(2)
+        >>> ranks = (Records("G_L1", steps, ones, ones * value, ones, ones * value) for value in (1.0, 3.0))
+        >>> merged("G_L1", ranks).loss.tolist()
+        [2.0, 2.0]
+    """
+    means = StepMeans(column for column in ARRAYS if column not in ("step", "count", "batch"))
+    component_of = None
+    for part in parts:
+        means.add(part)
+        component_of = part.component_of
+    columns: dict[str, Any] = {**dict.fromkeys(COLUMNS, np.zeros(0)), **means.columns()}
+    return Records(name, **columns, component_of=component_of)
 
 
 def _is_left_out(records: Records, column: str) -> bool:

@@ -58,13 +58,22 @@ def about(label: str, log: LossLog) -> str:
         said.append(f"took {span_of(log.duration)}")
     if (resumed := len(log.headers) - 1) > 0:
         said.append("resumed once" if resumed == 1 else f"resumed {resumed} times")
-    if len(log.ranks) > 1:
-        said.append(f"{len(log.ranks)} ranks")
+    if of_ranks := ranks_of(log):
+        said.append(of_ranks)
     said += [f"{key} {header[key]}" for key in ("total_epochs", "total_steps") if header.get(key) is not None]
     metadata = header.get("metadata")
     if isinstance(metadata, Mapping):
         said += [f"{key} {_plain(value)}" for key, value in metadata.items()]
     return f"{label}: {', '.join(said)}" if said else label
+
+
+def ranks_of(log: LossLog) -> str:
+    """Return which ranks a log is of, such as `8 of 16 ranks` where others are elsewhere; empty for a run of one."""
+    sizes = [size for header in log.headers if isinstance(size := header.get("world_size"), int)]
+    here, all_of_them = len(log.ranks), max(sizes, default=0)
+    if here >= all_of_them:
+        return f"{here} ranks" if here > 1 else ""
+    return f"{here} of {all_of_them} ranks" if here > 1 else f"rank {log.ranks[0]} of {all_of_them}"
 
 
 def span_of(seconds: float) -> str:

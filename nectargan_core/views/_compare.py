@@ -14,7 +14,7 @@ from nectargan_core.errors import UnknownLossError
 from nectargan_core.log import Kind, Value, entries
 from nectargan_core.objectives import Objective, value_of
 from nectargan_core.views._runs import Paths, Run, named, open_runs
-from nectargan_core.views._series import ComparedSeries, is_better_high, records_of, summarize
+from nectargan_core.views._series import ComparedSeries, is_better_high, summarize
 
 # What says where the numbers come from, and not what they are; stands last.
 _OF_ORIGIN = ("order", "provider", "version")
@@ -51,6 +51,7 @@ class ComparedRun:
         seconds: How long it took, without the time between its end and where it was resumed; None where that is not
             known.
         resumed: How often it was resumed.
+        ranks: The ranks whose logs are there.
         series: What is said of each name in its log: `kind`, `records`, and `last`, `lowest` and `highest`, of which
             each has `value`, `step` and `epoch`.
     """
@@ -62,6 +63,7 @@ class ComparedRun:
     epochs: int
     seconds: float | None
     resumed: int
+    ranks: tuple[int, ...]
     series: Mapping[str, ComparedSeries]
 
 
@@ -75,7 +77,7 @@ class Comparison:
         metric: The metric that was asked for, None if none was.
         best: Whether its lowest (`"min"`) or highest (`"max"`) value is the best one; None without a metric.
         runs: The runs; with a metric, the one with the best value first. Each has `label`, `path`, `best`, `steps`,
-            `epochs`, `seconds`, `resumed`, and `series`, what is said of each name in its log.
+            `epochs`, `seconds`, `resumed`, `ranks`, and `series`, what is said of each name in its log.
         differences: In what the runs differ, each with `kind`, `name` and the `values` in the order of the runs: first
             what affects numbers, then metadata and other facts, and last where things come from.
         notes: What else there is to say, such as how often a loss was nan.
@@ -189,7 +191,7 @@ def _compared(run: Run) -> ComparedRun:
     series: dict[str, ComparedSeries] = {}
     last_step, first_epoch, last_epoch = -1, math.inf, -math.inf
     for entry in entries(log):
-        records = records_of(log, entry.name)
+        records = log._passing(entry.name)
         if not len(records):
             continue
         last_step = max(last_step, int(records.step.max()))
@@ -206,6 +208,7 @@ def _compared(run: Run) -> ComparedRun:
         epochs=math.floor(last_epoch) - math.floor(first_epoch) + 1 if series else 0,
         seconds=log.duration,
         resumed=max(0, len(log.headers) - 1),
+        ranks=log.ranks,
         series=series,
     )
 
@@ -333,6 +336,7 @@ def _plain(run: ComparedRun) -> dict[str, Any]:
         "epochs": run.epochs,
         "seconds": None if run.seconds is None else round(run.seconds, 3),
         "resumed": run.resumed,
+        "ranks": list(run.ranks),
         "series": {
             name: {
                 "kind": summary.kind,

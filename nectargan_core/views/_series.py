@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nectargan_core.log import Kind, LossLog, Records, Value, joined
+from nectargan_core.log import Kind, Records, Value
 
 _Floats: TypeAlias = "npt.NDArray[np.float64]"
 
@@ -46,8 +46,8 @@ class ComparedSeries:
     """What is said of the records of one loss.
 
     All values are unweighted. Of a loss of the training, in a run of several epochs, they are the means of the epochs,
-    of everything else the means of the steps. A mean is weighted by the sizes of the batches where all of them are
-    known. Values that are nan or infinite are left out.
+    of everything else the means of the steps. A mean is weighted by the sizes of the batches where all of its batches
+    are known. Values that are nan or infinite are left out.
 
     Args:
         kind: `"loss"`, `"metric"` (a recorded scalar), `"component"` or `"gradient"`.
@@ -64,12 +64,6 @@ class ComparedSeries:
     lowest: Value | None
     highest: Value | None
     nonfinite: int
-
-
-def records_of(log: LossLog, name: str) -> Records:
-    """Return all records of a name, which the log does not keep then: those of a large one fill the memory."""
-    parts = [log._records(name, (rank,), keep=False) for rank in log.ranks]
-    return parts[0] if len(parts) == 1 else joined(name, parts)
 
 
 def summarize(records: Records, kind: Kind, by_epoch: bool) -> ComparedSeries:
@@ -117,14 +111,15 @@ def _means(records: Records, by_epoch: bool) -> tuple[_Floats, npt.NDArray[np.in
         place, values = place[order], values[order]
     starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
     ends = np.append(starts[1:], len(place)) - 1
-    share = records.batch if records.batch.all() else records.count
-    share = share if order is None else share[order]
+    batch, count = (each if order is None else each[order] for each in (records.batch, records.count))
+    lengths = np.diff(np.append(starts, len(place)))
+    share = np.where(np.repeat(np.logical_and.reduceat(batch > 0, starts), lengths), batch, count)
     finite = np.isfinite(values)
     # Divided before they are summed, so that the sum of large values does not overflow.
     weights = np.where(finite, share, 0).astype(np.float64)
     total = np.add.reduceat(weights, starts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        weights /= np.repeat(total, np.diff(np.append(starts, len(place))))
+        weights /= np.repeat(total, lengths)
         means = np.add.reduceat(np.where(finite, values, 0.0) * weights, starts)
     means[total == 0] = np.nan
     return means, ends if order is None else order[ends]

@@ -31,12 +31,13 @@ class Table(NamedTuple):
 
 def table_of_runs(comparison: Comparison) -> Table:
     """Return a row for each run: its best value, and how long it is."""
-    headings = ["run", "steps", "epochs", "duration", "resumed"]
+    headings = ["run", "steps", "epochs", "duration", "resumed", "ranks"]
     rows = []
     for run in comparison.runs:
         took = "" if run.seconds is None else span_of(run.seconds)
         resumed = f"{run.resumed}x" if run.resumed else ""
-        rows.append([run.label, f"{run.steps:,}", f"{run.epochs:,}", took, resumed])
+        ranks = str(len(run.ranks)) if len(run.ranks) > 1 else ""
+        rows.append([run.label, f"{run.steps:,}", f"{run.epochs:,}", took, resumed, ranks])
     if comparison.metric is not None:
         word = "lowest" if comparison.best == "min" else "highest"
         headings[1:1] = [f"{word} {comparison.metric}", "at step", "epoch"]
