@@ -1,23 +1,26 @@
-"""What it takes to read one loss of many ranks as one series: seconds, and memory at its peak."""
+"""One loss of many ranks, read as one series by a process of its own, beside one rank."""
 
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from measured import run_measured
+from table import Row, compared
 
 from nectargan_core.log import LogFile, Records, encode_chunk
 
-RANKS, RECORDS = 64, 1_000_000
+RANKS, RECORDS, ROUNDS = 64, 1_000_000, 2
 AT_ONCE = 1000
 # So many ranks have values of their own; the others have the same file as one of these, which is read all the same.
 DIFFERENT = 4
 
-IMPORT = "import nectargan_core.log"
+IMPORT = "from nectargan_core import LossLog"
 MERGE = """
 import sys
 from nectargan_core import LossLog
@@ -53,19 +56,24 @@ def merged(directory: Path, ranks: int, records: int) -> tuple[float, float]:
     return run_measured([sys.executable, "-c", MERGE, str(directory), str(records), str(ranks)])
 
 
-def main(ranks: int = RANKS, records: int = RECORDS) -> None:
-    """Print what reading takes, with and without sizes of batches."""
-    seconds, megabytes = run_measured([sys.executable, "-c", IMPORT])
-    print(f"Merging ranks of {records:,} records each (a process that imports and reads; importing takes ", end="")
-    print(f"{seconds:.1f} s and {megabytes:.0f} MB; aim: {RANKS} ranks of {RECORDS:,} in 2,000 MB)")
+def rows(ranks: int = RANKS, records: int = RECORDS) -> Iterator[Row]:
+    """Yield what reading takes, in time and in memory, with and without sizes of batches."""
     with tempfile.TemporaryDirectory() as folder:
         for batch in (False, True):
-            for count in (1, ranks):
-                run = write(Path(folder) / f"{count}{batch}", count, records, batch)
-                seconds, megabytes = merged(run, count, records)
-                print(f"{count:>3} ranks, batch sizes {'known' if batch else 'unknown'}: ", end="")
-                print(f"{seconds:.1f} s, {megabytes:.0f} MB")
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+            runs = {count: write(Path(folder) / f"{count}{batch}", count, records, batch) for count in (1, ranks)}
+            taken: dict[int, list[tuple[float, float]]] = {0: [], 1: [], ranks: []}
+            for _ in range(ROUNDS):
+                taken[0].append(run_measured([sys.executable, "-c", IMPORT]))
+                for count, run in runs.items():
+                    taken[count].append(merged(run, count, records))
+            seconds = {count: [each[0] for each in found] for count, found in taken.items()}
+            # Without the imports, which a process needs once.
+            many, one = (
+                [with_them - alone for with_them, alone in zip(seconds[count], seconds[0], strict=True)]
+                for count in (ranks, 1)
+            )
+            what = f"{ranks} ranks of {records:,} records{', of known batch sizes' if batch else ''}"
+            yield compared(what, f"{ranks} times what one takes", many, [ranks * each for each in one])
+            peaks = {count: [each[1] for each in found] for count, found in taken.items()}
+            note = f"{statistics.median(peaks[ranks]):.0f} MB"
+            yield compared(f"{what}: peak memory", "that of one", peaks[ranks], peaks[1], note=note)
