@@ -110,14 +110,23 @@ COLUMNS: dict[str, Layout] = {name: column["layout"] for name, column in _METADA
 ARRAYS: tuple[str, ...] = (*COLUMNS, *_LEFT_OUT)
 """The fields of `Records` that are arrays."""
 
-DTYPE = np.dtype([*((name, np.dtype(column["code"])) for name, column in _METADATA.items()), ("batch", np.uint32)])
+# What stands in memory for a record: the columns, the size of the batch, and then those columns that may be absent.
+_CODES = {name: column["code"] for name, column in _METADATA.items()}
+_CODES = {name: _CODES[name] for name in COLUMNS if name not in DEFAULTS} | {"batch": "I"} | _CODES
+
+DTYPE = np.dtype([(name, np.dtype(code)) for name, code in _CODES.items()])
 """One record in memory: its columns in their order and the size of its batch, without padding."""
 
-RECORD = struct.Struct("=" + "".join(column["code"] for column in _METADATA.values()) + "I")
+RECORD = struct.Struct("=" + "".join(_CODES.values()))
 """The same for `struct`."""
 
-pack: Callable[..., bytes] = RECORD.pack
-"""Packs the values of a record in the order of the columns, and the size of its batch."""
+
+def _pack_with_defaults(*values: float) -> bytes:
+    return RECORD.pack(*values, *list(DEFAULTS.values())[len(values) - len(_CODES) + len(DEFAULTS) :])
+
+
+pack: Callable[..., bytes] = _pack_with_defaults if DEFAULTS else RECORD.pack
+"""Packs the values of a record: the columns in their order, the size of the batch, and what may be absent."""
 
 
 def unpacked(rows: bytes | bytearray) -> npt.NDArray[np.void]:

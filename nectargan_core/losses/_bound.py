@@ -565,8 +565,8 @@ class BoundLoss:
         scalars: Tensor,
         means: Sequence[Sequence[Tensor] | None],
         epoch: float | None,
-        batch_size: int,
         components: Mapping[str, Components] | None = None,
+        batch_size: int = 0,
     ) -> None:
         """Record the results of several losses, this one among them, that a compiled graph computed in one call.
 
@@ -577,8 +577,8 @@ class BoundLoss:
             means: For each loss its result by the mean before weighting, the mean after it, and the result before it;
                 None for one whose result is the next of `scalars`. Empty where all are.
             epoch: The epoch, None for that of the clock.
-            batch_size: The size of the batch, 0 where it is not known.
             components: Those of the losses that have some, by the names of these.
+            batch_size: The size of the batch, 0 where it is not known.
         """
         recorder = self._recorder
         # The same as recorder.is_due of any of them.

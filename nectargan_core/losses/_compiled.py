@@ -362,7 +362,7 @@ def _recorded(order: Tensor, scalars: Tensor, call: int, epoch: Tensor | None, b
     weights = weights_of(call)
     losses = weights.losses_of(call)
     at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at, _number(batch))
+    losses[0].record_compiled(losses, weights.fixed.get(call), scalars, (), at, batch_size=_number(batch))
     if call not in weights.fixed:
         _seen_by_weightings(weights, call, scalars, (), at)
 
@@ -380,7 +380,7 @@ def _recorded_means(
     losses = weights.losses_of(call)
     every = _by_loss(means, others, len(losses))
     at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, None, scalars, every, at, _number(batch))
+    losses[0].record_compiled(losses, None, scalars, every, at, batch_size=_number(batch))
     _seen_by_weightings(weights, call, scalars, every, at)
 
 
@@ -406,7 +406,7 @@ def _recorded_components(
         is_plain = vector.is_cpu and vector.dtype is torch.float32
         components[losses[index].name] = Components(each, terms, vector.tolist() if is_plain else None)
     at = None if epoch is None else epoch.item()
-    losses[0].record_compiled(losses, None, scalars, every, at, _number(batch), components)
+    losses[0].record_compiled(losses, None, scalars, every, at, components, _number(batch))
     _seen_by_weightings(weights, call, scalars, every, at)
 
 
