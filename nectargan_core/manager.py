@@ -1369,7 +1369,7 @@ class LossManager:
 
         Every rank has to call it, at the same place of its loop, such as between `compute_losses` and `backward()`. It
         takes one all-reduce of one number, and waits for the device. It does so whatever `nonfinite` is; with
-        `nonfinite="raise"` the call on the rank that saw it has raised already, and has to be caught first:
+        `nonfinite="raise"` the call on the rank that saw it has raised already, and has to be caught first::
 
             with contextlib.suppress(NonFiniteLossError):
                 losses = manager.compute_losses(inputs)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import textwrap
-
 import pytest
 import torch
 
@@ -127,37 +122,3 @@ def test_the_rank_is_read_from_whatever_launched_the_process(monkeypatch, variab
 def test_what_cannot_be_a_rank_or_a_size_is_an_error_that_names_the_variable(monkeypatch, variables, named):
     with pytest.raises(ConfigError, match=named):
         told(monkeypatch, variables)
-
-
-@pytest.mark.slow
-def test_a_distributed_run_logs_without_communicating(tmp_path):
-    program = """
-        import sys, torch
-        import torch.distributed as dist
-        from nectargan_core import LossManager
-        dist.init_process_group("gloo")
-        with LossManager(experiment_dir=sys.argv[1]) as manager:
-            manager.register_loss_fn("loss", torch.nn.L1Loss())
-            for step in range(10):
-                manager.tick(epoch=0)
-                manager.compute_loss_xy("loss", torch.zeros(2), torch.full((2,), float(dist.get_rank() + step)))
-        dist.destroy_process_group()
-    """
-    path = tmp_path / "train.py"
-    path.write_text(textwrap.dedent(program))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        path,
-        tmp_path / "run",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    records = LossLog(tmp_path / "run").series("loss")
-    assert records.loss.tolist() == [step + 0.5 for step in range(10)]
-    assert records.count.tolist() == [2] * 10
-    for name in ("loss_log.jsonl", "loss_log.rank1.jsonl"):
-        assert all(json.loads(line) for line in (tmp_path / "run" / name).read_text().splitlines())

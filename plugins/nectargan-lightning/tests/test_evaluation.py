@@ -32,6 +32,25 @@ def test_the_mean_of_a_validation_is_over_its_batches(trainer, regression, batch
     assert rows_of("val/G_L1") == [(0, pytest.approx(model.mean("validate")))]
 
 
+@pytest.mark.parametrize("is_sized", [True, False])
+def test_with_their_sizes_each_sample_of_a_validation_counts_the_same(trainer, regression, batches, is_sized):
+    class Sized(regression):
+        def compute(self, batch):
+            x, y = batch
+            size = len(x) if is_sized or len(x) == 4 else None  # one without a size makes all batches count alike
+            losses = self.losses.compute_losses({"y_fake": x, "y": y}, batch_size=size)
+            self.seen.append((float(losses.total), len(x)))
+            return losses.total + 0 * self.network(x).sum()
+
+    model = Sized()
+    made = trainer()
+    made.fit(model, batches(2), batches(4, 4, 1))
+    values, sizes = zip(*model.seen[1:], strict=True)
+    sizes = sizes if is_sized else (1, 1, 1)
+    mean = sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+    assert float(made.callback_metrics["val/G_L1"]) == pytest.approx(mean)
+
+
 def test_each_validation_has_a_mean_of_its_own(trainer, regression, batches, rows_of):
     model = regression()
     trainer(val_check_interval=2).fit(model, batches(1, 1, 1, 1), batches(1, 1))

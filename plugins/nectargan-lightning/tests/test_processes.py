@@ -1,5 +1,6 @@
 """Several processes, and copies of a LightningModule, which a manager is no part of."""
 
+import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -33,7 +34,7 @@ class Regression(lightning.LightningModule):
 
     def training_step(self, batch, batch_idx):
         x, y = batch
-        return self.losses.compute_losses({"y_fake": self.network(x), "y": y}).total
+        return self.losses.compute_losses({"y_fake": self.network(x), "y": y}, batch_size=len(x)).total
 
     def validation_step(self, batch, batch_idx):
         self.training_step(batch, batch_idx)
@@ -41,9 +42,13 @@ class Regression(lightning.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
+    def val_dataloader(self):
+        sizes = [[1, 3], [2]][self.global_rank]
+        return DataLoader([(torch.rand(n, 3, 8, 8), torch.zeros(n, 3, 8, 8)) for n in sizes], batch_size=None)
+
 
 if __name__ == "__main__":
-    data = DataLoader([(torch.rand(3, 8, 8), torch.zeros(3, 8, 8)) for _ in range(8)])
+    data = DataLoader([(torch.rand(3, 8, 8), torch.zeros(3, 8, 8)) for _ in range(4)])
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=2,
@@ -52,10 +57,12 @@ if __name__ == "__main__":
         log_every_n_steps=1,
         logger=CSVLogger("logs", "", ""),
         enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         callbacks=[LossCallback()],
     )
     model = Regression()
-    trainer.fit(model, data, data)
+    trainer.fit(model, data)
     if model.losses is not None:
         model.losses.close()
 """
@@ -72,17 +79,25 @@ def test_each_rank_logs_and_the_loggers_get_the_mean_of_all(pl, rows_of, tmp_pat
     assert log.series("G_L1").step.tolist() == [0, 1, 2, 3]
     assert log.series("G_L1").count.tolist() == [2, 2, 2, 2]
     assert [step for step, _ in rows_of("G_L1")] == [0, 1, 2, 3]
-    # Those of this rank, step by step; of a validation the mean of both.
+    # Those of this rank, step by step; of a validation the mean of both, in which each sample counts the same.
     assert [value for _, value in rows_of("G_L1")] == LossLog("run/loss_log.jsonl").series("G_L1").loss.tolist()
-    assert rows_of("val/G_L1") == [(3, pytest.approx(log.series("val/G_L1").loss[0]))]
+    validated = [log.series("val/G_L1", rank=rank) for rank in (0, 1)]
+    assert [records.batch.tolist() for records in validated] == [[1, 3], [2]]
+    total = sum(float((records.loss * records.batch).sum()) for records in validated)
+    assert rows_of("val/G_L1") == [(3, pytest.approx(total / 6))]
 
 
-@pytest.mark.parametrize(("launcher", "rank", "warned"), [(object(), True, 1), (None, True, 0), (object(), False, 0)])
+@pytest.mark.parametrize(
+    ("environment", "rank", "warned"),
+    [("LightningEnvironment", True, 1), ("LightningEnvironment", False, 0), ("TorchElasticEnvironment", True, 0)],
+)
 def test_a_log_that_was_begun_before_the_other_ranks_is_warned_of(
-    pl, regression, tmp_path, recwarn, launcher, rank, warned
+    pl, regression, tmp_path, recwarn, monkeypatch, environment, rank, warned
 ):
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as Lightning sets it in the first process, too
     model = regression(LossManager.from_spec("l1", experiment_dir="run"))
-    strategy = SimpleNamespace(launcher=launcher)
+    environments = importlib.import_module(pl.__name__.replace("pytorch", "fabric")).plugins.environments
+    strategy = SimpleNamespace(cluster_environment=getattr(environments, environment)())
     trainer = SimpleNamespace(world_size=2, is_global_zero=rank, strategy=strategy, loggers=[], log_every_n_steps=1)
     LossCallback().setup(trainer, model, "fit")
     assert [each.category for each in recwarn].count(NectarganWarning) == warned

@@ -17,7 +17,7 @@ from torch import nn
 
 from nectargan_core import LossManager
 from nectargan_core.errors import DuplicateLossError, NectarganError, NectarganWarning
-from nectargan_lightning.values import Row, Values
+from nectargan_lightning.values import Mean, Row, Values
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 """What Lightning is imported as; the classes of one are not those of the other."""
@@ -276,7 +276,10 @@ class LossCallback(Callback):
 
     def _warn_of_one_rank(self, trainer: Trainer) -> None:
         """Warn of logs of rank 0 that were begun before Lightning started the processes of the other ranks."""
-        if trainer.world_size == 1 or trainer.strategy.launcher is None or not trainer.is_global_zero:
+        # Under torchrun or Slurm each process is started as what it is, and its managers know how many there are.
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        starts_processes = type(environment).__name__ == "LightningEnvironment"
+        if trainer.world_size == 1 or not starts_processes or not trainer.is_global_zero:
             return
         early = [name for name, manager in self._managers.items() if manager.experiment_dir is not None]
         if early:
@@ -359,10 +362,11 @@ class LossCallback(Callback):
         means = [values.means() for values in self._values.values()]
         self._log(trainer, module, {name: mean for each in means for name, mean in each.items()}, logger=False)
 
-    def _log(self, trainer: Trainer, module: LightningModule, means: Row, *, logger: bool) -> None:
-        if means:
-            # What is monitored decides for all processes, so it is the mean of theirs.
-            module.log_dict(means, logger=logger, on_step=False, on_epoch=True, sync_dist=trainer.world_size > 1)
+    def _log(self, trainer: Trainer, module: LightningModule, means: dict[str, Mean], *, logger: bool) -> None:
+        # What is monitored decides for all processes, so it is the mean of theirs.
+        log = partial(module.log, on_step=False, on_epoch=True, logger=logger, sync_dist=trainer.world_size > 1)
+        for name, mean in means.items():
+            log(name, mean.value, batch_size=mean.size)
 
     def _end(self, trainer: Trainer) -> None:
         """Leave the splits, and pass on what was recorded in them after the means were logged.
@@ -371,13 +375,13 @@ class LossCallback(Callback):
         """
         self._leave()
         self._flush()
-        if late := self._means_of_splits():
+        if late := {name: mean.value for name, mean in self._means_of_splits().items()}:
             trainer.callback_metrics.update({name: torch.tensor(mean) for name, mean in late.items()})
             _write(trainer, [(_step_of(trainer), late | {"epoch": trainer.current_epoch})])
         self._entered.clear()
 
-    def _means_of_splits(self) -> Row:
-        means: Row = {}
+    def _means_of_splits(self) -> dict[str, Mean]:
+        means: dict[str, Mean] = {}
         for values in self._values.values():
             for split in self._entered:
                 means |= values.means(f"{split}/")

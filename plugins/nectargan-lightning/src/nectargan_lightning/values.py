@@ -22,6 +22,41 @@ class Value(NamedTuple):
     weight: float
 
 
+class Mean(NamedTuple):
+    """A mean, and how much it counts beside that of another process: its samples where their number is known."""
+
+    value: float
+    size: int  # of records where a batch has no size
+
+
+class _Sums(NamedTuple):
+    """Sums over records: of the weighted values, of each value times the size of its batch, and of the sizes."""
+
+    total: float = 0.0
+    records: int = 0
+    by_size: float = 0.0
+    size: int = 0
+    has_unsized: bool = False  # whether the size of a batch is unknown
+
+    def with_records(self, records: Records) -> _Sums:
+        """Return the sums with more records, but for those of a weight of 0 that left the function uncalled."""
+        counts = ~((records.weight == 0) & np.isnan(records.unweighted))
+        values, sizes = records.loss[counts], records.batch[counts]
+        with np.errstate(invalid="ignore"):  # of infinity and minus infinity
+            return _Sums(
+                self.total + float(values.sum()),
+                self.records + len(values),
+                self.by_size + float((values * sizes)[sizes > 0].sum()),
+                self.size + int(sizes.sum()),
+                self.has_unsized or not sizes.all(),
+            )
+
+    def mean(self) -> Mean:
+        if self.has_unsized:
+            return Mean(self.total / self.records, self.records)
+        return Mean(self.by_size / self.size, self.size)
+
+
 class Values:
     """Observes one manager, and gathers its records flush by flush.
 
@@ -40,14 +75,13 @@ class Values:
         self._last: dict[tuple[int, str], Value] = {}
         # The weights of losses that were written last.
         self._weights: dict[str, float] = {}
-        # The sum of the weighted values of each name, and how many they are.
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._sums: dict[str, _Sums] = {}
 
     @hookimpl
     def nectargan_history_flushed(self, manager: LossManager, chunks: tuple[Records, ...]) -> None:
         """Take what is new, and write the rows of the windows that are over."""
         for records in chunks:
-            self._add(records)
+            self._sums[records.name] = self._sums.get(records.name, _Sums()).with_records(records)
             if self._every and not is_of_split(records.name):
                 self._last.update(_last_of_windows(records, self._every))
         if self._every:
@@ -58,14 +92,13 @@ class Values:
         """Write the values of the window that is not over."""
         self._write_rows(manager, [*self._last])
 
-    def means(self, prefix: str = "") -> Row:
+    def means(self, prefix: str = "") -> dict[str, Mean]:
         """Return the means since `forget` of what was recorded under a prefix, such as `val/`; or outside of splits.
 
-        As in `LossManager.means` every record counts the same, except those of a weight of 0 that left the function
-        uncalled, which do not count.
+        As in `LossManager.means` every sample counts the same where the sizes of all batches are known, and else every
+        record; those of a weight of 0 that left the function uncalled do not count.
         """
-        sums = {name: self._sums[name] for name in self._under(prefix)}
-        return {name: total / count for name, (total, count) in sums.items() if count}
+        return {name: self._sums[name].mean() for name in self._under(prefix) if self._sums[name].records}
 
     def forget(self, prefix: str = "") -> None:
         """Begin the means of a prefix anew."""
@@ -74,12 +107,6 @@ class Values:
 
     def _under(self, prefix: str) -> list[str]:
         return [name for name in self._sums if (name.startswith(prefix) if prefix else not is_of_split(name))]
-
-    def _add(self, records: Records) -> None:
-        counted = records.loss[~((records.weight == 0) & np.isnan(records.unweighted))]
-        total, count = self._sums.get(records.name, (0.0, 0))
-        with np.errstate(invalid="ignore"):  # of infinity and minus infinity
-            self._sums[records.name] = (total + float(counted.sum()), count + len(counted))
 
     def _write_rows(self, manager: LossManager, keys: Iterable[tuple[int, str]]) -> None:
         steps: dict[int, dict[str, Value]] = {}
