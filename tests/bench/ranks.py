@@ -20,12 +20,14 @@ AT_ONCE = 1000
 # So many ranks have values of their own; the others have the same file as one of these, which is read all the same.
 DIFFERENT = 4
 
-IMPORT = "from nectargan_core import LossLog"
 MERGE = """
-import sys
+import sys, time
 from nectargan_core import LossLog
 
+start = time.process_time()
 records = LossLog(sys.argv[1]).series("loss")
+with open(sys.argv[4], "w") as file:
+    file.write(str(time.process_time() - start))
 assert (len(records), int(records.count[0])) == (int(sys.argv[2]), int(sys.argv[3])), records
 """
 
@@ -52,28 +54,20 @@ def write(directory: Path, ranks: int, records: int, batch: bool) -> Path:
 
 
 def merged(directory: Path, ranks: int, records: int) -> tuple[float, float]:
-    """Return the seconds and megabytes of a process that reads the loss of all ranks."""
-    return run_measured([sys.executable, "-c", MERGE, str(directory), str(records), str(ranks)])
+    """Return the seconds that reading the loss of all ranks takes, and the megabytes of the process that does."""
+    taken = directory / "seconds.txt"
+    _, megabytes = run_measured([sys.executable, "-c", MERGE, str(directory), str(records), str(ranks), str(taken)])
+    return float(taken.read_text()), megabytes
 
 
 def rows(ranks: int = RANKS, records: int = RECORDS) -> Iterator[Row]:
     """Yield what reading takes, in time and in memory, with and without sizes of batches."""
     with tempfile.TemporaryDirectory() as folder:
         for batch in (False, True):
-            runs = {count: write(Path(folder) / f"{count}{batch}", count, records, batch) for count in (1, ranks)}
-            taken: dict[int, list[tuple[float, float]]] = {0: [], 1: [], ranks: []}
-            for _ in range(ROUNDS):
-                taken[0].append(run_measured([sys.executable, "-c", IMPORT]))
-                for count, run in runs.items():
-                    taken[count].append(merged(run, count, records))
-            seconds = {count: [each[0] for each in found] for count, found in taken.items()}
-            # Without the imports, which a process needs once.
-            many, one = (
-                [with_them - alone for with_them, alone in zip(seconds[count], seconds[0], strict=True)]
-                for count in (ranks, 1)
-            )
+            one, many = (write(Path(folder) / f"{count}{batch}", count, records, batch) for count in (1, ranks))
+            found = [(*merged(many, ranks, records), *merged(one, 1, records)) for _ in range(ROUNDS)]
+            seconds, peaks, of_one, peaks_of_one = zip(*found, strict=True)
             what = f"{ranks} ranks of {records:,} records{', of known batch sizes' if batch else ''}"
-            yield compared(what, f"{ranks} times what one takes", many, [ranks * each for each in one])
-            peaks = {count: [each[1] for each in found] for count, found in taken.items()}
-            note = f"{statistics.median(peaks[ranks]):.0f} MB"
-            yield compared(f"{what}: peak memory", "that of one", peaks[ranks], peaks[1], note=note)
+            yield compared(what, f"{ranks} times what one takes", seconds, [ranks * each for each in of_one])
+            note = f"{statistics.median(peaks):.0f} MB"
+            yield compared(f"{what}: peak memory", "that of one", peaks, peaks_of_one, note=note)
