@@ -95,6 +95,7 @@ AS_GIVEN = {
     "object that can be called": Critic(),
     "partial of a class": functools.partial(Critic),
     "partial with an argument left": functools.partial(needs),
+    "partial of a module without arguments": functools.partial(nn.Identity()),
     "builtin": torch.mean,
     "nothing": None,
 }
@@ -150,6 +151,20 @@ def test_an_input_that_one_loss_takes_as_it_is_is_lazy_for_others():
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("is_ticked", [False, True])
+def test_a_lazy_input_is_called_once_for_all_losses_that_read_it(is_ticked):
+    calls = []
+    losses = [LMLoss(name=name, function=torch.sum, inputs=("noise",)) for name in "abcd"]
+    manager = manager_of(*losses, enable_logging=True)
+    for _ in range(2):
+        if is_ticked:
+            manager.tick()
+        inputs = {"noise": lambda: calls.append(1) or ONE, "other": lambda: calls.append(2)}
+        assert manager.compute_losses(inputs).total.item() == 16.0
+    assert calls == [1, 1]
+    assert manager.series("a").step.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("as_is", ["noise", ("other",)])
 def test_as_is_names_inputs_that_the_loss_reads(as_is):
     with pytest.raises(ValidationError, match="as_is"):
@@ -157,8 +172,11 @@ def test_as_is_names_inputs_that_the_loss_reads(as_is):
 
 
 @pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
-def test_a_lazy_input_that_fails_names_input_and_loss():
+@pytest.mark.parametrize("is_ticked", [False, True])
+def test_a_lazy_input_that_fails_names_input_and_loss(is_ticked):
     manager = manager_of(LMLoss(name="a", function=torch.sum, inputs=("noise",)))
+    if is_ticked:
+        manager.tick()
     with pytest.raises(ZeroDivisionError) as caught:
         manager.compute_losses({"noise": lambda: 1 / 0})
     assert "in the lazy input 'noise', called for loss 'a'" in caught.value.__notes__[0]

@@ -7,6 +7,10 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
+from torch import nn
+
+_MODULE_CALL = nn.Module.__call__
+
 
 def is_lazy(value: Any) -> bool:
     """Whether a value is a function, method or partial that can be called without any argument.
@@ -33,6 +37,9 @@ def is_lazy(value: Any) -> bool:
     if kind is MethodType:
         return _needs_nothing(value)
     if kind is partial:
+        # As the signature of a module says, which takes any arguments; a signature takes a hundred times as long.
+        if type(value.func).__call__ is _MODULE_CALL:
+            return bool(value.args or value.keywords)
         return not isinstance(value.func, type) and _needs_nothing(value, bound=bool(value.args or value.keywords))
     return False
 

@@ -18,7 +18,7 @@ from nectargan_core.losses._balanced import Balanced
 from nectargan_core.losses._bound import BoundLoss
 from nectargan_core.losses._components import Components, rows_of
 from nectargan_core.losses._factors import PLAIN, as_factors, can_be_kept
-from nectargan_core.losses._inputs import Inputs, images_among, missing_input
+from nectargan_core.losses._inputs import Inputs, called, images_among, missing_input
 from nectargan_core.losses._lazy import is_lazy
 from nectargan_core.losses._recording import Later, Scalars, add_rows, record_all
 from nectargan_core.losses._results import ComputedLosses, StackedLosses, version_of
@@ -69,7 +69,11 @@ class Plan:
         # The records of each loss in memory, for whoever has to know how many there are.
         self.rows = tuple(series.rows for series in self._series)
         self._names: dict[str, Any] = dict.fromkeys(loss.name for loss in losses)
-        self._reads = dict.fromkeys(name for loss in losses for name in loss.inputs).keys()
+        # What is read, with the first that reads it.
+        self._reads: dict[str, str] = {}
+        for loss in losses:
+            for name in loss.inputs:
+                self._reads.setdefault(name, f"loss {loss.name!r}")
         self._calls = [(loss, loss.called, _arguments(loss.inputs)) for loss in losses]
         # The losses whose own weight a call has to work out, with their positions.
         self._changing = [(place, loss) for place, loss in enumerate(losses) if loss.constant is None]
@@ -97,7 +101,10 @@ class Plan:
         """
         recorder = self._recorder
         weights, factors = self._weigh(epoch) if self._changing else self._weighed
-        is_plain = self._all_run and 0.0 not in weights and type(inputs) is dict and self._are_plain(inputs)
+        is_plain = self._all_run and 0.0 not in weights and type(inputs) is dict and inputs.keys() >= self._reads.keys()
+        lazy = self._lazy_among(inputs) if is_plain else ()
+        if lazy and not recorder.ticked:  # What is called may compute these losses, too, which counts.
+            is_plain = False
         if not is_plain:
             self._check(inputs, weights)
         if epoch is None:
@@ -110,6 +117,8 @@ class Plan:
         # Where the total belongs; before a function of a loss can change the clock or the scope.
         place = (recorder, recorder.prefix, first, epoch)
         if is_plain:
+            if lazy:  # All losses run, so all of these are read.
+                inputs = {**inputs, **{name: called(inputs[name], name, self._reads[name]) for name in lazy}}
             raws: list[Any] = []
             products: list[Tensor] = []
             components: dict[str, Components] = {}
@@ -172,15 +181,14 @@ class Plan:
             weighed = self._weighed = (weights, {})
         return weighed
 
-    def _are_plain(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether all inputs are given, and none has to be called for its value."""
-        if not inputs.keys() >= self._reads:
-            return False
+    def _lazy_among(self, inputs: Mapping[str, Any]) -> list[str]:
+        """Return which of the inputs that are read have to be called for their values."""
+        lazy = []
         for name in self._reads:
             value = inputs[name]
             if type(value) is not Tensor and callable(value) and is_lazy(value):
-                return False
-        return True
+                lazy.append(name)
+        return lazy
 
     def _check(self, inputs: Mapping[str, Any], weights: list[float]) -> None:
         """Raise if a loss that runs reads an input that is not given; before anything is computed."""

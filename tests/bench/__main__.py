@@ -27,6 +27,7 @@ from table import HEADING, Row, line, machine  # noqa: E402  # likewise
 RESULTS = HERE.parents[1] / "docs" / "performance.json"
 SECTIONS = (
     *("call", "step", "objective", "schedules", "weightings", "managing", "in_lightning"),
+    *("pix2pix_step", "trainer"),
     *("memory", "log", "ranks", "looking", "observers"),
     *("imports", "catalog"),
     *("losses_image", "losses_edges", "losses_ssim", "losses_vgg", "losses_lpips"),

@@ -6,19 +6,23 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nectargan_core import LossLog, LossManager, write_report
 from nectargan_core.errors import NectarganError, NectarganWarning
 from nectargan_pix2pix import writing
-from nectargan_pix2pix.photos import Pairs
+from nectargan_pix2pix.photos import LARGEST_HELD_OUT, Pairs
 from nectargan_pix2pix.report import Result, closing_table, draw_curves, draw_grid, psnr, trained
 from nectargan_pix2pix.training import Networks
 
 GRIDS = 8
 ROWS = 4
+# How many pixels are translated at once.
+_PIXELS = LARGEST_HELD_OUT**2
 SUMMARY = "summary.txt"
 CURVES = "curves.png"
 REPORT = "report.html"
@@ -51,12 +55,12 @@ class Results:
         """Record the PSNR of held-out images after an epoch, from 1, if a grid is due then; return whether it is."""
         if not is_due(epoch, self._epochs):
             return False
-        shown, ratios = [], []
-        for index in range(len(self._held_out)):
-            x, y = self._held_out[index]
-            result = Result(x, networks.generate(x), y)
-            ratios.append(psnr(result.output, y))
-            shown += [result] if index < ROWS else []
+        shown: list[Result] = []
+        ratios = []
+        for result in generated(networks, self._held_out):
+            ratios.append(psnr(result.output, result.y))
+            if len(shown) < ROWS:
+                shown.append(result)
         mean = float(np.mean(ratios))
         with manager.split("val"):
             manager.record("psnr", mean)
@@ -92,10 +96,7 @@ class Results:
         _warn_of_divergence(log)
         with warning_of(self._out / CURVES) as path:
             draw_curves(log, path)
-        ratios = []
-        for index in range(len(self._held_out)):
-            x, y = self._held_out[index]
-            ratios.append((psnr(x, y), psnr(networks.generate(x), y)))
+        ratios = [(psnr(x, y), psnr(output, y)) for x, output, y in generated(networks, self._held_out)]
         table = closing_table(log, ratios)
         with warning_of(self._out / SUMMARY) as path:
             writing.replace(path, f"{table}\n".encode())
@@ -121,6 +122,20 @@ class Results:
         with warning_of(self._out / GRIDS_FOLDER / f"maps_{grid}") as path:
             manager.save_loss_maps(picture, names)
             writing.replace(path, picture.getbuffer())
+
+
+def generated(networks: Networks, pairs: Pairs) -> Iterator[Result]:
+    """Yield pairs with what the generator makes of them.
+
+    Images of one size that follow each other are translated together, as many as have no more pixels than the largest
+    that is held out may have, so that this takes no more memory than one of those.
+    """
+    loaded = (pairs[index] for index in range(len(pairs)))
+    for shape, alike in groupby(loaded, key=lambda pair: pair[0].shape):
+        while some := list(islice(alike, max(1, _PIXELS // shape[1:].numel()))):
+            outputs = networks.generate(torch.stack([x for x, _ in some]))
+            for (x, y), output in zip(some, outputs, strict=True):
+                yield Result(x, output, y)
 
 
 def is_due(epoch: int, epochs: int) -> bool:

@@ -106,7 +106,7 @@ class Networks:
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
 
     def generate(self, x: Tensor) -> Tensor:
-        """Translate one image (3, H, W) in evaluation mode; the result is within -1 to 1."""
+        """Translate images (..., 3, H, W) in evaluation mode; the result is within -1 to 1."""
         return translate(self.generator, x, self.device).clamp(-1, 1)
 
 
@@ -228,13 +228,13 @@ def train(
 
 
 def translate(generator: nn.Module, x: Tensor, device: torch.device) -> Tensor:
-    """Translate one image (3, H, W) in evaluation mode; the result is on the CPU, and not confined to -1 to 1."""
+    """Translate images (..., 3, H, W) in evaluation mode; the result is on the CPU, and not confined to -1 to 1."""
     was_training = generator.training
     generator.eval()
     with torch.inference_mode():
-        output: Tensor = generator(x.unsqueeze(0).to(device))
+        output: Tensor = generator(x.reshape(-1, *x.shape[-3:]).to(device))
     generator.train(was_training)
-    return output.squeeze(0).cpu()
+    return output.reshape(x.shape).cpu()
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
