@@ -80,5 +80,5 @@ for epoch in range(epochs):
         decay.step()
     losses = {"G_GAN": g_gan, "G_L1": g_l1, "D_real": d_real, "D_fake": d_fake}
     print(f"epoch {epoch + 1}:", *(f"{name} {loss.item():.4f}" for name, loss in losses.items()), flush=True)
-networks = {"generator": generator, "discriminator": discriminator, "g": optimizer_g, "d": optimizer_d}
-torch.save({name: each.state_dict() for name, each in networks.items()}, out)
+networks = {"generator": generator.state_dict(), "discriminator": discriminator.state_dict()}
+torch.save({**networks, "optimizers": [optimizer_g.state_dict(), optimizer_d.state_dict()]}, out)

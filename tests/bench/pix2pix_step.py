@@ -128,7 +128,8 @@ def rows() -> Iterator[Row]:
     networks = Networks(CHANNELS, 30, CPU)
     inner, plain = Watch(), Watch()
     steps, calls, own = [], [], []
-    with tempfile.TemporaryDirectory() as directory, Watched(experiment_dir=directory, fsync=True) as manager:
+    with tempfile.TemporaryDirectory() as directory:
+        manager = Watched(experiment_dir=directory, fsync=True)
         manager.init_from_spec(FORMULA)
         for module in {networks.discriminator, *manager.modules().values()}:
             inner.runs_in(module)
@@ -149,6 +150,7 @@ def rows() -> Iterator[Row]:
             steps.append((_clock() - start - plain.seconds) / STEPS)
             calls.append((manager.watch.seconds - inner.seconds) / STEPS)
             own.append(calls[-1] - plain.seconds / STEPS)
+        manager.close()
     # The first round imports what torch needs.
     where = f"of {duration(statistics.median(steps[1:]))}"
     for what, taken in (("all calls but functions and networks", calls), ("the manager's own time", own)):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from nectargan_pix2pix.cli import main
 from nectargan_pix2pix.inference import Trained, held_out
 from nectargan_pix2pix.report import closing_table, psnr
-from nectargan_pix2pix.results import Results
+from nectargan_pix2pix.results import Results, generated
 from PIL import Image
 
 from nectargan_core import LossLog, LossManager, catalog
@@ -123,6 +123,26 @@ def test_the_psnr_is_measured_where_a_grid_is_due(tmp_path):
     due = [epoch for epoch in range(1, 31) if manager.tick(epoch=epoch) or shown.measure(manager, Unchanged(), epoch)]
     assert due == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
     assert manager.series("val/psnr").loss == pytest.approx([20.0] * 10, rel=1e-5)
+
+
+def test_held_out_images_of_one_size_are_translated_together_and_stay_in_order():
+    class Negative:
+        seen: list[tuple[int, ...]] = []
+
+        def generate(self, x):
+            self.seen.append(tuple(x.shape))
+            return -x
+
+    sizes = [8, 8, 8, 16, 512, 512, 8]
+    pairs = [
+        (torch.full((3, size, size), number / 10), torch.zeros(3, size, size)) for number, size in enumerate(sizes)
+    ]
+    results = list(generated(Negative(), pairs))
+    assert [shape[0] for shape in Negative.seen] == [3, 1, 1, 1, 1]
+    for (x, y), result in zip(pairs, results, strict=True):
+        assert torch.equal(result.x, x)
+        assert torch.equal(result.output, -x)
+        assert torch.equal(result.y, y)
 
 
 def test_held_out_images_are_no_row_of_the_closing_table(tmp_path):
