@@ -258,7 +258,9 @@ def _performance(name: str) -> str:
         for row in result["rows"]
     ]
     table = markdown_table(["what", "beside", "ratio", "quartiles", "aim", "on that machine"], rows)
-    took = f"`python tests/bench {name}`, {result['seconds']} s at a load of {result['load']:g}"
+    took = f"`python tests/bench {name}`"
+    if any(row["ratio"] is not None for row in result["rows"]):
+        took += f", {result['seconds']} s at a load of {result['load']:g}"
     return f"{prose(result['title'])}.\n\n{table}\n\n{took}."
 
 

@@ -65,12 +65,14 @@ def test_a_row_of_one_round_has_no_spread(bench):
     assert (row.low, row.ratio, row.high, row.note) == (1.5, 1.5, 1.5, "3 kernels")
 
 
-def test_what_is_measured_takes_turns_to_be_the_first(bench):
+def test_what_is_measured_has_its_turn_in_each_round_after_others_than_before(bench):
     called = []
     ways = {name: lambda name=name: called.append(name) for name in "abc"}
-    taken = bench("interleaved")["times"](ways, calls=1, rounds=3)
-    assert "".join(called) == "abcbcacab"
-    assert {name: len(each) for name, each in taken.items()} == {"a": 3, "b": 3, "c": 3}
+    taken = bench("interleaved")["times"](ways, calls=1, rounds=20)
+    rounds = ["".join(called[first : first + 3]) for first in range(0, 60, 3)]
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds)) == 6
+    assert {name: len(each) for name, each in taken.items()} == {"a": 20, "b": 20, "c": 20}
 
 
 @pytest.fixture
