@@ -32,7 +32,7 @@ ELSEWHERE = {
 # Pages whose commands need other distributions, and the test that has them.
 OTHER_TESTS = {"docs/plugins.md": "test_plugins_page.py"}
 # What is put in front of or behind a command, so that it ends soon.
-SHORTER = [(r"^nectargan-pix2pix train .*$", r"\g<0> --epochs 1 --channels 2 --batch-size 2 --device cpu")]
+SHORTER = [(r"^.*nectargan[-_]pix2pix train .*$", r"\g<0> --epochs 1 --channels 2 --batch-size 2 --device cpu")]
 
 
 def commands_of(path):

@@ -21,6 +21,7 @@ from click.core import ParameterSource
 
 from nectargan_core import ConfigManager, Objective
 from nectargan_core.errors import NectarganError, NectarganWarning
+from nectargan_pix2pix.distributed import ONE, Processes, count_of_processes, joined, local_rank
 from nectargan_pix2pix.options import (
     DISCRIMINATOR_RATE,
     GENERATOR_RATE,
@@ -38,7 +39,19 @@ _PATH: click.Path = click.Path(path_type=Path)
 _FORMULA = "pix2pix"
 
 
-@click.group()
+class _Program(click.Group):
+    """The program, of which each process of a machine gets the same arguments, and the first says what is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if local_rank() == 0:
+                raise
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Program)
 @click.version_option(package_name="nectargan-pix2pix")
 def main() -> None:
     """Train pix2pix on pairs of images, with any objective that is installed."""
@@ -110,6 +123,9 @@ def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, *
     A run that was stopped or killed goes on with --resume from its last checkpoint, exactly as if it had not been.
     Its options are those of the run; of these, only the device, the place of the images, --checkpoint-every, --log-to
     and a larger number of --epochs can be given otherwise.
+
+    Started as `torchrun --standalone --nproc-per-node N -m nectargan_pix2pix train ...` it trains in N processes. The
+    batch size is that of all of them, and a run goes on with any number of them.
     """
     given = {name for name in values if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if resume and overwrite:
@@ -118,18 +134,21 @@ def train(context: click.Context, /, out: Path, resume: bool, overwrite: bool, *
         raise click.UsageError("give --spec or --objective, not both")
     if {"data", "sample_photos"} <= given or not (resume or {"data", "sample_photos"} & given):
         raise click.UsageError("give either --data DIR or --sample-photos")
-    with _errors_in_one_line():
-        finished, received = _train(values, given, out, resume, overwrite)
-    if not finished:
-        click.echo(
-            f"Stopped by {signal.Signals(received[0]).name}; log and checkpoint are saved. Go on with --resume.",
-            err=True,
-        )
-        sys.exit(128 + received[0])
+    with _errors_in_one_line(), joined() as processes, _said_once(processes):
+        ended_by = _train(values, given, out, resume, overwrite, processes)
+    if ended_by:
+        if processes.is_first:
+            click.echo(
+                f"Stopped by {signal.Signals(ended_by).name}; log and checkpoint are saved. Go on with --resume.",
+                err=True,
+            )
+        sys.exit(128 + ended_by)
 
 
-def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, overwrite: bool) -> tuple[bool, list[int]]:
-    """Return whether the training ended by itself, and the signals that it received."""
+def _train(
+    values: dict[str, Any], given: set[str], out: Path, resume: bool, overwrite: bool, processes: Processes
+) -> int:
+    """Train; return the signal that ended it, 0 where it ended by itself."""
     # Imported here, so that without the extra the program can print which package is missing.
     with _naming_the_extra("training"):
         from rich.console import Console
@@ -138,17 +157,26 @@ def _train(values: dict[str, Any], given: set[str], out: Path, resume: bool, ove
         from nectargan_pix2pix.run import resume as go_on
     objective = None if values["objective"] is None else Objective.load(values["objective"])
     options = _options(values, given, objective, resume=resume)
-    console = Console()
+    console = Console(quiet=not processes.is_first)
     if resume:
         again = {field.name for field in fields(Options)} & given | ({"data"} if "sample_photos" in given else set())
-        prepared = go_on(out, {name: options[name] for name in again}, console)
+        prepared = go_on(out, {name: options[name] for name in again}, console, processes)
     else:
-        prepared = begin(Options(**options), objective, out, console, overwrite=overwrite)
+        prepared = begin(Options(**options), objective, out, console, overwrite=overwrite, processes=processes)
     if prepared is None:
-        return True, []
+        return 0
+    ending = 0
     with _noting_signals() as received:
-        finished = prepared.train(lambda: bool(received))
-    return finished, received
+
+        def stopped() -> bool:
+            nonlocal ending
+            # All stop after the same step, whichever of them has received a signal.
+            ending = processes.largest(received[0] if received else 0)
+            return bool(ending)
+
+        with processes.noticing_failures():
+            finished = prepared.train(stopped)
+    return 0 if finished else ending
 
 
 def _options(
@@ -210,6 +238,7 @@ def predict(run: Path, images: tuple[Path, ...], out: Path, overwrite: bool, dev
 
     An image holds the source only, not a pair. Of each, --out gets a PNG of its name and size.
     """
+    _refuse_several("predict")
     with _errors_in_one_line():
         with _naming_the_extra("translating images"):
             from nectargan_pix2pix import inference
@@ -231,6 +260,7 @@ def evaluate(run: Path, data: Path | None, part: str, as_json: bool, device: str
     Prints PSNR and SSIM of each image and their means, of the input, too. Of an image that is larger than 512 pixels
     the middle is taken, as in the training.
     """
+    _refuse_several("evaluate")
     with _errors_in_one_line():
         with _naming_the_extra("comparing images"):
             from rich.console import Console
@@ -252,6 +282,7 @@ def demo(out: Path) -> None:
     networks come to photographs that they were not trained on. Writes to --out: comparison.png, report.html,
     summary.txt, and the logs a/loss_log.jsonl and b/loss_log.jsonl; those of an earlier demo are replaced.
     """
+    _refuse_several("demo")
     with _errors_in_one_line():
         with _naming_the_extra("the demo", extra="demo"):
             import plotly  # noqa: F401 -- the report needs it, which is written last
@@ -259,6 +290,12 @@ def demo(out: Path) -> None:
 
             from nectargan_pix2pix.demo.running import run
         run(out, Console())
+
+
+def _refuse_several(command: str) -> None:
+    """Raise where a command is started in several processes, each of which would do all of it."""
+    if count_of_processes() > 1:
+        raise click.UsageError(f"only train works in several processes; start {command} without torchrun")
 
 
 def _default_device() -> str:
@@ -293,7 +330,23 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
+def _said_once(processes: Processes) -> Iterator[None]:
+    """Leave it to one of several processes to show an error or a warning that more than one have."""
+    try:
+        with _warnings_in_one_line(processes):
+            yield
+    except (NectarganError, click.ClickException) as error:
+        if processes.is_first_to_fail(error):
+            raise
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if processes.is_first_to_say("interrupted"):
+            raise
+        sys.exit(128 + signal.SIGINT)
+
+
+@contextmanager
+def _warnings_in_one_line(processes: Processes = ONE) -> Iterator[None]:
     with warnings.catch_warnings():
         elsewhere = warnings.showwarning
 
@@ -306,7 +359,8 @@ def _warnings_in_one_line() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, NectarganWarning):
-                click.echo(f"Warning: {message}", err=True)
+                if processes.is_first_to_say(str(message)):
+                    click.echo(f"Warning: {message}", err=True)
             else:
                 elsewhere(message, category, filename, lineno, file, line)
 

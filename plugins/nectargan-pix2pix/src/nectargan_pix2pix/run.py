@@ -23,8 +23,9 @@ from rich.text import Text
 from nectargan_core import Config, LossManager, Objective
 from nectargan_core.errors import ConfigError, NectarganError, NectarganWarning, SpecError
 from nectargan_pix2pix import checkpoint, photos, results, writing
-from nectargan_pix2pix.batches import Batches
+from nectargan_pix2pix.batches import Batches, mixed
 from nectargan_pix2pix.checkpoint import CheckpointError
+from nectargan_pix2pix.distributed import ONE, Processes
 from nectargan_pix2pix.images import DataError
 from nectargan_pix2pix.objective import build, check, check_observers, let_all_run, name_of, remarks
 from nectargan_pix2pix.options import OptionError, Options
@@ -42,7 +43,13 @@ _FORMER = ".overwritten"
 
 
 def begin(
-    options: Options, objective: Objective | None, out: Path, console: Console, *, overwrite: bool = False
+    options: Options,
+    objective: Objective | None,
+    out: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    processes: Processes = ONE,
 ) -> Run:
     """Prepare a run that begins; see `Run`.
 
@@ -52,6 +59,7 @@ def begin(
         out: The directory of its files.
         console: Where progress and results are shown.
         overwrite: Whether the files of an earlier run in that directory are removed when it begins.
+        processes: Those that train together, each of which calls this.
 
     Raises:
         OptionError: If there is an earlier run, and it is not to be overwritten.
@@ -59,10 +67,10 @@ def begin(
     """
     if not overwrite:
         _refuse_another(out)
-    return Run(options, objective, out, console, overwrite=overwrite)
+    return Run(options, objective, out, console, overwrite=overwrite, processes=processes)
 
 
-def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
+def resume(out: Path, given: Mapping[str, Any], console: Console, processes: Processes = ONE) -> Run | None:
     """Prepare a run that goes on; see `Run`.
 
     Args:
@@ -70,6 +78,7 @@ def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
         given: The options that were given again, by name. They have to be those of the run, but for the device, the
             folder of the same images, how often checkpoints are written, who gets the log, and more epochs.
         console: As for `begin`.
+        processes: Likewise. There may be more or fewer than before.
 
     Returns:
         The run; None if it is complete.
@@ -97,7 +106,7 @@ def resume(out: Path, given: Mapping[str, Any], console: Console) -> Run | None:
         _say(console, f"The run in {out} is complete: {done}. To train on, give a larger number of --epochs.")
         return None
     objective = None if options.objective is None else Objective.from_dict(options.objective)
-    return Run(options, objective, out, console, saved)
+    return Run(options, objective, out, console, saved, processes=processes)
 
 
 class _State(NamedTuple):
@@ -121,6 +130,7 @@ class Run:
         console: Where progress and results are shown.
         saved: The checkpoint to go on from; None to begin.
         overwrite: As for `begin`.
+        processes: Likewise.
 
     Raises:
         NectarganError: If the objective cannot be built or computed, an image cannot be read, or nothing can be
@@ -136,6 +146,7 @@ class Run:
         saved: dict[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        processes: Processes = ONE,
     ) -> None:
         self._options = options
         self._objective = objective
@@ -143,6 +154,14 @@ class Run:
         self._console = console
         self._saved = saved
         self._overwrite = overwrite
+        self._processes = processes
+        if options.batch_size < processes.count:
+            raise OptionError(
+                f"--batch-size is that of all processes together, and {options.batch_size} cannot be divided among "
+                f"{processes.count}; give a --batch-size of at least {processes.count}, or torchrun a smaller "
+                "--nproc-per-node",
+                option="--batch-size",
+            )
         try:
             writing.check_writable(out)
         except OSError as error:
@@ -150,7 +169,7 @@ class Run:
                 f"nothing can be written to {out}: {error.strerror or error}; choose another --out", option="--out"
             ) from error
         _check_places(out)
-        self._device = device_of(options.device)
+        self._device = device_of(processes.device_name(options.device))
         check_observers(options.log_to)
         self._photographs = photographs_of(options, console)
         if saved is not None and saved["images"] != self._photographs.digest:
@@ -159,7 +178,9 @@ class Run:
                 "--data with a folder of the same images, or begin another run with another --out",
                 path=options.data or "",
             )
-        self._batches = Batches(self._photographs.training, options.batch_size, options.seed)
+        self._batches = Batches(
+            self._photographs.training, options.batch_size, options.seed, processes.rank, processes.count
+        )
         self._warnings: set[str] = set()
         # Held until the losses of the run are built, which then share the networks that it has loaded.
         self._rehearsed: LossManager | None = self._rehearse()
@@ -170,7 +191,8 @@ class Run:
         """Train, and write log, curves, grids, loss maps, report, checkpoint and closing table.
 
         Args:
-            stopped: Called after each step; if it returns True, the training ends, with everything saved.
+            stopped: Called after each step, by all processes; if it returns True, the training ends, with everything
+                saved.
 
         Returns:
             Whether the training went through all epochs.
@@ -179,22 +201,33 @@ class Run:
             NectarganError: If the log is in use, the checkpoint cannot be loaded or written, or an image or a loss
                 fails that did not before.
         """
+        processes = self._processes
+        self._check_others()  # In which all wait for all: nothing changes in the directory before all looked at it.
+        if not processes.is_first:
+            processes.wait()  # The first one has moved aside what was there, and has begun.
         checkpoint.seed_everything(self._options.seed)
-        make = partial(build, self._options, self._objective, self._device, self._out, resume=self._saved is not None)
+        # Observers get the log of the first one.
+        options = self._options if processes.is_first else replace(self._options, log_to=[])
+        make = partial(build, options, self._objective, self._device, self._out, resume=self._saved is not None)
         with _built(self._warnings, make) as manager:
             self._rehearsed = None
             state = self._state(manager)
-            self._say(f"{name_of(manager)} on {self._device}: {self._photographs.description}")
+            self._say(f"{name_of(manager)} on {self._place()}: {self._photographs.description}")
             for line in [*remarks(manager), *_learned_line(state.learned)]:
                 self._say(line)
             done = self._begin(state) if self._saved is None else self._go_on(state, self._saved)
+            if processes.is_first:
+                processes.wait()
             pairs, epochs = self._photographs.held_out, self._options.epochs
             shown = Results(self._out, name_of(manager), pairs, epochs, len(self._batches))
             done = self._train(state, shown, done, stopped)
             problem = self._save_last(state, done)
-            shown.draw_stop(manager, state.networks, done)
-        table = shown.report(state.networks)
-        self._say(f"\n{table}\n\nWhat was written is in {self._out}.")
+            if processes.is_first:
+                shown.draw_stop(manager, state.networks, done)
+        processes.wait()  # The logs of all are whole.
+        if processes.is_first:
+            table = shown.report(state.networks)
+            self._say(f"\n{table}\n\nWhat was written is in {self._out}.")
         if problem is not None:
             raise problem
         return done == self._options.epochs * len(self._batches)
@@ -219,6 +252,21 @@ class Run:
             checkpoint.check_plain(self._parts(state, 1))
         return manager
 
+    def _check_others(self) -> None:
+        """Raise, in all processes, unless all are about to do the same."""
+        if self._processes.count == 1:
+            return
+        # The place of the images may be another on each machine.
+        steps = None if self._saved is None else self._saved["steps"]
+        about = asdict(replace(self._options, data=None)), self._photographs.digest, steps
+        if not self._processes.agree(repr(about)):
+            raise OptionError(
+                "the processes of this run have different options, images or checkpoints; start all of them with the "
+                "same options, and with an --out that all of them share"
+            )
+        if self._rehearsed is not None:
+            self._rehearsed.check_ranks()
+
     def _state(self, manager: LossManager) -> _State:
         options = self._options
         networks = Networks(options.channels, options.epochs, self._device, options.lr_g, options.lr_d)
@@ -228,6 +276,8 @@ class Run:
 
     def _begin(self, state: _State) -> int:
         """Begin in the directory, which the log has locked by now; return the steps done, which are none."""
+        if not self._processes.is_first:
+            return 0
         # Again, since another process may have begun here while this one looked at everything.
         if not self._overwrite:
             _refuse_another(self._out)
@@ -236,7 +286,7 @@ class Run:
             with _aside(self._out):
                 (self._out / results.GRIDS_FOLDER).mkdir(exist_ok=True)
                 # So that a run that is killed in its first epoch can be resumed, too.
-                self._save(state, 0, must=True)
+                self._write_checkpoint(state, 0, must=True)
         except OSError as error:
             if isinstance(error, CheckpointError):
                 raise
@@ -265,6 +315,9 @@ class Run:
             raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be gone on from: {error}", path=str(path)) from error
+        done: int = saved["steps"]
+        if not self._processes.is_first:
+            return done
         if logged < state.manager.step:
             warnings.warn(
                 f"the log in {self._out} ends at step {logged}, and the checkpoint is of step {state.manager.step}; "
@@ -279,7 +332,6 @@ class Run:
         except OSError as error:
             raise CheckpointError(f"cannot go on in {self._out}: {_of_file(error)}", path=str(self._out)) from error
         self._write_manifest(state.manager)
-        done: int = saved["steps"]
         epoch = min(done // len(self._batches) + 1, self._options.epochs)
         self._say(f"Resumed after step {done}, in epoch {epoch} of {self._options.epochs}.")
         return done
@@ -296,20 +348,23 @@ class Run:
         epochs, per_epoch, often = self._options.epochs, len(self._batches), self._options.checkpoint_every
         total, done = epochs * per_epoch, before
         columns = (TextColumn("{task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with _Progress(*columns, console=self._console) as progress:
+        is_first = self._processes.is_first
+        with _Progress(*columns, console=self._console, disable=not is_first) as progress:
             first = f"epoch {before // per_epoch + 1}/{epochs}"
             task = progress.add_task("", total=total, completed=before, epoch=first, losses="")
             refreshed = 0.0
-            for done in train(*state, self._batches, epochs, before):
+            self._seed(before)
+            for done in train(*state, self._batches, epochs, before, self._processes):
+                self._seed(done)
                 epoch, is_last = (done - 1) // per_epoch + 1, done % per_epoch == 0
                 # Reading the values waits for the device, so it is not done at every step.
-                if time.monotonic() - refreshed > _REFRESH or done == total:
+                if is_first and (time.monotonic() - refreshed > _REFRESH or done == total):
                     refreshed = time.monotonic()
                     losses = state.manager.get_loss_values()
                     text = " ".join(f"{name} {value:.2f}" for name, value in losses.items())
                     progress.update(task, completed=done, epoch=f"epoch {epoch}/{epochs}", losses=text)
                 # First, so that the log is not behind the checkpoint.
-                is_due = is_last and shown.measure(state.manager, state.networks, epoch)
+                is_due = is_first and is_last and shown.measure(state.manager, state.networks, epoch)
                 if is_last or (often and done % often == 0):
                     self._save(state, done)
                 if is_due:
@@ -317,6 +372,15 @@ class Run:
                 if stopped():
                     break
         return done
+
+    def _seed(self, done: int) -> None:
+        """Seed the random numbers of all processes but the first, whose state is in the checkpoint.
+
+        Each draws others, and after a step always the same, so that a run that goes on draws what it would have.
+        """
+        rank = self._processes.rank
+        if rank:
+            checkpoint.seed_everything(mixed(self._options.seed, rank, done) % 2**32)
 
     def _parts(self, state: _State, done: int) -> dict[str, Any]:
         return {
@@ -332,8 +396,20 @@ class Run:
             "random": checkpoint.random_state(),
         }
 
-    def _save(self, state: _State, done: int, *, must: bool = False) -> None:
-        """Replace the checkpoint; where that fails, the one before stays and the training goes on, unless it `must`."""
+    def _save(self, state: _State, done: int) -> None:
+        """Replace the checkpoint; where that fails, the one before stays and the training goes on."""
+        self._flush(state)
+        if self._processes.is_first:
+            self._write_checkpoint(state, done)
+
+    def _flush(self, state: _State) -> None:
+        """Let the logs of all processes be written so far, so that none is behind the checkpoint."""
+        if not self._processes.is_first:
+            state.manager.state_dict()  # Its flush waits for the device, as that of the checkpoint.
+        self._processes.wait()
+
+    def _write_checkpoint(self, state: _State, done: int, *, must: bool = False) -> None:
+        """Replace the checkpoint; where that fails, the one before stays, and it is an error if it `must`."""
         path = self._out / checkpoint.NAME
         try:
             writing.replace(path, checkpoint.pack(self._parts(state, done)))
@@ -347,9 +423,10 @@ class Run:
 
     def _save_last(self, state: _State, done: int) -> CheckpointError | None:
         """Replace the checkpoint unless it is of this step; return what prevents it, to be raised after the report."""
+        self._flush(state)
         try:
-            if done != self._kept:
-                self._save(state, done, must=True)
+            if self._processes.is_first and done != self._kept:
+                self._write_checkpoint(state, done, must=True)
         except CheckpointError as error:
             return error
         return None
@@ -358,6 +435,11 @@ class Run:
         text = json.dumps(manager.manifest().to_dict(), indent=2)
         with results.warning_of(self._out / _MANIFEST) as path:
             writing.replace(path, f"{text}\n".encode())
+
+    def _place(self) -> str:
+        """Return where it is trained, in words."""
+        count = self._processes.count
+        return str(self._device) if count == 1 else f"{self._device.type} in {count} processes"
 
     def _say(self, text: str) -> None:
         _say(self._console, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from nectargan_core import LossManager, Schedule, Scheduler
 from nectargan_pix2pix.batches import Epochs
+from nectargan_pix2pix.distributed import ONE, Processes
+from nectargan_pix2pix.normalisation import count_batch
 from nectargan_pix2pix.options import DISCRIMINATOR_RATE, GENERATOR_RATE
 
 INPUTS = ("x", "y", "y_fake", "pred_real", "pred_fake")
@@ -133,6 +136,10 @@ class Learned:
             _adam(self._modules, networks.generator_optimizer.param_groups[0]["lr"]) if self.names else None
         )
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is learned."""
+        return [parameter for parameter in self._modules.parameters() if parameter.requires_grad]
+
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""
         if self.optimizer is not None:
@@ -175,7 +182,13 @@ class Learned:
 
 
 def train(
-    manager: LossManager, networks: Trainable, learned: Learned, batches: Epochs, epochs: int, done: int = 0
+    manager: LossManager,
+    networks: Trainable,
+    learned: Learned,
+    batches: Epochs,
+    epochs: int,
+    done: int = 0,
+    processes: Processes = ONE,
 ) -> Iterator[int]:
     """Train both networks on the losses of a manager.
 
@@ -187,44 +200,64 @@ def train(
         manager: Holds the losses.
         networks: The networks to train.
         learned: What the losses and weightings of the manager learn.
-        batches: Source images and targets of each epoch, each (N, 3, H, W) from -1 to 1.
+        batches: Source images and targets of each epoch, each (N, 3, H, W) from -1 to 1; with several processes, the
+            part of this one.
         epochs: The number of epochs.
         done: How many steps were done before.
+        processes: Those that train together, each in such a loop.
 
     Yields:
         The number of steps done, after each of them. All state is then that of the next step.
     """
-    generator, discriminator = networks.generator, networks.discriminator
     adversarial = bool(manager.get_registered_losses("D"))
+    discriminator = networks.discriminator
+    # What averages the gradients of several processes. The generator's step calls the discriminator itself, which gets
+    # no gradients then.
+    trained_generator = processes.parallel(networks.generator, networks.device)
+    trained_discriminator = processes.parallel(discriminator, networks.device) if adversarial else discriminator
+    # A weighting with reduce="mean" waits for all processes, too, and is not asked where nothing is recorded.
+    communicates = processes.count > 1 and any(each.reduce for each in manager.manifest().weightings.values())
     for epoch in range(done // len(batches), epochs):
         networks.begin_epoch(epoch)
-        for source, target in batches.of(epoch, done % len(batches)):
-            x, y = source.to(networks.device), target.to(networks.device)
-            manager.tick(epoch=epoch)
-            learned.zero_grad()
+        first = done % len(batches)
+        for number, (source, target) in enumerate(batches.of(epoch, first), first):
+            share = 1.0 if processes.count == 1 else batches.share(number)
+            count_batch(networks.generator, share > 0)
+            # What this process has no part in is computed for the others, who wait for it, and not recorded.
+            with nullcontext() if share or communicates else manager.paused():
+                x, y = source.to(networks.device), target.to(networks.device)
+                manager.tick(epoch=epoch)
+                learned.zero_grad()
 
-            y_fake = generator(x)
-            inputs = {"x": x, "y": y, "y_fake": y_fake}
-            inputs["pred_real"] = partial(discriminator, x, y)
-            inputs["pred_fake"] = partial(discriminator, x, y_fake)
-            discriminator.requires_grad_(False)
-            losses = manager.compute_losses(inputs, query="G")
-            networks.generator_optimizer.zero_grad()
-            losses.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            networks.generator_optimizer.step()
+                y_fake = trained_generator(x)
+                inputs = {"x": x, "y": y, "y_fake": y_fake}
+                inputs["pred_real"] = partial(discriminator, x, y)
+                inputs["pred_fake"] = partial(discriminator, x, y_fake)
+                discriminator.requires_grad_(False)
+                losses = manager.compute_losses(inputs, query="G", batch_size=len(x))
+                networks.generator_optimizer.zero_grad()
+                _backward(losses.total, share)
+                networks.generator_optimizer.step()
 
-            if adversarial:
-                inputs["y_fake"] = y_fake.detach()
-                inputs["pred_fake"] = partial(discriminator, x, y_fake.detach())
-                discriminator.requires_grad_(True)
-                losses = manager.compute_losses(inputs, query="D")
-                networks.discriminator_optimizer.zero_grad()
-                # Halved, so that the discriminator learns more slowly than the generator (section 3.3).
-                (losses.total / 2).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-                networks.discriminator_optimizer.step()
-            learned.step()
+                if adversarial:
+                    inputs["y_fake"] = y_fake.detach()
+                    inputs["pred_real"] = partial(trained_discriminator, x, y)
+                    inputs["pred_fake"] = partial(trained_discriminator, x, y_fake.detach())
+                    discriminator.requires_grad_(True)
+                    losses = manager.compute_losses(inputs, query="D", batch_size=len(x))
+                    networks.discriminator_optimizer.zero_grad()
+                    # Halved, so that the discriminator learns more slowly than the generator (section 3.3).
+                    _backward(losses.total / 2, share)
+                    networks.discriminator_optimizer.step()
+                processes.average(learned.parameters())
+                learned.step()
             done += 1
             yield done
+
+
+def _backward(total: Tensor, share: float) -> None:
+    """Compute the gradients of a total, whose mean over all processes is then that of the whole batch."""
+    (total if share == 1 else total * share).backward()  # type: ignore[no-untyped-call]  # untyped in torch
 
 
 def translate(generator: nn.Module, x: Tensor, device: torch.device) -> Tensor:
