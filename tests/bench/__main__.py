@@ -51,10 +51,10 @@ def main(arguments: list[str]) -> None:
     print(HEADING)
     for name in names or SECTIONS:
         start = time.perf_counter()
-        module = load(name)
-        print(f"\n{title(module)} ({name})", flush=True)
         rows = []
         try:
+            module = load(name)
+            print(f"\n{title(module)} ({name})", flush=True)
             for row in module.rows():
                 print(line(row), flush=True)
                 rows.append(row)
