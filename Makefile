@@ -22,7 +22,7 @@ help:
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make format       let ruff format and fix"
 	@echo "make tables       rewrite what follows from the plugins: tables of READMEs and docs, the plugin directory"
-	@echo "make bench        what things cost, as ratios measured in one run"
+	@echo "make bench        what things cost, as ratios measured in one run; rewrites docs/performance.md"
 	@echo "make docs         the documentation, in docs/_build/html"
 	@echo "make dist         wheels and sdists of core and all plugins, in dist"
 
@@ -91,14 +91,15 @@ format: $(VENV)/.ready
 tables: $(VENV)/.ready
 	$(BIN)/python docs/make_tables.py
 
-# The libraries that losses are measured beside, apart from what the tests see. Without their requirements: torchvision
+# The libraries that this project is measured beside, apart from what the tests see. Without their requirements: torchvision
 # is one, which has no part in what is measured. A library that is not there is named, with the command that installs it.
 $(VENV)/bench: pyproject.toml constraints.txt $(VENV)/.ready
 	$(PIP) --no-deps --target $@ --upgrade --group bench && touch $@
 
 bench: $(VENV)/.ready
 	-$(MAKE) --no-print-directory $(VENV)/bench
-	PYTHONPATH=$(VENV)/bench $(BIN)/python tests/bench
+	PYTHONPATH=$(VENV)/bench $(BIN)/python tests/bench --write
+	$(BIN)/python docs/make_tables.py
 
 docs: tables
 	$(PIP) --group docs

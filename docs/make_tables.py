@@ -3,6 +3,8 @@
 - `<!-- nectargan specs vgg -->` ... `<!-- end -->` in a README or a page: the tables that this command prints.
 - `<!-- inputs -->`: the names of inputs that losses share.
 - `<!-- losses -->`: every loss spec of this project, with what it costs as `tests/bench/cost.py` measured it.
+- `<!-- performance call -->`: what that benchmark of `tests/bench` found, as docs/performance.json has it;
+  `<!-- performance machines -->`: where and when.
 - `<!-- schedules of nectargan-schedules -->` and `<!-- weightings of ... -->`: what that distribution offers.
 - `docs/directory.toml`: its second part, which lists the plugins of this project; `docs/directory.md`: all of it.
 - `nectargan_core/catalog/_first_party.py`: which distribution of this project offers which name.
@@ -46,6 +48,7 @@ else:
 ROOT = Path(__file__).parent.parent
 DIRECTORY = ROOT / "docs" / "directory.toml"
 COSTS = ROOT / "docs" / "costs.json"
+PERFORMANCE = ROOT / "docs" / "performance.json"
 KINDS = {
     "loss spec": catalog.SPECS,
     "schedule": catalog.SCHEDULES,
@@ -58,9 +61,11 @@ FIELDS = ("name", "distribution", "kind", "sentence", "link")
 LONGEST = 120
 
 _MARKED = re.compile(
-    r"<!-- (?P<what>nectargan |schedules of |weightings of |inputs|losses)(?P<rest>.*?) -->\n.*?<!-- end -->", re.DOTALL
+    r"<!-- (?P<what>nectargan |schedules of |weightings of |performance |inputs|losses)(?P<rest>.*?) -->\n"
+    r".*?<!-- end -->",
+    re.DOTALL,
 )
-_MARKER = re.compile(r"<!-- (?:end|inputs|losses|nectargan .*?|schedules of .*?|weightings of .*?) -->")
+_MARKER = re.compile(r"<!-- (?:end|inputs|losses|nectargan .*?|schedules of .*?|weightings of .*?|performance .*?) -->")
 _OURS = (
     "# The plugins of this project, which `make tables` writes from their pyproject.toml and code. Add yours above.\n"
 )
@@ -157,6 +162,8 @@ def _table(what: str, rest: str) -> str:
         return markdown_table(["input", "what it is", "shape", "values", "made by"], inputs)
     if what == "losses":
         return _losses()
+    if what == "performance ":
+        return _performance(rest)
     group = catalog.SCHEDULES if what == "schedules of " else catalog.WEIGHTINGS
     listed = [offer for offer in offers() if (offer.group, offer.distribution) == (group, rest)]
     if not listed:
@@ -224,6 +231,52 @@ def _losses() -> str:
         )
     headings = ["name", "formula", "reads", "range", *(f"cost, {device}" for device in devices), "source"]
     return markdown_table(headings, rows)
+
+
+def performance() -> dict[str, Any]:
+    """Return what each benchmark found when it was last run with `--write`, by its name."""
+    found: dict[str, Any] = json.loads(PERFORMANCE.read_text(encoding="utf-8"))
+    return found
+
+
+def _performance(name: str) -> str:
+    results = performance()
+    if name == "machines":
+        return _machines(results)
+    if name not in results:
+        raise ValueError(f"docs/performance.json has no {name}: run `python tests/bench {name} --write`")
+    result = results[name]
+    rows = [
+        [
+            prose(row["what"]),
+            prose(row["beside"]),
+            "not measured" if row["ratio"] is None else _three_digits(row["ratio"]),
+            "" if row["ratio"] is None else f"{_three_digits(row['low'])} to {_three_digits(row['high'])}",
+            "" if row["aim"] is None else f"{row['aim']:g}",
+            prose(row["note"]),
+        ]
+        for row in result["rows"]
+    ]
+    table = markdown_table(["what", "beside", "ratio", "quartiles", "aim", "on that machine"], rows)
+    took = f"`python tests/bench {name}`"
+    if any(row["ratio"] is not None for row in result["rows"]):
+        took += f", {result['seconds']} s at a load of {result['load']:g}"
+    return f"{prose(result['title'])}.\n\n{table}\n\n{took}."
+
+
+def _machines(results: Mapping[str, Any]) -> str:
+    """Say what was measured when and where; all in one sentence, where that is the same for all."""
+    runs: dict[str, list[str]] = {}
+    for name, result in results.items():
+        runs.setdefault(f"{result['date']}, on {result['machine']}", []).append(name)
+    minutes = sum(result["seconds"] for result in results.values()) / 60
+    names = [f"- {run}: {code(', '.join(found))}" if len(runs) > 1 else f"{run}." for run, found in runs.items()]
+    return "\n".join([*names, "", f"All of it took {minutes:.0f} minutes."])
+
+
+def _three_digits(value: float) -> str:
+    text = f"{value:#.3g}"
+    return f"{value:.0f}" if "e+" in text else text.removesuffix(".")
 
 
 def _reads(loss: LossDescription) -> Iterable[str]:

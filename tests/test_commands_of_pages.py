@@ -22,6 +22,10 @@ from documents import PAGES, ROOT, blocks, file_of, relative
 ELSEWHERE = {
     ("README.md", "make demo"): "both set up an environment from the network; this is a part of `make test-all`, which "
     "`.ci/run` runs, and what `make demo` does is tested with nectargan-pix2pix",
+    (
+        "docs/performance.md",
+        "make bench",
+    ): "takes minutes; what it is made of is tested in test_benchmarks.py",
     ("plugins/nectargan-tensorboard/README.md", "$ tensorboard --logdir runs"): "it runs until it is stopped",
     ("plugins/nectargan-pix2pix/README.md", "nectargan-pix2pix demo"): "takes minutes; tested with nectargan-pix2pix",
 }

@@ -6,8 +6,9 @@ docs/performance.md.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
+import os
 import sys
 import time
 import traceback
@@ -15,10 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-import torch
-from table import HEADING, Row, line, machine
+HERE = Path(__file__).resolve().parent
+# torch tries to import a `cuda` that is not the one of this folder.
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != HERE]
+import torch  # noqa: E402  # after the path
 
-HERE = Path(__file__).parent
+sys.path.append(str(HERE))
+from table import HEADING, Row, line, machine  # noqa: E402  # likewise
+
 RESULTS = HERE.parents[1] / "docs" / "performance.json"
 SECTIONS = (
     *("call", "step", "objective", "schedules", "weightings", "managing", "in_lightning"),
@@ -36,7 +41,7 @@ def main(arguments: list[str]) -> None:
     """Run the benchmarks that are named, or all of them."""
     names = [name for name in arguments if name != "--write"]
     if names == ["cost"]:
-        importlib.import_module("cost").main()
+        load("cost").main()
         return
     for name in names:
         if name not in SECTIONS:
@@ -46,14 +51,14 @@ def main(arguments: list[str]) -> None:
     print(HEADING)
     for name in names or SECTIONS:
         start = time.perf_counter()
-        module = importlib.import_module(name)
-        print(f"\n{title(module)} ({name})", flush=True)
         rows = []
         try:
+            module = load(name)
+            print(f"\n{title(module)} ({name})", flush=True)
             for row in module.rows():
                 print(line(row), flush=True)
                 rows.append(row)
-        except Exception:
+        except Exception:  # noqa: BLE001  # the others are measured all the same
             traceback.print_exc()
             failed.append(name)
             continue
@@ -61,6 +66,15 @@ def main(arguments: list[str]) -> None:
             store(name, module, rows, time.perf_counter() - start)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def load(name: str) -> ModuleType:
+    """Import a module of this folder, also where others have one of its name."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", HERE / f"{name}.py")
+    assert spec is not None and spec.loader is not None  # noqa: PT018  # for type checkers
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def title(module: ModuleType) -> str:
@@ -76,6 +90,7 @@ def store(name: str, module: ModuleType, rows: list[Row], seconds: float) -> Non
         "machine": machine(getattr(module, "DEVICE", "cpu")),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),
+        "load": round(os.getloadavg()[0], 1),
         "rows": [{key: _rounded(value) for key, value in asdict(row).items()} for row in rows],
     }
     ordered = {section: results[section] for section in SECTIONS if section in results}

@@ -1,10 +1,10 @@
-"""Tables of what losses cost, forward and backward, beside the libraries or plain code that people use for them."""
+"""Losses, forward and backward, beside the libraries or plain code that people use for them."""
 
 from __future__ import annotations
 
 import importlib
 import math
-import sys
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,18 +13,35 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from interleaved import medians
+from interleaved import times
+from table import Row, compared, duration
 from torch import Tensor, nn
 
 Inputs = Callable[[int], Sequence[Any]]
 
 BATCHES = (1, 8)
+OF_NETWORKS = (1,)
+"""The sizes of batches on a CPU for losses that run a network, which take seconds."""
+
+INSTALL = {
+    "auraloss": "auraloss",
+    "DISTS-pytorch": "dists-pytorch",
+    "kornia": "kornia kornia-rs",
+    "lpips": "lpips tqdm",
+    "MONAI": "monai",
+    "piq": "piq",
+    "pytorch-msssim": "pytorch-msssim",
+    "the authors' package": "focal-frequency-loss",
+    "torchmetrics": "torchmetrics",
+}
+"""What of `of` is a library, with what pip installs for it."""
+
 # Each measurement takes about as long, in as many rounds as fit, and never in fewer than three.
-SECONDS, LEAST_ROUNDS, MOST_ROUNDS, LEAST_SECONDS = 4.0, 3, 40, 0.02
+SECONDS, LEAST_ROUNDS, MOST_ROUNDS, LEAST_SECONDS = 1.0, 3, 30, 0.01
 
 
 @dataclass(frozen=True)
-class Row:
+class Pair:
     """A loss beside another implementation of it.
 
     Args:
@@ -33,6 +50,7 @@ class Row:
         theirs: The other one; None where it is not installed. Of what either returns, a dict is summed up.
         ours: This project's.
         inputs: Makes the arguments of both for a batch size. The gradients are those of the tensors that require one.
+        batches: The sizes of batches to measure on a CPU.
     """
 
     loss: str
@@ -40,16 +58,21 @@ class Row:
     theirs: Callable[..., Any] | None
     ours: Callable[..., Any]
     inputs: Inputs
+    batches: tuple[int, ...] = BATCHES
+
+    @property
+    def install(self) -> str:
+        """How the library of the other implementation is installed, as far as it has one."""
+        return f"pip install --no-deps {INSTALL[self.of.partition(' (')[0]]}"
 
 
-def library(name: str, install: str) -> Any:
-    """Import a module of a library; where it is not installed, say how it is, and return None."""
+def library(name: str) -> Any:
+    """Import a module of a library; return None where it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs, of Python and of torch
         try:
             return importlib.import_module(name)
-        except ImportError as error:
-            print(f"{name.partition('.')[0]} is not measured ({error}): {install}")
+        except ImportError:
             return None
 
 
@@ -71,42 +94,25 @@ def images(low: float = -1.0, high: float = 1.0, count: int = 2, shape: Sequence
     return make
 
 
-def print_table(title: str, rows: Iterable[Row], device: str = "cpu") -> None:
-    """Measure rows, and print one line for each.
+def rows_of(pairs: Iterable[Pair], device: str = "cpu") -> Iterator[Row]:
+    """Measure losses, and yield a row for each and each size of batch.
 
     Args:
-        title: What the losses are of.
-        rows: What is measured.
+        pairs: What is measured.
         device: Where.
     """
-    clock = "CPU time of one thread" if device == "cpu" else f"time on {device}"
-    print(f"{title}, forward + backward ({clock}, medians of interleaved runs): ours/theirs, aim: at most 1.0")
-    print(f"{'loss':<26}{'of':<28}{'1x3x256x256':>12}{'8x3x256x256':>13}{'ours ms':>16}{'difference':>12}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for row in rows:
-            if row.theirs is None:
-                print(f"{row.loss:<26}{row.of:<28}{'not measured':>12}")
-                continue
-            print(f"{row.loss:<26}{row.of:<28}", end="", flush=True)
-            found = [_measured(row, batch, device) for batch in BATCHES]
-            print(f"{found[0][0]:>12.2f}{found[1][0]:>13.2f}", end="")
-            print(f"{' / '.join(f'{ours * 1e3:.3g}' for _, ours, _ in found):>16}{found[0][2]:>12.0e}", flush=True)
-    finally:
-        torch.set_num_threads(threads)
+    for pair in pairs:
+        for batch in pair.batches if device == "cpu" else BATCHES:
+            if pair.theirs is None:
+                yield Row(f"{pair.loss}, batch {batch}", pair.of, note=f"not installed: {pair.install}")
+            else:
+                yield _measured(pair, batch, device)
 
 
-def device_of_command_line() -> str:
-    """Return `cuda` where that is an argument of the program, as in `python tests/bench losses_vgg cuda`."""
-    return "cuda" if "cuda" in sys.argv[1:] else "cpu"
-
-
-def _measured(row: Row, batch: int, device: str) -> tuple[float, float, float]:
-    """Return the ratio, our seconds, and by how much the values differ, relative to theirs."""
-    arguments = [_on(value, device) for value in row.inputs(batch)]
-    assert row.theirs is not None  # for type checkers
-    steps = {"theirs": _step(row.theirs, arguments, device), "ours": _step(row.ours, arguments, device)}
+def _measured(pair: Pair, batch: int, device: str) -> Row:
+    arguments = [_on(value, device) for value in pair.inputs(batch)]
+    assert pair.theirs is not None  # for type checkers
+    steps = {"theirs": _step(pair.theirs, arguments, device), "ours": _step(pair.ours, arguments, device)}
     values = {}
     taken = 0.0
     for name, step in steps.items():
@@ -119,9 +125,10 @@ def _measured(row: Row, batch: int, device: str) -> tuple[float, float, float]:
     calls = max(1, math.ceil(LEAST_SECONDS / taken))
     rounds = min(MOST_ROUNDS, max(LEAST_ROUNDS, int(SECONDS / (taken * calls))))
     clock = time.thread_time if device == "cpu" else time.perf_counter
-    found = medians(steps, calls, rounds, clock)
+    found = times(steps, calls, rounds, clock)
     difference = abs(values["ours"] - values["theirs"]) / max(abs(values["theirs"]), 1e-12)
-    return found["ours"] / found["theirs"], found["ours"], difference
+    note = f"{duration(statistics.median(found['ours']))}, values differ by {difference:.0e}"
+    return compared(f"{pair.loss}, batch {batch}", pair.of, found["ours"], found["theirs"], 1.0, note)
 
 
 def _step(loss: Callable[..., Any], arguments: Sequence[Any], device: str) -> Callable[[], Tensor]:

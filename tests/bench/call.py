@@ -29,9 +29,7 @@ def cases() -> list[Case]:
     ]
 
 
-def measure(
-    function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, calls: int
-) -> dict[str, list[float]]:
+def measure(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, calls: int) -> dict[str, list[float]]:
     """Return the seconds of a call, by way of calling."""
     weight = 2.0
     schedule = Schedule(end_epoch=1000, initial_value=1.0, target_value=5.0)
@@ -56,6 +54,7 @@ def measure(
                 "compute_losses of one loss": lambda: several.compute_losses(inputs),
             },
             calls,
+            rounds=40,
         )
 
 

@@ -8,25 +8,22 @@ from collections.abc import Iterator
 
 from table import Row, compared
 
-ROUNDS = 7
+ROUNDS = 5
 TIMED = "import time; start = time.process_time(); {0}; taken = time.process_time() - start; "
 TORCH = "import torch"
 WAYS = {
     TORCH: TIMED.format(TORCH),
     "import nectargan_core": TIMED.format("import nectargan_core"),
-    "nectargan --help": TIMED.format(
-        "from nectargan_core.cli import main; main(['--help'], standalone_mode=False)"
-    ),
-    "nectargan plugins": TIMED.format(
-        "from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)"
-    ),
+    "nectargan --help": TIMED.format("from nectargan_core.cli import main; main(['--help'], standalone_mode=False)"),
+    "nectargan plugins": TIMED.format("from nectargan_core.cli import main; main(['plugins'], standalone_mode=False)"),
     "all public names, after torch": f"{TORCH}; "
     + TIMED.format("import nectargan_core; [getattr(nectargan_core, name) for name in nectargan_core.__all__]"),
     "the same, without garbage collection": f"import gc; gc.disable(); {TORCH}; "
     + TIMED.format("import nectargan_core; [getattr(nectargan_core, name) for name in nectargan_core.__all__]"),
     "the first from_spec('pix2pix:extended')": "from nectargan_core import LossManager; "
     + TIMED.format("LossManager.from_spec('pix2pix:extended')"),
-    "the first from_spec('l1')": "from nectargan_core import LossManager; " + TIMED.format("LossManager.from_spec('l1')"),
+    "the first from_spec('l1')": "from nectargan_core import LossManager; "
+    + TIMED.format("LossManager.from_spec('l1')"),
 }
 AIMS = {
     "nectargan --help": 0.25,

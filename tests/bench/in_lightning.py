@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from nectargan_core import LossManager
 
-LOSSES, STEPS, ROUNDS = 8, 200, 7
+LOSSES, STEPS, ROUNDS = 8, 200, 5
 NOTHING = "no logging"
 
 

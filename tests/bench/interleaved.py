@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 
@@ -25,12 +26,13 @@ def times(
     """
     taken: dict[str, list[float]] = {name: [] for name in functions}
     order = list(functions)
+    shuffled = random.Random(0)
     for _ in range(rounds):
+        shuffled.shuffle(order)  # since what went before left caches and memory in a state of its own
         for name in order:
             function = functions[name]
             start = clock()
             for _ in range(calls):
                 function()
             taken[name].append((clock() - start) / calls)
-        order.append(order.pop(0))  # what comes first finds other caches than what comes last
     return taken

@@ -23,7 +23,7 @@ RECORDS, LOSSES = 1_000_000, 8
 READ_LOG = "import sys; from nectargan_core import LossLog; log = LossLog(sys.argv[1]); "
 READ_ALL = READ_LOG + "kept = [log.series(name) for name in log.names]"
 READ_ONE = READ_LOG + "kept = log.series('loss3')"
-READ_NUMPY = "import sys, torch, nectargan_core.log, numpy; kept = dict(numpy.load(sys.argv[1] + '/all.npz'))"
+READ_NUMPY = "import sys, numpy; kept = dict(numpy.load(sys.argv[1] + '/all.npz'))"
 
 
 def flushes(directory: Path) -> Iterator[Row]:

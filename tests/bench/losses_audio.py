@@ -1,13 +1,14 @@
-"""What the losses of waveforms cost beside auraloss and the code of HiFi-GAN."""
+"""The losses of waveforms, forward and backward, beside auraloss and the code of HiFi-GAN."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from beside import Row, attribute, images, library, print_table
+from beside import Pair, attribute, images, library, rows_of
 from nectargan_audio import LogMel, MultiResolutionSTFT, mel_filter_bank
+from table import Row
 from torch import Tensor
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -35,21 +36,19 @@ def ours_in_sum() -> LossFunction:
     return lambda y_fake, y: torch.stack([*loss(y_fake, y).values()]).sum()
 
 
-def rows() -> list[Row]:
-    """Return each loss of ours beside another that computes the same."""
-    stft = attribute(library("auraloss.freq", "pip install --no-deps auraloss"), "MultiResolutionSTFTLoss")
+def pairs() -> list[Pair]:
+    """Return each loss of ours beside another that computes the same.
+
+    auraloss takes the norm over the whole batch, this loss over each waveform: their values differ from 2 on.
+    """
+    stft = attribute(library("auraloss.freq"), "MultiResolutionSTFTLoss")
     waveforms = images(-0.3, 0.3, shape=(1, SAMPLES))
     return [
-        Row("mel, Nx1x8192", "the code of HiFi-GAN", of_hifigan(), LogMel(), waveforms),
-        Row("stft, Nx1x8192", "auraloss", None if stft is None else stft(), ours_in_sum(), waveforms),
+        Pair("mel, Nx1x8192", "the code of HiFi-GAN", of_hifigan(), LogMel(), waveforms),
+        Pair("stft, Nx1x8192", "auraloss", None if stft is None else stft(), ours_in_sum(), waveforms),
     ]
 
 
-def main() -> None:
-    """Print a table of ratios."""
-    print_table("Losses of waveforms", rows())
-    print("auraloss takes the norm over the whole batch, this loss over each waveform: they differ from 2 on")
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

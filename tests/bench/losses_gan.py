@@ -1,13 +1,13 @@
-"""What adversarial losses, feature matching and penalties cost beside plain code."""
+"""Adversarial losses, feature matching and penalties, forward and backward, beside plain code."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from beside import Row, device_of_command_line, print_table
+from beside import Pair, rows_of
 from nectargan_gan import (
     Adversarial,
     FeatureMatching,
@@ -16,6 +16,7 @@ from nectargan_gan import (
     Relativistic,
     SquaredGradient,
 )
+from table import Row
 from torch import Tensor, nn
 
 SIZE = 256
@@ -160,30 +161,25 @@ def latents(batch: int) -> Sequence[Tensor | nn.Module]:
     return [torch.randn(batch, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(), Generator()]
 
 
-def rows() -> list[Row]:
-    """Return each loss beside plain code."""
+def pairs() -> list[Pair]:
+    """Return each loss beside plain code. The values of those that draw random numbers differ."""
     found = []
     for variant in ("vanilla", "lsgan", "hinge", "wgan", "softplus"):
         for role in ("real", "fake"):
             ours = Adversarial(variant, role)  # type: ignore[arg-type]  # they are such literals
             plain = PlainAdversarial(variant, role == "real")
             inputs = lambda batch: predictions(batch)[:1]  # noqa: E731
-            found.append(Row(f"gan:{variant}, {role}, 30x30", "plain code", plain, ours, inputs))
+            found.append(Pair(f"gan:{variant}, {role}, 30x30", "plain code", plain, ours, inputs))
     return [
         *found,
-        Row("gan:relativistic, 30x30", "plain code", plain_relativistic, Relativistic("real"), predictions),
-        Row("feature-matching", "plain code", plain_matching, FeatureMatching(), features),
-        Row("r1", "plain code", plain_r1, SquaredGradient(), judged(1)),
-        Row("gradient-penalty", "plain code", plain_penalty, GradientPenalty(), judged(2)),
-        Row("path-length", "plain code", OfGenerator(PlainPathLength()), OfGenerator(PathLength()), latents),
+        Pair("gan:relativistic, 30x30", "plain code", plain_relativistic, Relativistic("real"), predictions),
+        Pair("feature-matching", "plain code", plain_matching, FeatureMatching(), features),
+        Pair("r1", "plain code", plain_r1, SquaredGradient(), judged(1)),
+        Pair("gradient-penalty", "plain code", plain_penalty, GradientPenalty(), judged(2)),
+        Pair("path-length", "plain code", OfGenerator(PlainPathLength()), OfGenerator(PathLength()), latents),
     ]
 
 
-def main() -> None:
-    """Print a table of ratios."""
-    print_table("Adversarial losses and penalties", rows(), device_of_command_line())
-    print("gradient-penalty and path-length draw random numbers: their values differ")
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

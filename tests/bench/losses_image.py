@@ -1,13 +1,13 @@
-"""What the losses of nectargan-image cost beside what people use for them."""
+"""The losses of nectargan-image, forward and backward, beside what people use for them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from beside import Row, attribute, device_of_command_line, images, library, print_table
+from beside import Pair, attribute, images, library, rows_of
 from losses_lpips import piq
 from nectargan_charbonnier import Charbonnier
 from nectargan_image import (
@@ -23,6 +23,7 @@ from nectargan_image import (
     Wavelet,
 )
 from nectargan_image.wavelets import _LOW_PASS
+from table import Row
 from torch import Tensor, nn
 
 TO_XYZ = (
@@ -118,43 +119,37 @@ def variation(loss: Callable[..., Tensor] | None) -> Callable[[Tensor], Tensor] 
     return None if loss is None else lambda y_fake: loss(y_fake, reduction="mean").mean()
 
 
-def rows() -> list[Row]:
+def pairs() -> list[Pair]:
     """Return each loss beside what people use for it."""
     pair, one, three = (images(0.0, 1.0, count) for count in (2, 1, 3))
-    kornia = library("kornia.losses", "pip install --no-deps kornia kornia_rs")
-    focal = attribute(
-        library("focal_frequency_loss", "pip install --no-deps focal-frequency-loss"), "FocalFrequencyLoss"
-    )
+    kornia = library("kornia.losses")
+    focal = attribute(library("focal_frequency_loss"), "FocalFrequencyLoss")
     of_kornia = attribute(kornia, "CharbonnierLoss")
     quality = piq()
     return [
-        Row("l1", "torch", nn.L1Loss(), L1(), pair),
-        Row("l2", "torch", nn.MSELoss(), L2(), pair),
-        Row("huber", "torch", nn.HuberLoss(), Huber(), pair),
-        Row("smooth-l1", "torch", nn.SmoothL1Loss(), SmoothL1(), pair),
-        Row("l1:masked", "definition", masked_l1, L1(), masked),
-        Row("charbonnier", "the code of BasicSR", plain_charbonnier, Charbonnier(epsilon=1e-6), pair),
-        Row(
+        Pair("l1", "torch", nn.L1Loss(), L1(), pair),
+        Pair("l2", "torch", nn.MSELoss(), L2(), pair),
+        Pair("huber", "torch", nn.HuberLoss(), Huber(), pair),
+        Pair("smooth-l1", "torch", nn.SmoothL1Loss(), SmoothL1(), pair),
+        Pair("l1:masked", "definition", masked_l1, L1(), masked),
+        Pair("charbonnier", "the code of BasicSR", plain_charbonnier, Charbonnier(epsilon=1e-6), pair),
+        Pair(
             "charbonnier",
             "kornia (another formula)",
             None if of_kornia is None else of_kornia(reduction="mean"),
             Charbonnier(),
             pair,
         ),
-        Row("tv", "kornia", variation(attribute(kornia, "total_variation")), TotalVariation(), one),
-        Row("tv", "piq (sums)", None if quality is None else quality.TVLoss(norm_type="l1"), TotalVariation(), one),
-        Row("fft", "definition", plain_fft, FFT(), pair),
-        Row("focal-frequency", "the authors' package", None if focal is None else focal(), FocalFrequency(), pair),
-        Row("wavelet", "definition", plain_wavelet, Wavelet(input_range=(0, 1)), pair),
-        Row("color", "HSLuv by its reference", plain_color, Color(luma=0, input_range=(0, 1)), pair),
-        Row("ldl", "definition", plain_ldl, LDL(input_range=(0, 1)), three),
+        Pair("tv", "kornia", variation(attribute(kornia, "total_variation")), TotalVariation(), one),
+        Pair("tv", "piq (sums)", None if quality is None else quality.TVLoss(norm_type="l1"), TotalVariation(), one),
+        Pair("fft", "definition", plain_fft, FFT(), pair),
+        Pair("focal-frequency", "the authors' package", None if focal is None else focal(), FocalFrequency(), pair),
+        Pair("wavelet", "definition", plain_wavelet, Wavelet(input_range=(0, 1)), pair),
+        Pair("color", "HSLuv by its reference", plain_color, Color(luma=0, input_range=(0, 1)), pair),
+        Pair("ldl", "definition", plain_ldl, LDL(input_range=(0, 1)), three),
     ]
 
 
-def main() -> None:
-    """Print a table of ratios."""
-    print_table("Image losses", rows(), device_of_command_line())
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

@@ -1,4 +1,4 @@
-"""What LPIPS and DISTS cost beside the packages of their authors and beside piq, of one random backbone."""
+"""LPIPS and DISTS of one random backbone, forward and backward, beside the packages of their authors and piq."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from beside import Row, device_of_command_line, images, library, print_table
+from beside import OF_NETWORKS, Pair, images, library, rows_of
 from nectargan_lpips import DISTS, LPIPS
 from nectargan_lpips.backbones import ALEXNET, SQUEEZENET, VGG16, Backbone
 from nectargan_vgg.weights import RandomWeights
+from table import Row
 from torch import Tensor, nn
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -104,7 +105,7 @@ def stub() -> Iterator[None]:
 def piq() -> Any:
     """Import piq; None where it is not installed."""
     with stub():
-        return library("piq", "pip install --no-deps piq")
+        return library("piq")
 
 
 def _of_lpips(package: Any, variant: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -138,22 +139,23 @@ def _of_piq(package: Any, kind: str, weights: Any) -> nn.Module:
         torch.hub.load_state_dict_from_url = loaded
 
 
-def rows() -> list[Row]:
-    """Return each variant beside the packages; the heads of LPIPS are those in the package `lpips`."""
+def pairs() -> list[Pair]:
+    """Return each variant beside the packages; the heads of LPIPS are those in the package `lpips`.
+
+    DISTS of piq normalises the image before it compares it, and so its values differ.
+    """
     with stub(), contextlib.redirect_stdout(io.StringIO()):
-        lpips, authors = (library(name, "") for name in ("lpips", "DISTS_pytorch"))
-    for module, name in ((lpips, "lpips tqdm"), (authors, "DISTS-pytorch")):
-        if module is None:
-            print(f"{name.split()[0]} is not measured: pip install --no-deps {name}")
+        lpips, authors = (library(name) for name in ("lpips", "DISTS_pytorch"))
     quality = piq()
     heads = "equal" if lpips is None else None
     found = [
-        Row(
+        Pair(
             f"lpips:{variant}",
             "lpips",
             None if lpips is None else _of_lpips(lpips, variant),
             LPIPS(variant, backbone="random", heads=heads),  # type: ignore[arg-type]  # they are such literals
             images(),
+            OF_NETWORKS,
         )
         for variant in ("vgg", "alex", "squeeze")
     ]
@@ -169,23 +171,33 @@ def rows() -> list[Row]:
             parameter.data.fill_(1.0)
     return [
         *found,
-        Row("lpips:vgg", "piq", None if quality is None else _of_piq(quality, "LPIPS", ones), equal, images()),
-        Row(
+        Pair(
+            "lpips:vgg",
+            "piq",
+            None if quality is None else _of_piq(quality, "LPIPS", ones),
+            equal,
+            images(),
+            OF_NETWORKS,
+        ),
+        Pair(
             "dists",
             "DISTS-pytorch",
             None if authors is None else _Mean(theirs, unit=True, require_grad=True),
             dists,
             images(),
+            OF_NETWORKS,
         ),
-        Row("dists", "piq", None if quality is None else _of_piq(quality, "DISTS", of_dists), dists, images()),
+        Pair(
+            "dists",
+            "piq",
+            None if quality is None else _of_piq(quality, "DISTS", of_dists),
+            dists,
+            images(),
+            OF_NETWORKS,
+        ),
     ]
 
 
-def main() -> None:
-    """Print a table of ratios."""
-    print_table("LPIPS and DISTS, of random backbones", rows(), device_of_command_line())
-    print("piq's DISTS normalises the image before it compares it, and so differs")
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

@@ -1,13 +1,14 @@
-"""What segmentation losses cost beside MONAI and torch, for logits of four classes."""
+"""Segmentation losses of four classes, forward and backward, beside MONAI and torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from beside import Row, attribute, device_of_command_line, library, print_table
+from beside import Pair, attribute, library, rows_of
 from nectargan_segmentation import Boundary, CrossEntropy, Dice, DiceCrossEntropy, Focal
+from table import Row
 from torch import Tensor, nn
 
 CLASSES = 4
@@ -21,9 +22,9 @@ def pixels(batch: int) -> list[Tensor]:
     return [logits, nn.functional.interpolate(coarse, (256, 256)).long()]
 
 
-def rows() -> Sequence[Row]:
+def pairs() -> Sequence[Pair]:
     """List the losses with what each is compared with."""
-    losses = library("monai.losses", "it is in the group dev of pyproject.toml")
+    losses = library("monai.losses")
 
     def monai(name: str, **options: Any) -> Any:
         make = attribute(losses, name)
@@ -33,19 +34,15 @@ def rows() -> Sequence[Row]:
         return nn.functional.cross_entropy(logits, labels[:, 0])
 
     return [
-        Row("ce", "torch", cross_entropy, CrossEntropy(), pixels),
-        Row("dice", "MONAI", monai("DiceLoss", softmax=True), Dice(), pixels),
-        Row("dice-ce", "MONAI", monai("DiceCELoss", softmax=True), DiceCrossEntropy(), pixels),
-        Row("focal", "MONAI", monai("FocalLoss", use_softmax=True), Focal(), pixels),
-        Row("focal, sigmoid", "MONAI", monai("FocalLoss"), Focal(sigmoid=True), pixels),
-        Row("boundary", "MONAI", monai("BoundaryLoss", softmax=True), Boundary(), pixels),
+        Pair("ce", "torch", cross_entropy, CrossEntropy(), pixels),
+        Pair("dice", "MONAI", monai("DiceLoss", softmax=True), Dice(), pixels),
+        Pair("dice-ce", "MONAI", monai("DiceCELoss", softmax=True), DiceCrossEntropy(), pixels),
+        Pair("focal", "MONAI", monai("FocalLoss", use_softmax=True), Focal(), pixels),
+        Pair("focal, sigmoid", "MONAI", monai("FocalLoss"), Focal(sigmoid=True), pixels),
+        Pair("boundary", "MONAI", monai("BoundaryLoss", softmax=True), Boundary(), pixels),
     ]
 
 
-def main() -> None:
-    """Print a table of ratios."""
-    print_table("Segmentation (of 4x256x256 logits)", rows(), device_of_command_line())
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

@@ -1,13 +1,14 @@
-"""What SSIM and MS-SSIM cost beside the packages that people use for them."""
+"""SSIM and MS-SSIM, forward and backward, beside the packages that people use for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from beside import Row, attribute, device_of_command_line, images, library, print_table
+from beside import Pair, attribute, images, library, rows_of
 from losses_lpips import piq
 from nectargan_ssim import MSSSIM, SSIM
+from table import Row
 from torch import Tensor
 
 
@@ -16,11 +17,11 @@ def dissimilarity(similarity: Callable[..., Any] | None) -> Callable[[Tensor, Te
     return None if similarity is None else lambda y_fake, y: 1 - similarity(y_fake, y, data_range=1.0)
 
 
-def rows() -> list[Row]:
+def pairs() -> list[Pair]:
     """Return both losses beside each package."""
-    msssim = library("pytorch_msssim", "pip install pytorch-msssim")
-    metrics = library("torchmetrics.functional.image", "pip install torchmetrics")
-    kornia = library("kornia.losses", "pip install --no-deps kornia kornia_rs")
+    msssim = library("pytorch_msssim")
+    metrics = library("torchmetrics.functional.image")
+    kornia = library("kornia.losses")
     quality = piq()
     of_kornia = attribute(kornia, "SSIMLoss")
     losses = (
@@ -37,13 +38,9 @@ def rows() -> list[Row]:
         ),
         ("ms-ssim", "piq", MSSSIM, None if quality is None else quality.MultiScaleSSIMLoss()),
     )
-    return [Row(name, of, theirs, ours(input_range=(0.0, 1.0)), images(0.0, 1.0)) for name, of, ours, theirs in losses]
+    return [Pair(name, of, theirs, ours(input_range=(0.0, 1.0)), images(0.0, 1.0)) for name, of, ours, theirs in losses]
 
 
-def main() -> None:
-    """Print a table of ratios."""
-    print_table("SSIM", rows(), device_of_command_line())
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

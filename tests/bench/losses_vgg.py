@@ -1,15 +1,16 @@
-"""What the losses of VGG19 cost beside two passes in plain code, the target without a graph; other ways on a GPU."""
+"""The losses of VGG19, forward and backward, beside plain code of two passes, that of the target without a graph."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from beside import Row, device_of_command_line, images, print_table
+from beside import OF_NETWORKS, Pair, images, rows_of
 from nectargan_vgg import VGGContextual, VGGPerceptual, VGGStyle
 from nectargan_vgg.network import LAYERS
+from table import Row
 from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -117,16 +118,23 @@ def contextual_distance(fake: Tensor, real: Tensor) -> Tensor:
     return -torch.log(found.mean(1)).mean()
 
 
-def rows() -> list[Row]:
+def pairs() -> list[Pair]:
     """Return each loss beside two passes."""
     perceptual, style = VGGPerceptual(checkpoint="random"), VGGStyle(checkpoint="random")
     contextual = VGGContextual(checkpoint="random")
     rough = VGGPerceptual(checkpoint="random", precision="bfloat16")
     return [
-        Row("vgg", "two passes", TwoPasses(perceptual, F.l1_loss), perceptual, images()),
-        Row("vgg:style", "two passes", TwoPasses(style, gram_distance), style, images()),
-        Row("vgg:contextual", "two passes", TwoPasses(contextual, contextual_distance), contextual, images()),
-        Row("vgg, bfloat16", "two passes, autocast", Autocast(rough_base(), F.l1_loss), rough, images()),
+        Pair("vgg", "two passes", TwoPasses(perceptual, F.l1_loss), perceptual, images(), OF_NETWORKS),
+        Pair("vgg:style", "two passes", TwoPasses(style, gram_distance), style, images(), OF_NETWORKS),
+        Pair(
+            "vgg:contextual",
+            "two passes",
+            TwoPasses(contextual, contextual_distance),
+            contextual,
+            images(),
+            OF_NETWORKS,
+        ),
+        Pair("vgg, bfloat16", "two passes, autocast", Autocast(rough_base(), F.l1_loss), rough, images(), OF_NETWORKS),
     ]
 
 
@@ -136,7 +144,7 @@ def rough_base() -> VGGPerceptual:
     return VGGPerceptual(checkpoint="random")
 
 
-def other_ways() -> list[Row]:
+def other_ways() -> list[Pair]:
     """Return other ways to compute the perceptual loss, in the place of ours, beside two passes."""
     base = rough_base()
     ways = {
@@ -146,18 +154,11 @@ def other_ways() -> list[Row]:
         "autocast to bfloat16": Autocast,
     }
     return [
-        Row(name, "two passes", TwoPasses(base, F.l1_loss), way(base, F.l1_loss), images())
+        Pair(name, "two passes", TwoPasses(base, F.l1_loss), way(base, F.l1_loss), images(), OF_NETWORKS)
         for name, way in ways.items()
     ]
 
 
-def main() -> None:
-    """Print tables of ratios."""
-    device = device_of_command_line()
-    print_table("Losses of VGG19, with random weights", rows(), device)
-    if device != "cpu":
-        print_table("Other ways to compute the perceptual loss", other_ways(), device)
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield a row for each loss."""
+    return rows_of(pairs())

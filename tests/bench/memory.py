@@ -1,4 +1,4 @@
-"""What 200,000 records take in memory until they are flushed, beside lists of Python numbers with the same columns."""
+"""What 100,000 records take in memory until they are flushed, beside lists of Python numbers with the same columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from table import Row, compared
 
 from nectargan_core import LossManager
 
-LOSSES, STEPS, ROUNDS = 8, 25_000, 3
+LOSSES, STEPS, ROUNDS = 8, 12_500, 3
+CHILD = "import sys, torch; sys.path.append(sys.argv[1]); import memory; memory.print_measured(sys.argv[2])"
 COLUMNS = "lists of step, epoch, loss, weight, value"
 
 
@@ -58,7 +59,8 @@ WAYS: dict[str, Callable[[], Callable[[int], object]]] = {
     "ours": ours,
     "a list of floats, the value only": lambda: kept(list, lambda each, _, value: each.append(value.item())),  # type: ignore[attr-defined]
     "a deque of floats, the value only": lambda: kept(
-        collections.deque, lambda each, _, value: each.append(value.item())  # type: ignore[attr-defined]
+        collections.deque,
+        lambda each, _, value: each.append(value.item()),  # type: ignore[attr-defined]
     ),
     "a list of tensors, the value only": lambda: kept(list, lambda each, _, value: each.append(value.detach())),  # type: ignore[attr-defined]
 }
@@ -72,11 +74,12 @@ def resident() -> int:
 
 def measure(way: str) -> float:
     """Return how many bytes a record takes, in a process of its own."""
-    child = subprocess.run([sys.executable, __file__, way], capture_output=True, text=True, check=True)
-    return float(child.stdout)
+    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), way]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _child(way: str) -> None:
+def print_measured(way: str) -> None:
+    """Print how many bytes a record takes in this process."""
     step = WAYS[way]()
     for number in range(100):
         step(number)
@@ -98,7 +101,3 @@ def rows() -> Iterator[Row]:
     for way in list(WAYS)[1:]:
         note = f"{statistics.median(taken[way]):.0f} bytes a record"
         yield compared(way, COLUMNS, taken[way], taken[COLUMNS], note=note)
-
-
-if __name__ == "__main__":
-    _child(sys.argv[1])

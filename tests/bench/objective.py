@@ -79,11 +79,11 @@ def steps(function: LossFunction, x: Tensor, y: Tensor, count: int, calls: int) 
         def ours() -> None:
             manager.compute_losses(inputs).total.backward()  # type: ignore[no-untyped-call] # untyped in torch
 
-        return times({"by hand": hand, "ours": ours}, calls, rounds=40)
+        return times({"by hand": hand, "ours": ours}, calls, rounds=20)
 
 
 def rows() -> Iterator[Row]:
     """Yield a row for each number of losses."""
     for label, function, x, y, count, aim in cases():
-        taken = steps(function, x, y, count, calls=4 if x.numel() > 1000 else 100)
+        taken = steps(function, x, y, count, calls=4 if x.numel() > 1000 else 50)
         yield compared(f"{count} x {label}", "by hand", taken["ours"], taken["by hand"], aim)

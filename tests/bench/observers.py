@@ -68,7 +68,7 @@ def calls(directory: Path) -> Row:
             manager.compute_loss_xy("G_L1", value, None)
 
         ways[name] = step
-    taken = times(ways, calls=1000)
+    taken = times(ways, calls=500, rounds=40)
     return compared(
         "a step of one loss, logged, with TensorBoard", "without an observer", taken["with"], taken["without"], 1.05
     )

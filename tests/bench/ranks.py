@@ -1,28 +1,33 @@
-"""What it takes to read one loss of many ranks as one series: seconds, and memory at its peak."""
+"""One loss of many ranks, read as one series by a process of its own, beside one rank."""
 
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from measured import run_measured
+from table import Row, compared
 
 from nectargan_core.log import LogFile, Records, encode_chunk
 
-RANKS, RECORDS = 64, 1_000_000
+RANKS, RECORDS, ROUNDS = 64, 1_000_000, 2
 AT_ONCE = 1000
 # So many ranks have values of their own; the others have the same file as one of these, which is read all the same.
 DIFFERENT = 4
 
-IMPORT = "import nectargan_core.log"
 MERGE = """
-import sys
+import sys, time
 from nectargan_core import LossLog
 
+start = time.process_time()
 records = LossLog(sys.argv[1]).series("loss")
+with open(sys.argv[4], "w") as file:
+    file.write(str(time.process_time() - start))
 assert (len(records), int(records.count[0])) == (int(sys.argv[2]), int(sys.argv[3])), records
 """
 
@@ -49,23 +54,20 @@ def write(directory: Path, ranks: int, records: int, batch: bool) -> Path:
 
 
 def merged(directory: Path, ranks: int, records: int) -> tuple[float, float]:
-    """Return the seconds and megabytes of a process that reads the loss of all ranks."""
-    return run_measured([sys.executable, "-c", MERGE, str(directory), str(records), str(ranks)])
+    """Return the seconds that reading the loss of all ranks takes, and the megabytes of the process that does."""
+    taken = directory / "seconds.txt"
+    _, megabytes = run_measured([sys.executable, "-c", MERGE, str(directory), str(records), str(ranks), str(taken)])
+    return float(taken.read_text()), megabytes
 
 
-def main(ranks: int = RANKS, records: int = RECORDS) -> None:
-    """Print what reading takes, with and without sizes of batches."""
-    seconds, megabytes = run_measured([sys.executable, "-c", IMPORT])
-    print(f"Merging ranks of {records:,} records each (a process that imports and reads; importing takes ", end="")
-    print(f"{seconds:.1f} s and {megabytes:.0f} MB; aim: {RANKS} ranks of {RECORDS:,} in 2,000 MB)")
+def rows(ranks: int = RANKS, records: int = RECORDS) -> Iterator[Row]:
+    """Yield what reading takes, in time and in memory, with and without sizes of batches."""
     with tempfile.TemporaryDirectory() as folder:
         for batch in (False, True):
-            for count in (1, ranks):
-                run = write(Path(folder) / f"{count}{batch}", count, records, batch)
-                seconds, megabytes = merged(run, count, records)
-                print(f"{count:>3} ranks, batch sizes {'known' if batch else 'unknown'}: ", end="")
-                print(f"{seconds:.1f} s, {megabytes:.0f} MB")
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+            one, many = (write(Path(folder) / f"{count}{batch}", count, records, batch) for count in (1, ranks))
+            found = [(*merged(many, ranks, records), *merged(one, 1, records)) for _ in range(ROUNDS)]
+            seconds, peaks, of_one, peaks_of_one = zip(*found, strict=True)
+            what = f"{ranks} ranks of {records:,} records{', of known batch sizes' if batch else ''}"
+            yield compared(what, f"{ranks} times what one takes", seconds, [ranks * each for each in of_one])
+            note = f"{statistics.median(peaks):.0f} MB"
+            yield compared(f"{what}: peak memory", "that of one", peaks, peaks_of_one, note=note)

@@ -24,9 +24,10 @@ from nectargan_core import LossManager, Schedule, Weighting
 
 Loss = Callable[..., Any]
 Step = Callable[[int], object]
+Parts = tuple[Step, Callable[[], object]]
 
 WEIGHTS = {f"loss{number}": 1.0 + number for number in range(8)}
-STEPS, ROUNDS = 100, 25
+STEPS, ROUNDS = 50, 15
 BARE, COMPILED, TERMS = "the bare sum", "the bare sum, compiled", "the bare sum of both terms of each"
 MISSING = {
     "torchmetrics MeanMetric": "pip install torchmetrics",
@@ -76,10 +77,10 @@ def managed(manager: LossManager, function: Loss, x: Tensor, y: Tensor) -> Step:
     return step
 
 
-def loggers(bare: Bare, folder: Path) -> Iterator[tuple[str, Callable[[], tuple[Step, Callable[[], object]]]]]:
+def loggers(bare: Bare, folder: Path, stack: contextlib.ExitStack) -> Iterator[tuple[str, Callable[[], Parts]]]:
     """Yield the ways to record that others offer: what makes a step, and what ends a round of them."""
 
-    def by_hand() -> tuple[Step, Callable[[], object]]:
+    def by_hand() -> Parts:
         kept: dict[str, list[float]] = {name: [] for name in WEIGHTS}
 
         def step(number: int) -> None:
@@ -88,7 +89,7 @@ def loggers(bare: Bare, folder: Path) -> Iterator[tuple[str, Callable[[], tuple[
 
         return step, lambda: None
 
-    def mean_metric() -> tuple[Step, Callable[[], object]]:
+    def mean_metric() -> Parts:
         from torchmetrics import MeanMetric
 
         metrics = [MeanMetric() for _ in WEIGHTS]
@@ -99,10 +100,11 @@ def loggers(bare: Bare, folder: Path) -> Iterator[tuple[str, Callable[[], tuple[
 
         return step, lambda: [metric.compute() for metric in metrics]
 
-    def add_scalar() -> tuple[Step, Callable[[], object]]:
+    def add_scalar() -> Parts:
         from torch.utils.tensorboard import SummaryWriter
 
         board = SummaryWriter(folder / "board")
+        stack.callback(board.close)
 
         def step(number: int) -> None:
             for name, result in zip(WEIGHTS, bare.step(number), strict=True):
@@ -110,13 +112,13 @@ def loggers(bare: Bare, folder: Path) -> Iterator[tuple[str, Callable[[], tuple[
 
         return step, board.flush
 
-    def csv_row() -> tuple[Step, Callable[[], object]]:
-        file = (folder / "losses.csv").open("w", newline="", encoding="utf-8")
+    def csv_row() -> Parts:
+        file = stack.enter_context((folder / "losses.csv").open("w", newline="", encoding="utf-8"))
         writer = csv.writer(file)
         return lambda number: writer.writerow([number, *bare.values().values()]), file.flush
 
-    def json_line() -> tuple[Step, Callable[[], object]]:
-        file = (folder / "losses.jsonl").open("w", encoding="utf-8")
+    def json_line() -> Parts:
+        file = stack.enter_context((folder / "losses.jsonl").open("w", encoding="utf-8"))
         return lambda number: file.write(json.dumps({"step": number, **bare.values()}) + "\n"), file.flush
 
     yield "by hand, .item() into lists", by_hand
@@ -153,7 +155,7 @@ def ways(
         return take
 
     yield BARE, round_of(bare.step)
-    for name, make in loggers(bare, folder):
+    for name, make in loggers(bare, folder, stack):
         try:
             yield name, round_of(*make())
         except ImportError as error:
@@ -247,9 +249,9 @@ def rows() -> Iterator[Row]:
         manager = stack.enter_context(LossManager(experiment_dir=f"{directory}/compiled"))
         try:
             steps_of = compiled(nn.L1Loss(), x, y, manager)
-        except Exception as error:  # no compiler is there, or it does not support this system
+        except Exception as error:  # noqa: BLE001  # no compiler is there, or it does not support this system
             yield Row("8x8: ours, compiled", COMPILED, note=f"not compiled: {str(error).splitlines()[0]}")
             return
-        taken = times(steps_of, 50)
+        taken = times(steps_of, 25, rounds=30)
         for name in list(taken)[1:]:
             yield compared(f"8x8: {name}", COMPILED, taken[name], taken[COMPILED], aims.get(name))

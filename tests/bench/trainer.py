@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 ROUNDS = 3
 EPOCHS, SIZE, TRAINING, HELD_OUT = 30, 64, 128, 32
 BY_HAND = "a loop by hand"
+LOOP = "import runpy, sys, torch; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def write_images(folder: Path) -> None:
@@ -45,7 +46,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
     data = str(folder / "data")
     trainer = ["-m", "nectargan_pix2pix", "train", "--data", data, "--epochs", str(EPOCHS), "--device", "cpu"]
     return {
-        BY_HAND: [str(HERE / "_trainer_by_hand.py"), data, str(EPOCHS), str(folder / "by_hand.pt")],
+        # torch comes first, while this folder is not on the path: it tries to import a `cuda` of its own.
+        BY_HAND: ["-c", LOOP, str(HERE / "_trainer_by_hand.py"), data, str(EPOCHS), str(folder / "by_hand.pt")],
         "the trainer": [*trainer, "--out", str(folder / "run"), "--overwrite"],
     }
 
