@@ -975,7 +975,8 @@ class LossManager:
             query: Tag or loss name, or several; None for all losses.
             epoch: Epoch for the schedules and the records. None: that of the clock.
             batch_size: How many samples the batch has, from 1 to 2**32 - 1. It is recorded, and means weigh by it, so
-                that a small last batch counts for what it is. None: batches count alike.
+                that a small last batch counts for what it is. What is computed inside of this call, such as by a lazy
+                input, has the same size. None: batches count alike.
 
         Returns:
             Weighted results by loss name, and their `total` to call `backward()` on.
@@ -1044,7 +1045,7 @@ class LossManager:
         compute = partial(loss.compute, args, function_kwargs, epoch, weight_kwargs)
         return self._recorder.of_batch(arguments.batch_size(batch_size), compute)
 
-    def record(self, name: str, value: float | Tensor, batch_size: int | None = None) -> None:
+    def record(self, name: str, value: float | Tensor, *, batch_size: int | None = None) -> None:
         """Record a scalar that is no loss, such as a learning rate or a metric, in the same history and log.
 
         It is recorded with the weight 1 at the clock's step and epoch; inside a split under the split's name. It may
@@ -1330,14 +1331,15 @@ class LossManager:
             return None
         return {name: series.sums() for name, series in reported.items()}
 
-    # Asking other ranks. Nothing else in this class communicates.
+    # Asking other ranks. Nothing else communicates, but for a weighting with `reduce`.
 
     def reduce_means(self, query: Query = None) -> dict[str, float]:
         """Return the means over all ranks of a distributed run: the same as `means()` would be of all their records.
 
         Every rank has to call it, at the same place of its loop. It takes one all-reduce, however many losses there
-        are; one exchange more where ranks have recorded different things, such as a metric on rank 0. A loss that a
-        rank has not run counts there for nothing. Outside of a distributed run these are the `means()`.
+        are (up to 1,024 with their components); one exchange more where ranks have recorded different things, such as a
+        metric on rank 0. A loss that a rank has not run counts there for nothing. Outside of a distributed run these
+        are the `means()`.
 
         Args:
             query: As for `means`.
@@ -1346,8 +1348,8 @@ class LossManager:
             Means of the weighted values by name, the same on all ranks; nan of no records.
 
         Raises:
-            NectarganError: On all ranks, if one of them keeps only last values; or if this is one of several processes,
-                and torch.distributed is not initialised.
+            NectarganError: On all ranks, if one of them keeps only last values; or if this is one of several processes
+                of torchrun, and torch.distributed is not initialised.
             TypeError: If the query is none.
 
         Example:
@@ -1372,7 +1374,7 @@ class LossManager:
 
         Raises:
             ObjectiveError: If they differ; it says in what, and on which ranks.
-            NectarganError: If this is one of several processes, and torch.distributed is not initialised.
+            NectarganError: If this is one of several processes of torchrun, and torch.distributed is not initialised.
 
         Example:
             >>> LossManager.from_spec("100*l1").check_ranks()
@@ -1390,11 +1392,11 @@ class LossManager:
                 losses = manager.compute_losses(inputs)
             manager.raise_on_any_rank()
 
-        Outside of a distributed run it is about the losses of this process.
+        Outside of a distributed run it is about the losses of this process. What is computed in `paused` is not seen.
 
         Raises:
             NonFiniteLossError: If one was; it names rank, loss and step, those of the lowest rank in its attributes.
-            NectarganError: If this is one of several processes, and torch.distributed is not initialised.
+            NectarganError: If this is one of several processes of torchrun, and torch.distributed is not initialised.
 
         Example:
             >>> manager = LossManager(nonfinite="ignore")

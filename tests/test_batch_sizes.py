@@ -1,6 +1,7 @@
 """The sizes of batches: recorded with the losses, logged, and what means weigh by."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -135,6 +136,39 @@ def test_a_compiled_size_out_of_range_is_an_error(size):
 
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         step(torch.zeros(2), torch.ones(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2.5, True])
+def test_a_compiled_size_that_is_no_integer_is_an_error(size):
+    manager = manager_of()
+    compiled = torch.compile(lambda image: manager.compute_losses(images_of(image), batch_size=size), backend="eager")
+    with pytest.raises(TypeError, match="batch_size must be an integer"):
+        compiled(torch.zeros(2))
+
+
+def images_of(image):
+    return {"y_fake": image, "y": torch.ones(2)}
+
+
+def test_threads_have_sizes_of_their_own():
+    manager = manager_of()
+    inside, outside = threading.Event(), threading.Event()
+
+    def waiting():
+        inside.set()
+        assert outside.wait(20)
+        return torch.zeros(2)
+
+    first = threading.Thread(target=lambda: manager.compute_losses({**images(1.0), "y_fake": waiting}, batch_size=8))
+    first.start()
+    assert inside.wait(20)
+    manager.compute_losses(images(2.0), batch_size=4)
+    manager.compute_losses(images(3.0))
+    outside.set()
+    first.join()
+    manager.compute_losses(images(4.0))
+    assert manager.series("G_L1").batch.tolist() == [4, 0, 8, 0]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 import torch
 
-from nectargan_core import LossManager
+from nectargan_core import LossManager, Weighting
 from nectargan_core._distributed import of_ranks
 from nectargan_core.errors import NectarganError, NonFiniteLossError
 
@@ -297,6 +297,16 @@ def test_several_processes_without_a_group_are_an_error(monkeypatch, call):
             getattr(manager, call)()
     with pytest.raises(NonFiniteLossError):
         manager.raise_on_any_rank()
+
+
+def test_factors_of_several_processes_without_a_group_are_an_error(monkeypatch):
+    manager = LossManager.from_spec("100*l1 + l2", weightings={"G": Weighting("dwa", reduce="mean")})
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(NectarganError, match="init_process_group"):
+        for epoch in range(4):
+            manager.tick(epoch=epoch)
+            manager.compute_losses({"y_fake": torch.zeros(2, requires_grad=True), "y": torch.ones(2)})
 
 
 def test_ranks_are_named():

@@ -47,8 +47,7 @@ def watch(run: str, query: Sequence[str], in_json: bool) -> None:
 
     A log that is not there yet, or is removed, is waited for. In a pipe, and in a terminal that cannot move its cursor,
     a line is printed each time that the log has grown. Of a run with several ranks the lowest that has a log is
-    followed. The exit status is 130 after Ctrl-C, 143 after SIGTERM, and 1 if
-    what is there is no log.
+    followed. The exit status is 130 after Ctrl-C, 143 after SIGTERM, and 1 if what is there is no log.
     """
     # Imported here, since it imports numpy and pydantic.
     from nectargan_core.log import Follower, log_in

@@ -13,7 +13,7 @@ from nectargan_core.history._sums import Sums
 
 # The sums of so many names go into one all-reduce. It has this length whatever the names are, since ranks that differ
 # in the number of numbers would wait for each other, or crash.
-_MOST = 1024
+_MOST_NAMES = 1024
 _WIDTH = len(Sums._fields)
 
 
@@ -33,15 +33,15 @@ def sums_over_ranks(own: Mapping[str, Sums] | None) -> dict[str, Sums]:
     names = sorted(own or ())
     # Two numbers for the names. Where they are the same on all ranks, and only there, the squares of each add up to the
     # square of their sum over the number of ranks; all of it is exact.
-    print_of = zlib.crc32("\n".join(map(repr, names)).encode()) if own is not None else 1
-    halves = (print_of >> 16, print_of & 0xFFFF)
+    fingerprint = zlib.crc32("\n".join(map(repr, names)).encode()) if own is not None else 1
+    halves = (fingerprint >> 16, fingerprint & 0xFFFF)
     numbers: list[float] = [1, *halves, *(half * half for half in halves)]
-    if own is not None and len(names) <= _MOST:
+    if own is not None and len(names) <= _MOST_NAMES:
         numbers += chain.from_iterable(own[name] for name in names)
-    numbers += [0.0] * (5 + _MOST * _WIDTH - len(numbers))
+    numbers += [0.0] * (5 + _MOST_NAMES * _WIDTH - len(numbers))
     ranks, first, second, first_squares, second_squares, *rest = summed(numbers)
     are_same = first * first == ranks * first_squares and second * second == ranks * second_squares
-    if own is not None and are_same and len(names) <= _MOST:
+    if own is not None and are_same and len(names) <= _MOST_NAMES:
         return {name: Sums(*rest[at * _WIDTH : (at + 1) * _WIDTH]) for at, name in enumerate(names)}
     every = gathered(None if own is None else dict(own))
     without = [rank for rank, sums in enumerate(every) if sums is None]

@@ -133,7 +133,7 @@ class Recorder:
         "_warned_of_nonfinite",
         "_warned_of_step",
         "_warned_of_write",
-        "batch",
+        "batch_size",
         "beside",
         "closed",
         "counts_from",
@@ -167,7 +167,7 @@ class Recorder:
         # When the records that are not flushed yet began.
         self._begun = time.time()
         # What is recorded as the size of the batch; see `compute_losses`.
-        self.batch = BatchSize()
+        self.batch_size = BatchSize()
         # Every series of the run, by its full name, such as `val/G_L1`.
         self.series: dict[str, Series] = {}
         # The scope: what stands before the names of its records, such as `val/`; None in a pause, which keeps none.
@@ -266,7 +266,7 @@ class Recorder:
         """Return the series of a full name: the one there is, or a new one."""
         if name not in self.series:
             keep = self.keep if keep is None else keep
-            self.series[name] = Series(name, keep, self._on_nonfinite, self._watch_device, self.batch)
+            self.series[name] = Series(name, keep, self._on_nonfinite, self._watch_device, self.batch_size)
             self.series[name].count = self._counts.get(name, 0)
         series = self.series[name]
         # Another loss may have had it as a component.
@@ -307,13 +307,13 @@ class Recorder:
     # Recording
 
     def of_batch(self, size: int, record: Callable[[], _T]) -> _T:
-        """Call a function, and let what it records have this size of the batch."""
-        before = self.batch.value
-        self.batch.value = size
+        """Call a function, and let what this thread records meanwhile have this size of the batch."""
+        before = self.batch_size.value
+        self.batch_size.value = size
         try:
             return record()
         finally:
-            self.batch.value = before
+            self.batch_size.value = before
 
     def tick(self, epoch: float | None, step: int | None) -> None:
         """Set the clock: the step is the one given or one more than before, the epoch likewise or as before.

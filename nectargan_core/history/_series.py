@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,13 +56,10 @@ NonFiniteCallback = Callable[["Series", int, float, float], None]
 """Called with `(series, step, epoch, value)` for a weighted value that is nan or infinite."""
 
 
-class BatchSize:
-    """The size of the batch whose losses are recorded at present; 0 where it is not known."""
+class BatchSize(threading.local):
+    """The size of the batch whose losses this thread records at present; 0 where it is not known."""
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
+    value = 0
 
 
 class Series:

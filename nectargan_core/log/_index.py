@@ -190,11 +190,15 @@ class LogIndex:
             run: Number of the first header that it leaves alone, with all that follows; that of headers for none.
             to: What the rewind says.
         """
+        # The other rank counts only what it has itself; what else there is stays.
+        told = self._entries.keys() if "step" in to else self._entries.keys() & to.get("counts", {}).keys()
         if run == len(self.headers):
-            for name, entries in self._entries.items():
-                entries.append(_limit(to, name))
+            for name in told:
+                self._entries[name].append(_limit(to, name))
             return
         for name, place in self._places[run].items():
+            if name not in told:
+                continue
             limit = self._entries[name][place]
             self._entries[name][place] = min(limit, _limit(to, name)) if isinstance(limit, int) else limit
 

@@ -185,7 +185,7 @@ def _times(result: Tensor, factor: Tensor) -> Tensor:
 class RecordsScalars(Protocol):
     """A manager, as far as graphs need it."""
 
-    def record(self, name: str, value: float | Tensor, batch_size: int | None = None) -> None:
+    def record(self, name: str, value: float | Tensor, *, batch_size: int | None = None) -> None:
         """Record a scalar."""
 
 
@@ -223,7 +223,13 @@ def record_scalar(key: str, name: str, value: object, batch_size: int | None) ->
 
 
 def _size(batch_size: int | None) -> Tensor | None:
-    """Return the size of a batch as a tensor, since each number would make another graph."""
+    """Return the size of a batch as a tensor, since each number would make another graph.
+
+    Raises:
+        TypeError: If it is no integer.
+    """
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, (int, torch.SymInt))):
+        raise TypeError(f"batch_size must be an integer, got {type(batch_size).__name__}")
     return None if batch_size is None else torch.full((), batch_size, dtype=torch.int64, device="cpu")
 
 
@@ -439,7 +445,7 @@ def _recorded_scalar(order: Tensor, value: Tensor, key: str, name: str, batch: T
         raise gone()
     if current_graph_task() < 0:
         # Copied, since the graph uses the memory of its results again.
-        manager.record(name, value.clone(), _number(batch) or None)
+        manager.record(name, value.clone(), batch_size=_number(batch) or None)
 
 
 def _recorded_extra(order: Tensor, value: Tensor, call: int, label: str, batch: Tensor | None) -> None:

@@ -51,7 +51,10 @@ def check_ranks(record: Callable[[], Objective], step: int) -> None:
             differences=tuple(found),
         )
     if len(set(steps)) > 1:
-        told = ", ".join(f"{at} on rank {rank}" for rank, at in enumerate(steps))
+        at: dict[int, list[int]] = {}
+        for rank, each in enumerate(steps):
+            at.setdefault(each, []).append(rank)
+        told = ", ".join(f"{each} on {of_ranks(ranks)}" for each, ranks in at.items())
         raise ObjectiveError(
             f"the clocks of the ranks differ; the last step is {told}. A rank that resumes goes on after what its own "
             "log has; load the state of a checkpoint on all ranks, or give the first tick a step"

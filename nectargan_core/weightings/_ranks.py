@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from nectargan_core._distributed import is_distributed, summed, world_size
+from nectargan_core._distributed import check_group, is_distributed, summed, world_size
 from nectargan_core.errors import WeightingError
 
 
@@ -21,6 +21,7 @@ def mean_over_ranks(numbers: Sequence[float]) -> list[float]:
         >>> mean_over_ranks([1.0, 2.0])
         [1.0, 2.0]
     """
+    check_group()
     ranks = world_size()
     return [total / ranks for total in summed(numbers)]
 

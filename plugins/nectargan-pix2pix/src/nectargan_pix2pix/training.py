@@ -223,6 +223,7 @@ def train(
         for number, (source, target) in enumerate(batches.of(epoch, first), first):
             share = 1.0 if processes.count == 1 else batches.share(number)
             count_batch(networks.generator, share > 0)
+            count_batch(discriminator, share > 0)
             # What this process has no part in is computed for the others, who wait for it, and not recorded.
             with nullcontext() if share or communicates else manager.paused():
                 x, y = source.to(networks.device), target.to(networks.device)
