@@ -888,8 +888,6 @@ class LossManager:
         y: Any,
         epoch: float | None = None,
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        batch_size: int | None = None,
     ) -> Tensor:
         """Compute, weight and record a loss of two inputs.
 
@@ -900,7 +898,6 @@ class LossManager:
             epoch: Epoch for the schedule and the record. None: that of the clock.
             loss_kwargs: `{"weight_kwargs": {...}}` overrides parameters of the schedule, `{"function_kwargs":
                 {...}}` passes keyword arguments to the function, both for this call.
-            batch_size: As for `compute_losses`; not inside of `torch.compile`.
 
         Returns:
             The weighted result, a new tensor that is attached to the graph and the caller's to edit.
@@ -911,7 +908,7 @@ class LossManager:
             LossResultError: If the function returns no dense tensor of real numbers, and no dict of such tensors.
             DuplicateLossError: If a loss, a scalar or a component of another loss has the name of a component.
             NonFiniteLossError: With `nonfinite="raise"`, if the weighted result is nan or infinite.
-            ValueError: If the epoch is not a finite number of at least 0, or the batch size out of its range.
+            ValueError: If the epoch is not a finite number of at least 0.
             TypeError: If another argument has the wrong type.
             Exception: Whatever the function raises.
 
@@ -921,8 +918,8 @@ class LossManager:
             >>> float(manager.compute_loss_xy("G_L1", torch.zeros(2), torch.ones(2)))
             100.0
         """
-        if loss_kwargs is not None or batch_size is not None:
-            return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs), batch_size=batch_size)
+        if loss_kwargs is not None:
+            return self._compute(loss_name, (x, y), epoch, **_call_kwargs(loss_kwargs))
         if epoch is not None and (type(epoch) not in _PLAIN or not 0 <= epoch < 2**53):
             epoch = arguments.epoch(epoch)
         # The same as _compute, written out, since this is the hot path.
@@ -940,11 +937,9 @@ class LossManager:
         z: Any,
         epoch: float | None = None,
         loss_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        batch_size: int | None = None,
     ) -> Tensor:
         """Compute, weight and record a loss of three inputs, such as one with a mask; see `compute_loss_xy`."""
-        return self._compute(loss_name, (x, y, z), epoch, **_call_kwargs(loss_kwargs), batch_size=batch_size)
+        return self._compute(loss_name, (x, y, z), epoch, **_call_kwargs(loss_kwargs))
 
     def compute_loss(
         self,
@@ -955,7 +950,10 @@ class LossManager:
         function_kwargs: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
-        """Compute, weight and record a loss of any number of inputs; see `compute_loss_xy`."""
+        """Compute, weight and record a loss of any number of inputs; see `compute_loss_xy`.
+
+        It takes a `batch_size`, as `compute_losses` does, outside of `torch.compile`.
+        """
         return self._compute(name, inputs, epoch, weight_kwargs, function_kwargs, batch_size)
 
     def compute_losses(
