@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from nectargan_core.errors import NectarganError
 
 _T = TypeVar("_T")
+_H = TypeVar("_H", bound=Hashable)
 
 
 def is_distributed() -> bool:
@@ -69,6 +70,22 @@ def gathered(value: _T) -> list[_T]:
     values: list[_T] = [value] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def alike(values: Iterable[_H]) -> dict[_H, list[int]]:
+    """Return which ranks have each value.
+
+    Args:
+        values: The value of each rank, in their order.
+
+    Example:
+        >>> alike(["a", "b", "a"])
+        {'a': [0, 2], 'b': [1]}
+    """
+    ranks: dict[_H, list[int]] = {}
+    for rank, value in enumerate(values):
+        ranks.setdefault(value, []).append(rank)
+    return ranks
 
 
 def of_ranks(ranks: Sequence[int]) -> str:

@@ -62,6 +62,9 @@ class BatchSize(threading.local):
     value = 0
 
 
+_UNSIZED = BatchSize()
+
+
 class Series:
     """The records of one loss since the last flush, and its last record.
 
@@ -133,13 +136,13 @@ class Series:
         self._waiting: list[_Waiting] = []
         self._on_nonfinite = on_nonfinite or _ignore
         self._on_device = on_device
-        self._batch = batch or BatchSize()
+        self._batch = batch or _UNSIZED
         # How many records were dropped from the front of the rows. The position of a record counts from the first that
         # was ever kept.
         self._dropped = 0
         # The position up to which observers have got records that stay in memory.
         self.reported = 0
-        # The position from which on `mean` counts. And what it counts of dropped records: of which window, up to which
+        # The position from which on `sums` counts. And what it counts of dropped records: of which window, up to which
         # position, and their sums.
         self._window = 0
         self._in_window = (0, 0, Sums())
@@ -443,7 +446,7 @@ class Series:
     # Means
 
     def begin_window(self) -> None:
-        """Let `mean` be over the records from now on."""
+        """Let `sums` be over the records from now on."""
         self._window = self.end()
 
     def sums(self) -> Sums:

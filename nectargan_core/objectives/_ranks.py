@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nectargan_core._distributed import check_group, gathered, of_ranks
+from nectargan_core._distributed import alike, check_group, gathered, of_ranks
 from nectargan_core.errors import ObjectiveError
 from nectargan_core.objectives._differences import Difference
 from nectargan_core.objectives._objective import Objective
@@ -34,13 +34,10 @@ def check_ranks(record: Callable[[], Objective], step: int) -> None:
         raise ObjectiveError(
             f"the objectives of the ranks cannot be compared, since there is no record:{''.join(failed)}"
         )
-    alike: dict[str, list[int]] = {}
-    for rank, each in enumerate(every):
-        alike.setdefault(json.dumps(each, sort_keys=True), []).append(rank)
     expected = Objective.from_dict(every[0])
     found: list[Difference] = []
     lines: list[str] = []
-    for ranks in alike.values():
+    for ranks in alike(json.dumps(each, sort_keys=True) for each in every).values():
         differing = expected.differences(Objective.from_dict(every[ranks[0]]))
         found += differing
         lines += [f"\n  on {of_ranks(ranks)}: {each}" for each in differing]
@@ -51,10 +48,7 @@ def check_ranks(record: Callable[[], Objective], step: int) -> None:
             differences=tuple(found),
         )
     if len(set(steps)) > 1:
-        at: dict[int, list[int]] = {}
-        for rank, each in enumerate(steps):
-            at.setdefault(each, []).append(rank)
-        told = ", ".join(f"{each} on {of_ranks(ranks)}" for each, ranks in at.items())
+        told = ", ".join(f"{each} on {of_ranks(ranks)}" for each, ranks in alike(steps).items())
         raise ObjectiveError(
             f"the clocks of the ranks differ; the last step is {told}. A rank that resumes goes on after what its own "
             "log has; load the state of a checkpoint on all ranks, or give the first tick a step"
