@@ -405,7 +405,7 @@ class Run:
     def _flush(self, state: _State) -> None:
         """Let the logs of all processes be written so far, so that none is behind the checkpoint."""
         if not self._processes.is_first:
-            state.manager.state_dict()  # Its flush waits for the device, as that of the checkpoint.
+            state.manager.update_loss_log()
         self._processes.wait()
 
     def _write_checkpoint(self, state: _State, done: int, *, must: bool = False) -> None:
